@@ -1,0 +1,149 @@
+"""The lines a trainer writes to `events.jsonl`, one JSON object a line, in the order of training.
+
+The file is the whole interface from trainer to supervisor. A line counts only once its newline is there; a block of
+metrics never spans a checkpoint, so that cutting the file at a checkpoint cuts no block.
+"""
+
+import time
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+Phase = Literal["restoring", "loading_data", "training", "evaluating", "saving"]
+StopReason = Literal["budget", "target_reached", "diverged"]
+FailureCode = Literal["invalid_data", "out_of_memory", "trainer_error"]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    at: float = Field(default_factory=time.time, description="Wall clock of the trainer, UTC epoch seconds.")
+
+
+class PhaseChanged(_Event):
+    kind: Literal["phase"] = "phase"
+    phase: Phase
+
+
+class Started(_Event):
+    """Training is about to take step `step + 1`."""
+
+    kind: Literal["started"] = "started"
+    step: int
+    total_steps: int
+    device: Literal["cpu", "cuda"]
+    device_model: str
+    torch_version: str
+    threads: int
+
+
+class FirstStep(_Event):
+    """The first optimizer step of this attempt is done; `step` is its number."""
+
+    kind: Literal["first_step"] = "first_step"
+    step: int
+
+
+class MetricsBlock(_Event):
+    """`count` consecutive steps from `first_step`; every series in `values` has `count` numbers."""
+
+    kind: Literal["metrics"] = "metrics"
+    first_step: int
+    count: int
+    values: dict[str, list[float]]
+
+
+class StoredFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str = Field(description="Relative to the run directory.")
+    size: int
+    sha256: str
+
+
+class CheckpointSaved(_Event):
+    """Written after both files were renamed into place. Only kind `last` has a training state."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    checkpoint_kind: Literal["best", "last"]
+    step: int
+    epoch: int
+    weights: StoredFile
+    state: StoredFile | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class TargetReached(_Event):
+    kind: Literal["target_reached"] = "target_reached"
+    step: int
+    test_accuracy: float
+
+
+class Note(_Event):
+    """Something the owner of the experiment should know, e.g. code `not_bit_exact`."""
+
+    kind: Literal["note"] = "note"
+    code: str
+    message: str
+
+
+class Summary(BaseModel):
+    """The result of a run in a few numbers; `seconds` is training time summed over attempts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    steps: int
+    seconds: float
+    test_accuracy: float
+    test_loss: float
+    best_test_accuracy: float
+    steps_to_target: int | None = None
+    diverged_at: int | None = Field(default=None, description="First step whose training loss was not finite.")
+
+
+class Finished(_Event):
+    kind: Literal["finished"] = "finished"
+    stop_reason: StopReason
+    step: int
+    summary: Summary
+
+
+class Stopped(_Event):
+    """Asked to stop by SIGTERM; the last checkpoint before this line has everything."""
+
+    kind: Literal["stopped"] = "stopped"
+    step: int
+
+
+class Failed(_Event):
+    kind: Literal["failed"] = "failed"
+    code: FailureCode
+    message: str
+
+
+Event = Annotated[
+    PhaseChanged
+    | Started
+    | FirstStep
+    | MetricsBlock
+    | CheckpointSaved
+    | TargetReached
+    | Note
+    | Finished
+    | Stopped
+    | Failed,
+    Field(discriminator="kind"),
+]
+_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def encode(event: Event) -> str:
+    """One line, newline included. Non-finite numbers become "NaN", "Infinity", "-Infinity"."""
+    return event.model_dump_json() + "\n"
+
+
+def decode(line: str | bytes) -> Event:
+    """The event of one line. Raises `pydantic.ValidationError` for anything else."""
+    return _ADAPTER.validate_json(line)
