@@ -1,0 +1,79 @@
+"""How long to train, on what batches, how often to measure and to save, and on what machine."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from bncore.spec.strict import Fraction, SpecModel, Steps
+
+DEFAULT_EPOCHS = 20
+
+
+class LossSpec(SpecModel):
+    """Cross entropy over the classes, averaged over the batch."""
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Share of the label spread evenly over all classes; training only."
+    )
+
+
+class TargetSpec(SpecModel):
+    """A test accuracy to reach; the first evaluation at or above it is recorded as steps_to_target."""
+
+    test_accuracy: Fraction
+    stop: bool = Field(default=False, description="End the run there; otherwise only the step is recorded.")
+
+
+class TrainSpec(SpecModel):
+    """The budget and the batches. Give `steps` or `epochs`; neither means 20 epochs."""
+
+    steps: Steps | None = None
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    batch_size: int = Field(default=60, ge=1, le=65_536, description="At most the number of training examples.")
+    drop_last: bool = Field(default=False, description="Leave out an epoch's last batch when it is smaller.")
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Fixes initialization, batch order and dropout.")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="bf16 is autocast: parameters, statistics and optimizer stay in float32."
+    )
+    clip_grad_norm: Annotated[float, Field(gt=0.0, le=1e6)] | None = Field(
+        default=None, description="Scale the gradient down when its global 2-norm exceeds this."
+    )
+    target: TargetSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _budget_is_filled_in(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("steps") is None and value.get("epochs") is None:
+            return {**value, "epochs": DEFAULT_EPOCHS}
+        return value
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "TrainSpec":
+        if self.steps is not None and self.epochs is not None:
+            fault = ("/epochs", "Give steps or epochs, not both", "two_budgets")
+            raise PydanticCustomError("cross_field", "give steps or epochs, not both", {"faults": [fault]})
+        return self
+
+
+class EvaluationSpec(SpecModel):
+    """Measure on the test data every so many steps and at the end."""
+
+    every_steps: Steps = 100
+    batch_size: int = Field(default=1024, ge=1, le=65_536, description="Changes memory, not results.")
+
+
+class CheckpointSpec(SpecModel):
+    """Save weights and training state every so many steps and at the end; the best weights at evaluations."""
+
+    every_steps: Steps = 500
+    keep_best: bool = Field(default=True, description="Keep the weights of the best test accuracy so far.")
+    keep_periodic: bool = Field(default=False, description="Keep every periodic checkpoint, not only the last.")
+
+
+class ResourcesSpec(SpecModel):
+    """Where to run. Results are bit-reproducible for the same device model, thread count and torch version."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=1, ge=1, le=256, description="CPU threads; small networks gain nothing from more.")

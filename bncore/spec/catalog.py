@@ -1,0 +1,55 @@
+"""Every choice a spec offers, read off the unions themselves: what `GET /v1/normalizers` and its like show."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from bncore.spec.budget import LossSpec
+from bncore.spec.data import DataSpec
+from bncore.spec.network import InitSpec, NetworkSpec
+from bncore.spec.norm import NormSpec
+from bncore.spec.optimizer import OptimizerSpec, ScheduleSpec
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One member of a union: its `kind`, its docstring, the JSON schema of its fields."""
+
+    kind: str
+    description: str
+    schema: dict[str, Any]
+
+
+def members(union: Any) -> tuple[type[BaseModel], ...]:
+    """The classes of a discriminated union, or the class itself where there is only one yet."""
+    if isinstance(union, type) and issubclass(union, BaseModel):
+        return (union,)
+    arguments = get_args(union)
+    inner = get_args(arguments[0])
+    return tuple(inner) if inner else (arguments[0],)
+
+
+CATALOG: dict[str, Any] = {
+    "normalizers": NormSpec,
+    "networks": NetworkSpec,
+    "datasets": DataSpec,
+    "initializers": InitSpec,
+    "optimizers": OptimizerSpec,
+    "schedules": ScheduleSpec,
+    "losses": LossSpec,
+}
+"""The noun in the URL to the union it lists."""
+
+
+def kinds(noun: str) -> list[Kind]:
+    """The members of one union of `CATALOG`, in the order of their definition."""
+    return [
+        Kind(
+            kind=str(member.model_fields["kind"].default),
+            description=inspect.getdoc(member) or "",
+            schema=member.model_json_schema(),
+        )
+        for member in members(CATALOG[noun])
+    ]

@@ -1,0 +1,67 @@
+"""One experiment: everything that decides its result, and nothing else.
+
+The class that validates the POST is the class the trainer runs. What comes back from validation is complete, and is
+valid again as it stands.
+"""
+
+import hashlib
+import json
+from typing import Annotated
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from bncore.spec.budget import CheckpointSpec, EvaluationSpec, LossSpec, ResourcesSpec, TrainSpec
+from bncore.spec.data import DataSpec, DigitsSpec
+from bncore.spec.network import MlpSpec, NetworkSpec
+from bncore.spec.optimizer import ConstantSchedule, OptimizerSpec, ScheduleSpec, SgdSpec
+from bncore.spec.plan import faults_between_parts
+from bncore.spec.strict import SpecModel, Text
+
+SPEC_VERSION = 1
+
+TagKey = Annotated[Text, Field(min_length=1, max_length=64, pattern=r"^[^:,]+$")]
+TagValue = Annotated[Text, Field(max_length=512)]
+
+
+class ExperimentSpec(SpecModel):
+    """Data, network, optimizer, schedule, loss, budget, cadence and resources of one training run."""
+
+    name: Annotated[Text, Field(max_length=200)] | None = Field(
+        default=None, description="For people; need not be unique."
+    )
+    tags: Annotated[dict[TagKey, TagValue], Field(max_length=16)] = Field(
+        default_factory=dict,
+        description="Up to 16; a key has no colon and no comma, so that `tag=key:value` can filter.",
+    )
+    data: DataSpec = Field(default_factory=DigitsSpec)
+    network: NetworkSpec = Field(default_factory=MlpSpec)
+    optimizer: OptimizerSpec = Field(default_factory=SgdSpec)
+    schedule: ScheduleSpec = Field(default_factory=ConstantSchedule)
+    loss: LossSpec = Field(default_factory=LossSpec)
+    train: TrainSpec = Field(default_factory=lambda: TrainSpec.model_validate({}))
+    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
+    checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
+    resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
+    max_restarts: int = Field(
+        default=3, ge=0, le=100, description="How often a lost or killed run starts again by itself."
+    )
+    deadline_seconds: Annotated[float, Field(gt=0.0, le=2_592_000.0)] | None = Field(
+        default=None, description="Seconds from the first start, pauses excluded, at most 30 days; then it fails."
+    )
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> "ExperimentSpec":
+        faults = faults_between_parts(self.data, self.network, self.train, self.schedule)
+        if faults:
+            listed = [(fault.pointer, fault.detail, fault.code) for fault in faults]
+            raise PydanticCustomError("cross_field", "parts of the spec do not fit together", {"faults": listed})
+        return self
+
+    def canonical_json(self) -> str:
+        """The complete spec with sorted keys and no white space: equal experiments have equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical text, in hex."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()

@@ -1,0 +1,125 @@
+"""What is wrong with a spec, as JSON pointers into what was sent.
+
+The pointer names the field as the sender wrote it: pydantic's tags for union members are left out, an unknown kind
+points to `.../kind`. No text repeats a value that was sent.
+"""
+
+import difflib
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+MAX_FAULTS = 100
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`pointer` is RFC 6901 ("" is the whole body), `detail` says what would be right, `code` is for programs."""
+
+    pointer: str
+    detail: str
+    code: str
+
+
+class SpecError(ValueError):
+    """A spec that cannot be run. `faults` lists what is wrong, at most 100 of them."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults[:MAX_FAULTS]
+        super().__init__("; ".join(f"{fault.pointer or 'body'}: {fault.detail}" for fault in self.faults))
+
+
+def faults_of(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
+    """The faults of a pydantic error raised while validating `model`."""
+    return [fault for details in error.errors(include_url=False) for fault in _faults(details, model)]
+
+
+def pointer_part(part: int | str) -> str:
+    """One step of an RFC 6901 pointer, cut to what JSON and a terminal can show: a misspelt field may be any string."""
+    shown = "".join(
+        character if character.isprintable() else f"\\u{ord(character):04x}" for character in str(part)[:100]
+    )
+    return "/" + shown.replace("~", "~0").replace("/", "~1")
+
+
+def _faults(details: ErrorDetails, model: type[BaseModel]) -> Iterator[Fault]:
+    pointer, owner = _locate(details["loc"], model)
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "cross_field":
+        for inner, detail, code in context["faults"]:
+            yield Fault(pointer + inner, detail, code)
+    elif kind in ("union_tag_invalid", "union_tag_not_found"):
+        known = context.get("expected_tags", "")
+        yield Fault(f"{pointer}/kind", f"Must be one of {known}" if known else "Is required", "unknown_kind")
+    elif kind == "extra_forbidden":
+        yield Fault(pointer, _unknown_field(str(details["loc"][-1]), owner), "unknown_field")
+    elif kind == "literal_error" and details["loc"][-1] == "kind":
+        yield Fault(pointer, f"Must be {context['expected']}", "unknown_kind")
+    elif kind in ("model_type", "model_attributes_type", "dict_type"):
+        yield Fault(pointer, "Must be an object", "not_an_object")
+    else:
+        detail = details["msg"].removeprefix("Input ").replace("Field required", "is required")
+        yield Fault(pointer, detail[:1].upper() + detail[1:], kind)
+
+
+def _unknown_field(name: str, owner: type[BaseModel] | None) -> str:
+    known = sorted(owner.model_fields) if owner else []
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"Unknown field; did you mean {close[0]}?"
+    return f"Unknown field; known here: {', '.join(known)}" if known else "Unknown field"
+
+
+def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str, type[BaseModel] | None]:
+    """Follow pydantic's location through the annotations, so that a union tag is never taken for a field."""
+    pointer: list[str] = []
+    current: Any = model
+    owner: type[BaseModel] | None = model
+    for part in location:
+        members = _union_members(current)
+        if members:
+            current = _member(members, part)
+        elif part != "[key]":
+            pointer.append(pointer_part(part))
+            current = _inside(current, part)
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            owner = current
+    return "".join(pointer), owner
+
+
+def _plain(annotation: Any) -> Any:
+    """Without Annotated and without `| None`, neither of which appears in a location."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        if len(members) == 1:
+            return _plain(members[0])
+    return annotation
+
+
+def _union_members(annotation: Any) -> list[Any]:
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return []
+    return [_plain(member) for member in get_args(annotation) if member is not type(None)]
+
+
+def _member(members: list[Any], tag: int | str) -> Any:
+    models = [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
+    for member in models:
+        if member.model_fields["kind"].default == tag:
+            return member
+    # A tag that names no kind stands for "a number" or "the one model" of a number-or-model union.
+    return models[0] if tag == "ramp" and models else None
+
+
+def _inside(current: Any, part: int | str) -> Any:
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        info = current.model_fields.get(str(part))
+        return _plain(info.annotation) if info else None
+    arguments = [argument for argument in get_args(current) if argument is not Ellipsis]
+    return _plain(arguments[-1]) if arguments else None

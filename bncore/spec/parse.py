@@ -1,0 +1,106 @@
+"""From bytes to a spec: JSON read strictly, then validated."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from bncore.spec.experiment import ExperimentSpec
+from bncore.spec.faults import Fault, SpecError, faults_of, pointer_part
+from bncore.spec.plan import Plan, plan_parts
+
+MAX_DEPTH = 64
+"""Deeper than any spec by far, shallow enough for every recursive reader behind this one."""
+
+# The closing quote is optional so that a string without an end is read once, not again from each quote inside it.
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class _Repeat:
+    owner: dict[str, Any]
+    key: str
+
+
+def parse_json(body: bytes | str) -> Any:
+    """The value of a JSON text in UTF-8.
+
+    Raises `SpecError`, with pointer "" unless a field can be named, for text that is no JSON, a repeated key, more than
+    64 levels of nesting, or broken UTF-8. NaN, Infinity and numbers too large for a double are read as such, so that
+    validation can name the field they stand in.
+    """
+    raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _unreadable("Must be UTF-8", "not_utf8") from None
+    if _depth(raw) > MAX_DEPTH:
+        raise _unreadable(f"Must not be nested more than {MAX_DEPTH} levels deep", "too_deep")
+    repeats: list[_Repeat] = []
+    try:
+        value = json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, repeats), parse_int=_whole_number)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise _unreadable(f"Must be JSON; reading failed at {where}", "not_json") from None
+    if repeats:
+        raise SpecError(list(_repeated_keys(value, "", repeats)))
+    return value
+
+
+def load_spec(value: Any) -> ExperimentSpec:
+    """The complete spec of a parsed document. Raises `SpecError` that names every field at fault."""
+    if not isinstance(value, dict):
+        raise _unreadable("Must be an object", "not_an_object")
+    try:
+        return ExperimentSpec.model_validate(value)
+    except ValidationError as error:
+        raise SpecError(faults_of(error, ExperimentSpec)) from None
+
+
+def plan(spec: ExperimentSpec) -> Plan:
+    """What the spec amounts to: layers with output shapes and parameters, steps, sizes."""
+    return plan_parts(spec.data, spec.network, spec.train)
+
+
+def _unreadable(detail: str, code: str) -> SpecError:
+    return SpecError([Fault("", detail, code)])
+
+
+def _depth(raw: bytes) -> int:
+    deepest = depth = 0
+    for token in _STRING_OR_BRACKET.finditer(raw):
+        if token[0] in (b"[", b"{"):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token[0] in (b"]", b"}"):
+            depth -= 1
+    return deepest
+
+
+def _object(pairs: list[tuple[str, Any]], repeats: list[_Repeat]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        repeats.append(_Repeat(value, next(key for key, count in counts.items() if count > 1)))
+    return value
+
+
+def _repeated_keys(value: Any, pointer: str, repeats: list[_Repeat]) -> Iterator[Fault]:
+    """Where the objects with repeated keys lie: the reader knows the object, only a walk knows the way to it."""
+    for repeat in repeats:
+        if repeat.owner is value:
+            yield Fault(
+                pointer + pointer_part(repeat.key), "Is given twice; which one counts is unclear", "repeated_key"
+            )
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from _repeated_keys(inner, pointer + pointer_part(key), repeats)
+
+
+def _whole_number(digits: str) -> int | float:
+    # Python refuses to convert thousands of digits; as an infinity the number is refused where it stands.
+    return int(digits) if len(digits) <= 400 else float("inf")

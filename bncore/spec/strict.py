@@ -1,0 +1,36 @@
+"""What every part of a spec is made of: strict, finite, frozen, and without unknown fields.
+
+Strict because a spec is evidence: `true` read as 1 or "0.1" read as 0.1 would be a guess about what was meant.
+"""
+
+import unicodedata
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+
+class SpecModel(BaseModel):
+    """A part of a spec. Unknown fields, numbers in strings, NaN and infinities are errors."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _plain_text(text: str) -> str:
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        # PostgreSQL cannot store NUL, UTF-8 has no lone surrogates, and the others forge log lines and terminals.
+        raise PydanticCustomError("control_character", "Control characters are not allowed")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_plain_text)]
+
+Count = Annotated[int, Field(ge=1, le=65_536)]
+"""A layer width: above 65,536 one hidden layer alone exceeds any checkpoint this service should carry."""
+
+Steps = Annotated[int, Field(ge=1, le=100_000_000)]
+"""A number of optimizer steps; the upper end is a month of one-core training at 30 steps a second."""
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Epsilon = Annotated[float, Field(gt=0.0, le=1.0)]
+"""Added to a variance: positive, or a constant channel divides by zero; above 1 it drowns the variance itself."""
