@@ -20,7 +20,7 @@ class NoNorm(SpecModel):
 
 
 class BatchNormSpec(SpecModel):
-    """Batch normalization (arXiv 1502.03167): batch statistics per channel in training, running averages to evaluate."""
+    """Batch normalization (arXiv 1502.03167): statistics of the batch in training, running averages in evaluation."""
 
     kind: Literal["batch_norm"] = "batch_norm"
     eps: Epsilon = 1e-5

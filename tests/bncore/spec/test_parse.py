@@ -1,0 +1,200 @@
+"""Reading a spec: what is refused, and where the pointer points."""
+
+import json
+import time
+
+import pytest
+
+from bncore.spec import ExperimentSpec, SpecError, load_spec, parse_json
+
+DESIGN_EXAMPLE = {
+    "name": "digits-brn",
+    "tags": {"paper": "1702.03275"},
+    "data": {"kind": "digits"},
+    "network": {
+        "kind": "mlp",
+        "hidden": [100, 100, 100],
+        "activation": "sigmoid",
+        "norm": {"kind": "batch_renorm", "r_max": 3.0, "d_max": 5.0, "momentum": 0.01},
+        "placement": "before_activation",
+        "normalize_input": False,
+        "init": {"kind": "normal", "std": 0.1},
+        "dropout": 0.0,
+    },
+    "optimizer": {"kind": "sgd", "lr": 0.5, "momentum": 0.0, "weight_decay": 0.0},
+    "schedule": {"kind": "constant"},
+    "train": {"steps": 2000, "batch_size": 60, "seed": 0, "precision": "fp32", "target": None},
+    "evaluation": {"every_steps": 100},
+    "checkpoint": {"every_steps": 500},
+    "resources": {"device": "auto", "threads": 1},
+    "max_restarts": 3,
+    "deadline_seconds": None,
+}
+
+
+def faults(body: str | bytes) -> list[tuple[str, str]]:
+    with pytest.raises(SpecError) as caught:
+        load_spec(parse_json(body))
+    return [(fault.pointer, fault.code) for fault in caught.value.faults]
+
+
+def test_the_example_of_the_design_is_accepted() -> None:
+    spec = load_spec(parse_json(json.dumps(DESIGN_EXAMPLE)))
+    assert spec.network.kind == "mlp"
+    assert spec.train.steps == 2000
+    assert spec.train.epochs is None
+
+
+@pytest.mark.parametrize("body", ["{}", json.dumps(DESIGN_EXAMPLE), '{"network": {"kind": "cnn"}}'])
+def test_what_comes_back_is_complete_and_can_be_sent_again(body: str) -> None:
+    spec = load_spec(parse_json(body))
+    again = load_spec(parse_json(spec.canonical_json()))
+    assert again == spec
+    assert again.fingerprint() == spec.fingerprint()
+    assert set(json.loads(spec.canonical_json())) == set(ExperimentSpec.model_fields)
+
+
+def test_the_fingerprint_ignores_the_order_of_keys_and_spelled_out_defaults() -> None:
+    plain = load_spec({"optimizer": {"kind": "sgd", "lr": 0.1}, "name": "a"})
+    spelled = load_spec(
+        {"name": "a", "optimizer": {"lr": 0.1, "momentum": 0.0, "kind": "sgd"}, "train": {"epochs": 20}}
+    )
+    assert plain.fingerprint() == spelled.fingerprint()
+    assert plain.fingerprint() != load_spec({"name": "b"}).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code"),
+    [
+        ('{"network": {"kind": "mlp", "norm": {"kind": "bogus"}}}', "/network/norm/kind", "unknown_kind"),
+        ('{"network": {"kind": "mlp", "norm": {}}}', "/network/norm/kind", "unknown_kind"),
+        ('{"network": {"kind": ["mlp"]}}', "/network/kind", "unknown_kind"),
+        ('{"data": {"kind": "imagenet"}}', "/data/kind", "unknown_kind"),
+        ('{"netwrok": {}}', "/netwrok", "unknown_field"),
+        (
+            '{"network": {"kind": "mlp", "norm": {"kind": "batch_norm", "momentun": 0.1}}}',
+            "/network/norm/momentun",
+            "unknown_field",
+        ),
+        # A misspelt field with the name of a union's tag is still found where it stands.
+        (
+            '{"network": {"kind": "mlp", "norm": {"kind": "batch_norm", "batch_norm": 1}}}',
+            "/network/norm/batch_norm",
+            "unknown_field",
+        ),
+        ('{"a/b~c": 1}', "/a~1b~0c", "unknown_field"),
+        ('{"optimizer": {"kind": "sgd", "lr": NaN}}', "/optimizer/lr", "finite_number"),
+        ('{"optimizer": {"kind": "sgd", "lr": 1e999}}', "/optimizer/lr", "finite_number"),
+        ('{"optimizer": {"kind": "sgd", "lr": -Infinity}}', "/optimizer/lr", "finite_number"),
+        ('{"optimizer": {"kind": "sgd", "lr": true}}', "/optimizer/lr", "float_type"),
+        ('{"optimizer": {"kind": "sgd", "lr": "0.1"}}', "/optimizer/lr", "float_type"),
+        ('{"optimizer": {"kind": "sgd", "lr": 0}}', "/optimizer/lr", "greater_than"),
+        ('{"optimizer": {"kind": "adam", "betas": [0.9, 1.0]}}', "/optimizer/betas/1", "less_than"),
+        ('{"optimizer": {"kind": "sgd", "nesterov": true}}', "/optimizer/nesterov", "nesterov_without_momentum"),
+        ('{"train": {"seed": true}}', "/train/seed", "int_type"),
+        ('{"train": {"seed": 1.0}}', "/train/seed", "int_type"),
+        ('{"train": {"seed": 9223372036854775808}}', "/train/seed", "less_than_equal"),
+        ('{"train": {"seed": ' + "9" * 5000 + "}}", "/train/seed", "int_type"),
+        ('{"train": {"steps": 5, "epochs": 5}}', "/train/epochs", "two_budgets"),
+        ('{"train": 5}', "/train", "not_an_object"),
+        ('{"network": null}', "/network", "not_an_object"),
+        ('{"network": {"kind": "mlp", "hidden": [10, true]}}', "/network/hidden/1", "int_type"),
+        ('{"network": {"kind": "mlp", "hidden": []}}', "/network/hidden", "too_short"),
+        ('{"schedule": {"kind": "step"}}', "/schedule/step_size", "missing"),
+        ('{"name": "a\\u0000b"}', "/name", "control_character"),
+        ('{"name": "a\\ud800b"}', "/name", "control_character"),
+        ('{"tags": {"a": "\\u001b[2J"}}', "/tags/a", "control_character"),
+        ('{"tags": {"a:b": "1"}}', "/tags/a:b", "string_pattern_mismatch"),
+        ('{"train": {"target": {"test_accuracy": 1.5}}}', "/train/target/test_accuracy", "less_than_equal"),
+        (
+            '{"network": {"kind": "mlp", "norm": {"kind": "batch_renorm", "r_max": 0.5}}}',
+            "/network/norm/r_max",
+            "greater_than_equal",
+        ),
+        (
+            '{"network": {"kind": "mlp", "norm": {"kind": "batch_renorm", '
+            '"r_max": {"kind": "linear", "start": 0.5, "end": 3.0, "end_step": 10}}}}',
+            "/network/norm/r_max/start",
+            "r_max_below_one",
+        ),
+        (
+            '{"network": {"kind": "mlp", "norm": {"kind": "batch_renorm", '
+            '"d_max": {"kind": "linear", "start": 0, "end": 3.0, "start_step": 10, "end_step": 10}}}}',
+            "/network/norm/d_max/end_step",
+            "ramp_order",
+        ),
+    ],
+)
+def test_a_fault_names_its_field(body: str, pointer: str, code: str) -> None:
+    assert (pointer, code) in faults(body)
+
+
+def test_every_fault_is_listed_at_once() -> None:
+    found = faults('{"optimizer": {"kind": "sgd", "lr": -1}, "train": {"batch_size": 0}, "nmae": "x"}')
+    assert {pointer for pointer, _ in found} == {"/optimizer/lr", "/train/batch_size", "/nmae"}
+
+
+def test_a_misspelt_field_gets_a_suggestion() -> None:
+    with pytest.raises(SpecError, match="did you mean momentum"):
+        load_spec({"optimizer": {"kind": "sgd", "momentun": 0.9}})
+
+
+def test_a_repeated_key_is_refused_where_it_stands() -> None:
+    assert faults('{"train": {"seed": 1, "seed": 2}}') == [("/train/seed", "repeated_key")]
+    assert faults('{"name": "a", "name": "a"}') == [("/name", "repeated_key")]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "not_json"),
+        (b'{"name": ', "not_json"),
+        (b"[]", "not_an_object"),
+        (b'"text"', "not_an_object"),
+        (b'{"name": "\xff"}', "not_utf8"),
+        (b"[" * 100_000, "too_deep"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "too_deep"),
+    ],
+)
+def test_a_body_that_is_no_spec_at_all_is_a_fault_of_the_whole(body: bytes, code: str) -> None:
+    assert faults(body) == [("", code)]
+
+
+def test_brackets_inside_strings_are_not_nesting() -> None:
+    assert load_spec(parse_json(json.dumps({"name": '[{"' * 60}))).name == '[{"' * 60
+
+
+def test_reading_is_linear_in_the_size_of_a_hostile_body() -> None:
+    """Escaped quotes in a string that never ends once cost quadratic time; a megabyte must not take minutes."""
+    started = time.process_time()
+    assert faults(b'"' + b'\\"' * 500_000) == [("", "not_json")]
+    assert time.process_time() - started < 20
+
+
+def test_no_fault_repeats_what_was_sent() -> None:
+    secret = "hunter2-hunter2"
+    bodies = [
+        {"network": {"kind": secret}},
+        {"network": {"kind": "mlp", "norm": {"kind": secret}}},
+        {"name": 7, "optimizer": {"kind": "sgd", "lr": secret}},
+        {"train": {"precision": secret}},
+        {"data": {"kind": secret}},
+    ]
+    for body in bodies:
+        with pytest.raises(SpecError) as caught:
+            load_spec(body)
+        assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("hostile", ["\ud800", "\x00", "a\nb", "x" * 10_000, "\u202e"])
+def test_an_impossible_field_name_gives_a_pointer_that_can_be_written(hostile: str) -> None:
+    for fault in _faults_of_value({"train": {hostile: 1}}):
+        fault.pointer.encode("utf-8")
+        assert fault.pointer.isprintable()
+        assert len(fault.pointer) < 700
+
+
+def _faults_of_value(value: object) -> list:
+    with pytest.raises(SpecError) as caught:
+        load_spec(value)
+    return caught.value.faults
