@@ -1,0 +1,117 @@
+"""Engines, sessions and the clock, the same on SQLite and PostgreSQL.
+
+Invariant: a session that writes holds SQLite's write lock from its first statement (BEGIN IMMEDIATE), so that it waits
+for its turn instead of failing with "database is locked" half-way; a session that reads sees one snapshot and cannot
+write.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Double, Engine, Table, create_engine, event, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+# A writer holds the lock for milliseconds; a queue of writers on a slow disk for seconds, not for half a minute.
+SQLITE_BUSY_SECONDS = 30
+_READS = {"store_reads": True}
+
+
+class clock(FunctionElement[float]):  # noqa: N801  (reads as the SQL function it is)
+    """Now by the database's clock, as UTC epoch seconds; the only clock the store knows."""
+
+    type = Double()
+    name = "clock"
+    inherit_cache = True
+
+
+@compiles(clock, "postgresql")
+def _clock_postgresql(element: clock, compiler: SQLCompiler, **kw: Any) -> str:
+    # clock_timestamp(), not now(): a transaction that waited for a lock must not act on the time before the wait.
+    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+
+@compiles(clock, "sqlite")
+def _clock_sqlite(element: clock, compiler: SQLCompiler, **kw: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+class Database:
+    """One database and its two kinds of session: `write()` commits on success, `read()` never changes anything."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = create_engine_for(url)
+        self._writing = sessionmaker(self.engine, expire_on_commit=False)
+        self._reading = sessionmaker(self.engine.execution_options(**self._reading_options()), expire_on_commit=False)
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that commits when the block ends well, and is rolled back whole when it does not."""
+        with self._writing() as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A snapshot to read from. Rows stay readable after the block; changes to them go nowhere."""
+        with self._reading() as session:
+            yield session
+
+    def dispose(self) -> None:
+        """Close the pooled connections."""
+        self.engine.dispose()
+
+    def _reading_options(self) -> dict[str, Any]:
+        if self.engine.dialect.name == "sqlite":
+            return _READS
+        return {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"}
+
+
+def create_engine_for(url: str) -> Engine:
+    """An engine for `sqlite:///path` or `postgresql://...` (psycopg 3)."""
+    address = _with_driver(make_url(url))
+    if address.get_backend_name() == "sqlite":
+        engine = create_engine(address, connect_args={"timeout": SQLITE_BUSY_SECONDS}, pool_size=10, max_overflow=30)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(address, pool_pre_ping=True, pool_size=10, max_overflow=30)
+
+
+def now(session: Session) -> float:
+    """The database's clock, to compare stored times with."""
+    return session.execute(select(clock())).scalar_one()
+
+
+def insert_if_absent(session: Session, table: Table, values: Mapping[str, Any]) -> bool:
+    """Insert a row unless a unique key is taken; waits for whoever is inserting the same key. True if it is ours."""
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(**values).on_conflict_do_nothing().returning(*table.primary_key)
+    return session.execute(statement).first() is not None
+
+
+def _with_driver(url: URL) -> URL:
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        raise ValueError("the database is sqlite:///<file> or postgresql://<user>:<password>@<host>/<name>")
+    return url
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # BEGIN is ours: the driver would send a plain one, and late
+    cursor = connection.cursor()
+    # auto_vacuum counts only before the first page is written, and journal_mode writes it.
+    for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = WAL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reads = bool(connection.get_execution_options().get("store_reads"))
+    connection.exec_driver_sql(f"PRAGMA query_only = {int(reads)}")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -1,0 +1,100 @@
+"""What can go wrong in the store, as codes and facts; what it means over HTTP is decided in `api.errors`.
+
+    StoreError
+    ├── ExperimentNotFound
+    ├── CheckpointNotFound
+    ├── CheckpointIncomplete
+    ├── KeyNotFound
+    ├── StaleLease
+    ├── IllegalTransition
+    ├── IdempotencyConflict
+    └── CursorInvalid
+"""
+
+from typing import ClassVar
+
+from store.states import State
+
+
+class StoreError(Exception):
+    """Something the store refuses to do."""
+
+    code: ClassVar[str] = "store_error"
+
+
+class ExperimentNotFound(StoreError):
+    code = "experiment_not_found"
+
+    def __init__(self, experiment_id: str) -> None:
+        super().__init__("There is no such experiment.")
+        self.experiment_id = experiment_id
+
+
+class CheckpointNotFound(StoreError):
+    code = "checkpoint_not_found"
+
+    def __init__(self, checkpoint_id: str) -> None:
+        super().__init__("There is no such checkpoint, or no such file in it.")
+        self.checkpoint_id = checkpoint_id
+
+
+class CheckpointIncomplete(StoreError):
+    """The chunks of a checkpoint do not add up to its announced size, so it stays invisible."""
+
+    code = "checkpoint_incomplete"
+
+    def __init__(self, checkpoint_id: str, file: str, expected_bytes: int, stored_bytes: int) -> None:
+        super().__init__(f"{file} should have {expected_bytes} bytes and has {stored_bytes}.")
+        self.checkpoint_id = checkpoint_id
+        self.file = file
+        self.expected_bytes = expected_bytes
+        self.stored_bytes = stored_bytes
+
+
+class KeyNotFound(StoreError):
+    code = "key_not_found"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__("There is no such API key.")
+        self.key_id = key_id
+
+
+class StaleLease(StoreError):
+    """The experiment belongs to somebody else by now, or to nobody; whatever the holder does is lost."""
+
+    code = "stale_lease"
+
+    def __init__(self, experiment_id: str, attempt: int) -> None:
+        super().__init__(f"Attempt {attempt} no longer holds experiment {experiment_id}.")
+        self.experiment_id = experiment_id
+        self.attempt = attempt
+
+
+class IllegalTransition(StoreError):
+    """The experiment is in a state that does not allow this; `allowed_actions` says what it does allow."""
+
+    code = "illegal_transition"
+
+    def __init__(self, state: State, allowed_actions: tuple[str, ...]) -> None:
+        super().__init__(f"Not possible while the experiment is {state.value}.")
+        self.state = state
+        self.allowed_actions = allowed_actions
+
+
+class IdempotencyConflict(StoreError):
+    """The key was used within its lifetime with another request."""
+
+    code = "idempotency_conflict"
+
+    def __init__(self, key: str) -> None:
+        super().__init__("This idempotency key was used for another request.")
+        self.key = key
+
+
+class CursorInvalid(StoreError):
+    """The cursor is not one of ours, or belongs to another set of filters."""
+
+    code = "cursor_invalid"
+
+    def __init__(self) -> None:
+        super().__init__("The cursor is malformed or belongs to other filters.")
