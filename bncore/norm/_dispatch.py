@@ -1,0 +1,19 @@
+"""When native kernels may run and when a layer has to be spelled out in primitive operations.
+
+Both ways give the same numbers; a test holds them equal. Native kernels are faster, but their derivatives end at the
+second order, their forward-mode second derivative is silently wrong, and some have no kernel for the meta device.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+
+def being_transformed(x: Tensor) -> bool:
+    """Whether `x` is on the meta device, or seen by a `torch.func` transform or by forward-mode differentiation.
+
+    Not to be asked while compiling: the compiler cannot trace the question.
+    """
+    if x.is_meta or forward_ad._current_level >= 0:
+        return True
+    return torch._C._functorch.peek_interpreter_stack() is not None

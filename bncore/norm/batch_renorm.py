@@ -1,0 +1,191 @@
+"""Batch renormalization: batch normalization corrected towards the running statistics, within bounds.
+
+Shapes: N examples, C channels (axis 1), any further axes are positions and count as examples.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bncore.norm._dispatch import being_transformed
+from bncore.norm._moments import along_channels, blend, channel_axes, moments
+from bncore.norm.batch_norm import BatchNorm, check_more_than_one_value, check_rank
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A bound that moves linearly from `start` to `end` between two counts of batches and is constant outside them."""
+
+    start: float
+    end: float
+    start_step: int
+    end_step: int
+
+    def at(self, batches: Tensor) -> Tensor:
+        """Its value after `batches` batches, on their device: reading the number back would stall a GPU every step."""
+        share = (batches - self.start_step).mul_(1.0 / (self.end_step - self.start_step)).clamp_(0.0, 1.0)
+        return share.mul_(self.end - self.start).add_(self.start)
+
+
+class BatchRenorm(BatchNorm):
+    """Batch normalization whose training output agrees with its evaluation output while r and d are within bounds.
+
+    Training: `y = weight * ((x - mean) / sigma_batch * r + d) + bias` with, per channel (C,),
+    `sigma_batch = sqrt(var + eps)`, `r = clip(sigma_batch / sigma, 1 / r_max, r_max)`,
+    `d = clip((mean - running_mean) / sigma, -d_max, d_max)`; no gradient flows through r and d, and both use the
+    running statistics from before the step. Then `running_mean += momentum * (mean - running_mean)` and
+    `sigma += momentum * (sigma_batch - sigma)`. Evaluation is plain batch normalization. Input and output:
+    (N, C, ...).
+
+    Difference from `torch.nn.BatchNorm*`: the correction, and the running quantity: the standard deviation is averaged,
+    as in the paper, and kept under torch's key as `running_var = sigma^2 - eps`, without the unbiasing factor. Keys are
+    those of `torch.nn.BatchNorm*`, so a trained layer loads into one. `convert_sync_batchnorm` would take this class
+    for a plain batch norm.
+
+    arXiv 1702.03275, algorithm 1; the bounds' schedule is section 4 of it.
+
+    Args:
+        num_features: C.
+        eps: added to the variance of the batch; part of both standard deviations.
+        momentum: weight of the newest batch; 0.01 is the paper's value. None averages all batches equally.
+        r_max: bound of r, at least 1; a number, or a `Ramp` over the count of batches seen.
+        d_max: bound of d, at least 0; likewise.
+        warmup_steps: a bound given as a number rises linearly from plain batch norm (1 or 0) over so many batches; at 0
+            it holds from the start. A `Ramp` ignores it.
+        affine: learn `weight` and `bias` (C,).
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.01,
+        r_max: float | Ramp = 3.0,
+        d_max: float | Ramp = 5.0,
+        warmup_steps: int = 1000,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, device=device, dtype=dtype)
+        self.r_max = _bound(r_max, 1.0, warmup_steps)
+        self.d_max = _bound(d_max, 0.0, warmup_steps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_rank(x)
+        if not self.training:
+            return self._normalize_with_running(x)
+        if x.numel() == 0:
+            raise ValueError("an empty batch has no statistics to renormalize with")
+        check_more_than_one_value(x)
+        if torch.compiler.is_compiling() or being_transformed(x):
+            return self._renormalize_primitive(x)
+        return self._renormalize_native(x)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, r_max={self.r_max}, d_max={self.d_max}"
+
+    def _renormalize_native(self, x: Tensor) -> Tensor:
+        """Reads x twice and writes y once, like plain batch norm: r and d fold into scale and shift."""
+        assert self.running_mean is not None
+        with torch.no_grad():
+            # The kernel also averages variances, which is not what is kept here: it gets buffers to throw away.
+            scratch = torch.zeros_like(self.running_mean)
+            mean, var = torch.batch_norm_update_stats(x, scratch, scratch.clone(), 0.0)
+            sigma_batch = (var + self.eps).sqrt_()
+            r, d = self._correct_and_average(mean, sigma_batch)
+            inverse_sigma = sigma_batch.reciprocal()
+        scale = r if self.weight is None else self.weight * r
+        shift = d if self.weight is None else torch.addcmul(self.bias, self.weight, d)
+        y: Tensor = _Renormalize.apply(x, scale, shift, mean, var, inverse_sigma, self.eps)
+        return y
+
+    def _renormalize_primitive(self, x: Tensor) -> Tensor:
+        batch = moments(x, channel_axes(x))
+        mean, sigma_batch = batch.mean.flatten(), (batch.var.flatten() + self.eps).sqrt()
+        r, d = self._correct_and_average(mean.detach(), sigma_batch.detach())
+        standardized = (x.to(mean.dtype) - along_channels(mean, x)) / along_channels(sigma_batch, x)
+        y = standardized * along_channels(r, x) + along_channels(d, x)
+        if self.weight is not None:
+            y = y * along_channels(self.weight, x) + along_channels(self.bias, x)
+        return y.to(x.dtype)
+
+    def _correct_and_average(self, mean: Tensor, sigma_batch: Tensor) -> tuple[Tensor, Tensor]:
+        """r and d from the running statistics as they were, which then take in this batch."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        with torch.no_grad():
+            sigma = (self.running_var + self.eps).sqrt_()
+            batches = self.num_batches_tracked.to(sigma.dtype)
+            correct = _opaque_correction if torch.compiler.is_compiling() else _correction
+            r_max, d_max = _value(self.r_max, batches), _value(self.d_max, batches)
+            r, d = correct(mean, sigma_batch, self.running_mean, sigma, r_max, d_max)
+            if self.track_running_stats:
+                self.num_batches_tracked.add_(1)
+                newest = self._weight_of_newest()
+                blend(self.running_mean, mean, newest)
+                blend(sigma, sigma_batch, newest)
+                self.running_var.copy_(sigma.square_().sub_(self.eps).clamp_min_(0.0))
+        return r, d
+
+
+def _correction(
+    mean: Tensor, sigma_batch: Tensor, running_mean: Tensor, sigma: Tensor, r_max: Tensor, d_max: Tensor
+) -> tuple[Tensor, Tensor]:
+    r = torch.clamp(sigma_batch / sigma, r_max.reciprocal(), r_max)
+    d = torch.clamp((mean - running_mean) / sigma, -d_max, d_max)
+    return r, d
+
+
+# Left to see inside, the compiler's backward pass recomputes r and d from buffers that the forward pass has updated by
+# then, and gives wrong gradients without a word. It saves what comes out of an operator it cannot see into.
+_opaque_correction = torch.library.custom_op("bncore::batch_renorm_correction", _correction, mutates_args=())
+
+
+@_opaque_correction.register_fake
+def _(mean: Tensor, sigma_batch: Tensor, *_rest: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(sigma_batch), torch.empty_like(mean)
+
+
+class _Renormalize(torch.autograd.Function):
+    """`scale * (x - mean) / sigma + shift`, differentiated as a function of x through mean and sigma as well.
+
+    The mean and variance are handed in because they are known already; the gradient is plain batch norm's with r folded
+    into the scale. It is differentiable once more.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor, inverse_sigma: Tensor, eps: float
+    ) -> Tensor:
+        ctx.save_for_backward(x, scale, mean, inverse_sigma)
+        ctx.eps = eps
+        return torch.native_batch_norm(x, scale, shift, mean, var, False, 0.0, eps)[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, mean, inverse_sigma = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[:3])
+        inputs = torch.ops.aten.native_batch_norm_backward(
+            grads[0], x, scale, None, None, mean, inverse_sigma, True, ctx.eps, wanted
+        )
+        return (*inputs, None, None, None, None)
+
+
+def _bound(value: float | Ramp, plain: float, warmup_steps: int) -> float | Ramp:
+    """`plain` is the bound with which batch renorm is plain batch norm."""
+    lowest = min(value.start, value.end) if isinstance(value, Ramp) else value
+    if lowest < plain:
+        raise ValueError(f"the bound must be at least {plain}, got {lowest}")
+    if isinstance(value, Ramp):
+        if value.end_step <= value.start_step:
+            raise ValueError("a ramp must end after it starts")
+        return value
+    return Ramp(plain, value, 0, warmup_steps) if warmup_steps > 0 else value
+
+
+def _value(bound: float | Ramp, batches: Tensor) -> Tensor:
+    return bound.at(batches) if isinstance(bound, Ramp) else torch.full_like(batches, bound)

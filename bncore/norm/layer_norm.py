@@ -1,0 +1,56 @@
+"""Layer normalization over all channels and positions of a sample.
+
+Shapes: N examples, C channels (axis 1), any further axes are positions.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bncore.norm.batch_norm import check_rank
+
+
+class LayerNorm(nn.Module):
+    """Standardizes each sample by its own mean and variance, in training and evaluation alike.
+
+    `y = weight * (x - mean) / sqrt(var + eps) + bias` with mean and biased variance (N,) over all axes but the first,
+    and `weight`, `bias` (C,). Input and output: (N, C, ...).
+
+    Difference from `torch.nn.LayerNorm`: scale and shift are per channel whatever the positions, so that an image and a
+    vector carry the same parameters. On (N, C) it equals `torch.nn.LayerNorm(C)`, on images `torch.nn.GroupNorm(1, C)`.
+
+    arXiv 1607.06450, eq. 3.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        affine: learn `weight` and `bias`.
+    """
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.eps = eps
+        self.affine = affine
+        for name, value in (("weight", 1.0), ("bias", 0.0)):
+            vector = nn.Parameter(torch.full((num_features,), value, device=device, dtype=dtype)) if affine else None
+            self.register_parameter(name, vector)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_rank(x)
+        if x.dim() == 2:
+            return F.layer_norm(x, (self.num_features,), self.weight, self.bias, self.eps)
+        return F.group_norm(x, 1, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, affine={self.affine}"

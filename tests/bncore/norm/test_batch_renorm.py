@@ -1,0 +1,138 @@
+"""Batch renorm: its reductions to batch norm, its running standard deviation, its bounds over time."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bncore.norm import BatchNorm, BatchRenorm, Ramp
+
+
+def batches(count: int, scale: float = 2.0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randn(8, 5, 3, 3, generator=generator) * scale + 1 for _ in range(count)]
+
+
+def test_with_bounds_one_and_zero_it_trains_like_batch_norm() -> None:
+    renorm, plain = BatchRenorm(5, r_max=1.0, d_max=0.0), BatchNorm(5)
+    for batch in batches(50):
+        x, other = batch.clone().requires_grad_(), batch.clone().requires_grad_()
+        y, expected = renorm(x), plain(other)
+        y.sin().sum().backward()
+        expected.sin().sum().backward()
+        torch.testing.assert_close(y, expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(x.grad, other.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_the_first_step_of_a_warm_up_is_plain_batch_norm() -> None:
+    (batch,) = batches(1)
+    torch.testing.assert_close(BatchRenorm(5)(batch), BatchNorm(5)(batch), rtol=1e-6, atol=1e-6)
+
+
+def test_within_bounds_training_gives_the_evaluation_output_of_the_statistics_before() -> None:
+    renorm = BatchRenorm(5, r_max=1e6, d_max=1e6, warmup_steps=0)
+    for batch in batches(5):
+        expected = renorm.eval()(batch)
+        torch.testing.assert_close(renorm.train()(batch), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_it_averages_the_standard_deviation_and_keeps_it_under_the_key_of_torch() -> None:
+    renorm = BatchRenorm(5, momentum=0.25, eps=1e-3).double()
+    mean, sigma = torch.zeros(5).double(), torch.full((5,), 1 + 1e-3).double().sqrt()
+    for batch in batches(4):
+        wide = batch.double()
+        renorm(wide)
+        mean += 0.25 * (wide.mean((0, 2, 3)) - mean)
+        sigma += 0.25 * ((wide.var((0, 2, 3), correction=0) + 1e-3).sqrt() - sigma)
+    torch.testing.assert_close(renorm.running_mean, mean)
+    torch.testing.assert_close(renorm.running_var, sigma**2 - 1e-3)
+    assert renorm.num_batches_tracked == 4
+    plain = nn.BatchNorm2d(5, eps=1e-3).double()
+    plain.load_state_dict(renorm.state_dict(), strict=True)
+    torch.testing.assert_close(plain.eval()(wide), renorm.eval()(wide), rtol=0, atol=0)
+
+
+def test_a_channel_that_is_constant_keeps_its_variance_at_zero_or_above() -> None:
+    renorm = BatchRenorm(5, momentum=1.0)
+    renorm(torch.full((8, 5), 3.0))
+    assert (renorm.running_var >= 0).all()
+
+
+def test_momentum_none_averages_all_batches_equally() -> None:
+    renorm = BatchRenorm(5, momentum=None)
+    data = batches(6)
+    for batch in data:
+        renorm(batch)
+    torch.testing.assert_close(renorm.running_mean, torch.stack([batch.mean((0, 2, 3)) for batch in data]).mean(0))
+
+
+def test_no_gradient_flows_through_r_and_d() -> None:
+    # A shifted and scaled input changes r and d but not the standardized values: with r and d held fixed the derivative
+    # along the shift is exactly 0, while the output itself moves with d.
+    renorm = BatchRenorm(5, r_max=100.0, d_max=100.0, warmup_steps=0).double()
+    x = batches(1)[0].double()
+    state = {key: value.clone() for key, value in renorm.state_dict().items()}
+    shift = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    y = renorm(x + shift)
+    (slope,) = torch.autograd.grad((y * torch.linspace(0, 1, y.numel()).view_as(y)).sum(), shift)
+    renorm.load_state_dict(state)
+    assert slope.abs() < 1e-9
+    assert (renorm(x + 1.0) - y).abs().min() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("batches_seen", "expected"), [(0, 1.0), (5, 1.0), (10, 2.0), (15, 3.0), (150, 3.0), (10**6, 3.0)]
+)
+def test_a_ramp_is_clamped_at_both_ends(batches_seen: int, expected: float) -> None:
+    ramp = Ramp(start=1.0, end=3.0, start_step=5, end_step=15)
+    assert ramp.at(torch.tensor(float(batches_seen))).item() == pytest.approx(expected)
+
+
+def test_the_bounds_hold_at_every_point_of_their_ramp() -> None:
+    renorm = BatchRenorm(1, r_max=3.0, d_max=5.0, warmup_steps=10, momentum=1e-6)
+    values = torch.tensor([[-100.0], [100.0]]) + 1000.0
+    for step in range(30):
+        share = min(step / 10, 1.0)
+        y = renorm(values).flatten()
+        assert (y[1] - y[0]).item() / 2 == pytest.approx(1 + 2 * share, rel=1e-4)
+        assert (y[1] + y[0]).item() / 2 == pytest.approx(5 * share, abs=1e-3)
+
+
+@pytest.mark.parametrize("bounds", [{"r_max": 0.5}, {"d_max": -1.0}, {"r_max": Ramp(0.0, 3.0, 0, 10)}], ids=str)
+def test_bounds_that_bound_nothing_are_refused(bounds: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="at least"):
+        BatchRenorm(5, **bounds)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (1, 5), (1, 5, 1, 1)], ids=str)
+def test_a_batch_without_a_variance_is_refused_and_changes_nothing(shape: tuple[int, ...]) -> None:
+    renorm = BatchRenorm(5)
+    with pytest.raises(ValueError, match=r"Expected more than 1 value|empty batch"):
+        renorm(torch.zeros(shape))
+    assert renorm.num_batches_tracked == 0
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["aot_eager", "aot_eager_decomp_partition"])
+def test_compiled_as_one_graph_it_gives_the_eager_gradients_and_buffers(backend: str) -> None:
+    eager, other = (BatchRenorm(5, warmup_steps=4) for _ in range(2))
+    compiled = torch.compile(other, backend=backend, fullgraph=True)
+    for batch in batches(6):
+        x, y = batch.clone().requires_grad_(), batch.clone().requires_grad_()
+        eager(x).sin().sum().backward()
+        compiled(y).sin().sum().backward()
+        torch.testing.assert_close(y.grad, x.grad, rtol=1e-4, atol=1e-5)
+    for key, value in eager.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[key], value, rtol=1e-5, atol=1e-6, msg=key)
+
+
+def test_two_forwards_before_one_backward_give_the_gradients_of_each() -> None:
+    renorm = BatchRenorm(5, warmup_steps=0)
+    first, second = (batch.requires_grad_() for batch in batches(2))
+    state = {key: value.clone() for key, value in renorm.state_dict().items()}
+    (renorm(first).sin().sum() + renorm(second).sin().sum()).backward()
+    together = first.grad.clone(), second.grad.clone()
+    renorm.load_state_dict(state)
+    for x, expected in zip((first, second), together, strict=True):
+        x.grad = None
+        renorm(x).sin().sum().backward()
+        torch.testing.assert_close(x.grad, expected)
