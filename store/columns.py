@@ -32,10 +32,10 @@ class NanDouble(TypeDecorator[float]):
     impl = Double
     cache_ok = True
 
-    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
+    def process_bind_param(self, value: float | None, _dialect: Dialect) -> float | None:
         return None if value is None or math.isnan(value) else value
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> float:
+    def process_result_value(self, value: Any, _dialect: Dialect) -> float:
         return math.nan if value is None else float(value)
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Double, Engine, Table, create_engine, event, make_url, select
+from sqlalchemy import Connection, Double, Engine, create_engine, event, inspect, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -22,7 +22,7 @@ SQLITE_BUSY_SECONDS = 30
 _READS = {"store_reads": True}
 
 
-class clock(FunctionElement[float]):  # noqa: N801  (reads as the SQL function it is)
+class clock(FunctionElement[float]):
     """Now by the database's clock, as UTC epoch seconds; the only clock the store knows."""
 
     type = Double()
@@ -31,13 +31,13 @@ class clock(FunctionElement[float]):  # noqa: N801  (reads as the SQL function i
 
 
 @compiles(clock, "postgresql")
-def _clock_postgresql(element: clock, compiler: SQLCompiler, **kw: Any) -> str:
+def _clock_postgresql(_element: clock, _compiler: SQLCompiler, **_options: Any) -> str:
     # clock_timestamp(), not now(): a transaction that waited for a lock must not act on the time before the wait.
     return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 
 
 @compiles(clock, "sqlite")
-def _clock_sqlite(element: clock, compiler: SQLCompiler, **kw: Any) -> str:
+def _clock_sqlite(_element: clock, _compiler: SQLCompiler, **_options: Any) -> str:
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
@@ -87,11 +87,14 @@ def now(session: Session) -> float:
     return session.execute(select(clock())).scalar_one()
 
 
-def insert_if_absent(session: Session, table: Table, values: Mapping[str, Any]) -> bool:
+def insert_if_absent(session: Session, table: type[DeclarativeBase], values: Mapping[str, Any]) -> bool:
     """Insert a row unless a unique key is taken; waits for whoever is inserting the same key. True if it is ours."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(**values).on_conflict_do_nothing().returning(*table.primary_key)
-    return session.execute(statement).first() is not None
+    key = inspect(table).primary_key
+    if session.get_bind().dialect.name == "postgresql":
+        postgres = postgresql.insert(table).values(**values).on_conflict_do_nothing().returning(*key)
+        return session.execute(postgres).first() is not None
+    lite = sqlite.insert(table).values(**values).on_conflict_do_nothing().returning(*key)
+    return session.execute(lite).first() is not None
 
 
 def _with_driver(url: URL) -> URL:

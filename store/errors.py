@@ -1,14 +1,14 @@
 """What can go wrong in the store, as codes and facts; what it means over HTTP is decided in `api.errors`.
 
-    StoreError
-    ├── ExperimentNotFound
-    ├── CheckpointNotFound
-    ├── CheckpointIncomplete
-    ├── KeyNotFound
-    ├── StaleLease
-    ├── IllegalTransition
-    ├── IdempotencyConflict
-    └── CursorInvalid
+StoreError
+├── ExperimentNotFound
+├── CheckpointNotFound
+├── CheckpointIncomplete
+├── KeyNotFound
+├── StaleLease
+├── IllegalTransition
+├── IdempotencyConflict
+└── CursorInvalid
 """
 
 from typing import ClassVar

@@ -121,7 +121,7 @@ def claim(session: Session, worker: Worker, *, lease_seconds: float) -> Claim | 
         entries.append(Entry("not_bit_exact", doubt))
     log(session, row, *entries)
     lease = Lease(row.id, row.attempt, lease_token)
-    return Claim(lease, row.spec, checkpoint and checkpoint.id, row.step, doubt)
+    return Claim(lease, row.spec, None if checkpoint is None else checkpoint.id, row.step, doubt)
 
 
 def renew(session: Session, lease: Lease, *, lease_seconds: float) -> Go | Stop:
@@ -186,7 +186,7 @@ def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _next_queued(worker: Worker) -> Select[tuple[str]]:
+def _next_queued(worker: Worker) -> Select[str]:
     # SKIP LOCKED (PostgreSQL only): claimants racing for different rows do not wait for each other.
     return (
         select(Experiment.id)

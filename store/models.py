@@ -6,17 +6,33 @@ only after them.
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, ForeignKeyConstraint, Index, LargeBinary, String, Text
-from sqlalchemy import UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Enum,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.columns import Count, MaybeSeconds, MaybeWord, NanDouble, RowNumber, Seconds, Table, Word
 from store.states import State
 
 _STATE = Enum(
-    State, native_enum=False, length=16, create_constraint=True, name="state",
+    State,
+    native_enum=False,
+    length=16,
+    create_constraint=True,
+    name="state",
     values_callable=lambda states: [state.value for state in states],
 )
+# Claims look among queued rows only, which are few beside all that ever were.
+_QUEUED = text("state = 'queued'")
 
 
 class Experiment(Table):
@@ -24,7 +40,7 @@ class Experiment(Table):
 
     __tablename__ = "experiments"
     __table_args__ = (
-        Index(None, "device", "created_at", sqlite_where=text("state = 'queued'"), postgresql_where=text("state = 'queued'")),
+        Index(None, "device", "created_at", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
         Index(None, "lease_expires_at"),
         Index(None, "device", "claimed_at"),
         Index(None, "created_at", "id"),
@@ -45,7 +61,7 @@ class Experiment(Table):
     desired: Mapped[str | None] = mapped_column(String(16))
     """What was asked of a running experiment: cancel or pause."""
     phase: Mapped[str | None] = mapped_column(String(32))
-    waiting_for: Mapped[str | None] = mapped_column(String(200))
+    waiting_for: Mapped[str | None] = mapped_column(String(300))
     version: Mapped[int]
     """Grows with every visible change; the ETag is made of it."""
 
@@ -115,6 +131,8 @@ class Bell(Table):
     """The outbox: a queue that has to be rung. Written with the change that made a row queued."""
 
     __tablename__ = "outbox"
+    # A number is never used again: whoever deletes a bell it rang must not hit a newer one.
+    __table_args__ = ({"sqlite_autoincrement": True},)
 
     id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
     experiment_id: Mapped[Word] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"), index=True)

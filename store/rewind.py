@@ -67,9 +67,7 @@ def _drop_metrics_beyond(session: Session, experiment_id: str, step: int | None)
         session.execute(segments, execution_options=_QUIETLY)
         session.execute(series, execution_options=_QUIETLY)
         return
-    touched = select(MetricSeries.key).where(
-        MetricSeries.experiment_id == experiment_id, MetricSeries.last_step > step
-    )
+    touched = select(MetricSeries.key).where(MetricSeries.experiment_id == experiment_id, MetricSeries.last_step > step)
     keys = session.scalars(touched).all()
     session.execute(segments.where(MetricSegment.first_step > step), execution_options=_QUIETLY)
     _cut_spanning(session, experiment_id, step)
@@ -79,7 +77,9 @@ def _drop_metrics_beyond(session: Session, experiment_id: str, step: int | None)
 
 def _cut_spanning(session: Session, experiment_id: str, step: int) -> None:
     """Segments end at checkpoints, so there should be none; one that spans is cut rather than lost or repeated."""
-    statement = select(MetricSegment).where(MetricSegment.experiment_id == experiment_id, MetricSegment.last_step > step)
+    statement = select(MetricSegment).where(
+        MetricSegment.experiment_id == experiment_id, MetricSegment.last_step > step
+    )
     for segment in session.scalars(statement):
         cut_after(segment, step)
     session.flush()

