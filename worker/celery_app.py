@@ -5,7 +5,7 @@ redelivery, result backends and the cancelling of tasks on a lost connection cou
 """
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 RING = "bnlab.ring"
 _DEVICES = ("cpu", "cuda")
@@ -27,7 +27,7 @@ def create_celery(redis_url: str) -> Celery:
         task_serializer="json",
         task_ignore_result=True,
         task_acks_late=False,
-        task_queues=[Queue(queue_of(device)) for device in _DEVICES],
+        task_queues=[Queue(queue_of(device)) for device in _DEVICES],  # type: ignore[no-untyped-call]
         task_create_missing_queues=False,
         task_publish_retry=True,
         # Once more at once: the first publish after a restart of the broker meets a connection that is gone.

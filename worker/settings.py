@@ -1,6 +1,6 @@
 """What a worker and the relay read from their environment, each variable with the prefix BNLAB_.
 
-Invariant: a worker renews its lease at least three times before it could expire, so that one lost renewal loses nothing.
+Invariant: a worker renews its lease three times before it could expire, so that one lost renewal loses nothing.
 """
 
 from pathlib import Path

@@ -17,7 +17,7 @@ _FORGOTTEN_SECONDS = 0.01
 def answer_bells(app: Celery, answer: Callable[[], None]) -> None:
     """Register the task that calls `answer`."""
 
-    @app.task(name=RING, ignore_result=True)
+    @app.task(name=RING, ignore_result=True)  # type: ignore[untyped-decorator]
     def ring() -> None:
         try:
             answer()
@@ -30,7 +30,7 @@ def _listen_again() -> None:
     # happens that is seconds after the end of a task.
     loop = get_event_loop()
     if loop is not None:
-        loop.call_soon(loop.call_later, _FORGOTTEN_SECONDS, _nothing)
+        loop.call_soon(loop.call_later, _FORGOTTEN_SECONDS, _nothing)  # type: ignore[no-untyped-call]
 
 
 def _nothing() -> None:
