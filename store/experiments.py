@@ -5,6 +5,7 @@ for every reader, its bytes with later purges (`store.purging`).
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from sqlalchemy import ColumnElement, exists, insert, select, tuple_, update
@@ -21,7 +22,7 @@ from store.purging import purge
 from store.states import TERMINAL, State, actions
 from store.transitions import log, move, ring
 
-__all__ = ["MAX_PAGE", "Filters", "Page", "delete", "get", "page", "purge", "request_cancel", "submit"]
+__all__ = ["MAX_PAGE", "Filters", "Mark", "Page", "delete", "get", "marks", "page", "purge", "request_cancel", "submit"]
 
 MAX_PAGE = 100
 
@@ -30,10 +31,20 @@ MAX_PAGE = 100
 class Filters:
     """What a listing shows: all conditions hold at once."""
 
-    state: State | None = None
-    tags: dict[str, str] = field(default_factory=dict)
+    states: tuple[State, ...] = ()
+    """Any of them; all states when empty."""
+    tags: dict[str, str | None] = field(default_factory=dict)
+    """None asks for the key alone, whatever its value."""
     name: str | None = None
     """The whole name."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How far an experiment has come, in two words that cost no more than a primary key to read."""
+
+    version: int
+    is_terminal: bool
 
 
 @dataclass(frozen=True)
@@ -90,10 +101,18 @@ def get(session: Session, experiment_id: str) -> Experiment:
     return row
 
 
+def marks(session: Session, experiment_ids: Collection[str]) -> dict[str, Mark]:
+    """Version and end of many experiments at once; those that do not exist, or no longer, are left out."""
+    statement = select(Experiment.id, Experiment.version, Experiment.state).where(
+        Experiment.id.in_(experiment_ids), Experiment.deleted_at.is_(None)
+    )
+    return {found: Mark(version, state in TERMINAL) for found, version, state in session.execute(statement)}
+
+
 def page(session: Session, filters: Filters, cursor: str | None = None, limit: int = 20) -> Page:
     """One page of a listing. Raises `CursorInvalid` for a cursor of other filters or none of ours."""
     limit = max(1, min(limit, MAX_PAGE))
-    scope = [filters.state, sorted(filters.tags.items()), filters.name]
+    scope = [sorted(filters.states), sorted(filters.tags.items()), filters.name]
     conditions = _conditions(filters)
     if cursor is not None:
         after = cursors.decode(cursor, scope)
@@ -151,13 +170,11 @@ def delete(session: Session, experiment_id: str) -> None:
 
 def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [Experiment.deleted_at.is_(None)]
-    if filters.state is not None:
-        conditions.append(Experiment.state == filters.state)
+    if filters.states:
+        conditions.append(Experiment.state.in_(filters.states))
     if filters.name is not None:
         conditions.append(Experiment.name == filters.name)
     for key, value in filters.tags.items():
-        tagged = exists().where(
-            ExperimentTag.experiment_id == Experiment.id, ExperimentTag.key == key, ExperimentTag.value == value
-        )
-        conditions.append(tagged)
+        tagged = exists().where(ExperimentTag.experiment_id == Experiment.id, ExperimentTag.key == key)
+        conditions.append(tagged if value is None else tagged.where(ExperimentTag.value == value))
     return conditions
