@@ -1,0 +1,107 @@
+"""The API's description of itself: what the framework cannot know is added here.
+
+The request body is read by `api.bodies`, so its schema is put in by hand, from the very class that validates it.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from api.headers import MAX_KEY_CHARS
+from api.problems import Problem
+from bncore.spec import ExperimentSpec
+
+_REF = "#/components/schemas/{model}"
+
+DESCRIPTION = """
+Training as a service for normalization experiments: POST a spec, read metrics, results and checkpoints back.
+
+Every error is `application/problem+json` (RFC 9457). States and codes may be added: treat a state you do not know as
+not terminal. Listings are pages of `{data, has_more, next_cursor}`.
+"""
+
+TAGS = [
+    {"name": "experiments", "description": "Submit, find, cancel and delete."},
+    {"name": "results", "description": "What an experiment has made so far."},
+    {"name": "checkpoints", "description": "Trained networks as safetensors files."},
+    {"name": "catalog", "description": "What a spec can choose from."},
+    {"name": "health", "description": "For whoever starts and watches the service; no key needed."},
+]
+
+SPEC_EXAMPLES: dict[str, dict[str, Any]] = {
+    "smallest": {"summary": "Everything left at its default", "value": {}},
+    "batch_renorm": {
+        "summary": "The network of Ioffe and Szegedy (2015) with batch renormalization",
+        "value": {
+            "name": "digits-brn",
+            "tags": {"paper": "1702.03275"},
+            "data": {"kind": "digits"},
+            "network": {
+                "kind": "mlp",
+                "hidden": [100, 100, 100],
+                "activation": "sigmoid",
+                "norm": {"kind": "batch_renorm", "r_max": 3.0, "d_max": 5.0, "momentum": 0.01},
+                "init": {"kind": "normal", "std": 0.1},
+            },
+            "optimizer": {"kind": "sgd", "lr": 0.5},
+            "train": {"steps": 2000, "batch_size": 60, "seed": 0, "target": {"test_accuracy": 0.9}},
+        },
+    },
+    "cnn": {
+        "summary": "A small convolutional network with group normalization",
+        "value": {
+            "network": {"kind": "cnn", "channels": [16, 32], "norm": {"kind": "group_norm", "num_groups": 4}},
+            "optimizer": {"kind": "adamw", "lr": 0.003},
+            "schedule": {"kind": "cosine", "warmup_steps": 50},
+            "train": {"epochs": 20},
+        },
+    },
+}
+
+
+def install(app: FastAPI) -> None:
+    """Complete `app.openapi()`."""
+    plain = app.openapi
+
+    def complete() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _complete(plain())
+        return plain()
+
+    setattr(app, "openapi", complete)  # noqa: B010  (FastAPI's own way; mypy refuses the plain assignment)
+
+
+def spec_request_body() -> dict[str, Any]:
+    """The body of an operation that takes a spec."""
+    media = {"schema": {"$ref": _REF.format(model="ExperimentSpec")}, "examples": SPEC_EXAMPLES}
+    return {"required": True, "content": {"application/json": media}}
+
+
+def idempotency_parameter() -> dict[str, Any]:
+    """The header that makes a POST repeatable."""
+    return {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": False,
+        "description": "One word for one submission, e.g. a quoted UUID. Repeats within 24 hours submit nothing new.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS + 2, "pattern": "^[!-~]+$"},
+        "example": '"5f2d1c1e-3c1b-4c6f-9d53-8a5a0b2f6c11"',
+    }
+
+
+def _complete(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for model in (ExperimentSpec, Problem):
+        schema = model.model_json_schema(ref_template=_REF)
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    for shown in ("Experiment", "Validated"):
+        described = schemas[shown]["properties"]["spec"]
+        schemas[shown]["properties"]["spec"] = {
+            "$ref": _REF.format(model="ExperimentSpec"),
+            "description": described["description"],
+        }
+    # The framework's own error bodies, which this service never sends.
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    document["components"]["schemas"] = dict(sorted(schemas.items()))

@@ -1,0 +1,59 @@
+"""The points of an experiment's series."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from api.deps import ExperimentId, ReadSession
+from api.parameters import MAX_INTEGER, Parameters
+from api.problems import declared
+from api.schemas import Metrics, MetricSeries
+from bncore.spec.strict import Text
+from store import experiments, results
+
+_NO_POINTS = MetricSeries(steps=[], values=[], count=0)
+
+
+class MetricsQuery(Parameters):
+    keys: list[Annotated[Text, Field(min_length=1, max_length=200)]] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Repeat it for several series, e.g. keys=train/loss&keys=test/loss; without it, all of them.",
+    )
+    first_step: int = Field(default=0, ge=0, le=MAX_INTEGER, description="Included.")
+    last_step: int = Field(default=MAX_INTEGER, ge=0, le=MAX_INTEGER, description="Included.")
+    max_points: int = Field(
+        default=1000,
+        ge=10,
+        le=100_000,
+        description="Of each series. Where points are left out, those that remain include the first, last, least and "
+        "greatest of every stretch: a spike never vanishes.",
+    )
+
+
+def router() -> APIRouter:
+    """Under an experiment."""
+    routes = APIRouter(prefix="/v1/experiments/{experiment_id}", tags=["results"])
+    routes.add_api_route(
+        "/metrics", get_metrics, response_model=Metrics, responses=declared(404, 422), summary="Series of points"
+    )
+    return routes
+
+
+def get_metrics(experiment_id: ExperimentId, query: Annotated[MetricsQuery, Query()], session: ReadSession) -> Metrics:
+    """Points by key. A key without points, because none was written yet or ever, is an empty series, not an error."""
+    experiments.get(session, experiment_id)
+    found = results.series(
+        session,
+        experiment_id,
+        query.keys or None,
+        first_step=query.first_step,
+        last_step=query.last_step,
+        max_points=query.max_points,
+    )
+    shown = {
+        key: MetricSeries(steps=series.steps.tolist(), values=series.values.tolist(), count=series.count)
+        for key, series in found.items()
+    }
+    return Metrics(series={key: _NO_POINTS for key in query.keys} | shown)
