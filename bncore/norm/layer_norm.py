@@ -42,9 +42,16 @@ class LayerNorm(nn.Module):
         self.num_features = num_features
         self.eps = eps
         self.affine = affine
-        for name, value in (("weight", 1.0), ("bias", 0.0)):
-            vector = nn.Parameter(torch.full((num_features,), value, device=device, dtype=dtype)) if affine else None
+        for name in ("weight", "bias"):
+            vector = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype)) if affine else None
             self.register_parameter(name, vector)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale 1, shift 0."""
+        if self.weight is not None and self.bias is not None:
+            nn.init.ones_(self.weight)
+            nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         check_rank(x)

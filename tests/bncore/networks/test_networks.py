@@ -1,0 +1,133 @@
+"""The plan of a spec is the network of that spec; weights depend on seed and layer name only."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from bncore.networks import build_network
+from bncore.spec import ExperimentSpec, InitSpec, MlpSpec, NetworkSpec, NormSpec, SpecError, load_spec, members, plan
+
+ACTIVATIONS = ["sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "identity"]
+
+
+def spec_of(network: dict[str, object]) -> ExperimentSpec:
+    return load_spec({"network": network})
+
+
+def assert_planned(spec: ExperimentSpec) -> None:
+    """Names, order, output shapes and parameter counts of the plan are those of the network on the meta device."""
+    planned = plan(spec)
+    network = build_network(spec.network, planned.input_shape, planned.classes, device="meta")
+    assert [name for name, _ in network.named_children()] == [layer.name for layer in planned.layers]
+    x = torch.empty(2, *planned.input_shape, device="meta")
+    for layer in planned.layers:
+        module = network.get_submodule(layer.name)
+        x = module(x)
+        assert tuple(x.shape[1:]) == layer.output_shape, layer
+        assert sum(parameter.numel() for parameter in module.parameters()) == layer.parameters, layer
+    assert x.shape == (2, planned.classes)
+    assert planned.parameters == sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("norm", [member.model_fields["kind"].default for member in members(NormSpec)])
+@pytest.mark.parametrize("placement", ["before_activation", "after_activation"])
+@pytest.mark.parametrize("kind", [member.model_fields["kind"].default for member in members(NetworkSpec)])
+def test_every_network_with_every_norm_is_as_planned(kind: str, norm: str, placement: str) -> None:
+    options = {"num_groups": 4} if norm == "group_norm" else {}
+    network = {"kind": kind, "norm": {"kind": norm, **options}, "placement": placement, "dropout": 0.1}
+    assert_planned(spec_of(network))
+
+
+norms = st.one_of(
+    st.just({"kind": "none"}),
+    st.fixed_dictionaries(
+        {"kind": st.sampled_from(["batch_norm", "batch_renorm", "layer_norm"]), "affine": st.booleans()}
+    ),
+    st.fixed_dictionaries({"kind": st.just("group_norm"), "num_groups": st.integers(1, 4), "affine": st.booleans()}),
+)
+shared = {
+    "norm": norms,
+    "placement": st.sampled_from(["before_activation", "after_activation"]),
+    "activation": st.sampled_from(ACTIVATIONS),
+    "normalize_input": st.booleans(),
+    "bias": st.booleans(),
+    "dropout": st.sampled_from([0.0, 0.5]),
+}
+widths = st.lists(st.integers(1, 12), min_size=1, max_size=5)
+networks = st.one_of(
+    st.fixed_dictionaries({"kind": st.just("mlp"), "hidden": widths, **shared}),
+    st.fixed_dictionaries(
+        {
+            "kind": st.just("cnn"),
+            "channels": widths,
+            "kernel_size": st.sampled_from([1, 3, 5, 7]),
+            "pool": st.sampled_from(["max", "average", "none"]),
+            **shared,
+        }
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(networks)
+def test_whatever_spec_is_accepted_is_built_as_planned(network: dict[str, object]) -> None:
+    try:
+        spec = spec_of(network)
+    except SpecError:
+        return
+    assert_planned(spec)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+@pytest.mark.parametrize("init", [member.model_fields["kind"].default for member in members(InitSpec)])
+def test_networks_that_differ_in_norm_share_every_weight(kind: str, init: str) -> None:
+    def weights(norm: dict[str, object], seed: int) -> dict[str, torch.Tensor]:
+        spec = spec_of({"kind": kind, "norm": norm, "init": {"kind": init}}).network
+        state = build_network(spec, (1, 8, 8), 10, seed=seed).state_dict()
+        return {key: value for key, value in state.items() if not key.startswith("norm")}
+
+    plain = weights({"kind": "none"}, 3)
+    normalized = weights({"kind": "batch_renorm"}, 3)
+    other = weights({"kind": "none"}, 4)
+    assert plain.keys() == normalized.keys()
+    assert all(torch.equal(plain[key], normalized[key]) for key in plain)
+    assert not torch.equal(plain["output.weight"], other["output.weight"])
+
+
+@pytest.mark.parametrize(
+    ("init", "std", "bias"),
+    [
+        ({"kind": "default"}, 1 / math.sqrt(3 * 400), True),
+        ({"kind": "normal", "std": 0.2}, 0.2, False),
+        ({"kind": "uniform", "bound": 0.3}, 0.3 / math.sqrt(3), False),
+        ({"kind": "xavier", "gain": 2.0}, 2.0 * math.sqrt(2 / 700), False),
+        ({"kind": "xavier", "distribution": "normal"}, math.sqrt(2 / 700), False),
+        ({"kind": "kaiming"}, math.sqrt(2 / 400), False),
+        ({"kind": "kaiming", "distribution": "uniform"}, math.sqrt(2 / 400), False),
+        ({"kind": "orthogonal", "gain": 3.0}, 3.0 / math.sqrt(400), False),
+    ],
+    ids=str,
+)
+def test_weights_have_the_spread_their_initialization_promises(init: dict[str, object], std: float, bias: bool) -> None:
+    spec = spec_of({"kind": "mlp", "hidden": [400, 300], "init": init}).network
+    layer = build_network(spec, (1, 8, 8), 10, seed=1).get_submodule("linear2")
+    assert layer.weight.std().item() == pytest.approx(std, rel=0.02)
+    assert bool(layer.bias.any()) == bias
+
+
+def test_building_leaves_the_global_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    build_network(MlpSpec(), (1, 8, 8), 10)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_parameter_and_buffer_is_set_and_finite() -> None:
+    network = build_network(spec_of({"kind": "cnn", "normalize_input": True}).network, (1, 8, 8), 10)
+    fresh = nn.BatchNorm2d(32).state_dict()
+    for key, value in fresh.items():
+        assert torch.equal(network.state_dict()[f"norm1.{key}"], value)
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
