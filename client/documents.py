@@ -79,9 +79,8 @@ def _assigned(value: Any, keys: list[str], new: Any, path: str) -> Any:
 class _CoreLoader(yaml.SafeLoader):
     """Resolves plain scalars by YAML 1.2's core schema and nothing else."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
-
+_CoreLoader.yaml_implicit_resolvers = {}
 _NULL, _BOOL, _INT, _FLOAT = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float"))
 _STR, _SEQ, _MAP = (f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "map"))
 _NUMBER_START = list("-+.0123456789")

@@ -15,7 +15,7 @@ from typing import Any
 from bncore.spec import ExperimentSpec
 from client.download import fetch, pick
 from client.errors import ApiError, ClientError, Json, WaitTimeout
-from client.series import Series, decode_series
+from client.series import Series, decode_series, every_point
 from client.transport import Transport
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -74,7 +74,10 @@ class Client:
 
     def readyz(self) -> Json:
         """How the parts of the service are, one word each; a server that is not ready answers as well."""
-        answer: Json = self._transport.plain("GET", "/readyz").json()
+        try:
+            answer: Json = self._transport.plain("GET", "/readyz").json()
+        except ValueError:
+            raise self._not_json("/readyz") from None
         return answer
 
     def catalog(self, noun: str) -> list[Json]:
@@ -163,16 +166,23 @@ class Client:
     ) -> dict[str, Series]:
         """Metric series by key, all of them if none is named.
 
-        With `max_points` the server thins a series but keeps every spike; without it all points come.
+        Every point comes, unless `max_points` bounds them: then the server thins a series but keeps every spike.
         """
-        bounds = {"first_step": first_step, "last_step": last_step, "max_points": max_points}
-        params: dict[str, Any] = {key: value for key, value in bounds.items() if value is not None}
-        answer = self._json("GET", _path(experiment_id, "metrics"), params={"keys": [*keys], **params})
-        return decode_series(answer)
+
+        def ask(first: int | None, last: int | None, most: int) -> dict[str, Series]:
+            bounds = {"first_step": first, "last_step": last, "max_points": most}
+            params: dict[str, Any] = {key: value for key, value in bounds.items() if value is not None}
+            params["keys"] = wanted
+            return decode_series(self._json("GET", _path(experiment_id, "metrics"), params=params))
+
+        wanted = [*keys]
+        if max_points is not None:
+            return ask(first_step, last_step, max_points)
+        return every_point(ask, first_step or 0, last_step)
 
     def events(self, experiment_id: str) -> Iterator[Json]:
         """The append-only log of what happened to an experiment."""
-        yield from self._pages(_path(experiment_id, "events"), {})
+        yield from self._pages(_path(experiment_id, "events"), {}, cursor_name="after")
 
     def checkpoints(self, experiment_id: str) -> Iterator[Json]:
         """The checkpoints that can be downloaded now."""
@@ -217,12 +227,15 @@ class Client:
         try:
             return response.json()
         except ValueError:
-            raise ClientError(f"{self.url}{path} answered something other than JSON; is it a BNLab server?") from None
+            raise self._not_json(path) from None
 
-    def _pages(self, path: str, params: Mapping[str, Any]) -> Iterator[Json]:
-        cursor: str | None = None
+    def _not_json(self, path: str) -> ClientError:
+        return ClientError(f"{self.url}{path} answered something other than JSON; is it a BNLab server?")
+
+    def _pages(self, path: str, params: Mapping[str, Any], cursor_name: str = "cursor") -> Iterator[Json]:
+        cursor: str | int | None = None
         while True:
-            page = self._json("GET", path, params={**params, **({"cursor": cursor} if cursor else {})})
+            page = self._json("GET", path, params={**params, **({cursor_name: cursor} if cursor else {})})
             yield from page["data"]
             cursor = page.get("next_cursor")
             if not cursor:

@@ -1,0 +1,1 @@
+"""The verbs of the `bnlab` command, one a module."""

@@ -1,0 +1,42 @@
+"""Which server a command talks to: the one named, else the local stack of this user, found by its lock file."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.http import DEFAULT_URL, Client
+from client.local.lock import holder_of
+from client.local.places import Places, default_data_dir
+
+RETRY_SECONDS = 5.0
+"""A person is waiting; long waits (`submit --wait`) have their own patience."""
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", envvar="BNLAB_URL", help="The server; without it, the stack that `bnlab up` runs.", metavar="URL"
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Machine-readable: JSON on standard output, and nothing else there.")
+]
+ExperimentId = Annotated[
+    str, typer.Argument(help="As `submit` and `list` show it: exp_...", metavar="ID", show_default=False)
+]
+
+
+def connect(url: str | None) -> Client:
+    """A client. The local stack's own key is used for the local stack alone: no other server ever sees it."""
+    places = Places(_absolute(default_data_dir()))
+    local_url = holder_of(places.lock_file).get("url")
+    url = url or local_url or DEFAULT_URL
+    key = os.environ.get("BNLAB_API_KEY")
+    if not key and url == local_url:
+        key = places.api_key()
+    return Client(url, key, retry_seconds=RETRY_SECONDS)
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().resolve()

@@ -1,0 +1,86 @@
+"""How a command ends: an exit code that scripts can rely on, and a reason on standard error."""
+
+import functools
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from typing import NoReturn, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from bncore.spec import Fault, SpecError
+from client.errors import ApiError, ClientError, DownloadMismatch, Unreachable, WaitTimeout
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXIT_CODES = """Exit codes: 0 done; 1 the experiment ended as failed or cancelled; 2 wrong usage; 3 spec or request refused;
+4 server not reached, failing, or the key refused; 5 not ended in the time given; 130 interrupted."""
+
+
+class Exit(IntEnum):
+    OK = 0
+    ENDED_BADLY = 1
+    USAGE = 2
+    REFUSED = 3
+    NO_SERVER = 4
+    TIMEOUT = 5
+    INTERRUPTED = 130
+
+
+def complain(text: str) -> None:
+    """Say on standard error what is wrong."""
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(text)}", highlight=False)
+
+
+def leave(code: Exit, text: str | None = None) -> NoReturn:
+    """End the command."""
+    if text:
+        complain(text)
+    raise typer.Exit(int(code))
+
+
+def describe(faults: list[Fault], line_of: Callable[[str], int | None] = lambda _: None) -> str:
+    """Faults, one a line: where, and what would be right."""
+    lines = []
+    for fault in faults:
+        line = line_of(fault.pointer)
+        where = fault.pointer or "(whole document)"
+        lines.append(f"  {where}{f' (line {line})' if line and '(line' not in fault.detail else ''}: {fault.detail}")
+    return "\n".join(lines)
+
+
+def reported(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what `client` raises into a message and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except SpecError as error:
+            leave(Exit.REFUSED, f"the spec is not valid\n{describe(error.faults)}")
+        except ApiError as error:
+            leave(_code(error), str(error) + _advice(error))
+        except Unreachable as error:
+            leave(Exit.NO_SERVER, f"{error}\nStart a local server with `bnlab up`, or set BNLAB_URL.")
+        except WaitTimeout as error:
+            leave(Exit.TIMEOUT, str(error))
+        except DownloadMismatch as error:
+            leave(Exit.ENDED_BADLY, str(error))
+        except ClientError as error:
+            leave(Exit.REFUSED, str(error))
+        except KeyboardInterrupt:
+            sys.stdout.flush()
+            leave(Exit.INTERRUPTED)
+
+    return run
+
+
+def _code(error: ApiError) -> Exit:
+    return Exit.NO_SERVER if error.status in (401, 403) or error.status >= 500 else Exit.REFUSED
+
+
+def _advice(error: ApiError) -> str:
+    return "\nSet BNLAB_API_KEY to a key of this server." if error.status == 401 else ""

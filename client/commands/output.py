@@ -1,0 +1,109 @@
+"""What people and programs see. Standard output has the answer and nothing else; the rest goes to standard error."""
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from client.errors import Json
+
+STATE_COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+
+
+def emit(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_strict) + "\n")
+
+
+def show(*parts: Any) -> None:
+    """For people, on standard output."""
+    Console().print(*parts, highlight=False)
+
+
+def tell(text: str) -> None:
+    """For people, beside the answer: on standard error."""
+    Console(stderr=True, soft_wrap=True).print(escape(text), highlight=False)
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str | None = None) -> Table:
+    """A table; numbers are right-aligned and rounded, what is not known is a dash."""
+    made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    listed = [[*row] for row in rows]
+    for at, column in enumerate(columns):
+        numeric = any(isinstance(row[at], int | float) for row in listed)
+        # Ids are for copying: they are never cut or folded.
+        made.add_column(column, justify="right" if numeric else "left", no_wrap=column in ("id", "state", "sha256"))
+    for row in listed:
+        made.add_row(*(escape(words(cell)) for cell in row))
+    return made
+
+
+def words(value: Any) -> str:
+    """A value as a person reads it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def coloured(state: str) -> str:
+    """A state as rich markup."""
+    colour = STATE_COLOURS.get(state)
+    return f"[{colour}]{escape(state)}[/]" if colour else escape(state)
+
+
+class Bars:
+    """A progress bar for each experiment."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def add(self, experiment: Mapping[str, Any], label: str | None = None) -> None:
+        """Begin a bar for an experiment as `submit` returned it."""
+        name = label or experiment.get("name") or experiment["id"]
+        task = self._progress.add_task(escape(str(name)), total=1.0, state="queued", numbers="", start=False)
+        self._tasks[str(experiment["id"])] = task
+
+    def update(self, results: Json) -> None:
+        """Move a bar to where the results are."""
+        task, progress = self._tasks[results["id"]], results.get("progress") or {}
+        if results["state"] != "queued" and progress.get("step"):
+            self._progress.start_task(task)
+        state = results["state"] if results["state"] != "running" else results.get("phase") or "running"
+        accuracy = (results.get("summary") or {}).get("test_accuracy")
+        numbers = f"{progress.get('step', 0):,}/{progress.get('total_steps', 0):,}"
+        if isinstance(accuracy, float):
+            numbers += f"  test accuracy {accuracy:.3f}"
+        fraction = progress.get("fraction") or 0.0
+        self._progress.update(task, completed=fraction, state=state, numbers=numbers)
+        if results.get("is_terminal"):
+            self._progress.stop_task(task)
+
+
+@contextmanager
+def bars(*, shown: bool = True) -> Iterator[Bars]:
+    """Live bars on standard error."""
+    layout = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[state]}"),
+        TextColumn("{task.fields[numbers]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*layout, console=Console(stderr=True), disable=not shown) as progress:
+        yield Bars(progress)
+
+
+def _strict(value: Any) -> Any:
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,36 @@
+"""Ports to listen on. They are chosen before the children start, so that a restarted child finds its own again."""
+
+import socket
+import time
+
+
+class PortTaken(Exception):
+    """Something else listens on the port that was asked for."""
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def require_free(host: str, port: int, wait_seconds: float) -> None:
+    """Raise `PortTaken` unless one could listen there; waits a little for a stack that is just ending."""
+    deadline = time.monotonic() + wait_seconds
+    while (reason := _why_not(host, port)) is not None:
+        if time.monotonic() > deadline:
+            raise PortTaken(f"cannot listen on {host}:{port}: {reason}")
+        time.sleep(0.1)
+
+
+def _why_not(host: str, port: int) -> str | None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As servers do: connections of an earlier server that linger do not matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return None

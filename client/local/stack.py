@@ -1,0 +1,144 @@
+"""Redis, migrated database, API, relay and worker on this machine, started and stopped in order.
+
+Nothing survives its `bnlab`: see `child`. Nothing is configured by hand: ports and passwords are made here, and passed
+on in environments.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from client.errors import ClientError
+from client.http import Client
+from client.local.child import Child
+from client.local.environment import child_environment
+from client.local.places import Places
+from client.local.ports import free_port, require_free
+
+READY_WORDS = ("database", "broker", "relay", "workers")
+START_SECONDS = 120.0
+"""The first start after an installation compiles and reads everything from a cold disk."""
+PORT_WAIT_SECONDS = 5.0
+GRACE_SECONDS = 120.0
+FATAL_DEATHS = 3
+
+
+class StackFailed(Exception):
+    """The stack did not come up; the text says which part, and what it last wrote."""
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """Where the stack lives and listens. Port 0 takes a free one."""
+
+    places: Places
+    host: str = "127.0.0.1"
+    port: int = 0
+    device: str = "auto"
+    grace_seconds: float = GRACE_SECONDS
+
+
+class Stack:
+    """The processes of one data directory, whose lock the caller holds."""
+
+    def __init__(self, settings: StackSettings) -> None:
+        self._settings = settings
+        self._places = settings.places
+        self._places.create()
+        self.port = settings.port or free_port()
+        self.api_key = self._places.api_key()
+        self._redis_port = free_port()
+        self._redis_password = secrets.token_urlsafe(24)
+        self._children: list[Child] = []
+
+    @property
+    def url(self) -> str:
+        """How a client on this machine reaches the API."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._settings.host, self._settings.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    def start(self) -> None:
+        """Start everything and wait until each part says that it is well. Raises `StackFailed`, `PortTaken`."""
+        require_free(self._settings.host, self.port, PORT_WAIT_SECONDS)
+        deadline = time.monotonic() + START_SECONDS
+        self._begin(
+            "redis", "client.local.redis_server", redis_password=self._redis_password, redis_port=self._redis_port
+        )
+        self._migrate(deadline)
+        self._begin("api", "api", host=self._settings.host, port=self.port)
+        self._begin("relay", "worker.relay", redis_url=self._redis_url)
+        self._begin(
+            "worker",
+            "worker",
+            stop_seconds=self._settings.grace_seconds + 30.0,
+            redis_url=self._redis_url,
+            device=self._settings.device,
+            runs_dir=self._places.runs_dir,
+            grace_seconds=self._settings.grace_seconds,
+        )
+        self._wait_until_ready(deadline)
+
+    def stop(self, hurry: Callable[[], bool]) -> None:
+        """Stop what runs: first who accepts work, then who rings, who works, and the broker under them all."""
+        order = ("api", "relay", "worker", "redis", "migrate")
+        for child in sorted(self._children, key=lambda child: order.index(child.name)):
+            child.stop(hurry)
+
+    @property
+    def _redis_url(self) -> str:
+        return f"redis://:{self._redis_password}@127.0.0.1:{self._redis_port}/0"
+
+    def _begin(
+        self, name: str, module: str, *words: str, once: bool = False, stop_seconds: float = 15.0, **settings: Any
+    ) -> Child:
+        environment = child_environment(
+            os.environ,
+            {
+                "data_dir": self._places.data_dir,
+                "database_url": self._places.database_url,
+                "log_format": "json",
+                "exit_on_eof": 1,
+                **settings,
+            },
+        )
+        log = self._places.logs_dir / f"{name}.log"
+        child = Child(name, [module, *words], environment, log, once=once, stop_seconds=stop_seconds)
+        self._children.append(child)
+        child.start()
+        return child
+
+    def _migrate(self, deadline: float) -> None:
+        child = self._begin("migrate", "store", "migrate", once=True, bootstrap_api_key=self.api_key)
+        ended = child.join(max(0.0, deadline - time.monotonic()))
+        if not ended or child.exit_code != 0:
+            raise _failure(child, "did not finish" if not ended else f"ended with code {child.exit_code}")
+        self._children.remove(child)
+
+    def _wait_until_ready(self, deadline: float) -> None:
+        words: dict[str, Any] = {}
+        with Client(self.url, self.api_key, timeout_seconds=5.0, retry_seconds=0) as client:
+            while any(words.get(word) != "ok" for word in READY_WORDS):
+                for child in self._children:
+                    if child.deaths >= FATAL_DEATHS:
+                        raise _failure(child, f"ended {child.deaths} times, last with code {child.exit_code}")
+                if time.monotonic() > deadline:
+                    said = ", ".join(f"{word} {words.get(word, 'silent')}" for word in READY_WORDS)
+                    raise StackFailed(
+                        f"not ready after {START_SECONDS:g} seconds: {said}; logs: {self._places.logs_dir}"
+                    )
+                time.sleep(0.05)
+                words = _readiness(client)
+
+
+def _readiness(client: Client) -> dict[str, Any]:
+    try:
+        return client.readyz()
+    except ClientError:
+        return {}
+
+
+def _failure(child: Child, what: str) -> StackFailed:
+    return StackFailed(f"{child.name} {what}. The end of {child.log}:\n{child.log_tail()}")
