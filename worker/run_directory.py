@@ -55,7 +55,7 @@ def remove_leftovers(runs_dir: Path) -> list[Path]:
 
 @contextmanager
 def _changing(runs_dir: Path) -> Iterator[None]:
-    """One process at a time makes or removes directories, so that none is removed between its making and its locking."""
+    """One process at a time: a directory must not be removed between its making and its locking."""
     runs_dir.mkdir(parents=True, exist_ok=True)
     with (runs_dir / ".lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,0 +1,119 @@
+"""`python -m worker`: one worker for one device.
+
+Invariant: told to go (SIGTERM, or the end of standard input if so told), it hands its experiment back with everything
+saved; killed, it leaves an expiring lease and a trainer that dies with it.
+"""
+
+import os
+import signal
+import sys
+import threading
+
+import structlog
+from celery import Celery
+from celery.apps.worker import Worker
+from celery.signals import setup_logging, worker_shutting_down
+
+from bncore.lifeline import exit_on_eof
+from store.database import Database
+from store.processes import new_process_id
+from worker.broker import Broker
+from worker.celery_app import create_celery, queue_of
+from worker.device import Device, DeviceMissing, find_device, versions
+from worker.heartbeat import Heart
+from worker.log import configure_logging
+from worker.run_directory import remove_leftovers
+from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
+from worker.tasks import answer_bells
+
+log = structlog.get_logger()
+
+# A worker whose parent is gone has this long beyond its grace; nobody is left to kill it.
+_ORPHAN_SECONDS = 30.0
+
+
+def main() -> int:
+    """Run until told to go; the exit code."""
+    settings = WorkerSettings()
+    configure_logging(settings.log_format, "worker")
+    try:
+        device = find_device(settings.device)
+    except DeviceMissing as error:
+        log.error("no_device", error=str(error))
+        return 1
+    found = versions()
+    if "torch" not in found:
+        log.error("no_torch", error="torch is not installed here: pip install 'bnlab[train]'")
+        return 1
+    if settings.exit_on_eof:
+        exit_on_eof(sys.stdin.fileno(), lambda: _leave(settings.grace_seconds + _ORPHAN_SECONDS))
+    return run(settings, device, found)
+
+
+def run(settings: WorkerSettings, device: Device, found: dict[str, str]) -> int:
+    """Everything the worker does; the exit code."""
+    process_id = new_process_id()
+    for path in remove_leftovers(settings.runs_dir):
+        log.info("leftover_removed", path=str(path))
+    redis_url = settings.redis_url.get_secret_value()
+    database = Database(settings.database_url.get_secret_value())
+    app = create_celery(redis_url)
+    broker = Broker(app, redis_url)
+    supervisor = Supervisor(database, settings, device, process_id=process_id, torch_version=found["torch"])
+    heart = Heart(
+        database,
+        broker,
+        kind="worker",
+        process_id=process_id,
+        every_seconds=settings.heartbeat_seconds,
+        versions=found,
+        device=device,
+        running=lambda: supervisor.experiment_id,
+    )
+    log.info("started", pid=os.getpid(), device=device.kind, device_model=device.model)
+    supervisor.warm_up()
+    heart.start()
+    try:
+        return _serve(app, supervisor, device, process_id)
+    finally:
+        supervisor.close()
+        heart.stop()
+        broker.close()
+        database.dispose()
+        log.info("stopped")
+
+
+def _serve(app: Celery, supervisor: Supervisor, device: Device, process_id: str) -> int:
+    answer_bells(app, supervisor.run_queue)
+    # Signals of Celery keep weak references: these names keep the receivers alive.
+    shutting_down = worker_shutting_down.connect(lambda **_: supervisor.shut_down(), weak=False)
+    own_logging = setup_logging.connect(lambda **_: None, weak=False)
+    try:
+        # Threads: a trainer is a process of its own, and a pool of processes would only stand between it and us.
+        worker = Worker(
+            app=app,
+            hostname=f"{process_id}@{device.kind}",
+            pool_cls="threads",
+            concurrency=1,
+            queues=[queue_of(device.kind)],
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            quiet=True,
+        )
+        worker.start()
+        return int(worker.exitcode or 0)
+    finally:
+        worker_shutting_down.disconnect(shutting_down)
+        setup_logging.disconnect(own_logging)
+
+
+def _leave(at_most_seconds: float) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Event().wait(at_most_seconds)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
