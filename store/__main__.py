@@ -1,15 +1,16 @@
-"""`python -m store`: migrate the database, and look after API keys.
+"""`python -m store`: migrate the database, look after API keys, and ask whether a process lives.
 
-Exit codes: 0 done, 1 refused (for example an unknown key), 2 wrong usage.
+Exit codes: 0 done, 1 refused (for example an unknown key) or not alive, 2 wrong usage.
 """
 
 import argparse
 import json
+import socket
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from store import keys, migrate
+from store import keys, migrate, processes
 from store.database import Database
 from store.errors import StoreError
 from store.models import ApiKey
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         match options.command, getattr(options, "action", None):
             case "migrate", _:
                 _migrate(settings, database)
+            case "heartbeat", _:
+                return 0 if _lives(database, options.kind, options.host, options.within_seconds) else 1
             case _, "create":
                 _create(database, options.name)
             case _, "list":
@@ -45,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "migrate", help="bring the schema up to date, and create the key in BNLAB_BOOTSTRAP_API_KEY if it is absent"
     )
+    heartbeat = commands.add_parser("heartbeat", help="for health checks: exit code 0 if the process lives, 1 if not")
+    heartbeat.add_argument("--kind", required=True, choices=["relay", "worker"])
+    heartbeat.add_argument("--host", default=socket.gethostname(), help="where it runs; this host if not given")
+    heartbeat.add_argument("--within-seconds", type=float, default=60.0, help="older heartbeats do not count")
     actions = commands.add_parser("keys", help="create, list and revoke API keys").add_subparsers(
         dest="action", required=True
     )
@@ -62,6 +69,11 @@ def _migrate(settings: StoreSettings, database: Database) -> None:
     if secret is not None and secret.get_secret_value():
         with database.write() as session:
             keys.ensure(session, "bootstrap", secret.get_secret_value())
+
+
+def _lives(database: Database, kind: str, host: str, within_seconds: float) -> bool:
+    with database.read() as session:
+        return any(process.host == host for process in processes.live(session, kind=kind, within_seconds=within_seconds))
 
 
 def _create(database: Database, name: str) -> None:
