@@ -73,7 +73,9 @@ def _migrate(settings: StoreSettings, database: Database) -> None:
 
 def _lives(database: Database, kind: str, host: str, within_seconds: float) -> bool:
     with database.read() as session:
-        return any(process.host == host for process in processes.live(session, kind=kind, within_seconds=within_seconds))
+        return any(
+            process.host == host for process in processes.live(session, kind=kind, within_seconds=within_seconds)
+        )
 
 
 def _create(database: Database, name: str) -> None:
