@@ -8,11 +8,16 @@ import os
 import signal
 import sys
 import threading
+import warnings
+from collections.abc import Callable
 
 import structlog
 from celery import Celery
-from celery.apps.worker import Worker
-from celery.signals import setup_logging, worker_shutting_down
+from celery.apps.worker import Worker as CeleryWorker
+from celery.exceptions import SecurityWarning
+from celery.platforms import EX_OK
+from celery.signals import setup_logging
+from celery.worker import state
 
 from bncore.lifeline import exit_on_eof
 from store.database import Database
@@ -25,7 +30,7 @@ from worker.log import configure_logging
 from worker.run_directory import remove_leftovers
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
-from worker.tasks import answer_bells
+from worker.tasks import answer_bells, turn_event_loop
 
 log = structlog.get_logger()
 
@@ -86,12 +91,12 @@ def run(settings: WorkerSettings, device: Device, found: dict[str, str]) -> int:
 
 def _serve(app: Celery, supervisor: Supervisor, device: Device, process_id: str) -> int:
     answer_bells(app, supervisor.run_queue)
-    # Signals of Celery keep weak references: these names keep the receivers alive.
-    shutting_down = worker_shutting_down.connect(lambda **_: supervisor.shut_down(), weak=False)
     own_logging = setup_logging.connect(lambda **_: None, weak=False)
+    # It only says that root may not be a good user to be; pickle, for which it matters, is not accepted.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     try:
         # Threads: a trainer is a process of its own, and a pool of processes would only stand between it and us.
-        worker = Worker(
+        worker = _Worker(
             app=app,
             hostname=f"{process_id}@{device.kind}",
             pool_cls="threads",
@@ -102,11 +107,27 @@ def _serve(app: Celery, supervisor: Supervisor, device: Device, process_id: str)
             without_heartbeat=True,
             quiet=True,
         )
+        worker.on_signal = supervisor.shut_down
         worker.start()
         return int(worker.exitcode or 0)
     finally:
-        worker_shutting_down.disconnect(shutting_down)
         setup_logging.disconnect(own_logging)
+
+
+class _Worker(CeleryWorker):  # type: ignore[misc]
+    """Celery's, but any signal to go means the same: hand back, then end. Its own SIGHUP would execute itself anew."""
+
+    on_signal: Callable[[], None]
+
+    def install_platform_tweaks(self, _worker: CeleryWorker) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._go)
+
+    def _go(self, _number: int, _frame: object) -> None:
+        self.on_signal()
+        state.should_stop = EX_OK
+        # Another thread's, since a loop does not wake itself; it would see the signal when its pause is over.
+        threading.Thread(target=turn_event_loop, args=(0.0,), daemon=True).start()
 
 
 def _leave(at_most_seconds: float) -> None:

@@ -22,15 +22,16 @@ def answer_bells(app: Celery, answer: Callable[[], None]) -> None:
         try:
             answer()
         finally:
-            _listen_again()
+            # With prefetching disabled, Celery asks the broker again only when its event loop turns, and while nothing
+            # else happens that is seconds after the end of a task.
+            turn_event_loop(_FORGOTTEN_SECONDS)
 
 
-def _listen_again() -> None:
-    # With prefetching disabled, Celery asks the broker again only when its event loop turns, and while nothing else
-    # happens that is seconds after the end of a task.
+def turn_event_loop(delay_seconds: float) -> None:
+    """Have Celery's event loop look around that much later instead of at the end of its pause; not from its thread."""
     loop = get_event_loop()
     if loop is not None:
-        loop.call_soon(loop.call_later, _FORGOTTEN_SECONDS, _nothing)  # type: ignore[no-untyped-call]
+        loop.call_soon(loop.call_later, delay_seconds, _nothing)  # type: ignore[no-untyped-call]
 
 
 def _nothing() -> None:
