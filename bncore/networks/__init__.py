@@ -20,7 +20,7 @@ __all__ = ["build_network"]
 
 def build_network(
     spec: NetworkSpec,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     classes: int,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -40,7 +40,7 @@ def build_network(
     return network.to(device)
 
 
-def _layers(spec: NetworkSpec, input_shape: tuple[int, int, int], classes: int) -> Layers:
+def _layers(spec: NetworkSpec, input_shape: tuple[int, ...], classes: int) -> Layers:
     match spec:
         case MlpSpec():
             return mlp_layers(spec, input_shape, classes)

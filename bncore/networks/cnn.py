@@ -6,7 +6,7 @@ from bncore.networks.layers import Layers, add_input_norm, add_norm_and_activati
 from bncore.spec.network import CnnSpec
 
 
-def cnn_layers(spec: CnnSpec, input_shape: tuple[int, int, int], classes: int) -> Layers:
+def cnn_layers(spec: CnnSpec, input_shape: tuple[int, ...], classes: int) -> Layers:
     """Each block's convolution, normalization, activation and pooling, then global pooling and the output."""
     layers = Layers()
     channels = input_shape[0]

@@ -8,7 +8,7 @@ from bncore.networks.layers import Layers, add_input_norm, add_norm_and_activati
 from bncore.spec.network import MlpSpec
 
 
-def mlp_layers(spec: MlpSpec, input_shape: tuple[int, int, int], classes: int) -> Layers:
+def mlp_layers(spec: MlpSpec, input_shape: tuple[int, ...], classes: int) -> Layers:
     """Flatten, then each hidden layer's weights, normalization and activation, then the linear output."""
     layers = Layers(flatten=nn.Flatten())
     features = math.prod(input_shape)

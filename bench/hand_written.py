@@ -1,0 +1,39 @@
+"""The loop a careful person writes for one experiment: what the trainer is measured against.
+
+Same model, data, batches and threads; it learns and does nothing else. It measures no loss, saves nothing, tells nobody.
+"""
+
+import time
+
+import torch
+import torch.nn.functional as F
+
+from bncore.data import load_data
+from bncore.networks import build_network
+from bncore.spec import ExperimentSpec, plan
+from bncore.train.optim import build_optimizer
+
+
+def train_by_hand(spec: ExperimentSpec) -> float:
+    """Train the spec's budget at its constant learning rate; the seconds it took."""
+    torch.set_num_threads(spec.resources.threads)
+    torch.manual_seed(spec.train.seed)
+    planned = plan(spec)
+    data = load_data(spec.data)
+    inputs, labels, size = data.train_inputs, data.train_labels, spec.train.batch_size
+    network = build_network(spec.network, planned.input_shape, planned.classes)
+    optimizer = build_optimizer(spec.optimizer, network.parameters())
+    began = time.perf_counter()
+    step = 0
+    while step < planned.total_steps:
+        order = torch.randperm(len(inputs))
+        for first in range(0, len(inputs), size):
+            index = order[first : first + size]
+            loss = F.cross_entropy(network(inputs[index]), labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+            if step == planned.total_steps:
+                break
+    return time.perf_counter() - began

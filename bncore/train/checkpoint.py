@@ -1,0 +1,102 @@
+"""Checkpoints: two safetensors files, readable by anything that reads the format, and nothing that is ever executed.
+
+The weights file is the network's state_dict under its own names. The training state file holds the optimizer's tensors,
+the random states and, as JSON, everything else. Metadata is one key with a JSON text: with several keys the format's
+order of them, and with it the hash of the file, changes from run to run.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from bncore.spec import ExperimentSpec
+from bncore.train.environment import Environment
+from bncore.train.progress import Progress
+
+FORMAT_VERSION = 1
+METADATA_KEY = "bnlab"
+
+
+class HostState(BaseModel):
+    """The part of the training state that is not tensors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    format_version: int = FORMAT_VERSION
+    progress: Progress
+    environment: Environment
+
+
+class CheckpointMismatch(ValueError):
+    """A checkpoint that does not belong to the run it was given to."""
+
+
+def write_weights(path: Path, network: nn.Module, spec: ExperimentSpec, step: int) -> None:
+    """Write the network's state_dict; metadata `{format_version, spec, step}`."""
+    tensors = {name: _plain(tensor) for name, tensor in network.state_dict().items()}
+    metadata = {"format_version": FORMAT_VERSION, "spec": spec.model_dump(mode="json"), "step": step}
+    _write(path, tensors, json.dumps(metadata, sort_keys=True, separators=(",", ":")))
+
+
+def write_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, state: HostState) -> None:
+    """Write all that training needs beside the weights to go on as if it had not stopped."""
+    tensors = {"rng/cpu": torch.get_rng_state()}
+    if state.environment.device == "cuda":
+        tensors["rng/cuda"] = torch.cuda.get_rng_state()
+    for name, parameter in network.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if value is not None:
+                tensors[f"optimizer/{name}/{key}"] = _plain(value)
+    _write(path, tensors, state.model_dump_json())
+
+
+def read_weights(path: Path, network: nn.Module) -> None:
+    """Load a weights file into `network`. Raises `CheckpointMismatch` unless it fits exactly."""
+    try:
+        network.load_state_dict(load_file(path), strict=True)
+    except RuntimeError as error:
+        raise CheckpointMismatch(f"the weights do not fit the network: {error}") from error
+
+
+def read_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> HostState:
+    """Load a training state file into `optimizer` and the random generators, and return the rest."""
+    with safe_open(path, framework="pt") as file:
+        state = HostState.model_validate_json(file.metadata()[METADATA_KEY])
+    if state.format_version != FORMAT_VERSION:
+        raise CheckpointMismatch(
+            f"training state of format {state.format_version}; this version reads {FORMAT_VERSION}"
+        )
+    tensors = load_file(path)
+    _restore_optimizer(tensors, network, optimizer)
+    torch.set_rng_state(tensors["rng/cpu"])
+    if "rng/cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["rng/cuda"])
+    return state
+
+
+def _restore_optimizer(tensors: dict[str, Tensor], network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    numbers = {name: number for number, (name, _) in enumerate(network.named_parameters())}
+    kept: dict[int, dict[str, Any]] = {}
+    for path, tensor in tensors.items():
+        if not path.startswith("optimizer/"):
+            continue
+        _, name, key = path.split("/")
+        if name not in numbers:
+            raise CheckpointMismatch(f"optimizer state for {name}, which the network does not have")
+        # A copy has the alignment of every other tensor; a view into the file has the file's.
+        kept.setdefault(numbers[name], {})[key] = tensor.clone()
+    optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous()
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: str) -> None:
+    save_file(tensors, path, metadata={METADATA_KEY: metadata})

@@ -1,0 +1,78 @@
+"""What a run tells the world while it trains: metrics in blocks, phases, single points, in the order of training."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from bncore.events import Event, MetricsBlock, Phase, PhaseChanged
+from bncore.train.metrics import StepMetrics
+from bncore.train.progress import Measured, Progress
+from bncore.train.run_directory import RunDirectory
+
+WRITE_SECONDS = 0.25
+SPEED_SECONDS = 1.0
+ANNOUNCE_SECONDS = 0.5
+"""A phase that took less the last time is not announced: hundreds of evaluations of a millisecond are no news."""
+
+
+class Recorder:
+    """Writes the events of one attempt. `progress` is read, and told of losses as they leave the device."""
+
+    def __init__(self, directory: RunDirectory, progress: Progress) -> None:
+        self._directory = directory
+        self._progress = progress
+        self._metrics = StepMetrics(progress.step)
+        self._write_at = time.perf_counter() + WRITE_SECONDS
+        self._speed_since = (progress.step, progress.seconds)
+        self._durations: dict[str, float] = {}
+
+    def log(self, event: Event) -> None:
+        """Write one event now."""
+        self._directory.log(event)
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, lr: float) -> None:
+        """Keep one training step's numbers on their device."""
+        self._metrics.add(loss, logits, labels, lr)
+
+    def is_due(self) -> bool:
+        """Whether whoever watches has waited long enough for numbers."""
+        return time.perf_counter() >= self._write_at
+
+    def drain(self) -> None:
+        """Read what the device holds, and look for divergence in it."""
+        first_step, losses = self._metrics.drain()
+        self._progress.note_losses(first_step, losses)
+
+    def write(self) -> None:
+        """Drain, and write every number up to the current step; the speed too, about once a second."""
+        self.drain()
+        block = self._metrics.take()
+        if block is not None:
+            self.log(block)
+        step, seconds = self._speed_since
+        passed = self._progress.seconds - seconds
+        if passed >= SPEED_SECONDS:
+            self._speed_since = (self._progress.step, self._progress.seconds)
+            self._point(self._progress.step, {"system/steps_per_second": (self._progress.step - step) / passed})
+        self._write_at = time.perf_counter() + WRITE_SECONDS
+
+    def write_evaluation(self, measured: Measured) -> None:
+        """Write one point of the test series."""
+        self._point(measured.step, {"test/loss": measured.loss, "test/accuracy": measured.accuracy})
+
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """Announce a phase and the return from it to training, where it is worth it."""
+        announced = self._durations.get(phase, ANNOUNCE_SECONDS) >= ANNOUNCE_SECONDS
+        if announced:
+            self.log(PhaseChanged(phase=phase))
+        began = time.perf_counter()
+        yield
+        self._durations[phase] = time.perf_counter() - began
+        if announced:
+            self.log(PhaseChanged(phase="training"))
+
+    def _point(self, step: int, values: dict[str, float]) -> None:
+        self.log(MetricsBlock(first_step=step, count=1, values={key: [value] for key, value in values.items()}))
