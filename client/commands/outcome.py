@@ -1,7 +1,6 @@
 """How a command ends: an exit code that scripts can rely on, and a reason on standard error."""
 
 import functools
-import sys
 from collections.abc import Callable
 from enum import IntEnum
 from typing import NoReturn, ParamSpec, TypeVar
@@ -16,8 +15,10 @@ from client.errors import ApiError, ClientError, DownloadMismatch, Unreachable, 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-EXIT_CODES = """Exit codes: 0 done; 1 the experiment ended as failed or cancelled; 2 wrong usage; 3 spec or request refused;
-4 server not reached, failing, or the key refused; 5 not ended in the time given; 130 interrupted."""
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the experiment ended as failed or cancelled; 2 wrong usage; 3 spec or request refused; "
+    "4 server not reached, failing, or the key refused; 5 not ended in the time given; 130 interrupted."
+)
 
 
 class Exit(IntEnum):
@@ -59,23 +60,28 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except SpecError as error:
-            leave(Exit.REFUSED, f"the spec is not valid\n{describe(error.faults)}")
-        except ApiError as error:
-            leave(_code(error), str(error) + _advice(error))
-        except Unreachable as error:
-            leave(Exit.NO_SERVER, f"{error}\nStart a local server with `bnlab up`, or set BNLAB_URL.")
-        except WaitTimeout as error:
-            leave(Exit.TIMEOUT, str(error))
-        except DownloadMismatch as error:
-            leave(Exit.ENDED_BADLY, str(error))
-        except ClientError as error:
-            leave(Exit.REFUSED, str(error))
+        except (SpecError, ClientError) as error:
+            leave(*_verdict(error))
         except KeyboardInterrupt:
-            sys.stdout.flush()
             leave(Exit.INTERRUPTED)
 
     return run
+
+
+def _verdict(error: Exception) -> tuple[Exit, str]:
+    match error:
+        case SpecError():
+            return Exit.REFUSED, f"the spec is not valid\n{describe(error.faults)}"
+        case ApiError():
+            return _code(error), str(error) + _advice(error)
+        case Unreachable():
+            return Exit.NO_SERVER, f"{error}\nStart a local server with `bnlab up`, or set BNLAB_URL."
+        case DownloadMismatch():
+            return Exit.NO_SERVER, str(error)
+        case WaitTimeout():
+            return Exit.TIMEOUT, str(error)
+        case _:
+            return Exit.REFUSED, str(error)
 
 
 def _code(error: ApiError) -> Exit:

@@ -17,14 +17,15 @@ from client.errors import Json
 STATE_COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
 
-def emit(value: Any) -> None:
+def emit(value: Any, indent: int | None = 2) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_strict) + "\n")
+    sys.stdout.write(json.dumps(value, indent=indent, allow_nan=False) + "\n")
+    sys.stdout.flush()
 
 
-def show(*parts: Any) -> None:
+def show(*parts: Any, **options: Any) -> None:
     """For people, on standard output."""
-    Console().print(*parts, highlight=False)
+    Console().print(*parts, highlight=False, **options)
 
 
 def tell(text: str) -> None:
@@ -103,7 +104,3 @@ def bars(*, shown: bool = True) -> Iterator[Bars]:
     )
     with Progress(*layout, console=Console(stderr=True), disable=not shown) as progress:
         yield Bars(progress)
-
-
-def _strict(value: Any) -> Any:
-    raise TypeError(f"{type(value).__name__} is not JSON")

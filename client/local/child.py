@@ -4,6 +4,7 @@ The pipe is the invariant: its write end is close-on-exec and never passed on, s
 we die, and the child sees end of file.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -34,6 +35,7 @@ class Child:
         *,
         once: bool = False,
         stop_seconds: float = 10.0,
+        notice: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.name = name
         self.log = log
@@ -43,6 +45,7 @@ class Child:
         self._environment = dict(environment)
         self._once = once
         self._stop_seconds = stop_seconds
+        self._notice = notice
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = threading.Lock()
@@ -96,6 +99,9 @@ class Child:
             if self._once or self._stopping.is_set():
                 return
             self.deaths += 1
+            # Nobody may be reading what we say; the child is restarted all the same.
+            with contextlib.suppress(OSError):
+                self._notice(f"{self.name} ended with code {self.exit_code} and is started again; see {self.log}")
             if time.monotonic() - began > SETTLED_SECONDS:
                 backoff_seconds = FIRST_BACKOFF_SECONDS
             if self._stopping.wait(backoff_seconds):

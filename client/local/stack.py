@@ -7,7 +7,8 @@ on in environments.
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from client.errors import ClientError
 from client.http import Client
 from client.local.child import Child
 from client.local.environment import child_environment
+from client.local.interrupts import Interrupts
+from client.local.lock import DirectoryLock
 from client.local.places import Places
 from client.local.ports import free_port, require_free
 
@@ -39,6 +42,25 @@ class StackSettings:
     port: int = 0
     device: str = "auto"
     grace_seconds: float = GRACE_SECONDS
+    notice: Callable[[str], object] = lambda _: None
+
+
+@contextmanager
+def running(settings: StackSettings, interrupts: Interrupts) -> Iterator["Stack"]:
+    """The stack, ready, with its data directory locked; stopped in order at the end however that comes.
+
+    Raises `DirectoryInUse`, `PortTaken`, `StackFailed`.
+    """
+    settings.places.create()
+    with DirectoryLock(settings.places.lock_file) as lock:
+        stack = Stack(settings)
+        try:
+            stack.start()
+            lock.describe(url=stack.url)
+            yield stack
+        finally:
+            interrupts.hold()
+            stack.stop(interrupts.hurry)
 
 
 class Stack:
@@ -47,7 +69,6 @@ class Stack:
     def __init__(self, settings: StackSettings) -> None:
         self._settings = settings
         self._places = settings.places
-        self._places.create()
         self.port = settings.port or free_port()
         self.api_key = self._places.api_key()
         self._redis_port = free_port()
@@ -105,7 +126,9 @@ class Stack:
             },
         )
         log = self._places.logs_dir / f"{name}.log"
-        child = Child(name, [module, *words], environment, log, once=once, stop_seconds=stop_seconds)
+        child = Child(
+            name, [module, *words], environment, log, once=once, stop_seconds=stop_seconds, notice=self._settings.notice
+        )
         self._children.append(child)
         child.start()
         return child

@@ -1,0 +1,60 @@
+# Everything runs from .venv, which is made here and needs nothing but Python >= 3.11 with its venv module.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DATA_DIR ?=
+PORT ?= 8000
+TESTS ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test test-slow lint types check-migrations bench clean
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
+
+demo: $(VENV)/local.stamp ## Start the service, train three networks through it, stop it. Less than a minute.
+	@$(BIN)/bnlab demo
+
+up: $(VENV)/local.stamp ## Run the service on this machine until Ctrl-C. DATA_DIR=... PORT=...
+	@$(BIN)/bnlab up --port $(PORT) $(if $(DATA_DIR),--data-dir '$(DATA_DIR)')
+
+test: $(VENV)/dev.stamp ## Run the tests, on SQLite and PostgreSQL. TESTS=tests/store runs a part.
+	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile $(TESTS)
+
+test-slow: $(VENV)/dev.stamp ## Run the tests that take minutes.
+	$(BIN)/python -m pytest -m slow $(TESTS)
+
+lint: $(VENV)/dev.stamp ## Check style, format, and who imports whom.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/dev.stamp ## Check types.
+	$(BIN)/mypy
+
+check-migrations: $(VENV)/dev.stamp ## Check on both databases that migrations build what the models say.
+	$(BIN)/python -m pytest tests/migrations
+
+bench: $(VENV)/dev.stamp ## Measure, and print ratios.
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean: ## Remove .venv, caches and build products; never data.
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
+
+# The stamps say which extras are in: installing again is skipped until pyproject.toml changes.
+$(VENV)/local.stamp: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing bnlab with the extra local ..."
+	@$(PIP_INSTALL) --editable '.[local]'
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing bnlab with the extra dev ..."
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/local.stamp

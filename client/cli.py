@@ -1,0 +1,71 @@
+"""The `bnlab` command: every verb of the service, for people and, with --json, for programs."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
+
+import stamina.instrumentation
+import typer
+
+from client.commands.demo import demo
+from client.commands.ending import cancel, delete
+from client.commands.fetch import fetch
+from client.commands.kinds import kinds
+from client.commands.listing import list_experiments
+from client.commands.metrics import metrics
+from client.commands.outcome import EXIT_CODES
+from client.commands.show import show_experiment
+from client.commands.submit import submit, wait_for
+from client.commands.up import up
+from client.commands.validate import validate
+
+app = typer.Typer(
+    name="bnlab",
+    help="Train networks with and without normalization, as a service.\n\n"
+    "`bnlab demo` shows it; `bnlab up` runs it here; `bnlab submit FILE --wait` uses it.\n\n"
+    "Environment: BNLAB_URL and BNLAB_API_KEY name a server and its key; without them the local stack is used.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    # A traceback is for us, not in colours and not with the values of local variables, keys among them.
+    pretty_exceptions_enable=False,
+)
+
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Local": {"demo": demo, "up": up},
+    "Experiments": {
+        "validate": validate,
+        "submit": submit,
+        "wait": wait_for,
+        "list": list_experiments,
+        "show": show_experiment,
+        "cancel": cancel,
+        "delete": delete,
+    },
+    "Results": {"metrics": metrics, "fetch": fetch},
+    "Reference": {"kinds": kinds},
+}
+for _panel, _members in _COMMANDS.items():
+    for _name, _command in _members.items():
+        app.command(_name, rich_help_panel=_panel, epilog=EXIT_CODES)(_command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bnlab {version('bnlab')}")
+        raise typer.Exit
+
+
+@app.callback()
+def prepare(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    # stamina reports retries through structlog where that is installed, which prints to standard output.
+    stamina.instrumentation.set_on_retry_hooks([])
+
+
+if __name__ == "__main__":
+    app()

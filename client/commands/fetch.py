@@ -1,0 +1,41 @@
+"""`bnlab fetch`: download a checkpoint, checked."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from client.commands.connection import AsJson, ExperimentId, Url, connect
+from client.commands.outcome import Exit, leave, reported
+from client.commands.output import emit, show
+from client.download import pick
+
+Which = Annotated[str, typer.Option("--checkpoint", "-c", help="best, last, or a checkpoint's id.", metavar="WHICH")]
+Target = Annotated[Path, typer.Option("--output", "-o", help="A file, or a directory that exists.", metavar="PATH")]
+
+
+@reported
+def fetch(
+    experiment_id: ExperimentId,
+    which: Which = "best",
+    output: Target = Path("."),
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download a checkpoint (safetensors). It appears under its name only when size and sha256 are right.
+
+    Example: bnlab fetch exp_0197... -c best -o model.safetensors
+    """
+    if not output.is_dir() and not output.parent.is_dir():
+        leave(Exit.USAGE, f"{output.parent} is not a directory")
+    with connect(url) as client:
+        checkpoint = pick(list(client.checkpoints(experiment_id)), which, experiment_id)
+        path = client.download(experiment_id, checkpoint, output)
+    if as_json:
+        emit({"path": str(path), "checkpoint": checkpoint})
+    else:
+        show(
+            f"{escape(str(path))} [dim]{checkpoint['kind']}, step {checkpoint['step']:,}, "
+            f"sha256 {checkpoint['sha256']}[/]"
+        )

@@ -1,0 +1,53 @@
+"""`bnlab kinds`: what a spec may choose from."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from bncore.spec import CATALOG
+from bncore.spec import kinds as known_kinds
+from client.commands.connection import AsJson, Url, connect
+from client.commands.outcome import reported
+from client.commands.output import emit, show, table
+
+Noun = StrEnum("Noun", {noun: noun for noun in CATALOG})  # type: ignore[misc]
+Remote = Annotated[bool, typer.Option("--remote", help="Ask the server, which may know more than this version does.")]
+
+
+@reported
+def kinds(
+    noun: Annotated[Noun | None, typer.Argument(help="One choice alone, with its fields.", show_default=False)] = None,
+    remote: Remote = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a spec may choose: normalizers, networks, optimizers and so on.
+
+    Example: bnlab kinds normalizers
+    """
+    nouns = [noun.value] if noun else list(CATALOG)
+    found = _remote(nouns, url) if remote else {name: [vars(kind) for kind in known_kinds(name)] for name in nouns}
+    if as_json:
+        emit(found)
+        return
+    for name, members in found.items():
+        show(table(("kind", "what it is"), [(kind["kind"], _first_line(kind)) for kind in members], title=name))
+        for kind in members if noun else []:
+            show(table(("field", "default", "meaning"), _fields(kind["schema"]), title=kind["kind"]))
+
+
+def _remote(nouns: list[str], url: str | None) -> dict[str, list[dict[str, Any]]]:
+    with connect(url) as client:
+        return {noun: client.catalog(noun) for noun in nouns}
+
+
+def _first_line(kind: dict[str, Any]) -> str:
+    return str(kind["description"]).partition("\n")[0]
+
+
+def _fields(schema: dict[str, Any]) -> list[tuple[str, Any, str]]:
+    fields = schema.get("properties", {})
+    return [
+        (name, field.get("default"), field.get("description", "")) for name, field in fields.items() if name != "kind"
+    ]

@@ -1,0 +1,65 @@
+"""`bnlab metrics`: series as numbers, in a table or as JSON."""
+
+import math
+from typing import Annotated
+
+import typer
+
+from client.commands.connection import AsJson, ExperimentId, Url, connect
+from client.commands.outcome import reported
+from client.commands.output import emit, show, table
+from client.series import Series
+
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key", "-k", help="A series, e.g. test/accuracy; repeatable. Without it, all of them.", metavar="KEY"
+    ),
+]
+First = Annotated[int | None, typer.Option("--first-step", min=0, help="Leave out earlier steps.", metavar="STEP")]
+Last = Annotated[int | None, typer.Option("--last-step", min=0, help="Leave out later steps.", metavar="STEP")]
+MaxPoints = Annotated[
+    int | None,
+    typer.Option("--max-points", min=10, help="Thin each series to so many points; spikes stay.", metavar="N"),
+]
+
+
+@reported
+def metrics(
+    experiment_id: ExperimentId,
+    keys: Keys = None,
+    first_step: First = None,
+    last_step: Last = None,
+    max_points: MaxPoints = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show metric series: a summary of each, or with --json every point.
+
+    Example: bnlab metrics exp_0197... -k train/loss -k test/accuracy --json
+    """
+    with connect(url) as client:
+        bounds = {"first_step": first_step, "last_step": last_step, "max_points": max_points}
+        found = client.metrics(experiment_id, keys or (), **bounds)
+    if as_json:
+        emit({key: _points(series) for key, series in found.items()})
+        return
+    columns = ("series", "points", "first step", "last step", "first", "min", "max", "last")
+    show(table(columns, [_row(series) for series in found.values()]))
+
+
+def _points(series: Series) -> dict[str, object]:
+    values = [value if math.isfinite(value) else _spelt(value) for value in series.values.tolist()]
+    return {"steps": series.steps.tolist(), "values": values, "count": series.count}
+
+
+def _spelt(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _row(series: Series) -> list[object]:
+    if not len(series):
+        return [series.key, 0, *[None] * 6]
+    steps, values = series.steps.tolist(), series.values.tolist()
+    finite = [value for value in values if math.isfinite(value)] or [math.nan]
+    return [series.key, series.count, steps[0], steps[-1], values[0], min(finite), max(finite), values[-1]]

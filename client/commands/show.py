@@ -1,0 +1,72 @@
+"""`bnlab show`: one experiment, its results and what happened to it."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from client.commands.connection import AsJson, ExperimentId, Url, connect
+from client.commands.outcome import reported
+from client.commands.output import coloured, emit, show, table, words
+from client.errors import Json
+
+WithSpec = Annotated[bool, typer.Option("--spec", help="Print the complete spec alone, ready to be submitted again.")]
+WithEvents = Annotated[bool, typer.Option("--events", help="Add the log of what happened.")]
+
+
+@reported
+def show_experiment(
+    experiment_id: ExperimentId,
+    spec: WithSpec = False,
+    events: WithEvents = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show an experiment: state, results, checkpoints.
+
+    Examples:
+
+    bnlab show exp_0197... --events
+
+    bnlab show exp_0197... --spec > again.json
+    """
+    with connect(url) as client:
+        experiment = client.get(experiment_id)
+        if spec:
+            emit(experiment["spec"])
+            return
+        results = client.results(experiment_id)
+        log = list(client.events(experiment_id)) if events else None
+    if as_json:
+        emit({"experiment": experiment, "results": results} | ({} if log is None else {"events": log}))
+        return
+    print_results(results)
+    tags = ", ".join(f"{key}: {value}" for key, value in experiment["tags"].items())
+    show(f"submitted {experiment['created_at']}{f'; tags {escape(tags)}' if tags else ''}")
+    if log is not None:
+        rows = [(line["at"], line["kind"], line.get("message") or _short(line.get("data"))) for line in log]
+        show(table(("at", "event", "what"), rows))
+
+
+def print_results(results: Json) -> None:
+    """The results of an experiment for people."""
+    progress, summary = results["progress"], results["summary"]
+    name = f" {escape(results['name'])}" if results.get("name") else ""
+    reason = f" ({escape(results['stop_reason'])})" if results.get("stop_reason") else ""
+    show(
+        f"{results['id']}{name}: {coloured(results['state'])}{reason}, "
+        f"step {progress['step']:,} of {progress['total_steps']:,}"
+    )
+    if results.get("failure"):
+        show(f"[red]{escape(results['failure']['code'])}[/]: {escape(results['failure']['message'])}")
+    known = {key.replace("_", " "): value for key, value in summary.items() if value is not None}
+    if known:
+        show(table(("result", "value"), [(key, words(value)) for key, value in known.items()]))
+    if results["checkpoints"]:
+        rows = [(entry["id"], entry["kind"], entry["step"], entry["size"]) for entry in results["checkpoints"]]
+        show(table(("checkpoint", "kind", "step", "bytes"), rows))
+
+
+def _short(data: object) -> str:
+    return json.dumps(data) if data else ""

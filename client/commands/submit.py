@@ -1,0 +1,89 @@
+"""`bnlab submit` and `bnlab wait`: queue an experiment, and see it through."""
+
+from typing import Annotated
+
+import typer
+
+from client.commands.connection import AsJson, ExperimentId, Url, connect
+from client.commands.outcome import Exit, leave, reported
+from client.commands.output import bars, emit, show, tell
+from client.commands.show import print_results
+from client.commands.spec_file import Assignments, SpecFile, faults_located, load
+from client.errors import Json
+from client.http import Client
+
+Wait = Annotated[bool, typer.Option("--wait", help="Stay until it has ended, with a progress bar.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", min=0.0, help="Give up waiting after so many seconds; the experiment goes on.", metavar="SECONDS"
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--idempotency-key", help="Submitting again with the same key returns the same experiment.", metavar="TEXT"
+    ),
+]
+
+
+@reported
+def submit(
+    file: SpecFile,
+    assignments: Assignments = None,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    idempotency_key: Key = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Queue an experiment.
+
+    Examples:
+
+    bnlab submit digits.yaml --wait
+
+    bnlab submit digits.yaml --set optimizer.lr=0.1 --set name=slow --json
+
+    cat spec.json | bnlab submit -
+    """
+    document = load(file, assignments)
+    with connect(url) as client:
+        with faults_located(file, document):
+            experiment = client.submit(document.value, idempotency_key=idempotency_key)
+        if wait:
+            _see_through(client, experiment, timeout, as_json)
+        elif as_json:
+            emit(experiment)
+        else:
+            show(f"{experiment['id']} [dim]{experiment['state']} on {experiment.get('device', '?')}[/]")
+
+
+@reported
+def wait_for(experiment_id: ExperimentId, timeout: Timeout = None, url: Url = None, as_json: AsJson = False) -> None:
+    """Wait until an experiment has ended, and show its results.
+
+    Example: bnlab wait exp_0197... --timeout 600
+    """
+    with connect(url) as client:
+        _see_through(client, client.get(experiment_id), timeout, as_json)
+
+
+def _see_through(client: Client, experiment: Json, timeout: float | None, as_json: bool) -> None:
+    experiment_id = experiment["id"]
+    try:
+        with bars(shown=not as_json) as shown:
+            shown.add(experiment)
+            results = client.wait(experiment_id, timeout, shown.update)
+    except KeyboardInterrupt:
+        tell(
+            f"{experiment_id} goes on. `bnlab wait {experiment_id}` waits again, "
+            f"`bnlab cancel {experiment_id}` ends it."
+        )
+        raise
+    if as_json:
+        emit(results)
+    else:
+        print_results(results)
+    if results["state"] != "succeeded":
+        leave(Exit.ENDED_BADLY)
