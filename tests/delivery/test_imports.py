@@ -1,0 +1,47 @@
+"""torch is imported only by the trainer process and by whoever uses bncore as a library.
+
+The import contracts in pyproject.toml see our own import statements; this sees what really gets loaded.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+
+def load(name):
+    module = importlib.import_module(name)
+    for inner in pkgutil.iter_modules(getattr(module, "__path__", ())):
+        load(f"{name}.{inner.name}")
+
+for name in sys.argv[1:]:
+    load(name)
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def loaded_after(code: str, *names: str) -> set[str]:
+    """The modules of a fresh interpreter that has run the code."""
+    done = subprocess.run([sys.executable, "-c", code, *names], check=True, capture_output=True)
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("package", ["api", "worker", "store", "client"])
+def test_no_module_of_a_package_outside_bncore_loads_torch(package: str) -> None:
+    loaded = loaded_after(IMPORT_ALL, package)
+    assert f"{package}.__main__" in loaded or package == "client"
+    assert not loaded & {"torch", "sklearn", "safetensors"}
+
+
+def test_the_shared_part_of_bncore_loads_no_torch() -> None:
+    loaded = loaded_after(IMPORT_ALL, "bncore.spec", "bncore.events", "bncore.seeds", "bncore.lifeline")
+    assert "bncore.spec.plan" in loaded
+    assert "torch" not in loaded
+
+
+def test_importing_bncore_loads_no_torch() -> None:
+    code = "import bncore, json, sys; print(json.dumps(sorted(sys.modules)))"
+    assert "torch" not in loaded_after(code)
