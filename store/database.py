@@ -19,6 +19,8 @@ from sqlalchemy.sql.functions import FunctionElement
 
 # A writer holds the lock for milliseconds; a queue of writers on a slow disk for seconds, not for half a minute.
 SQLITE_BUSY_SECONDS = 30
+# A process; PostgreSQL's own limit is 100 for all of them, unless it is raised.
+CONNECTIONS = 16
 _READS = {"store_reads": True}
 
 
@@ -44,8 +46,8 @@ def _clock_sqlite(_element: clock, _compiler: SQLCompiler, **_options: Any) -> s
 class Database:
     """One database and its two kinds of session: `write()` commits on success, `read()` never changes anything."""
 
-    def __init__(self, url: str) -> None:
-        self.engine = create_engine_for(url)
+    def __init__(self, url: str, *, connections: int = CONNECTIONS) -> None:
+        self.engine = create_engine_for(url, connections=connections)
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
         self._reading = sessionmaker(self.engine.execution_options(**self._reading_options()), expire_on_commit=False)
 
@@ -71,15 +73,16 @@ class Database:
         return {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"}
 
 
-def create_engine_for(url: str) -> Engine:
-    """An engine for `sqlite:///path` or `postgresql://...` (psycopg 3)."""
+def create_engine_for(url: str, *, connections: int = CONNECTIONS) -> Engine:
+    """An engine for `sqlite:///path` or `postgresql://...` (psycopg 3), with at most so many connections at once."""
     address = _with_driver(make_url(url))
+    pool: dict[str, Any] = {"pool_size": connections, "max_overflow": 0}
     if address.get_backend_name() == "sqlite":
-        engine = create_engine(address, connect_args={"timeout": SQLITE_BUSY_SECONDS}, pool_size=10, max_overflow=30)
+        engine = create_engine(address, connect_args={"timeout": SQLITE_BUSY_SECONDS}, **pool)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(address, pool_pre_ping=True, pool_size=10, max_overflow=30)
+    return create_engine(address, pool_pre_ping=True, **pool)
 
 
 def now(session: Session) -> float:

@@ -110,12 +110,14 @@ def claim(session: Session, worker: Worker, *, lease_seconds: float) -> Claim | 
         first_claimed_at=func.coalesce(Experiment.first_claimed_at, clock()),
         pinned_device_kind=worker.device,
         pinned_device_model=func.coalesce(Experiment.pinned_device_model, worker.device_model),
-        pinned_torch_version=func.coalesce(Experiment.pinned_torch_version, worker.torch_version),
     )
     if row is None:
         return None
     checkpoint = rewind(session, row)
-    doubt = _not_bit_exact(row, worker) if checkpoint is not None else None
+    if checkpoint is None:
+        # Nothing of another torch version is left in it.
+        _pin_torch(session, row, worker.torch_version)
+    doubt = _not_bit_exact(row, worker)
     entries = [Entry("claimed", f"Attempt {row.attempt} begins.", _claimed_data(worker, row))]
     if doubt is not None:
         entries.append(Entry("not_bit_exact", doubt))
@@ -132,15 +134,18 @@ def renew(session: Session, lease: Lease, *, lease_seconds: float) -> Go | Stop:
         .values(lease_expires_at=clock() + lease_seconds)
         .returning(
             Experiment.desired,
-            (clock() - Experiment.first_claimed_at - Experiment.paused_seconds > Experiment.deadline_seconds),
+            Experiment.deadline_seconds,
+            # Compared below: SQLite 3.40 compares wrongly within RETURNING.
+            clock() - Experiment.first_claimed_at - Experiment.paused_seconds,
         )
     )
     found = session.execute(statement, execution_options={"synchronize_session": False}).one_or_none()
     if found is None:
         raise StaleLease(lease.experiment_id, lease.attempt)
-    desired, overdue = found
-    if desired == "cancel" or desired == "pause":
+    desired, deadline_seconds, elapsed_seconds = found
+    if desired in ("cancel", "pause"):
         return Stop("cancel" if desired == "cancel" else "pause")
+    overdue = deadline_seconds is not None and elapsed_seconds > deadline_seconds
     return Stop("deadline") if overdue else Go()
 
 
@@ -200,6 +205,12 @@ def _next_queued(worker: Worker) -> Select[str]:
         .limit(1)
         .with_for_update(skip_locked=True)
     )
+
+
+def _pin_torch(session: Session, row: Experiment, version: str) -> None:
+    statement = update(Experiment).where(Experiment.id == row.id).values(pinned_torch_version=version)
+    session.execute(statement, execution_options={"synchronize_session": False})
+    session.refresh(row)
 
 
 def _not_bit_exact(row: Experiment, worker: Worker) -> str | None:

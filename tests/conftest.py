@@ -1,7 +1,7 @@
 """Databases and a broker for every test that wants one; nothing else has to be installed.
 
 Invariant: a test gets a database of its own, built by the migrations, and every process started here ends with the
-session. Copies make that quick: a SQLite file is copied, a PostgreSQL database cloned from a template.
+session. Copies make that quick: a SQLite file is copied, a PostgreSQL database cloned once and emptied after each test.
 """
 
 import fcntl
@@ -52,15 +52,14 @@ def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def postgresql_url(postgresql_template: "PostgresTemplate") -> Iterator[str]:
     """An empty, migrated PostgreSQL database."""
-    with postgresql_template.copy() as url:
+    with postgresql_template.lend() as url:
         yield url
 
 
 @pytest.fixture
-def empty_postgresql_url(postgresql_template: "PostgresTemplate") -> Iterator[str]:
+def empty_postgresql_url(postgresql_template: "PostgresTemplate") -> str:
     """A PostgreSQL database without any table."""
-    with postgresql_template.copy(of="template0") as url:
-        yield url
+    return postgresql_template.uri(postgresql_template.clone("template0"))
 
 
 @pytest.fixture
@@ -120,16 +119,31 @@ class PostgresTemplate:
     def __init__(self, uri: Callable[[str], str], name: str) -> None:
         self.uri = uri
         self.name = name
+        self._empty: list[str] = []
 
     @contextmanager
-    def copy(self, of: str | None = None) -> Iterator[str]:
+    def lend(self) -> Iterator[str]:
+        """A migrated database without rows: one that an earlier test gave back, or a new clone."""
+        name = self._empty.pop() if self._empty else self.clone(self.name)
+        yield self.uri(name)
+        with psycopg.connect(self.uri(name), autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            tables = connection.execute(
+                "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables"
+                " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+            ).fetchone()
+            connection.execute(f"TRUNCATE {tables[0]} RESTART IDENTITY")
+        self._empty.append(name)
+
+    def clone(self, template: str) -> str:
         name = f"test_{secrets.token_hex(8)}"
         with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:
             # WAL_LOG copies in milliseconds; FILE_COPY would force two checkpoints.
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{of or self.name}" STRATEGY WAL_LOG')
-        yield self.uri(name)
-        with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY WAL_LOG')
+        return name
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,137 @@
+"""A laboratory: the store with an experiment in it, and short words for what a worker does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from bncore.events import CheckpointSaved, MetricsBlock, StoredFile
+from bncore.spec import ExperimentSpec, load_spec
+from store import blobs, experiments, leases, results
+from store.database import Database
+from store.leases import Claim, Lease, Worker
+from store.models import Experiment
+
+LEASE_SECONDS = 60.0
+WORKER = Worker(process_id="prc_1", device="cpu", device_model="Model A", torch_version="2.13.0")
+
+
+@dataclass
+class Lab:
+    """What tests of the store do, each in a transaction of its own."""
+
+    database: Database
+    worker: Worker = WORKER
+
+    def spec(self, **parts: Any) -> ExperimentSpec:
+        return load_spec({"train": {"steps": 2000, "batch_size": 60}, **parts})
+
+    def submit(self, device: str = "cpu", **parts: Any) -> str:
+        with self.database.write() as session:
+            return experiments.submit(session, self.spec(**parts), owner="key_1", device=device).id
+
+    def claim(self, lease_seconds: float = LEASE_SECONDS, **other: str) -> Claim | None:
+        with self.database.write() as session:
+            return leases.claim(session, replace(self.worker, **other), lease_seconds=lease_seconds)
+
+    def running(self, lease_seconds: float = LEASE_SECONDS, **parts: Any) -> Lease:
+        self.submit(**parts)
+        claim = self.claim(lease_seconds)
+        assert claim is not None
+        return claim.lease
+
+    def get(self, experiment_id: str) -> Experiment:
+        with self.database.read() as session:
+            return experiments.get(session, experiment_id)
+
+    def change(self, experiment_id: str, **values: Any) -> None:
+        """Set columns directly: time travel, mostly."""
+        with self.database.write() as session:
+            session.execute(update(Experiment).where(Experiment.id == experiment_id).values(**values))
+
+    def append(self, lease: Lease, *events: Any) -> leases.Go | leases.Stop:
+        with self.database.write() as session:
+            return results.append(session, lease, events, lease_seconds=LEASE_SECONDS)
+
+    def release(self, lease: Lease) -> Experiment:
+        with self.database.write() as session:
+            return leases.release(session, lease)
+
+    def finish(self, lease: Lease, outcome: leases.Outcome) -> Experiment:
+        with self.database.write() as session:
+            return leases.finish(session, lease, outcome)
+
+    def checkpoint(
+        self, lease: Lease, kind: str, step: int, weights: bytes = b"w" * 100, state: bytes | None = b"s" * 50
+    ) -> str:
+        """A whole checkpoint, stored as a worker does it."""
+        event = checkpoint_saved(kind, step, len(weights), len(state) if state is not None and kind == "last" else None)
+        with self.database.write() as session:
+            checkpoint_id = blobs.begin(session, lease, event, lease_seconds=LEASE_SECONDS)
+        files: list[tuple[blobs.File, bytes | None]] = [("weights", weights), ("state", state)]
+        for file, content in files:
+            if content is None or (file == "state" and event.state is None):
+                continue
+            for seq, start in enumerate(range(0, len(content), blobs.CHUNK_BYTES)):
+                chunk = content[start : start + blobs.CHUNK_BYTES]
+                with self.database.write() as session:
+                    blobs.write_chunk(session, lease, checkpoint_id, file, seq, chunk, lease_seconds=LEASE_SECONDS)
+        with self.database.write() as session:
+            blobs.complete(session, lease, checkpoint_id, lease_seconds=LEASE_SECONDS)
+        return checkpoint_id
+
+    def checkpoints(self, experiment_id: str) -> list[tuple[str, int]]:
+        with self.database.read() as session:
+            return [(found.kind, found.step) for found in blobs.checkpoints(session, experiment_id)]
+
+    def points(self, experiment_id: str, key: str) -> tuple[list[int], list[float]]:
+        with self.database.read() as session:
+            found = results.series(session, experiment_id, [key]).get(key)
+        return ([], []) if found is None else (found.steps.tolist(), found.values.tolist())
+
+    def everything(self, but: Sequence[str] = ()) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every table, to see that nothing changed."""
+        with self.database.read() as session:
+            return {
+                table.name: sorted(map(tuple, session.execute(select(table)).all()), key=repr)
+                for table in Experiment.metadata.sorted_tables
+                if table.name not in but
+            }
+
+
+@pytest.fixture
+def lab(database: Database) -> Lab:
+    return Lab(database)
+
+
+@pytest.fixture
+def block() -> Any:
+    """A function that makes a metrics event: `block(first_step, key=[values])`, `__` in a key reads `/`."""
+
+    def make(first_step: int, **values: list[float]) -> MetricsBlock:
+        series = {key.replace("__", "/"): list(map(float, points)) for key, points in values.items()}
+        return MetricsBlock(first_step=first_step, count=len(next(iter(series.values()))), values=series)
+
+    return make
+
+
+@pytest.fixture
+def saved() -> Any:
+    """A function that makes a checkpoint event: `saved(kind, step, size, state_size)`."""
+    return checkpoint_saved
+
+
+def checkpoint_saved(kind: Any, step: int, size: int = 100, state_size: int | None = 50) -> CheckpointSaved:
+    name = f"checkpoints/{kind}-{step:09d}"
+    return CheckpointSaved(
+        checkpoint_kind=kind,
+        step=step,
+        epoch=step // 24,
+        weights=StoredFile(file=f"{name}.safetensors", size=size, sha256="0" * 64),
+        state=None
+        if state_size is None
+        else StoredFile(file=f"{name}.state.safetensors", size=state_size, sha256="1" * 64),
+        metrics={"test/accuracy": 0.5, "test/loss": float("inf")},
+    )

@@ -1,0 +1,106 @@
+"""Many at once: one winner, nobody locked out."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from bncore.spec import load_spec
+from store import experiments, idempotency, leases, results
+from store.database import Database
+from store.idempotency import Scope
+from store.leases import Worker
+from store.states import State
+
+CLAIMANTS, ROUNDS = 32, 50
+
+
+def at_once(count: int, act: Callable[[int], Any]) -> list[Any]:
+    """Run `act(0..count-1)` in as many threads, all let go at the same moment."""
+    gate = threading.Barrier(count)
+
+    def run(number: int) -> Any:
+        gate.wait()
+        return act(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+def test_of_32_racing_claimants_one_wins_in_each_of_50_rounds(postgresql_url: str) -> None:
+    database = Database(postgresql_url, connections=CLAIMANTS)
+    spec = load_spec({})
+
+    def claim(number: int) -> bool:
+        with database.write() as session:
+            worker = Worker(f"prc_{number}", "cpu", "Model A", "2.13.0")
+            return leases.claim(session, worker, lease_seconds=60) is not None
+
+    with ThreadPoolExecutor(CLAIMANTS) as pool:
+        for _ in range(ROUNDS):
+            with database.write() as session:
+                experiment_id = experiments.submit(session, spec, owner="key_1", device="cpu").id
+            assert sum(pool.map(claim, range(CLAIMANTS))) == 1
+            with database.read() as session:
+                assert experiments.get(session, experiment_id).attempt == 1
+    database.dispose()
+
+
+def test_claimants_that_race_for_several_experiments_take_one_each(lab: Any) -> None:
+    submitted = {lab.submit() for _ in range(8)}
+    claims = at_once(8, lambda number: lab.claim(process_id=f"prc_{number}"))
+    assert {claim.lease.experiment_id for claim in claims if claim is not None} <= submitted
+    taken = [claim for claim in claims if claim is not None]
+    # A claimant may find its row locked by another and go home; the next one to hear the bell takes what is left.
+    while (claim := lab.claim()) is not None:
+        taken.append(claim)
+    assert sorted(claim.lease.experiment_id for claim in taken) == sorted(submitted)
+
+
+def test_ten_threads_with_one_idempotency_key_make_one_experiment(lab: Any) -> None:
+    scope = Scope("key_1", "POST", "/v1/experiments", "once")
+
+    def submit(_number: int) -> tuple[str, bool]:
+        with lab.database.write() as session:
+            done = idempotency.submit_once(session, scope, lab.spec(), device="cpu")
+            return done.experiment.id, done.replayed
+
+    answers = at_once(10, submit)
+    assert len({experiment_id for experiment_id, _ in answers}) == 1
+    assert sorted(replayed for _, replayed in answers) == [False] + [True] * 9
+    assert len(lab.everything()["experiments"]) == len(lab.everything()["outbox"]) == 1
+
+
+def test_cancel_and_claim_at_once_end_cancelled_or_with_a_wish(lab: Any) -> None:
+    for _ in range(10):
+        experiment_id = lab.submit()
+
+        def act(number: int, experiment_id: str = experiment_id) -> Any:
+            if number:
+                return lab.claim()
+            with lab.database.write() as session:
+                return experiments.request_cancel(session, experiment_id)
+
+        at_once(2, act)
+        row = lab.get(experiment_id)
+        assert (row.state, row.desired) in ((State.CANCELLED, None), (State.RUNNING, "cancel"))
+
+
+def test_eight_writing_processes_on_sqlite_never_meet_a_locked_database(sqlite_url: str) -> None:
+    script = Path(__file__).with_name("writer.py")
+    writers = [
+        subprocess.Popen([sys.executable, str(script), sqlite_url], stderr=subprocess.PIPE, text=True) for _ in range(8)
+    ]
+    errors = [writer.communicate(timeout=120)[1] for writer in writers]
+    assert errors == [""] * 8
+    assert [writer.returncode for writer in writers] == [0] * 8
+    database = Database(sqlite_url)
+    with database.read() as session:
+        rows = experiments.page(session, experiments.Filters(), limit=100).rows
+        assert len(rows) == 32
+        assert {row.state for row in rows} == {State.SUCCEEDED}
+        assert {len(results.series(session, row.id)["train/loss"].steps) for row in rows} == {10}
+    database.dispose()

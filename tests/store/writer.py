@@ -1,0 +1,26 @@
+"""What a worker does all day, quickly and to the database in argv[1]; run eight times at once by test_races."""
+
+import sys
+
+from bncore.events import MetricsBlock
+from bncore.spec import load_spec
+from store import experiments, leases, results
+from store.database import Database
+from store.leases import Worker
+
+for number in range(4):
+    database = Database(sys.argv[1])
+    with database.write() as session:
+        experiments.submit(session, load_spec({}), owner="key_1", device="cpu")
+    with database.write() as session:
+        claim = leases.claim(session, Worker("prc_1", "cpu", "Model A", "2.13.0"), lease_seconds=60)
+    assert claim is not None
+    for step in range(10):
+        block = MetricsBlock(first_step=step + 1, count=1, values={"train/loss": [float(number)]})
+        with database.write() as session:
+            results.append(session, claim.lease, [block], lease_seconds=60)
+        with database.read() as session:
+            results.series(session, claim.lease.experiment_id)
+    with database.write() as session:
+        leases.finish(session, claim.lease, leases.Succeeded("budget", {}))
+    database.dispose()
