@@ -1,0 +1,168 @@
+"""A real server on a free port, a client with a key, and a hand that plays the worker through the store."""
+
+import hashlib
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.app import create_app
+from api.server import Server
+from api.settings import ApiSettings
+from bncore.events import CheckpointSaved, Event, MetricsBlock, Started, StoredFile
+from store import blobs, keys, leases, results
+from store.database import Database
+
+LEASE_SECONDS = 60.0
+SUMMARY = {
+    "steps": 10, "seconds": 1.5, "test_accuracy": 0.9, "test_loss": 0.3, "best_test_accuracy": 0.95,
+    "steps_to_target": None,
+}  # fmt: skip
+
+
+@dataclass
+class Api:
+    """A running service: its address, a client that has a key, the database behind it."""
+
+    url: str
+    port: int
+    client: httpx.Client
+    database: Database
+    key: str
+    server: Server
+
+    def submit(self, **spec: Any) -> str:
+        """The id of a new experiment."""
+        answer = self.client.post("/v1/experiments", json=spec)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+
+class ByHand:
+    """Does to an experiment what a worker would, one step at a time."""
+
+    def __init__(self, database: Database, device: str = "cpu") -> None:
+        self.database = database
+        worker = leases.Worker("prc_hand", device, "some model", "2.13.0")
+        with database.write() as session:
+            claim = leases.claim(session, worker, lease_seconds=LEASE_SECONDS)
+        assert claim is not None
+        self.lease = claim.lease
+
+    def start(self) -> None:
+        """Training begins."""
+        self.append(
+            Started(step=0, total_steps=10, device="cpu", device_model="m", torch_version="2.13.0", threads=1)
+        )
+
+    def append(self, *events: Event) -> leases.Go | leases.Stop:
+        """Report what a trainer would write."""
+        with self.database.write() as session:
+            return results.append(session, self.lease, events, lease_seconds=LEASE_SECONDS)
+
+    def metrics(self, first_step: int, **values: list[float]) -> None:
+        """Report a block of steps; `__` in a name stands for `/`."""
+        block = {key.replace("__", "/"): points for key, points in values.items()}
+        count = len(next(iter(block.values())))
+        self.append(MetricsBlock(first_step=first_step, count=count, values=block))
+
+    def checkpoint(self, kind: str, step: int, weights: bytes, state: bytes | None = None) -> str:
+        """Store a whole checkpoint; its id."""
+        event = CheckpointSaved(
+            checkpoint_kind=kind, step=step, epoch=1, metrics={"test/accuracy": 0.9}, weights=_file(weights),
+            state=None if state is None else _file(state),
+        )  # fmt: skip
+        with self.database.write() as session:
+            checkpoint_id = blobs.begin(session, self.lease, event, lease_seconds=LEASE_SECONDS)
+        for name, content in (("weights", weights), ("state", state or b"")):
+            for seq, start in enumerate(range(0, len(content), blobs.CHUNK_BYTES)):
+                chunk = content[start : start + blobs.CHUNK_BYTES]
+                with self.database.write() as session:
+                    blobs.write_chunk(
+                        session, self.lease, checkpoint_id, name, seq, chunk, lease_seconds=LEASE_SECONDS
+                    )
+        with self.database.write() as session:
+            blobs.complete(session, self.lease, checkpoint_id, lease_seconds=LEASE_SECONDS)
+        return checkpoint_id
+
+    def finish(self, outcome: leases.Outcome | None = None) -> None:
+        """End the attempt; by default well."""
+        with self.database.write() as session:
+            leases.finish(session, self.lease, outcome or leases.Succeeded("budget", SUMMARY))
+
+
+@pytest.fixture
+def api(database_url: str) -> Iterator[Api]:
+    """A service of its own for a test, on each kind of database."""
+    with serving(database_url) as running:
+        yield running
+
+
+@pytest.fixture
+def sqlite_api(sqlite_url: str) -> Iterator[Api]:
+    """A service of its own for a test that no database makes a difference to."""
+    with serving(sqlite_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_api(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """One service for all tests of a file: for requests that are refused, or only read."""
+    path = tmp_path_factory.mktemp("shared_api") / "bnlab.db"
+    shutil.copyfile(migrated_sqlite, path)
+    with serving(f"sqlite:///{path}") as running:
+        yield running
+
+
+@pytest.fixture
+def by_hand() -> Callable[[Database], ByHand]:
+    """Claims the oldest queued experiment."""
+    return ByHand
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., Any]:
+    """Serve any database: a context manager that yields an `Api`."""
+    return serving
+
+
+@contextmanager
+def serving(database_url: str, **settings: Any) -> Iterator[Api]:
+    app = create_app(ApiSettings(database_url=database_url, port=0, poll_seconds=0.02, **settings))
+    server = _ReadyServer(app)
+    thread = threading.Thread(target=server.run, name="server", daemon=True)
+    thread.start()
+    assert server.ready.wait(30), "the server did not start"
+    port = server.servers[0].sockets[0].getsockname()[1]
+    database = Database(database_url)
+    with database.write() as session:
+        key = keys.create(session, "test").secret
+    client = httpx.Client(
+        base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=30.0
+    )
+    with client:
+        yield Api(str(client.base_url), port, client, database, key, server)
+    server.should_exit = True
+    thread.join(30)
+    database.dispose()
+    assert not thread.is_alive(), "the server did not end"
+
+
+class _ReadyServer(Server):
+    def __init__(self, app: Any) -> None:
+        super().__init__(app)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+def _file(content: bytes) -> StoredFile:
+    return StoredFile(file="x.safetensors", size=len(content), sha256=hashlib.sha256(content).hexdigest())

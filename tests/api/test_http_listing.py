@@ -1,0 +1,92 @@
+"""Listings: newest first, filtered, in pages that do not shift."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+def ids(api: Any, query: str = "") -> list[str]:
+    answer = api.client.get(f"/v1/experiments?{query}")
+    assert answer.status_code == 200, answer.text
+    return [shown["id"] for shown in answer.json()["data"]]
+
+
+def all_pages(api: Any, query: str, between: Callable[[], Any] = lambda: None) -> list[list[str]]:
+    pages, cursor = [], ""
+    while True:
+        page = api.client.get(f"/v1/experiments?{query}{cursor}").json()
+        pages.append([shown["id"] for shown in page["data"]])
+        assert page["has_more"] == (page["next_cursor"] is not None)
+        if not page["has_more"]:
+            return pages
+        cursor = f"&cursor={page['next_cursor']}"
+        between()
+
+
+def test_a_listing_is_newest_first_and_complete(api: Any) -> None:
+    made = [api.submit(name=str(number)) for number in range(7)]
+    assert all_pages(api, "limit=3") == [made[:3:-1], made[3:0:-1], made[0:1]]
+    assert all_pages(api, "limit=7") == [made[::-1]]
+
+
+def test_pages_do_not_shift_when_experiments_are_added(api: Any) -> None:
+    made = [api.submit() for _ in range(6)]
+    pages = all_pages(api, "limit=2", between=api.submit)
+    assert pages == [[made[5], made[4]], [made[3], made[2]], [made[1], made[0]]]
+
+
+def test_a_listing_is_filtered_by_state_tag_and_name(api: Any, by_hand: Callable[..., Any]) -> None:
+    done = api.submit(name="a", tags={"paper": "1", "arm": "none"})
+    by_hand(api.database).finish()
+    running = api.submit(name="a", tags={"paper": "2"})
+    by_hand(api.database)
+    queued = api.submit(name="b", tags={"paper": "2", "arm": "x:y"})
+    assert ids(api) == [queued, running, done]
+    assert ids(api, "state=queued") == [queued]
+    assert ids(api, "state=queued&state=succeeded") == [queued, done]
+    assert ids(api, "tag=paper:2") == [queued, running]
+    assert ids(api, "tag=arm") == [queued, done]
+    assert ids(api, "tag=arm:x:y&tag=paper:2") == [queued]
+    assert ids(api, "name=a&state=running") == [running]
+    assert ids(api, "tag=paper:3") == []
+
+
+def test_twenty_are_shown_unless_asked_otherwise(sqlite_api: Any) -> None:
+    for _ in range(21):
+        sqlite_api.submit()
+    assert len(ids(sqlite_api)) == 20
+    assert len(ids(sqlite_api, "limit=100")) == 21
+
+
+@pytest.mark.parametrize("other", ["state=queued", "tag=a", "name=x"])
+def test_a_cursor_of_other_filters_is_refused(sqlite_api: Any, other: str) -> None:
+    for _ in range(2):
+        sqlite_api.submit(name="x", tags={"a": "1"})
+    cursor = sqlite_api.client.get("/v1/experiments?limit=1").json()["next_cursor"]
+    answer = sqlite_api.client.get(f"/v1/experiments?limit=1&cursor={cursor}&{other}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "cursor_invalid")
+    assert sqlite_api.client.get(f"/v1/experiments?limit=5&cursor={cursor}").status_code == 200
+
+
+def test_the_log_is_read_in_pages_and_followed(api: Any, by_hand: Callable[..., Any]) -> None:
+    made = api.submit()
+    hand = by_hand(api.database)
+    hand.start()
+    hand.finish()
+    address = f"/v1/experiments/{made}/events"
+    whole = api.client.get(address).json()
+    assert [line["kind"] for line in whole["data"]][:2] == ["submitted", "claimed"]
+    assert whole["data"][-1]["kind"] == "succeeded"
+    assert [line["number"] for line in whole["data"]] == list(range(1, len(whole["data"]) + 1))
+    assert (whole["has_more"], whole["next_cursor"]) == (False, None)
+    first = api.client.get(f"{address}?limit=2").json()
+    assert (first["has_more"], first["next_cursor"]) == (True, 2)
+    rest = api.client.get(f"{address}?after={first['next_cursor']}").json()
+    assert first["data"] + rest["data"] == whole["data"]
+
+
+def test_tags_and_names_of_any_script_come_back_and_are_found(api: Any) -> None:
+    made = api.submit(name="Größe 尺寸 🧪", tags={"ключ": "значение"})
+    found = api.client.get("/v1/experiments", params={"name": "Größe 尺寸 🧪", "tag": "ключ:значение"}).json()
+    assert [shown["id"] for shown in found["data"]] == [made]
