@@ -4,12 +4,10 @@ The network is the MLP of Ioffe & Szegedy 2015 (arXiv 1502.03167, section 4.1) o
 layers of 100 sigmoid units, batches of 60. The three differ in their normalization alone.
 """
 
-import json
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,13 @@ from client.commands.connection import AsJson
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import bars, emit, show, table, tell
 from client.commands.stack_outcome import stack_reported
+from client.demo import ARMS, read_spec
 from client.errors import Json
 from client.http import Client
 from client.local.interrupts import interruptible
 from client.local.places import Places
 from client.local.stack import Stack, StackSettings, running
 
-ARMS = ("none", "batch_norm", "batch_renorm")
 FETCHED = "batch_norm"
 TIMEOUT_SECONDS = 600.0
 GRACE_SECONDS = 10.0
@@ -77,16 +75,11 @@ def _stack() -> Iterator[tuple[Stack, Path]]:
 
 
 def _train(client: Client, *, shown: bool) -> dict[str, Json]:
-    submitted = {arm: client.submit(_spec(arm)) for arm in ARMS}
+    submitted = {arm: client.submit(read_spec(arm)) for arm in ARMS}
     with bars(shown=shown) as moving:
         for arm, experiment in submitted.items():
             moving.add(experiment, label=arm)
         return {arm: client.wait(submitted[arm]["id"], TIMEOUT_SECONDS, moving.update) for arm in ARMS}
-
-
-def _spec(arm: str) -> Json:
-    spec: Json = json.loads((files("client") / "demo" / f"{arm}.json").read_text())
-    return spec
 
 
 def _row(arm: str, results: Json) -> Json:
