@@ -63,7 +63,7 @@ def prepare(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    # stamina reports retries through structlog where that is installed, which prints to standard output.
+    # Retries are not the user's business unless they fail.
     stamina.instrumentation.set_on_retry_hooks([])
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import httpx
 import stamina
+import stamina.instrumentation
 
 from client.errors import ApiError, Unreachable
 
@@ -21,6 +22,9 @@ MAX_RETRY_AFTER_SECONDS = 120.0
 MIN_RETRY_AFTER_SECONDS = 0.1
 
 Answer = TypeVar("Answer")
+
+# Where structlog is installed, stamina would report retries through it, and that prints to standard output.
+stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
 
 
 class Transport:

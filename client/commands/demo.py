@@ -26,13 +26,13 @@ FETCHED = "batch_norm"
 TIMEOUT_SECONDS = 600.0
 GRACE_SECONDS = 10.0
 COLUMNS = {
-    "normalization": "normalization",
+    "normalization": "norm",
     "state": "state",
-    "test_accuracy": "test accuracy",
+    "test_accuracy": "accuracy",
     "best_test_accuracy": "best",
     "steps_to_target": "steps to 90 %",
     "seconds": "seconds",
-    "checkpoint_bytes": "checkpoint bytes",
+    "checkpoint_bytes": "bytes",
 }
 
 
@@ -110,5 +110,8 @@ def _print(answer: dict[str, Any]) -> None:
             show(f"{row['normalization']}: {row['failure']['code']}: {row['failure']['message']}", markup=False)
     fetched = answer["download"]
     if fetched:
-        show(f"Downloaded {fetched['file']} ({fetched['size']:,} bytes), sha256 {fetched['sha256']} is right.")
+        show(
+            f"Downloaded {fetched['file']} ({fetched['size']:,} bytes), sha256 {fetched['sha256']} is right.",
+            soft_wrap=True,
+        )
     show(f"{answer['seconds']} seconds in all; everything is stopped and removed.")

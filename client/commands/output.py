@@ -14,6 +14,9 @@ from rich.table import Table
 
 from client.errors import Json
 
+UNBROKEN = frozenset({"id", "checkpoint", "norm", "state"})
+"""Columns for copying from or comparing by: never cut or folded."""
+
 STATE_COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
 
@@ -39,8 +42,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str | No
     listed = [[*row] for row in rows]
     for at, column in enumerate(columns):
         numeric = any(isinstance(row[at], int | float) for row in listed)
-        # Ids are for copying: they are never cut or folded.
-        made.add_column(column, justify="right" if numeric else "left", no_wrap=column in ("id", "state", "sha256"))
+        made.add_column(column, justify="right" if numeric else "left", no_wrap=column in UNBROKEN)
     for row in listed:
         made.add_row(*(escape(words(cell)) for cell in row))
     return made
