@@ -40,7 +40,7 @@ RUN pip --python /venv install --no-deps --force-reinstall /wheels/*.whl
 
 FROM python:${PYTHON_VERSION}-slim AS runtime
 RUN groupadd --gid 10001 bnlab && \
-    useradd --uid 10001 --gid bnlab --home-dir /var/lib/bnlab --create-home --shell /usr/sbin/nologin bnlab
+    useradd --uid 10001 --gid bnlab --home-dir /var/lib/bnlab --no-create-home --shell /usr/sbin/nologin bnlab
 ENV PATH=/venv/bin:${PATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /var/lib/bnlab
 STOPSIGNAL SIGTERM
@@ -55,7 +55,7 @@ CMD ["python", "-m", "api"]
 FROM runtime AS worker
 COPY --from=worker-venv /venv /venv
 # Owned by the user in the image, so that a named volume mounted here is, too.
-RUN install --directory --owner=10001 --group=10001 /var/lib/bnlab/runs
+RUN install --directory --owner=bnlab --group=bnlab /var/lib/bnlab/runs
 ENV BNLAB_RUNS_DIR=/var/lib/bnlab/runs
 USER 10001:10001
 CMD ["python", "-m", "worker"]
