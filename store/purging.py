@@ -34,7 +34,7 @@ def purge(session: Session, limit: int = 64) -> int:
         if deleted < limit:
             deleted += _delete_some(session, table, key, condition, limit - deleted)
     if deleted and session.get_bind().dialect.name == "sqlite":
-        session.connection().exec_driver_sql(f"PRAGMA incremental_vacuum({deleted * _PAGES_PER_ROW})").fetchall()
+        _shrink_sqlite(session, deleted * _PAGES_PER_ROW)
     return deleted
 
 
@@ -58,3 +58,11 @@ def _delete_some(
     chosen: Select[Any] = select(*key).where(condition).limit(limit)
     statement = delete(table).where(tuple_(*key).in_(chosen)).returning(key[0])
     return len(session.execute(statement, execution_options={"synchronize_session": False}).all())
+
+
+def _shrink_sqlite(session: Session, pages: int) -> None:
+    connection = session.connection()
+    free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+    # One page a call: it is a statement to be stepped once a page, and the driver steps once.
+    for _ in range(min(pages, free)):
+        connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")

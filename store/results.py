@@ -181,7 +181,7 @@ def _one_series(
         statement = statement.where(MetricSegment.last_step >= first_step)
     if last_step is not None:
         statement = statement.where(MetricSegment.first_step <= last_step)
-    parts = [unpack(*found) for found in session.execute(statement).tuples()]
+    parts = [unpack(*found) for found in session.execute(statement)]
     steps = np.concatenate([part[0] for part in parts] or [np.empty(0, dtype=np.int64)])
     values = np.concatenate([part[1] for part in parts] or [np.empty(0, dtype=np.float64)])
     start = 0 if first_step is None else int(np.searchsorted(steps, first_step, side="left"))

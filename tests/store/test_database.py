@@ -4,7 +4,7 @@ import time
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from store.database import Database, create_engine_for, now
 
@@ -21,10 +21,8 @@ def test_a_reading_session_cannot_write(database: Database) -> None:
 
 
 def test_a_writing_session_rolls_back_whole_on_an_error(database: Database) -> None:
-    insert = text("INSERT INTO api_keys (id, name, prefix, secret_sha256, created_at) VALUES ('a', 'b', 'c', 'd', 0)")
-    with pytest.raises(RuntimeError), database.write() as session:
-        session.execute(insert)
-        raise RuntimeError
+    with pytest.raises(IntegrityError):
+        _insert_twice(database)
     with database.read() as session:
         assert session.execute(text("SELECT count(*) FROM api_keys")).scalar_one() == 0
 
@@ -59,3 +57,13 @@ def test_sqlite_runs_with_the_settings_of_the_design(sqlite_url: str) -> None:
 def test_other_databases_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="the database is"):
         create_engine_for(url)
+
+
+def _insert_twice(database: Database) -> None:
+    with database.write() as session:
+        for _ in range(2):
+            session.execute(
+                text(
+                    "INSERT INTO api_keys (id, name, prefix, secret_sha256, created_at) VALUES ('a', 'b', 'c', 'd', 0)"
+                )
+            )
