@@ -1,6 +1,6 @@
 """The loop a careful person writes for one experiment: what the trainer is measured against.
 
-Same model, data, batches and threads; it learns and does nothing else. It measures no loss, saves nothing, tells nobody.
+Same model, data, batches and threads. It measures no loss, saves nothing, tells nobody.
 """
 
 import time

@@ -17,3 +17,12 @@ def being_transformed(x: Tensor) -> bool:
     if x.is_meta or forward_ad._current_level >= 0:
         return True
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def blend(running: Tensor, newest: Tensor, weight: Tensor | float) -> None:
+    """Move `running` towards `newest` in place by the share `weight`."""
+    if torch.compiler.is_compiling() or not being_transformed(running):
+        running.lerp_(newest.to(running.dtype), weight)
+    else:
+        # vmap has no rule for `lerp_`.
+        running.add_((newest.to(running.dtype) - running).mul_(weight))

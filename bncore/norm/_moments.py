@@ -45,11 +45,6 @@ def merge(first: Moments, second: Moments) -> Moments:
     return Moments(first.mean + gap * share, spread + gap.square() * (share * (1.0 - share)), count)
 
 
-def blend(running: Tensor, newest: Tensor, weight: Tensor | float) -> None:
-    """Move `running` towards `newest` in place by the share `weight`; `lerp_` would not work under vmap."""
-    running.add_((newest.to(running.dtype) - running).mul_(weight))
-
-
 def channel_axes(x: Tensor) -> list[int]:
     """All axes of a batch but the channel axis 1."""
     return [axis for axis in range(x.dim()) if axis != 1]

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bncore.norm._dispatch import being_transformed
-from bncore.norm._moments import along_channels, blend, channel_axes, moments
+from bncore.norm._dispatch import being_transformed, blend
+from bncore.norm._moments import along_channels, channel_axes, moments
 
 
 class BatchNorm(_BatchNorm):

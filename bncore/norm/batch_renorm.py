@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bncore.norm._dispatch import being_transformed
-from bncore.norm._moments import along_channels, blend, channel_axes, moments
+from bncore.norm._dispatch import being_transformed, blend
+from bncore.norm._moments import along_channels, channel_axes, moments
 from bncore.norm.batch_norm import BatchNorm, check_more_than_one_value, check_rank
 
 
@@ -25,8 +25,9 @@ class Ramp:
 
     def at(self, batches: Tensor) -> Tensor:
         """Its value after `batches` batches, on their device: reading the number back would stall a GPU every step."""
-        share = (batches - self.start_step).mul_(1.0 / (self.end_step - self.start_step)).clamp_(0.0, 1.0)
-        return share.mul_(self.end - self.start).add_(self.start)
+        slope = (self.end - self.start) / (self.end_step - self.start_step)
+        low, high = sorted((self.start, self.end))
+        return torch.clamp(batches * slope + (self.start - slope * self.start_step), low, high)
 
 
 class BatchRenorm(BatchNorm):
@@ -92,13 +93,13 @@ class BatchRenorm(BatchNorm):
         assert self.running_mean is not None
         with torch.no_grad():
             # The kernel also averages variances, which is not what is kept here: it gets buffers to throw away.
-            scratch = torch.zeros_like(self.running_mean)
-            mean, var = torch.batch_norm_update_stats(x, scratch, scratch.clone(), 0.0)
+            scratch = torch.empty_like(self.running_mean)
+            mean, var = torch.batch_norm_update_stats(x, scratch, scratch, 0.0)
             sigma_batch = (var + self.eps).sqrt_()
             r, d = self._correct_and_average(mean, sigma_batch)
             inverse_sigma = sigma_batch.reciprocal()
-        scale = r if self.weight is None else self.weight * r
-        shift = d if self.weight is None else torch.addcmul(self.bias, self.weight, d)
+        weight = self.weight
+        scale, shift = (r, d) if weight is None else (weight * r, torch.addcmul(self.bias, weight, d))
         y: Tensor = _Renormalize.apply(x, scale, shift, mean, var, inverse_sigma, self.eps)
         return y
 
@@ -114,21 +115,23 @@ class BatchRenorm(BatchNorm):
 
     def _correct_and_average(self, mean: Tensor, sigma_batch: Tensor) -> tuple[Tensor, Tensor]:
         """r and d from the running statistics as they were, which then take in this batch."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
+        running_mean, running_var, seen = self.running_mean, self.running_var, self.num_batches_tracked
+        assert running_mean is not None
+        assert running_var is not None
+        assert seen is not None
         with torch.no_grad():
-            sigma = (self.running_var + self.eps).sqrt_()
-            batches = self.num_batches_tracked.to(sigma.dtype)
+            sigma = (running_var + self.eps).sqrt_()
+            # Single precision could not tell late steps of a long run apart.
+            batches = seen.to(torch.float64)
             correct = _opaque_correction if torch.compiler.is_compiling() else _correction
             r_max, d_max = _value(self.r_max, batches), _value(self.d_max, batches)
-            r, d = correct(mean, sigma_batch, self.running_mean, sigma, r_max, d_max)
+            r, d = correct(mean, sigma_batch, running_mean, sigma, r_max, d_max)
             if self.track_running_stats:
-                self.num_batches_tracked.add_(1)
+                seen.add_(1)
                 newest = self._weight_of_newest()
-                blend(self.running_mean, mean, newest)
+                blend(running_mean, mean, newest)
                 blend(sigma, sigma_batch, newest)
-                self.running_var.copy_(sigma.square_().sub_(self.eps).clamp_min_(0.0))
+                running_var.copy_(sigma.square_().sub_(self.eps).clamp_min_(0.0))
         return r, d
 
 
