@@ -1,6 +1,6 @@
 """`python -m api`: serve on BNLAB_HOST and BNLAB_PORT until SIGTERM, SIGINT or the parent's end.
 
-Exit codes: 0 asked to end, 1 the port is taken or the end had to be forced, 3 could not start.
+Exit codes: 0 asked to end, 1 the end had to be forced, 3 could not start (for example a port in use).
 """
 
 import signal

@@ -101,7 +101,15 @@ def _complete(document: dict[str, Any]) -> None:
             "$ref": _REF.format(model="ExperimentSpec"),
             "description": described["description"],
         }
-    # The framework's own error bodies, which this service never sends.
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
+    _drop_framework_errors(document)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
+
+
+def _drop_framework_errors(document: dict[str, Any]) -> None:
+    """The framework declares its own 422 wherever there is a parameter; this service never sends it."""
+    for unused in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(unused, None)
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]

@@ -13,11 +13,10 @@ from api.bodies import Spec
 from api.deps import ApiService, ExperimentId, IdempotencyKey, Owner, ReadSession, Service, WriteSession
 from api.headers import entity_tag, none_match
 from api.openapi import idempotency_parameter, spec_request_body
-from api.parameters import Parameters
+from api.parameters import Parameters, PlainText
 from api.problems import declared
 from api.schemas import Experiment, Page, Shown
 from bncore.spec import ExperimentSpec, plan
-from bncore.spec.strict import Text
 from store import experiments, idempotency, models, processes
 from store.experiments import MAX_PAGE, Filters
 from store.idempotency import Scope, Submitted
@@ -39,7 +38,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     },
     **declared(400, 404, 413, 415, 422),
 }
-_TAG = Annotated[Text, Field(min_length=1, max_length=64 + 1 + 512)]
+_TAG = Annotated[PlainText, Field(min_length=1, max_length=64 + 1 + 512)]
 
 
 class ListQuery(Parameters):
@@ -49,7 +48,7 @@ class ListQuery(Parameters):
         max_length=16,
         description="`key:value`, or `key` alone for any value. Repeated, all must hold.",
     )
-    name: Annotated[Text, Field(max_length=200)] | None = Field(default=None, description="The whole name.")
+    name: Annotated[PlainText, Field(max_length=200)] | None = Field(default=None, description="The whole name.")
     limit: int = Field(default=20, ge=1, le=MAX_PAGE)
     cursor: Annotated[str, Field(max_length=512)] | None = Field(
         default=None, description="`next_cursor` of the page before, with the same filters."

@@ -6,17 +6,16 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from api.deps import ExperimentId, ReadSession
-from api.parameters import MAX_INTEGER, Parameters
+from api.parameters import MAX_INTEGER, Parameters, PlainText
 from api.problems import declared
 from api.schemas import Metrics, MetricSeries
-from bncore.spec.strict import Text
 from store import experiments, results
 
 _NO_POINTS = MetricSeries(steps=[], values=[], count=0)
 
 
 class MetricsQuery(Parameters):
-    keys: list[Annotated[Text, Field(min_length=1, max_length=200)]] = Field(
+    keys: list[Annotated[PlainText, Field(min_length=1, max_length=200)]] = Field(
         default_factory=list,
         max_length=64,
         description="Repeat it for several series, e.g. keys=train/loss&keys=test/loss; without it, all of them.",

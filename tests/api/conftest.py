@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from api.app import create_app
 from api.server import Server
@@ -57,9 +58,7 @@ class ByHand:
 
     def start(self) -> None:
         """Training begins."""
-        self.append(
-            Started(step=0, total_steps=10, device="cpu", device_model="m", torch_version="2.13.0", threads=1)
-        )
+        self.append(Started(step=0, total_steps=10, device="cpu", device_model="m", torch_version="2.13.0", threads=1))
 
     def append(self, *events: Event) -> leases.Go | leases.Stop:
         """Report what a trainer would write."""
@@ -84,9 +83,7 @@ class ByHand:
             for seq, start in enumerate(range(0, len(content), blobs.CHUNK_BYTES)):
                 chunk = content[start : start + blobs.CHUNK_BYTES]
                 with self.database.write() as session:
-                    blobs.write_chunk(
-                        session, self.lease, checkpoint_id, name, seq, chunk, lease_seconds=LEASE_SECONDS
-                    )
+                    blobs.write_chunk(session, self.lease, checkpoint_id, name, seq, chunk, lease_seconds=LEASE_SECONDS)
         with self.database.write() as session:
             blobs.complete(session, self.lease, checkpoint_id, lease_seconds=LEASE_SECONDS)
         return checkpoint_id
@@ -95,6 +92,16 @@ class ByHand:
         """End the attempt; by default well."""
         with self.database.write() as session:
             leases.finish(session, self.lease, outcome or leases.Succeeded("budget", SUMMARY))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_logs() -> Iterator[None]:
+    # Servers in threads would write between the lines of the test report.
+    structlog.configure(
+        logger_factory=structlog.ReturnLoggerFactory(), processors=[structlog.processors.JSONRenderer()]
+    )
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -143,9 +150,7 @@ def serving(database_url: str, **settings: Any) -> Iterator[Api]:
     database = Database(database_url)
     with database.write() as session:
         key = keys.create(session, "test").secret
-    client = httpx.Client(
-        base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=30.0
-    )
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=30.0)
     with client:
         yield Api(str(client.base_url), port, client, database, key, server)
     server.should_exit = True
