@@ -1,0 +1,175 @@
+"""The `bnlab` command: what it prints where, and how it ends."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from client.cli import app
+
+COMMANDS = [command.name for command in app.registered_commands]
+
+
+@pytest.fixture
+def spec_file(tmp_path, idle_spec):
+    path = tmp_path / "spec.yaml"
+    path.write_text(yaml.safe_dump(idle_spec))
+    return path
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda words: " ".join(words) or "bnlab")
+def test_help_names_the_exit_codes(command):
+    result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "400"})
+    assert result.exit_code == 0
+    assert "130 interrupted" in result.stdout
+    assert not command or "--json" in result.stdout
+
+
+def test_submit_prints_the_id(cli, spec_file):
+    result = cli("submit", str(spec_file))
+    assert result.exit_code == 0
+    assert result.stdout.startswith("exp_")
+
+
+def test_submit_and_wait_with_json_prints_one_document(cli, spec):
+    result = cli("submit", "-", "--wait", "--json", input=json.dumps(spec))
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["state"] == "succeeded"
+
+
+def test_set_overrides_fields(cli, spec_file):
+    assignments = ("optimizer.kind=sgd", "optimizer.lr=1e-2", "network.norm={kind: none}")
+    result = cli("submit", str(spec_file), "--json", *(f"--set={assignment}" for assignment in assignments))
+    complete = json.loads(result.stdout)["spec"]
+    assert complete["optimizer"]["lr"] == 0.01
+    assert complete["network"]["norm"] == {"kind": "none"}
+
+
+def test_an_experiment_that_ends_cancelled_is_exit_code_1(cli, spec_file):
+    experiment = json.loads(cli("submit", str(spec_file), "--json").stdout)
+    assert json.loads(cli("cancel", experiment["id"], "--json").stdout)[0]["state"] == "cancelled"
+    result = cli("wait", experiment["id"])
+    assert result.exit_code == 1
+    assert "cancelled" in result.stdout
+
+
+def test_time_over_is_exit_code_5(cli, spec_file):
+    result = cli("submit", str(spec_file), "--wait", "--timeout", "0.2")
+    assert result.exit_code == 5
+    assert result.stdout == ""
+    assert "has not ended" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["submit"],
+        ["submit", "there/is/no/such.yaml"],
+        ["submit", "{file}", "--set", "nonsense"],
+        ["submit", "{file}", "--nonsense"],
+        ["nonsense"],
+        ["fetch", "exp_1", "-o", "there/is/no/model"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(cli, spec_file, arguments):
+    result = cli(*(argument.format(file=spec_file) for argument in arguments))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr
+
+
+@pytest.mark.parametrize("command", [["submit"], ["validate"], ["validate", "--remote"]])
+def test_a_wrong_spec_is_exit_code_3_with_pointer_and_line(cli, tmp_path, command):
+    path = tmp_path / "wrong.yaml"
+    path.write_text("optimizer:\n  kind: sgd\n  learning_rate: 0.1\nnetwork: {kind: mlp, norm: {kind: bach_norm}}\n")
+    result = cli(*command, str(path))
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert "/optimizer/learning_rate (line 3)" in result.stderr
+    assert "/network/norm/kind (line 4)" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["a: [1", "train: {steps: 1, steps: 2}", "- 1", "\xff", ""])
+def test_a_file_that_is_no_spec_is_exit_code_3(cli, tmp_path, text):
+    path = tmp_path / "wrong.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    result = cli("submit", str(path), "--json")
+    assert result.exit_code == (3 if text else 0)
+    assert not text or (result.stdout == "" and str(path) in result.stderr)
+
+
+def test_a_verdict_on_a_wrong_spec_is_json_too(cli, tmp_path):
+    path = tmp_path / "wrong.json"
+    path.write_text('{"optimizer": {"kind": "sgd", "lr": -1}}')
+    result = cli("validate", str(path), "--json")
+    assert result.exit_code == 3
+    verdict = json.loads(result.stdout)
+    assert (verdict["valid"], verdict["errors"][0]["pointer"]) == (False, "/optimizer/lr")
+
+
+def test_the_verdict_is_the_same_with_and_without_a_server(cli, spec_file):
+    local, remote = (cli("validate", str(spec_file), "--json", *more) for more in ([], ["--remote"]))
+    assert json.loads(local.stdout) == json.loads(remote.stdout)
+
+
+def test_an_unknown_experiment_is_exit_code_3(cli):
+    assert cli("show", "exp_" + "0" * 32).exit_code == 3
+
+
+def test_no_server_or_a_refused_key_is_exit_code_4(cli, monkeypatch):
+    monkeypatch.setattr("client.commands.connection.RETRY_SECONDS", 0.2)
+    assert cli("list", "--url", "http://127.0.0.1:9").exit_code == 4
+    monkeypatch.setenv("BNLAB_API_KEY", "bnl_wrong")
+    refused = cli("list")
+    assert (refused.exit_code, refused.stdout) == (4, "")
+    assert "BNLAB_API_KEY" in refused.stderr
+
+
+def test_list_show_and_metrics_speak_json_and_human(cli, finished):
+    commands = (["list", "--tag", "part:shared"], ["show", finished["id"], "--events"], ["metrics", finished["id"]])
+    for command in commands:
+        human, machine = cli(*command), cli(*command, "--json")
+        assert (human.exit_code, machine.exit_code) == (0, 0)
+        assert finished["id"] in human.stdout or "train/loss" in human.stdout
+        assert json.loads(machine.stdout)
+    assert [entry["id"] for entry in json.loads(cli(*commands[0], "--json").stdout)] == [finished["id"]]
+
+
+def test_a_shown_spec_can_be_submitted_again(cli, finished, tmp_path):
+    path = tmp_path / "again.json"
+    path.write_text(cli("show", finished["id"], "--spec").stdout)
+    assert cli("validate", str(path)).exit_code == 0
+
+
+def test_fetch_writes_the_checkpoint_it_announces(cli, finished, tmp_path):
+    result = cli("fetch", finished["id"], "-c", "last", "-o", str(tmp_path / "model.safetensors"), "--json")
+    answer = json.loads(result.stdout)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    assert answer["checkpoint"]["kind"] == "last"
+    assert hashlib.sha256(content).hexdigest() == answer["checkpoint"]["sha256"]
+
+
+def test_delete_takes_many(cli, spec_file):
+    ids = [json.loads(cli("submit", str(spec_file), "--json").stdout)["id"] for _ in range(2)]
+    assert cli("delete", *ids).exit_code == 3
+    cli("cancel", *ids)
+    assert cli("delete", *ids, "--json").exit_code == 0
+    assert cli("show", ids[0]).exit_code == 3
+
+
+@pytest.mark.parametrize("more", [[], ["--remote"]])
+def test_kinds_lists_what_a_spec_may_choose(cli, more):
+    assert "batch_renorm" in cli("kinds", *more).stdout
+    assert "momentum" in cli("kinds", "normalizers", *more).stdout
+    assert {kind["kind"] for kind in json.loads(cli("kinds", "networks", "--json", *more).stdout)["networks"]} >= {
+        "mlp"
+    }
+
+
+def test_the_command_leaves_torch_alone():
+    code = "import sys, client.cli, client.local.stack; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

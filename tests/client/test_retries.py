@@ -1,0 +1,180 @@
+"""A call that got no answer is made again, and a submit still happens once."""
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from client import ApiError, Client, Unreachable
+
+
+class AnswerLoser:
+    """A TCP proxy in front of a real server: of the first answers it passes none on, but cuts the connection."""
+
+    def __init__(self, target_port: int, lost: int) -> None:
+        self._target = ("127.0.0.1", target_port)
+        self._left = lost
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> "AnswerLoser":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        # Closing a socket does not wake its accept(); a connection does.
+        self._left = -1
+        socket.create_connection(("127.0.0.1", self.port)).close()
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            near, _ = self._listener.accept()
+            with near, socket.create_connection(self._target) as far:
+                if self._left < 0:
+                    return
+                near.settimeout(0.5)
+                far.settimeout(30.0)
+                self._pass_on(near, far)
+
+    def _pass_on(self, near: socket.socket, far: socket.socket) -> None:
+        while True:
+            try:
+                request = near.recv(1 << 20)
+            except TimeoutError:
+                if self._left < 0:
+                    return
+                continue
+            if not request:
+                return
+            far.sendall(request)
+            answer = far.recv(1 << 20)
+            if self._left > 0:
+                self._left -= 1
+                return
+            near.sendall(answer)
+
+
+@contextmanager
+def losing_answers(stack, lost: int):
+    """A client whose first calls are carried out, but not answered."""
+    with (
+        AnswerLoser(int(stack.url.rpartition(":")[2]), lost) as proxy,
+        Client(f"http://127.0.0.1:{proxy.port}", stack.api_key) as client,
+    ):
+        yield client
+
+
+def test_a_submit_whose_answers_are_lost_is_stored_once(stack, client, idle_spec):
+    name = "its answers were lost"
+    with losing_answers(stack, 2) as distant:
+        experiment = distant.submit(idle_spec | {"name": name})
+    assert [found["id"] for found in client.list(name=name)] == [experiment["id"]]
+
+
+def test_a_delete_whose_answer_is_lost_is_done_and_no_error(stack, client, idle_spec):
+    experiment = client.submit(idle_spec)
+    client.cancel(experiment["id"])
+    with losing_answers(stack, 1) as distant:
+        distant.delete(experiment["id"])
+    with pytest.raises(ApiError, match="404"):
+        client.get(experiment["id"])
+
+
+def test_a_killed_api_comes_back_on_its_port_and_calls_in_between_succeed(stack, client, idle_spec):
+    api = stack.child("-m", "api")
+    api.kill()
+    experiment = client.submit(idle_spec)
+    assert client.get(experiment["id"])["state"] == "queued"
+    assert stack.child("-m", "api").pid != api.pid
+
+
+def test_waiting_outlives_a_restart_of_the_api(stack, client, idle_spec):
+    experiment, seen = client.submit(idle_spec), threading.Event()
+    results = []
+
+    def watch() -> None:
+        with stack.client() as watching:
+            results.append(watching.wait(experiment["id"], 60.0, lambda _: seen.set()))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    assert seen.wait(30.0)
+    stack.child("-m", "api").kill()
+    client.cancel(experiment["id"])
+    thread.join(60.0)
+    assert [each["state"] for each in results] == ["cancelled"]
+
+
+@contextmanager
+def refusing(statuses: list[int], **headers: str):
+    """A server that answers with these statuses, one after the other, then with an empty listing."""
+    asked: list[float] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(time.monotonic())
+            self.send_response(statuses.pop(0) if statuses else 200)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            body = b'{"data": [], "next_cursor": null}'
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_server_that_is_busy_or_away_is_asked_again(status):
+    with refusing([status, status]) as (url, asked), Client(url) as client:
+        assert list(client.list()) == []
+    assert len(asked) == 3
+
+
+def test_retry_after_is_honoured():
+    with refusing([429], Retry_After="1") as (url, asked), Client(url) as client:
+        assert list(client.list()) == []
+    assert 1.0 <= asked[1] - asked[0] < 3.0
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 500])
+def test_a_refusal_is_final(status):
+    with refusing([status]) as (url, asked), Client(url) as client, pytest.raises(ApiError, match=str(status)):
+        list(client.list())
+    assert len(asked) == 1
+
+
+def test_patience_has_an_end():
+    with (
+        refusing([503] * 100) as (url, asked),
+        Client(url, retry_seconds=0.5) as client,
+        pytest.raises(ApiError, match="503"),
+    ):
+        list(client.list())
+    assert len(asked) > 1
+
+
+def test_no_server_is_said_in_time():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    began = time.monotonic()
+    with Client(f"http://127.0.0.1:{port}", retry_seconds=0.3) as client, pytest.raises(Unreachable, match=str(port)):
+        client.results("exp_1")
+    assert time.monotonic() - began < 5.0
