@@ -17,7 +17,7 @@ from store.database import clock
 from store.errors import ExperimentNotFound, IllegalTransition
 from store.eventlog import Entry
 from store.ids import new_id
-from store.models import Experiment, ExperimentTag
+from store.models import Checkpoint, Experiment, ExperimentTag
 from store.purging import purge
 from store.states import TERMINAL, State, actions
 from store.transitions import log, move, ring
@@ -166,6 +166,12 @@ def delete(session: Session, experiment_id: str) -> None:
     if session.execute(statement, execution_options={"synchronize_session": False}).first() is None:
         row = get(session, experiment_id)
         raise IllegalTransition(row.state, actions(row.state))
+    dropped = (
+        update(Checkpoint)
+        .where(Checkpoint.experiment_id == experiment_id, Checkpoint.dropped_at.is_(None))
+        .values(dropped_at=clock())
+    )
+    session.execute(dropped, execution_options={"synchronize_session": False})
 
 
 def _conditions(filters: Filters) -> list[ColumnElement[bool]]:

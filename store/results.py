@@ -85,13 +85,15 @@ def _store_points(session: Session, lease: Lease, events: Sequence[Event]) -> No
         return
     mine = MetricSeries.experiment_id == lease.experiment_id
     stored = {found.key: found for found in session.scalars(select(MetricSeries).where(mine))}
+    segments: list[dict[str, Any]] = []
     for key, key_runs in runs.items():
         row = stored.get(key)
         fresh = _fresh_segments(key_runs, -1 if row is None else row.last_step)
-        for segment in fresh:
-            values = {"experiment_id": lease.experiment_id, "key": key, "attempt": lease.attempt, **segment}
-            session.execute(insert(MetricSegment).values(values))
+        place = {"experiment_id": lease.experiment_id, "key": key, "attempt": lease.attempt}
+        segments += [{**place, **segment} for segment in fresh]
         _add_to_summary(session, lease.experiment_id, key, row, fresh)
+    if segments:
+        session.execute(insert(MetricSegment), segments)
     session.flush()
 
 

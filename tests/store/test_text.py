@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.text import MESSAGE_CHARS, finite_json, storable
@@ -26,6 +26,7 @@ def test_a_long_text_keeps_its_ends(length: int) -> None:
     assert (clean[0], clean[-1]) == ("a", "c")
 
 
+@settings(max_examples=40)
 @given(
     st.recursive(
         st.floats() | ANYTHING | st.integers() | st.none(),

@@ -8,7 +8,7 @@ from store import experiments, leases, results
 from store.database import Database
 from store.leases import Worker
 
-for number in range(4):
+for number in range(2):
     database = Database(sys.argv[1])
     with database.write() as session:
         experiments.submit(session, load_spec({}), owner="key_1", device="cpu")
