@@ -1,12 +1,12 @@
 """Keys, health, an absent database, and the process itself."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -125,37 +125,40 @@ def test_what_nobody_foresaw_is_a_500_problem_that_says_nothing(sqlite_api: Any)
 
 
 @contextmanager
-def process(database_url: str, port: int, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def process(database_url: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """`python -m api` and its address, once its log says that it listens."""
+    variables = {**os.environ, "BNLAB_DATABASE_URL": database_url, "BNLAB_PORT": "0", **environment}
     command = [sys.executable, "-m", "api"]
-    variables = {**os.environ, "BNLAB_DATABASE_URL": database_url, "BNLAB_PORT": str(port), **environment}
-    with (
-        log.open("wb") as errors_to,
-        subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stderr=errors_to) as running,
-    ):
-        transport = httpx.HTTPTransport(retries=8)
-        with httpx.Client(transport=transport, timeout=20) as client:
-            assert client.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+    with subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         try:
-            yield running
+            assert running.stderr is not None
+            lines = (json.loads(line)["event"] for line in running.stderr)
+            yield running, next(event.split()[3] for event in lines if event.startswith("Uvicorn running on"))
         finally:
             running.kill()
 
 
-def test_the_process_ends_well_when_asked(sqlite_url: str, tmp_path: Path, free_port: int) -> None:
-    with process(sqlite_url, free_port, tmp_path / "log") as running:
+def test_the_process_ends_well_when_asked(sqlite_url: str) -> None:
+    with process(sqlite_url) as (running, url):
+        assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
         running.send_signal(signal.SIGTERM)
         assert running.wait(15) == 0
 
 
-def test_the_process_ends_with_its_parents_pipe(sqlite_url: str, tmp_path: Path, free_port: int) -> None:
-    with process(sqlite_url, free_port, tmp_path / "log", BNLAB_EXIT_ON_EOF="1") as running:
+def test_the_process_ends_with_its_parents_pipe(sqlite_url: str) -> None:
+    with process(sqlite_url, BNLAB_EXIT_ON_EOF="1") as (running, url):
+        assert httpx.get(f"{url}/v1/experiments").status_code == 401
         assert running.stdin is not None
         running.stdin.close()
         assert running.wait(15) == 0
-    assert b'"status": 200' not in (tmp_path / "log").read_bytes(), "health checks fill no log"
+        assert running.stderr is not None
+        lines = [json.loads(line) for line in running.stderr]
+    (request,) = [line for line in lines if line["event"] == "request"]
+    assert (request["path"], request["status"]) == ("/v1/experiments", 401)
+    assert request["request_id"]
 
 
-def test_a_process_whose_port_is_taken_says_so(sqlite_url: str, tmp_path: Path, shared_api: Any) -> None:
+def test_a_process_whose_port_is_taken_says_so(sqlite_url: str, shared_api: Any) -> None:
     variables = {**os.environ, "BNLAB_DATABASE_URL": sqlite_url, "BNLAB_PORT": str(shared_api.port)}
     ended = subprocess.run([sys.executable, "-m", "api"], env=variables, capture_output=True, timeout=30)
     assert ended.returncode == 3
@@ -165,12 +168,3 @@ def test_a_process_whose_port_is_taken_says_so(sqlite_url: str, tmp_path: Path, 
 def test_importing_the_api_imports_no_torch_and_does_nothing() -> None:
     code = "import sys, api, api.app, api.__main__, api.server; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
-
-
-@pytest.fixture
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
