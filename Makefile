@@ -34,7 +34,7 @@ types: $(VENV)/dev.stamp ## Check types.
 	$(BIN)/mypy
 
 check-migrations: $(VENV)/dev.stamp ## Check on both databases that migrations build what the models say.
-	$(BIN)/python -m pytest tests/migrations
+	$(BIN)/python -m pytest -q tests/store/test_migrate.py
 
 bench: $(VENV)/dev.stamp ## Measure, and print ratios.
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
