@@ -195,13 +195,13 @@ class Client:
 
     def delete(self, experiment_id: str) -> None:
         """Delete an experiment that has ended, with its metrics and checkpoints."""
-        tries = 0
+        path, tries = _path(experiment_id), 0
 
         def delete_once() -> None:
             nonlocal tries
             tries += 1
             try:
-                self._transport.request("DELETE", _path(experiment_id), retry_seconds=0)
+                self._transport.once("DELETE", path)
             except ApiError as error:
                 # The first try was done, and its answer lost.
                 if error.status != 404 or tries == 1:

@@ -71,6 +71,10 @@ class Transport:
         )
         return self.retried(lambda: _checked(self._http.send(request)), retry_seconds)
 
+    def once(self, method: str, path: str) -> httpx.Response:
+        """One try, for `retried`: raises `ApiError` or what httpx raises."""
+        return _checked(self._http.request(method, path))
+
     def plain(self, method: str, path: str) -> httpx.Response:
         """One try, whatever the status. Raises `Unreachable` when there is no answer."""
         try:

@@ -1,5 +1,6 @@
 """A call that got no answer is made again, and a submit still happens once."""
 
+import select
 import socket
 import threading
 import time
@@ -38,26 +39,19 @@ class AnswerLoser:
             with near, socket.create_connection(self._target) as far:
                 if self._left < 0:
                     return
-                near.settimeout(0.5)
-                far.settimeout(30.0)
                 self._pass_on(near, far)
 
     def _pass_on(self, near: socket.socket, far: socket.socket) -> None:
-        while True:
-            try:
-                request = near.recv(1 << 20)
-            except TimeoutError:
-                if self._left < 0:
-                    return
-                continue
-            if not request:
-                return
-            far.sendall(request)
-            answer = far.recv(1 << 20)
-            if self._left > 0:
+        while self._left >= 0:
+            readable, _, _ = select.select([near, far], [], [], 0.1)
+            if far in readable and self._left > 0:
                 self._left -= 1
                 return
-            near.sendall(answer)
+            for source in readable:
+                data = source.recv(1 << 20)
+                if not data:
+                    return
+                (far if source is near else near).sendall(data)
 
 
 @contextmanager
