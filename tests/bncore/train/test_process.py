@@ -1,0 +1,164 @@
+"""The trainer as a process: killed, stopped, left alone by its parent, waited for."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bncore.train import run_attempt
+from bncore.train.run_directory import RunDirectoryUsed
+
+MLP = {"kind": "mlp", "hidden": [32, 32], "activation": "sigmoid", "dropout": 0.2}
+CNN = {"kind": "cnn", "channels": [4, 8]}
+LONG = {"network": MLP, "train": {"steps": 1_000_000}, "checkpoint": {"every_steps": 1_000_000}}
+DEADLINE_SECONDS = 120.0
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start `python -m bncore` with a pipe for its standard input; whatever is left is killed."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start_one(*arguments: object) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "bncore", *map(str, arguments)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        processes.append(subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes))
+        return processes[-1]
+
+    yield start_one
+    for process in processes:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+
+def wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Look again and again: a file that grows cannot be waited for."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not holds():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def has(run: Any, kind: str, count: int = 1) -> Callable[[], bool]:
+    return lambda: sum(event.kind == kind for event in run.whole_events()) >= count
+
+
+def hand_over(run: Any, waiting: subprocess.Popen[bytes]) -> None:
+    waiting.stdin.write(f"{run.path}\n".encode())
+    waiting.stdin.flush()
+
+
+@pytest.mark.parametrize(
+    ("network", "optimizer", "steps", "batch_size"),
+    [(MLP, {"kind": "sgd", "lr": 0.1, "momentum": 0.9}, 1500, 60), (CNN, {"kind": "adam"}, 500, 70)],
+    ids=["mlp with dropout, sgd with momentum", "cnn, adam"],
+)
+def test_killed_in_mid_epoch_and_resumed_it_ends_bit_identical(
+    runs: Any, start: Start, network: dict[str, Any], optimizer: dict[str, Any], steps: int, batch_size: int
+) -> None:
+    spec = {
+        "network": network,
+        "optimizer": optimizer,
+        "train": {"steps": steps, "batch_size": batch_size},
+        "evaluation": {"every_steps": 50},
+        # No multiple of an epoch's steps, which are 20 and 18.
+        "checkpoint": {"every_steps": 47, "keep_best": False},
+    }
+    whole, killed = runs.train(spec), runs.prepare(spec)
+    process = start(killed.path)
+    wait_until(has(killed, "checkpoint", 2), process)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    saved = [event for event in killed.whole_events() if event.kind == "checkpoint"][-1].step
+    assert saved < steps
+    resumed = runs.train(spec, after=killed, step=saved)
+    runs.assert_continued(whole, resumed, saved, before=killed)
+
+
+def test_named_before_it_is_ready_then_asked_to_stop_it_trains_saves_and_can_go_on(runs: Any, start: Start) -> None:
+    spec = {"network": MLP, "train": {"steps": 2000}, "checkpoint": {"every_steps": 5000}}
+    stopped = runs.prepare(spec)
+    process = start("--wait")
+    hand_over(stopped, process)
+    wait_until(has(stopped, "first_step"), process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE_SECONDS) == 0
+    assert process.stdout.read() == b"ready\n"
+    saved, last = stopped.events[-2:]
+    assert (saved.kind, last.kind) == ("checkpoint", "stopped")
+    assert saved.step == last.step < 2000
+    resumed = runs.train(spec, after=stopped, step=last.step)
+    runs.assert_continued(runs.train(spec), resumed, last.step, before=stopped)
+
+
+def test_stopped_before_training_it_saves_nothing(runs: Any, start: Start) -> None:
+    run = runs.prepare(LONG)
+    process = start(run.path)
+    wait_until((run.path / "lock").exists, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE_SECONDS) == 0
+    assert run.events[-1].kind == "stopped"
+    # The signal may come a few steps late, but never without an answer.
+    assert len(run.checkpoints("last")) == (run.events[-1].step > 0)
+
+
+def test_waiting_it_takes_a_directory_at_once_keeps_others_out_and_dies_with_its_parent(
+    runs: Any, start: Start
+) -> None:
+    run = runs.prepare(LONG)
+    waiting = start("--wait")
+    assert waiting.stdout.readline() == b"ready\n"
+    handed_over = time.time()
+    hand_over(run, waiting)
+    wait_until(has(run, "first_step"), waiting)
+    first_step = next(event for event in run.whole_events() if event.kind == "first_step")
+    # Some 20 ms on a quiet machine; the imports alone would take seconds.
+    assert first_step.at - handed_over < 1.0
+    second = start(run.path)
+    assert second.wait(DEADLINE_SECONDS) == 73
+    assert b"is being trained by another process" in second.stderr.read()
+    waiting.stdin.close()
+    assert waiting.wait(DEADLINE_SECONDS) == 1
+    assert run.whole_events()[-1].kind not in ("finished", "stopped", "failed")
+
+
+def test_its_parent_gone_before_it_is_ready_it_goes_at_once(start: Start) -> None:
+    waiting = start("--wait")
+    waiting.stdin.close()
+    assert waiting.wait(DEADLINE_SECONDS) == 1
+    assert waiting.stdout.read() == b""
+
+
+def test_asked_to_stop_while_it_waits_it_goes_without_a_word(start: Start) -> None:
+    waiting = start("--wait")
+    assert waiting.stdout.readline() == b"ready\n"
+    waiting.send_signal(signal.SIGTERM)
+    assert waiting.wait(DEADLINE_SECONDS) == 0
+
+
+def test_a_spec_it_cannot_train_fails_with_exit_code_1_and_a_line(runs: Any, start: Start) -> None:
+    run = runs.prepare({"train": {"batch_size": 0}})
+    process = start(run.path)
+    assert process.wait(DEADLINE_SECONDS) == 1
+    assert process.stderr.read().splitlines()[-1].startswith(b"trainer_error: SpecError: /train/batch_size")
+    assert run.events[-1].kind == "failed"
+
+
+def test_a_directory_that_holds_an_attempt_is_left_alone(runs: Any) -> None:
+    run = runs.train({"network": MLP, "train": {"steps": 2}})
+    before = (run.path / "events.jsonl").read_bytes()
+    with pytest.raises(RunDirectoryUsed, match="already holds an attempt"):
+        run_attempt(run.path)
+    assert (run.path / "events.jsonl").read_bytes() == before

@@ -1,0 +1,96 @@
+"""A run resumed from any checkpoint ends bit-identical to one never disturbed."""
+
+from typing import Any
+
+import pytest
+
+SPECS: dict[str, dict[str, Any]] = {
+    "mlp with dropout, sgd with momentum": {
+        "network": {"kind": "mlp", "hidden": [24, 24], "dropout": 0.2, "activation": "sigmoid"},
+        "optimizer": {"kind": "sgd", "lr": 0.2, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4},
+        "schedule": {"kind": "cosine", "warmup_steps": 10},
+    },
+    "cnn, adam": {
+        "network": {"kind": "cnn", "channels": [4, 6], "normalize_input": True},
+        "optimizer": {"kind": "adam"},
+    },
+    "mlp with batch renorm, adamw, bf16, clipped": {
+        "network": {
+            "kind": "mlp",
+            "hidden": [24, 24],
+            "norm": {"kind": "batch_renorm", "warmup_steps": 40},
+            "dropout": 0.1,
+        },
+        "optimizer": {"kind": "adamw"},
+        "schedule": {"kind": "step", "step_size": 17, "gamma": 0.5},
+        "train": {"precision": "bf16", "clip_grad_norm": 0.5},
+    },
+    "mlp with layer norm, plain sgd, uneven batches": {
+        "network": {"kind": "mlp", "hidden": [24], "norm": {"kind": "layer_norm"}},
+        "optimizer": {"kind": "sgd"},
+        "train": {"batch_size": 70},
+    },
+}
+
+
+def full(name: str) -> dict[str, Any]:
+    spec = SPECS[name]
+    return {
+        "evaluation": {"every_steps": 20},
+        "checkpoint": {"every_steps": 11},
+        **spec,
+        "train": {"steps": 75, "seed": 4, **spec.get("train", {})},
+    }
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_from_any_step_the_end_is_bit_identical(runs: Any, name: str) -> None:
+    spec = full(name)
+    whole = runs.train(spec)
+    assert whole.events[-1].kind == "finished"
+    for step in (11, 22, 44, 66):
+        resumed = runs.train(spec, after=whole, step=step)
+        runs.assert_continued(whole, resumed, step)
+
+
+def test_a_run_resumed_at_its_very_end_only_says_so(runs: Any) -> None:
+    spec = full("cnn, adam")
+    whole = runs.train(spec)
+    resumed = runs.train(spec, after=whole, step=75)
+    kinds = [event.kind for event in resumed.events]
+    assert kinds == ["phase", "phase", "phase", "started", "finished"]
+    kept, again = (run.events[-1].summary.model_dump(exclude={"seconds"}) for run in (whole, resumed))
+    assert kept == again
+
+
+def test_a_run_resumed_twice_is_still_the_same(runs: Any) -> None:
+    spec = full("mlp with dropout, sgd with momentum")
+    whole = runs.train(spec)
+    once = runs.train(spec, after=whole, step=22)
+    twice = runs.train(spec, after=once, step=55)
+    runs.assert_continued(whole, twice, 55)
+
+
+def test_seconds_are_carried_over(runs: Any) -> None:
+    spec = full("cnn, adam")
+    whole = runs.train(spec)
+    resumed = runs.train(spec, after=whole, step=66)
+    assert resumed.events[-1].summary.seconds > 66 / 75 * 0.5 * whole.events[-1].summary.seconds
+
+
+def test_another_environment_is_noted(runs: Any) -> None:
+    spec = full("cnn, adam")
+    whole = runs.train(spec)
+    resumed = runs.train({**spec, "resources": {"threads": 2}}, after=whole, step=66)
+    (note,) = (event for event in resumed.events if event.kind == "note")
+    assert note.code == "not_bit_exact"
+    assert "threads 1 -> 2" in note.message
+
+
+def test_a_checkpoint_of_another_network_fails_the_run_with_one_line(runs: Any) -> None:
+    whole = runs.train(full("cnn, adam"))
+    failed = runs.train(full("mlp with layer norm, plain sgd, uneven batches"), after=whole, step=66).events[-1]
+    assert failed.kind == "failed"
+    assert failed.code == "trainer_error"
+    assert "the weights do not fit the network" in failed.message
+    assert "\n" not in failed.message
