@@ -24,7 +24,7 @@ from client.local.ports import free_port, require_free
 READY_WORDS = ("database", "broker", "relay", "workers")
 START_SECONDS = 120.0
 """The first start after an installation compiles and reads everything from a cold disk."""
-PORT_WAIT_SECONDS = 5.0
+PORT_WAIT_SECONDS = 2.0
 GRACE_SECONDS = 120.0
 FATAL_DEATHS = 3
 

@@ -1,0 +1,112 @@
+"""The small parts under the local stack."""
+
+import os
+import socket
+import threading
+
+import pytest
+
+from client.local.child import Child
+from client.local.environment import child_environment
+from client.local.lock import DirectoryInUse, DirectoryLock, holder_of
+from client.local.places import Places, default_data_dir
+from client.local.ports import PortTaken, free_port, require_free
+
+
+def test_children_get_the_users_environment_without_what_would_configure_them():
+    base = {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "1", "BNLAB_PORT": "1", "CELERY_BROKER_URL": "x"}
+    base |= {"PYTHONPATH": "x", "WEB_CONCURRENCY": "4", "UVICORN_PORT": "1"}
+    made = child_environment(base, {"port": 8000})
+    assert made == {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "1", "PYTHONUNBUFFERED": "1", "BNLAB_PORT": "8000"}
+
+
+def test_a_lock_says_who_holds_it_and_is_free_afterwards(tmp_path):
+    path = tmp_path / "lock"
+    with DirectoryLock(path) as lock:
+        lock.describe(url="http://here")
+        assert holder_of(path) == {"pid": os.getpid(), "url": "http://here"}
+        with pytest.raises(DirectoryInUse, match=rf"process {os.getpid()}, serving http://here"), DirectoryLock(path):
+            pass
+    assert holder_of(path) == {}
+    with DirectoryLock(path):
+        assert holder_of(path) == {"pid": os.getpid()}
+
+
+def test_what_a_dead_holder_wrote_counts_for_nothing(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text('{"pid": 1, "url": "http://gone"}')
+    assert holder_of(path) == {}
+    assert holder_of(tmp_path / "no such file") == {}
+
+
+def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path):
+    places = Places(tmp_path / "data")
+    places.create()
+    key = places.api_key()
+    assert key.startswith("bnl_")
+    assert places.api_key() == key
+    assert places.api_key_file.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in places.data_dir.iterdir() if path.is_file()] == ["api_key"]
+
+
+def test_the_data_directory_can_be_named_in_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("BNLAB_DATA_DIR", str(tmp_path))
+    assert default_data_dir() == tmp_path
+    monkeypatch.delenv("BNLAB_DATA_DIR")
+    assert "bnlab" in default_data_dir().parts
+
+
+def test_a_taken_port_is_refused_and_a_free_one_is_not():
+    require_free("127.0.0.1", free_port(), 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(PortTaken, match="in use"):
+        require_free("127.0.0.1", listener.getsockname()[1], 0.2)
+
+
+@pytest.fixture
+def child(tmp_path):
+    """Make children that run a line of Python; they end with the test."""
+    made = []
+
+    def make(code: str, **options) -> Child:
+        (tmp_path / "child_under_test.py").write_text(code)
+        environment = {"PYTHONPATH": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+        made.append(Child("test", ["child_under_test"], environment, tmp_path / "test.log", **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop(lambda: True)
+
+
+def test_a_child_that_dies_is_started_again_and_that_is_told(child):
+    told, twice = [], threading.Event()
+
+    def notice(text: str) -> None:
+        told.append(text)
+        if len(told) == 2:
+            twice.set()
+
+    child("print('here'); raise SystemExit(7)", notice=notice).start()
+    assert twice.wait(30.0)
+    assert "code 7" in told[0]
+
+
+def test_a_child_that_ignores_sigterm_is_killed_after_its_time(child):
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); signal.pause()"
+    deaf = child(code, stop_seconds=0.3)
+    deaf.start()
+    while "deaf" not in deaf.log_tail():
+        assert not deaf.join(0.02)
+    deaf.stop(lambda: False)
+    assert deaf.exit_code == -9
+
+
+def test_a_log_that_has_grown_large_is_moved_aside_before_a_start(child, tmp_path, monkeypatch):
+    monkeypatch.setattr("client.local.child.LOG_BYTES", 10)
+    log = tmp_path / "test.log"
+    log.write_text("old " * 10)
+    again = child("print('new')", once=True)
+    again.start()
+    assert again.join(30.0)
+    assert (tmp_path / "test.log.1").read_text() == "old " * 10
+    assert log.read_text() == "new\n"

@@ -1,0 +1,148 @@
+"""`bnlab up` as a process: nothing it started outlives it, whatever ends it and whenever."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+REDIS = ("-m", "client.local.redis_server")
+TRAINER = ("-m", "bncore", "--wait")
+
+
+@pytest.fixture
+def up(bnlab, tmp_path):
+    """Begin `bnlab up` with everything under `tmp_path`."""
+    return lambda: bnlab("up", "--json", "--device", "cpu", "--port", "0", "--data-dir", str(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("words", [REDIS, ("store", "migrate"), ("-m", "api")], ids=" ".join)
+def test_killed_while_it_starts_it_leaves_no_process(up, words):
+    stack = up()
+    stack.child(*words)
+    assert stack.end(signal.SIGKILL) == -signal.SIGKILL
+    stack.assert_nothing_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_asked_to_end_while_it_starts_it_ends_with_0(up, number):
+    stack = up()
+    stack.child("store", "migrate")
+    assert stack.end(number) == 0
+    stack.assert_nothing_left()
+    assert stack.process.stdout.read() == ""
+
+
+def test_a_stack_heals_refuses_a_second_ends_in_order_and_dies_whole(up, tmp_path, long_spec):
+    stack = up().wait_ready()
+    second = up()
+    assert second.process.wait(30) == 3
+    complaint = (tmp_path / "stderr").read_text()
+    assert str(stack.process.pid) in complaint
+    assert stack.url in complaint
+
+    redis = stack.child(*REDIS)
+    server, port = server_of(redis)
+    redis.kill()
+    # The kernel kills the server with its wrapper; a new pair listens on the same port.
+    assert psutil.wait_procs([server], timeout=10)[1] == []
+    assert wait_for_new(stack, REDIS, redis.pid, port)
+
+    with stack.client() as client:
+        experiment = client.submit(long_spec)
+        until_training(client, experiment["id"])
+    assert stack.end(signal.SIGHUP) == 0
+    stack.assert_nothing_left()
+    assert stack.process.stdout.read() == ""
+    assert (tmp_path / "data" / "lock").read_text() == ""
+
+    # What was running was handed back, and goes on in the next stack, which is killed while it trains.
+    again = up().wait_ready()
+    with again.client() as client:
+        handed_back = client.get(experiment["id"])
+        assert handed_back["restarts"] == 0
+        until_training(client, experiment["id"], handed_back["progress"]["step"])
+    trainer = again.child(*TRAINER)
+    assert again.end(signal.SIGKILL) == -signal.SIGKILL
+    again.assert_nothing_left()
+    assert not trainer.is_running()
+
+
+def test_secrets_are_in_no_command_line_and_no_readable_file(stack):
+    secrets = {stack.api_key}
+    for process in (stack.child(*REDIS), stack.child("-m", "worker")):
+        environment = process.environ()
+        secrets |= {environment[name] for name in ("BNLAB_REDIS_PASSWORD", "BNLAB_REDIS_URL") if name in environment}
+    assert len(secrets) == 3
+    lines = [" ".join(process.cmdline()) for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
+    assert not [line for line in lines for secret in secrets if secret in line]
+    data = Path(stack.facts["data_dir"])
+    assert data.stat().st_mode & 0o077 == 0
+    assert Path(stack.facts["api_key_file"]).stat().st_mode & 0o777 == 0o600
+
+
+def test_no_child_holds_the_pipe_of_another(stack):
+    """Only `bnlab` has write ends: a child that held one would keep its sibling alive."""
+    if sys.platform != "linux":
+        pytest.skip("reads /proc")
+    children = psutil.Process(stack.process.pid).children()
+    lifelines = {os.readlink(f"/proc/{child.pid}/fd/0"): child.pid for child in children}
+    assert len(lifelines) == len(children) == 4
+    for child in children:
+        held = {os.readlink(entry) for entry in descriptors(child) if entry.name != "0"}
+        assert held.isdisjoint(lifelines), child
+
+
+def test_a_taken_port_is_said_before_anything_starts(bnlab, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        refused = bnlab("up", "--port", str(port), "--data-dir", str(tmp_path / "data"))
+        assert refused.process.wait(30) == 3
+    assert str(port) in (tmp_path / "stderr").read_text()
+    refused.assert_nothing_left()
+
+
+def test_a_stack_that_cannot_start_says_why(bnlab, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "bnlab.sqlite3").write_text("this is no database " * 100)
+    failed = bnlab("up", "--port", "0", "--data-dir", str(data))
+    assert failed.process.wait(60) == 4
+    assert "not a database" in (tmp_path / "stderr").read_text()
+    failed.assert_nothing_left()
+
+
+def until_training(client, experiment_id: str, beyond: int = 0) -> None:
+    """Return once a step beyond that one has been taken."""
+    deadline = time.monotonic() + 60.0
+    while client.results(experiment_id)["progress"]["step"] <= beyond:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def server_of(wrapper: psutil.Process) -> tuple[psutil.Process, int]:
+    (server,) = wrapper.children()
+    return server, int(wrapper.environ()["BNLAB_REDIS_PORT"])
+
+
+def wait_for_new(stack, words, old: int, port: int) -> bool:
+    deadline = time.monotonic() + 30.0
+    while time.monotonic() < deadline:
+        found = stack.child(*words)
+        if found.pid != old and server_is_up(port):
+            return int(found.environ()["BNLAB_REDIS_PORT"]) == port
+        time.sleep(0.05)
+    return False
+
+
+def server_is_up(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def descriptors(process: psutil.Process) -> list[Path]:
+    return [entry for entry in Path(f"/proc/{process.pid}/fd").iterdir() if os.path.lexists(entry)]
