@@ -34,7 +34,9 @@ def kinds(
     for name, members in found.items():
         show(table(("kind", "what it is"), [(kind["kind"], _first_line(kind)) for kind in members], title=name))
         for kind in members if noun else []:
-            show(table(("field", "default", "meaning"), _fields(kind["schema"]), title=kind["kind"]))
+            fields = _fields(kind["schema"])
+            if fields:
+                show(table(("field", "default", "meaning"), fields, title=f"\n{kind['kind']}"))
 
 
 def _remote(nouns: list[str], url: str | None) -> dict[str, list[dict[str, Any]]]:

@@ -7,7 +7,8 @@ import typer
 
 from client.commands.connection import AsJson, Url, connect
 from client.commands.outcome import reported
-from client.commands.output import emit, show, table, tell
+from client.commands.output import emit, minute, show, table, tell
+from client.errors import Json
 
 State = Annotated[
     str | None,
@@ -40,14 +41,12 @@ def list_experiments(
     if as_json:
         emit(found)
         return
-    rows = [
-        (entry["id"], entry["state"], _percent(entry), entry["created_at"][:19].replace("T", " "), entry["name"])
-        for entry in found
-    ]
-    show(table(("id", "state", "done", "submitted (UTC)", "name"), rows))
+    rows = [(entry["id"], _state(entry), minute(entry["created_at"]), entry["name"]) for entry in found]
+    show(table(("id", "state", "submitted (UTC)", "name"), rows))
     if len(found) == limit:
         tell(f"The newest {limit}; --limit shows more.")
 
 
-def _percent(entry: dict[str, dict[str, float]]) -> str:
-    return f"{100 * entry['progress']['fraction']:.0f} %"
+def _state(entry: Json) -> str:
+    running = entry["state"] == "running"
+    return f"{entry['state']} {100 * entry['progress']['fraction']:.0f} %" if running else str(entry["state"])

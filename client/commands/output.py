@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +15,10 @@ from rich.table import Table
 
 from client.errors import Json
 
-UNBROKEN = frozenset({"id", "checkpoint", "norm", "state"})
+UNBROKEN = frozenset({"id", "checkpoint", "norm", "state", "submitted (UTC)", "at (UTC)"})
 """Columns for copying from or comparing by: never cut or folded."""
+
+UNFOLDED_WIDTH = 1000
 
 STATE_COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
@@ -28,7 +31,9 @@ def emit(value: Any, indent: int | None = 2) -> None:
 
 def show(*parts: Any, **options: Any) -> None:
     """For people, on standard output."""
-    Console().print(*parts, highlight=False, **options)
+    # Into a file or a pipe, lines are never folded: somebody looks for words in them.
+    folded = sys.stdout.isatty() or "COLUMNS" in os.environ
+    Console(width=None if folded else UNFOLDED_WIDTH).print(*parts, highlight=False, **options)
 
 
 def tell(text: str) -> None:
@@ -57,6 +62,11 @@ def words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if math.isfinite(value) else str(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def minute(moment: str) -> str:
+    """A time of the API without its seconds and its zone, which is UTC."""
+    return moment[:16].replace("T", " ")
 
 
 def coloured(state: str) -> str:

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from client.commands.connection import AsJson, ExperimentId, Url, connect
 from client.commands.outcome import reported
-from client.commands.output import coloured, emit, show, table, words
+from client.commands.output import coloured, emit, minute, show, table, words
 from client.errors import Json
 
 WithSpec = Annotated[bool, typer.Option("--spec", help="Print the complete spec alone, ready to be submitted again.")]
@@ -43,10 +43,13 @@ def show_experiment(
         return
     print_results(results)
     tags = ", ".join(f"{key}: {value}" for key, value in experiment["tags"].items())
-    show(f"submitted {experiment['created_at']}{f'; tags {escape(tags)}' if tags else ''}")
+    show(f"submitted {minute(experiment['created_at'])} UTC{f'; tags {escape(tags)}' if tags else ''}")
     if log is not None:
-        rows = [(line["at"], line["kind"], line.get("message") or _short(line.get("data"))) for line in log]
-        show(table(("at", "event", "what"), rows))
+        rows = [
+            (line["at"][:19].replace("T", " "), line["kind"], line.get("message") or _short(line.get("data")))
+            for line in log
+        ]
+        show(table(("at (UTC)", "event", "what"), rows))
 
 
 def print_results(results: Json) -> None:

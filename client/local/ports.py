@@ -20,7 +20,7 @@ def require_free(host: str, port: int, wait_seconds: float) -> None:
     deadline = time.monotonic() + wait_seconds
     while (reason := _why_not(host, port)) is not None:
         if time.monotonic() > deadline:
-            raise PortTaken(f"cannot listen on {host}:{port}: {reason}")
+            raise PortTaken(f"cannot listen on {host}:{port}: {reason}; --port 0 takes a free port")
         time.sleep(0.1)
 
 
