@@ -94,7 +94,9 @@ class Trainer:
         step = self._progress.step + 1
         inputs, labels = self._batches.batch(step)
         lr = self._rate.set(step)
-        self._optimizer.zero_grad(set_to_none=True)
+        # What `zero_grad` does, without the 10 us that it takes for its profiling.
+        for parameter in self._parameters:
+            parameter.grad = None
         with self._autocast:
             logits = self._network(inputs)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self._spec.loss.label_smoothing)
