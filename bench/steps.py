@@ -1,7 +1,8 @@
 """Steps per second of the trainer over those of a loop written by hand: `python -m bench.steps`.
 
-Both run in turns in one process, so that a busy machine slows both alike. `training` counts the trainer's own training
-seconds, `whole run` everything from the first step to the last event, evaluations and checkpoints included.
+Both run in turns in one process, so that a busy machine slows both alike; a ratio is the median of neighbours' ratios.
+`training` counts the trainer's own training seconds, `whole run` everything from the first step to the last event,
+evaluations and checkpoints included.
 """
 
 import argparse
@@ -27,8 +28,8 @@ NETWORKS: dict[str, dict[str, object]] = {
 def main() -> None:
     """Print a line for each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--only", choices=list(NETWORKS))
     arguments = parser.parse_args()
     for name, network in NETWORKS.items():
@@ -42,15 +43,16 @@ def _compare(name: str, spec: ExperimentSpec, repeats: int) -> None:
     _train(spec)
     by_hand, training, whole = [], [], []
     for _ in range(repeats):
-        by_hand.append(train_by_hand(spec))
-        seconds, run = _train(spec)
-        training.append(seconds)
-        whole.append(run)
-    base = statistics.median(by_hand)
-    steps = spec.train.steps or 0
+        seconds = train_by_hand(spec)
+        counted, run = _train(spec)
+        by_hand.append(seconds)
+        # Ratios of neighbours in time: the machine's speed drifts more than the two differ.
+        training.append(seconds / counted)
+        whole.append(seconds / run)
+    speed = (spec.train.steps or 0) / statistics.median(by_hand)
     sys.stdout.write(
-        f"{name:20} by hand {steps / base:7.1f} steps/s   "
-        f"training {base / statistics.median(training):.3f}   whole run {base / statistics.median(whole):.3f}\n"
+        f"{name:20} by hand {speed:7.1f} steps/s   "
+        f"training {statistics.median(training):.3f}   whole run {statistics.median(whole):.3f}\n"
     )
     sys.stdout.flush()
 

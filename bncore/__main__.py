@@ -113,5 +113,5 @@ def _train(run_dir: Path, stop: StopRequest) -> int:
 if __name__ == "__main__":
     code = main()
     logging.shutdown()
-    # With torch in it the interpreter takes a second to tear down; all that matters is on the disk and the lock goes too.
+    # With torch in it the interpreter takes a second to tear down; all that matters is on the disk by now.
     os._exit(code)
