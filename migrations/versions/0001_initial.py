@@ -1,6 +1,7 @@
 """Everything that an experiment, and the service around it, keeps."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,13 +11,22 @@ down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
+_STATES = ("queued", "running", "paused", "succeeded", "failed", "cancelled")
+_STATE = sa.Enum(*_STATES, name="state", native_enum=False, create_constraint=True, length=16)
+
 
 def upgrade() -> None:
     _create_experiments()
-    _create_parts_of_experiments()
-    _create_metrics()
+    _create_experiment_tags()
+    _create_experiment_events()
+    _create_outbox()
+    _create_metric_series()
+    _create_metric_segments()
     _create_checkpoints()
-    _create_service()
+    _create_checkpoint_chunks()
+    _create_processes()
+    _create_api_keys()
+    _create_idempotency_keys()
 
 
 def downgrade() -> None:
@@ -38,85 +48,41 @@ def downgrade() -> None:
 
 
 def _create_experiments() -> None:
+    word, words, kind = sa.String(64), sa.String(200), sa.String(16)
     op.create_table(
         "experiments",
-        sa.Column("id", sa.String(length=64), nullable=False),
-        sa.Column("owner", sa.String(length=64), nullable=False),
-        sa.Column("name", sa.String(length=200), nullable=True),
-        sa.Column("tags", sa.JSON(), nullable=False),
-        sa.Column("spec", sa.JSON(), nullable=False),
-        sa.Column("spec_version", sa.Integer(), nullable=False),
-        sa.Column("fingerprint", sa.String(length=64), nullable=False),
-        sa.Column("retry_of", sa.String(length=64), nullable=True),
-        sa.Column(
-            "state",
-            sa.Enum(
-                "queued",
-                "running",
-                "paused",
-                "succeeded",
-                "failed",
-                "cancelled",
-                name="state",
-                native_enum=False,
-                create_constraint=True,
-                length=16,
-            ),
-            nullable=False,
-        ),
-        sa.Column("desired", sa.String(length=16), nullable=True),
-        sa.Column("phase", sa.String(length=32), nullable=True),
-        sa.Column("waiting_for", sa.String(length=300), nullable=True),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("device", sa.String(length=16), nullable=False),
-        sa.Column("priority", sa.Integer(), nullable=False),
-        sa.Column("attempt", sa.Integer(), nullable=False),
-        sa.Column("restarts", sa.Integer(), nullable=False),
-        sa.Column("max_restarts", sa.Integer(), nullable=False),
-        sa.Column("lease_token", sa.String(length=64), nullable=True),
-        sa.Column("lease_expires_at", sa.Double(), nullable=True),
-        sa.Column("process_id", sa.String(length=64), nullable=True),
-        sa.Column("pinned_device_kind", sa.String(length=16), nullable=True),
-        sa.Column("pinned_device_model", sa.String(length=200), nullable=True),
-        sa.Column("pinned_torch_version", sa.String(length=64), nullable=True),
-        sa.Column("step", sa.BigInteger(), nullable=False),
-        sa.Column("total_steps", sa.BigInteger(), nullable=False),
-        sa.Column("stop_reason", sa.String(length=32), nullable=True),
-        sa.Column("failure_code", sa.String(length=64), nullable=True),
-        sa.Column("failure_message", sa.Text(), nullable=True),
-        sa.Column("summary", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("last_event", sa.BigInteger(), nullable=False),
-        sa.Column("deadline_seconds", sa.Double(), nullable=True),
-        sa.Column("paused_seconds", sa.Double(), nullable=False),
-        sa.Column("paused_at", sa.Double(), nullable=True),
-        sa.Column("created_at", sa.Double(), nullable=False),
-        sa.Column("queued_at", sa.Double(), nullable=False),
-        sa.Column("first_claimed_at", sa.Double(), nullable=True),
-        sa.Column("claimed_at", sa.Double(), nullable=True),
-        sa.Column("started_at", sa.Double(), nullable=True),
-        sa.Column("finished_at", sa.Double(), nullable=True),
-        sa.Column("deleted_at", sa.Double(), nullable=True),
+        *_columns(word, "id", "owner", "fingerprint"),
+        *_columns(word, "retry_of", "lease_token", "process_id", "pinned_torch_version", "failure_code", nullable=True),
+        *_columns(words, "name", "pinned_device_model", nullable=True),
+        *_columns(kind, "device"),
+        *_columns(kind, "desired", "pinned_device_kind", nullable=True),
+        *_columns(sa.String(32), "phase", "stop_reason", nullable=True),
+        *_columns(sa.String(300), "waiting_for", nullable=True),
+        *_columns(sa.Text(), "failure_message", nullable=True),
+        *_columns(_STATE, "state"),
+        *_columns(sa.JSON(), "tags", "spec"),
+        *_columns(sa.JSON(none_as_null=True), "summary", nullable=True),
+        *_columns(sa.Integer(), "spec_version", "version", "priority", "attempt", "restarts", "max_restarts"),
+        *_columns(sa.BigInteger(), "step", "total_steps", "last_event"),
+        *_columns(sa.Double(), "created_at", "queued_at", "paused_seconds"),
+        *_columns(sa.Double(), "deadline_seconds", "lease_expires_at", "first_claimed_at", "claimed_at", nullable=True),
+        *_columns(sa.Double(), "paused_at", "started_at", "finished_at", "deleted_at", nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_experiments")),
     )
-    op.create_index(op.f("ix_experiments_created_at_id"), "experiments", ["created_at", "id"], unique=False)
-    op.create_index(op.f("ix_experiments_deleted_at"), "experiments", ["deleted_at"], unique=False)
-    op.create_index(op.f("ix_experiments_device_claimed_at"), "experiments", ["device", "claimed_at"], unique=False)
-    op.create_index(
-        op.f("ix_experiments_device_created_at"),
-        "experiments",
-        ["device", "created_at"],
-        unique=False,
-        sqlite_where=sa.text("state = 'queued'"),
-        postgresql_where=sa.text("state = 'queued'"),
-    )
-    op.create_index(op.f("ix_experiments_lease_expires_at"), "experiments", ["lease_expires_at"], unique=False)
-    op.create_index(op.f("ix_experiments_name"), "experiments", ["name"], unique=False)
-    op.create_index(
-        op.f("ix_experiments_state_created_at_id"), "experiments", ["state", "created_at", "id"], unique=False
-    )
+    for columns in (
+        ["created_at", "id"],
+        ["deleted_at"],
+        ["device", "claimed_at"],
+        ["lease_expires_at"],
+        ["name"],
+        ["state", "created_at", "id"],
+    ):
+        op.create_index(op.f(f"ix_experiments_{'_'.join(columns)}"), "experiments", columns)
+    name, queued = op.f("ix_experiments_device_created_at"), sa.text("state = 'queued'")
+    op.create_index(name, "experiments", ["device", "created_at"], sqlite_where=queued, postgresql_where=queued)
 
 
-def _create_parts_of_experiments() -> None:
+def _create_experiment_tags() -> None:
     op.create_table(
         "experiment_tags",
         sa.Column("experiment_id", sa.String(length=64), nullable=False),
@@ -136,6 +102,9 @@ def _create_parts_of_experiments() -> None:
         ["key", "value", "experiment_id"],
         unique=False,
     )
+
+
+def _create_experiment_events() -> None:
     op.create_table(
         "experiment_events",
         sa.Column("experiment_id", sa.String(length=64), nullable=False),
@@ -154,6 +123,9 @@ def _create_parts_of_experiments() -> None:
         ),
         sa.PrimaryKeyConstraint("experiment_id", "number", name=op.f("pk_experiment_events")),
     )
+
+
+def _create_outbox() -> None:
     op.create_table(
         "outbox",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -169,7 +141,7 @@ def _create_parts_of_experiments() -> None:
     op.create_index(op.f("ix_outbox_experiment_id"), "outbox", ["experiment_id"], unique=False)
 
 
-def _create_metrics() -> None:
+def _create_metric_series() -> None:
     op.create_table(
         "metric_series",
         sa.Column("experiment_id", sa.String(length=64), nullable=False),
@@ -190,6 +162,9 @@ def _create_metrics() -> None:
         ),
         sa.PrimaryKeyConstraint("experiment_id", "key", name=op.f("pk_metric_series")),
     )
+
+
+def _create_metric_segments() -> None:
     op.create_table(
         "metric_segments",
         sa.Column("experiment_id", sa.String(length=64), nullable=False),
@@ -238,6 +213,9 @@ def _create_checkpoints() -> None:
         ),
     )
     op.create_index(op.f("ix_checkpoints_dropped_at"), "checkpoints", ["dropped_at"], unique=False)
+
+
+def _create_checkpoint_chunks() -> None:
     op.create_table(
         "checkpoint_chunks",
         sa.Column("checkpoint_id", sa.String(length=64), nullable=False),
@@ -254,7 +232,7 @@ def _create_checkpoints() -> None:
         op.execute("ALTER TABLE checkpoint_chunks ALTER COLUMN data SET STORAGE EXTERNAL")
 
 
-def _create_service() -> None:
+def _create_processes() -> None:
     op.create_table(
         "processes",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -271,6 +249,9 @@ def _create_service() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_processes")),
     )
     op.create_index(op.f("ix_processes_heartbeat_at"), "processes", ["heartbeat_at"], unique=False)
+
+
+def _create_api_keys() -> None:
     op.create_table(
         "api_keys",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -283,6 +264,9 @@ def _create_service() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
         sa.UniqueConstraint("secret_sha256", name=op.f("uq_api_keys_secret_sha256")),
     )
+
+
+def _create_idempotency_keys() -> None:
     op.create_table(
         "idempotency_keys",
         sa.Column("owner", sa.String(length=64), nullable=False),
@@ -303,3 +287,7 @@ def _create_service() -> None:
     )
     op.create_index(op.f("ix_idempotency_keys_experiment_id"), "idempotency_keys", ["experiment_id"], unique=False)
     op.create_index(op.f("ix_idempotency_keys_expires_at"), "idempotency_keys", ["expires_at"], unique=False)
+
+
+def _columns(kind: sa.types.TypeEngine[Any], *names: str, nullable: bool = False) -> list[sa.Column[Any]]:
+    return [sa.Column(name, kind, nullable=nullable) for name in names]
