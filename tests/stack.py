@@ -52,16 +52,16 @@ class Stack:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for process in self._processes.values():
             process.kill()
-        for process in self._processes.values():
-            process.wait()
-            assert process.stdin is not None
-            process.stdin.close()
+        for name in self._processes:
+            self._bury(name)
         self.database.dispose()
 
     def start(self, name: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a process; its log is `<directory>/<name>.log`, begun anew."""
+        """Start a process, in place of one of that name that has ended; its log is `<directory>/<name>.log`."""
         module = MODULES[name.partition("-")[0]]
-        with self.log_path(name).open("wb") as log:
+        if name in self._processes:
+            self._bury(name)
+        with self.log_path(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-m", module],
                 stdin=subprocess.PIPE,
@@ -74,10 +74,13 @@ class Stack:
 
     def start_warm(self, *names: str, **environment: str) -> None:
         """Start processes and wait until each says it has started, and a worker's trainer waits for work."""
+        wanted = {}
         for name in names:
+            event = "trainer_ready" if name.startswith("worker") else "started"
+            wanted[name] = (event, 1 + (self.logged(name).count(event) if self.log_path(name).exists() else 0))
             self.start(name, **environment)
-        for name in names:
-            self.await_log(name, "trainer_ready" if name.startswith("worker") else "started")
+        for name, (event, count) in wanted.items():
+            self.await_log(name, event, count)
 
     def terminate(self, name: str, seconds: float = 30.0) -> int:
         """SIGTERM, and the exit code."""
@@ -169,7 +172,7 @@ class Stack:
         lines = self.log_path(name).read_text(errors="replace").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
-    def await_log(self, name: str, event: str, count: int = 1, seconds: float = 30.0) -> None:
+    def await_log(self, name: str, event: str, count: int = 1, seconds: float = 60.0) -> None:
         """Wait until a process has logged an event that many times."""
         self.until(f"{name} logs {event}", lambda: self.logged(name).count(event) >= count, seconds)
 
@@ -178,6 +181,12 @@ class Stack:
 
     def log_path(self, name: str) -> Path:
         return self.directory / f"{name}.log"
+
+    def _bury(self, name: str) -> None:
+        process = self._processes[name]
+        process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
 
     def _log_tails(self) -> str:
         tails: Iterable[str] = (

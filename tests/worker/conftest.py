@@ -1,4 +1,4 @@
-"""Warm stacks for the worker's tests, shared where a test leaves one as it found it.
+"""Warm stacks for the worker's tests, shared by the tests of a module, and the two runs that are disturbed.
 
 Invariant: leases are short here, so that a test about a lost one takes seconds; every other rule is the real one.
 """
@@ -6,6 +6,7 @@ Invariant: leases are short here, so that a test about a lost one takes seconds;
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,30 @@ QUICK = {
     "BNLAB_GRACE_SECONDS": "20",
 }
 
+# 24 steps are an epoch: no checkpoint but the last one in a thousand falls on its end.
+SPECS: dict[str, dict[str, Any]] = {
+    "mlp": {
+        "network": {"kind": "mlp", "hidden": [100, 100, 100], "dropout": 0.2, "norm": {"kind": "batch_renorm"}},
+        "optimizer": {"kind": "sgd", "lr": 0.1, "momentum": 0.9},
+        "train": {"steps": 2500, "seed": 3},
+        "evaluation": {"every_steps": 130},
+        "checkpoint": {"every_steps": 350},
+        "max_restarts": 2,
+    },
+    "cnn": {
+        "network": {"kind": "cnn", "channels": [8, 16], "norm": {"kind": "batch_norm"}},
+        "optimizer": {"kind": "adam", "lr": 0.003},
+        "train": {"steps": 900, "seed": 4},
+        "evaluation": {"every_steps": 70},
+        "checkpoint": {"every_steps": 130},
+        "max_restarts": 2,
+    },
+}
+
 
 @pytest.fixture
 def make_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
-    """Make stacks over a database and a broker; nothing is started yet."""
+    """Make a stack over a database and a broker; nothing is started yet."""
     with ExitStack() as stacks:
 
         def make(database_url: str, redis_url: str, **environment: str) -> Stack:
@@ -32,3 +53,9 @@ def make_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
             return stacks.enter_context(Stack(directory, database_url, redis_url, **{**QUICK, **environment}))
 
         yield make
+
+
+@pytest.fixture
+def specs() -> dict[str, dict[str, Any]]:
+    """Dropout, running statistics and momentum; convolutions and Adam."""
+    return SPECS

@@ -1,0 +1,73 @@
+"""A TCP port in front of a server, to take the server away and give it back.
+
+Invariant: `cut` leaves no connection and no listener behind, so that clients see what they would see of a dead server.
+"""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+
+class Proxy:
+    """Forwards to whatever `connect` connects to; `port` stays the same through every cut."""
+
+    def __init__(self, connect: Callable[[], socket.socket]) -> None:
+        self._connect = connect
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._changing = threading.Lock()
+        self._answers = threading.Event()
+        self._answers.set()
+        self.port = 0
+        self.mend()
+
+    def mend(self) -> None:
+        """Let clients in (again)."""
+        self._answers.set()
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """Drop every connection and refuse new ones."""
+        with self._changing, contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.drop()
+
+    def drop(self) -> None:
+        """Drop every connection; new ones are let in."""
+        with self._changing:
+            pairs, self._pairs = self._pairs, []
+        for one in (one for pair in pairs for one in pair):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def withhold_answers(self) -> None:
+        """From now on requests go through and answers do not, until `mend`, or `drop` and `allow_answers`."""
+        self._answers.clear()
+
+    def allow_answers(self) -> None:
+        self._answers.set()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            server = self._connect()
+            with self._changing:
+                self._pairs.append((client, server))
+            threading.Thread(target=self._forward, args=(client, server, False), daemon=True).start()
+            threading.Thread(target=self._forward, args=(server, client, True), daemon=True).start()
+
+    def _forward(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if not is_answer or self._answers.is_set():
+                    target.sendall(data)
+        # The other direction closes its own source; each socket is closed by the thread that reads it.
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+        source.close()

@@ -1,0 +1,102 @@
+"""Killed in the middle, a run ends bit for bit like one that nobody disturbed.
+
+Two workers, so that one takes over; one undisturbed run to compare with; then one disturbance after another.
+"""
+
+import signal
+
+import numpy as np
+import psutil
+import pytest
+from safetensors.numpy import load
+
+
+def _training(stack, worker):
+    """The trainer process that trains, as the worker's log names it."""
+    pid = [line["pid"] for line in stack.log(worker) if line["event"] == "training"][-1]
+    return psutil.Process(pid)
+
+
+def _busy(stack, experiment):
+    """The worker that runs the experiment."""
+    names = [name for name in ("worker-1", "worker-2") if experiment in stack.log_path(name).read_text()]
+    return max(names, key=lambda name: max(line["timestamp"] for line in _lines(stack, name, experiment)))
+
+
+def _lines(stack, name, experiment):
+    return [line for line in stack.log(name) if line.get("experiment_id") == experiment]
+
+
+def _kill_trainer(stack, experiment):
+    _training(stack, _busy(stack, experiment)).kill()
+
+
+def _kill_worker(stack, experiment):
+    """As `kill -9` does; the trainer has to go by itself."""
+    worker = _busy(stack, experiment)
+    trainer = _training(stack, worker)
+    stack.kill(worker)
+    trainer.wait(5)
+    stack.start(worker)
+
+
+def _kill_both(stack, experiment):
+    """As a machine that is switched off."""
+    worker = _busy(stack, experiment)
+    trainer = _training(stack, worker)
+    trainer.send_signal(signal.SIGSTOP)
+    stack.kill(worker)
+    trainer.kill()
+    stack.start(worker)
+
+
+def _terminate_worker(stack, experiment):
+    worker = _busy(stack, experiment)
+    assert stack.terminate(worker, seconds=15.0) == 0
+    stack.start(worker)
+
+
+_DISTURBANCES = {
+    _kill_trainer: (1, "restarted"),
+    _kill_worker: (1, "restarted"),
+    _kill_both: (1, "restarted"),
+    _terminate_worker: (0, "released"),
+}
+
+
+def _assert_equal_runs(stack, one, other):
+    mine, theirs = stack.series(one), stack.series(other)
+    assert mine.keys() == theirs.keys()
+    for key in mine:
+        assert mine[key][0] == theirs[key][0], key
+        np.testing.assert_array_equal(mine[key][1], theirs[key][1], strict=True)
+    for kind in ("last", "best"):
+        first, second = stack.checkpoint(one, kind), stack.checkpoint(other, kind)
+        assert first.step == second.step
+        assert first.sha256 == second.sha256
+        weights, others = load(stack.content(first)), load(stack.content(second))
+        assert {name: array.tobytes() for name, array in weights.items()} == {
+            name: array.tobytes() for name, array in others.items()
+        }
+
+
+@pytest.mark.parametrize(("name", "database"), [("mlp", "sqlite"), ("cnn", "postgresql")])
+def test_a_disturbed_run_ends_bit_for_bit_like_an_undisturbed_one(
+    make_stack, redis_url, request, specs, name, database
+):
+    spec = specs[name]
+    stack = make_stack(request.getfixturevalue(f"{database}_url"), redis_url)
+    stack.start_warm("relay", "worker-1", "worker-2")
+    steps = spec["train"]["steps"]
+    undisturbed = stack.submit(spec)
+    stack.await_state(undisturbed, "succeeded")
+    assert stack.series(undisturbed)["train/loss"][0] == list(range(1, steps + 1))
+
+    for disturb, (restarts, kind) in _DISTURBANCES.items():
+        experiment = stack.submit(spec)
+        stack.await_step(experiment, spec["checkpoint"]["every_steps"] * 2 + 20)
+        disturb(stack, experiment)
+        row = stack.await_state(experiment)
+        assert (row.state, row.restarts, row.attempt) == ("succeeded", restarts, 2), disturb.__name__
+        assert (1, kind) in stack.events(experiment)
+        _assert_equal_runs(stack, experiment, undisturbed)
