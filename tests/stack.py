@@ -35,7 +35,7 @@ class Stack:
     def __init__(self, directory: Path, database_url: str, redis_url: str, **environment: str) -> None:
         self.directory = directory
         self.database = Database(database_url)
-        self._environment = {
+        self.environment = {
             "BNLAB_DATABASE_URL": database_url,
             "BNLAB_REDIS_URL": redis_url,
             "BNLAB_RUNS_DIR": str(directory / "runs"),
@@ -67,7 +67,7 @@ class Stack:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self._environment, **environment},
+                env={**os.environ, **self.environment, **environment},
                 cwd=self.directory,
             )
         return self._processes[name]

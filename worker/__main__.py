@@ -14,7 +14,7 @@ from collections.abc import Callable
 import structlog
 from celery import Celery
 from celery.apps.worker import Worker as CeleryWorker
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.platforms import EX_OK
 from celery.signals import setup_logging
 from celery.worker import state
@@ -91,9 +91,7 @@ def run(settings: WorkerSettings, device: Device, found: dict[str, str]) -> int:
 
 def _serve(app: Celery, supervisor: Supervisor, device: Device, process_id: str) -> int:
     answer_bells(app, supervisor.run_queue)
-    own_logging = setup_logging.connect(lambda **_: None, weak=False)
-    # It only says that root may not be a good user to be; pickle, for which it matters, is not accepted.
-    warnings.filterwarnings("ignore", category=SecurityWarning)
+    setup_logging.connect(_keep_own_logging)
     try:
         # Threads: a trainer is a process of its own, and a pool of processes would only stand between it and us.
         worker = _Worker(
@@ -111,7 +109,15 @@ def _serve(app: Celery, supervisor: Supervisor, device: Device, process_id: str)
         worker.start()
         return int(worker.exitcode or 0)
     finally:
-        setup_logging.disconnect(own_logging)
+        setup_logging.disconnect(_keep_own_logging)
+
+
+def _keep_own_logging(**_: object) -> None:
+    # To have a receiver keeps Celery from setting up logging, but not from showing two warnings of its own: that root is
+    # no good user to be (for the sake of pickle, which is not accepted), and, whenever the broker is lost, that a
+    # setting which is set here will have another default in Celery 6.
+    for category in (SecurityWarning, CPendingDeprecationWarning):
+        warnings.filterwarnings("ignore", category=category)
 
 
 class _Worker(CeleryWorker):  # type: ignore[misc]

@@ -20,7 +20,7 @@ from store.leases import Claim, Failed, Go, Stop
 from worker.device import Device
 from worker.ending import Ending, Exit, Reason, commit, judge
 from worker.event_file import NotAnEvent
-from worker.outage import OUTAGE
+from worker.outage import OUTAGE, in_a_line
 from worker.reporting import Reporting
 from worker.restore import RestoreInterrupted, fetch
 from worker.run_directory import RunDirectory
@@ -199,7 +199,7 @@ class Attempt:
 
     def _database_went_away(self, error: Exception) -> None:
         if not self._database_is_away:
-            log.warning("database_away", error=str(error).splitlines()[0])
+            log.warning("database_away", error=in_a_line(error))
         self._database_is_away = True
 
     def _database_answered(self) -> None:

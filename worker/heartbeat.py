@@ -15,6 +15,7 @@ from store.database import Database
 from store.processes import Heartbeat
 from worker.broker import Broker
 from worker.device import Device
+from worker.outage import in_a_line
 from worker.repeating import Repeating
 
 log = structlog.get_logger()
@@ -53,7 +54,7 @@ class Heart:
             with self._database.write() as session:
                 processes.leave(session, self._process_id)
         except Exception as error:
-            log.info("left_without_goodbye", error=str(error).splitlines()[0])
+            log.info("left_without_goodbye", error=in_a_line(error))
 
     def _beat(self) -> None:
         heartbeat = Heartbeat(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
-from store import experiments, processes
+from store import experiments, idempotency, processes
 from store.database import Database, now
 from store.reaper import reap
 
@@ -69,6 +69,7 @@ class Purge:
         """A batch of rows; whether there may be more."""
         with self._database.write() as session:
             processes.purge(session, older_than_seconds=_FORGET_PROCESS_SECONDS)
+            idempotency.purge(session)
             deleted = experiments.purge(session)
         if deleted:
             log.info("purged", rows=deleted)

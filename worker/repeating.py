@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import structlog
 
+from worker.outage import BROKER_OUTAGE, OUTAGE, in_a_line
+
 log = structlog.get_logger()
 
 MAX_PAUSE_SECONDS = 2.0
@@ -44,7 +46,8 @@ class Repeating:
                 failures = 0
             except Exception as error:
                 if not failures:
-                    log.warning("does_not_work", what=self._name, exc_info=error)
+                    expected = isinstance(error, OUTAGE + BROKER_OUTAGE)
+                    log.warning("does_not_work", what=self._name, error=in_a_line(error), exc_info=not expected)
                 failures += 1
             if not more:
                 self._stop.wait(self._pause_seconds(failures))

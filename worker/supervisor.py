@@ -12,7 +12,7 @@ from store.database import Database
 from store.leases import Claim, Lease, Worker
 from worker.attempt import Attempt, Workplace
 from worker.device import Device
-from worker.outage import OUTAGE
+from worker.outage import OUTAGE, in_a_line
 from worker.settings import WorkerSettings
 from worker.trainers import Trainers
 
@@ -64,7 +64,7 @@ class Supervisor:
                 return leases.claim(session, self._worker, lease_seconds=self._place.settings.lease_seconds)
         except OUTAGE as error:
             # The relay rings again when the database is back.
-            log.warning("claim_failed", error=str(error).splitlines()[0])
+            log.warning("claim_failed", error=in_a_line(error))
             return None
 
     def _attempt(self, claim: Claim) -> None:

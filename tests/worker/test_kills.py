@@ -7,7 +7,6 @@ import signal
 
 import numpy as np
 import psutil
-import pytest
 from safetensors.numpy import load
 
 
@@ -56,14 +55,6 @@ def _terminate_worker(stack, experiment):
     stack.start(worker)
 
 
-_DISTURBANCES = {
-    _kill_trainer: (1, "restarted"),
-    _kill_worker: (1, "restarted"),
-    _kill_both: (1, "restarted"),
-    _terminate_worker: (0, "released"),
-}
-
-
 def _assert_equal_runs(stack, one, other):
     mine, theirs = stack.series(one), stack.series(other)
     assert mine.keys() == theirs.keys()
@@ -80,23 +71,46 @@ def _assert_equal_runs(stack, one, other):
         }
 
 
-@pytest.mark.parametrize(("name", "database"), [("mlp", "sqlite"), ("cnn", "postgresql")])
-def test_a_disturbed_run_ends_bit_for_bit_like_an_undisturbed_one(
-    make_stack, redis_url, request, specs, name, database
-):
-    spec = specs[name]
-    stack = make_stack(request.getfixturevalue(f"{database}_url"), redis_url)
+def _stack(make_stack, database_url):
+    stack = make_stack(database_url)
     stack.start_warm("relay", "worker-1", "worker-2")
-    steps = spec["train"]["steps"]
-    undisturbed = stack.submit(spec)
-    stack.await_state(undisturbed, "succeeded")
-    assert stack.series(undisturbed)["train/loss"][0] == list(range(1, steps + 1))
+    return stack
 
-    for disturb, (restarts, kind) in _DISTURBANCES.items():
+
+def _undisturbed(stack, spec):
+    experiment = stack.submit(spec)
+    assert stack.await_state(experiment).state == "succeeded"
+    assert stack.series(experiment)["train/loss"][0] == list(range(1, spec["train"]["steps"] + 1))
+    return experiment
+
+
+def test_each_disturbed_run_ends_bit_for_bit_like_the_undisturbed_one(make_stack, sqlite_url, specs):
+    stack, spec = _stack(make_stack, sqlite_url), specs["mlp"]
+    undisturbed = _undisturbed(stack, spec)
+    for disturb, restarts, kind in (
+        (_kill_trainer, 1, "restarted"),
+        (_kill_worker, 1, "restarted"),
+        (_kill_both, 1, "restarted"),
+        (_terminate_worker, 0, "released"),
+    ):
         experiment = stack.submit(spec)
-        stack.await_step(experiment, spec["checkpoint"]["every_steps"] * 2 + 20)
+        stack.await_step(experiment, 720)
         disturb(stack, experiment)
         row = stack.await_state(experiment)
         assert (row.state, row.restarts, row.attempt) == ("succeeded", restarts, 2), disturb.__name__
         assert (1, kind) in stack.events(experiment)
         _assert_equal_runs(stack, experiment, undisturbed)
+
+
+def test_a_run_disturbed_again_and_again_ends_bit_for_bit_like_the_undisturbed_one(make_stack, postgresql_url, specs):
+    stack, spec = _stack(make_stack, postgresql_url), specs["cnn"]
+    undisturbed = _undisturbed(stack, spec)
+    experiment = stack.submit(spec)
+    for attempt, (step, disturb) in enumerate(
+        ((150, _kill_trainer), (300, _terminate_worker), (450, _kill_worker)), start=1
+    ):
+        stack.await_step(experiment, step, attempt=attempt)
+        disturb(stack, experiment)
+    row = stack.await_state(experiment)
+    assert (row.state, row.restarts, row.attempt) == ("succeeded", 2, 4)
+    _assert_equal_runs(stack, experiment, undisturbed)

@@ -10,10 +10,8 @@ from store.processes import live
 
 
 @pytest.fixture
-def stack(make_stack, sqlite_url, redis_url):
-    stack = make_stack(sqlite_url, redis_url)
-    stack.start_warm("relay", "worker")
-    return stack
+def stack(small_stack):
+    return small_stack
 
 
 def _spec(steps=500, **other):
@@ -46,9 +44,8 @@ def test_a_spec_trains_to_its_end_and_leaves_nothing_but_its_results(stack):
         "succeeded",
     ]
     stack.until("run directories are gone", lambda: not list((stack.directory / "runs").glob("exp_*")))
-    stack.await_log("worker", "trainer_ready", count=3)
     lines = [line for line in stack.log("worker") if line["event"] == "attempt_ended"]
-    assert [(line["experiment_id"], line["attempt"]) for line in lines] == [(one, 1) for one in experiments]
+    assert [(line["experiment_id"], line["attempt"]) for line in lines[-2:]] == [(one, 1) for one in experiments]
 
 
 def test_what_runs_can_be_cancelled_and_what_takes_too_long_ends(stack):
@@ -88,3 +85,5 @@ def test_the_worker_says_that_it_lives_and_what_it_does(stack):
     row = stack.experiment(experiment)
     assert (row.state, row.restarts) == ("queued", 0)
     assert stack.checkpoint(experiment).step == row.step
+    stack.cancel(experiment)
+    stack.start("worker")

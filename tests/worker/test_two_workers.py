@@ -2,13 +2,15 @@
 
 import psutil
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from store.models import CheckpointChunk, Experiment, ExperimentEvent, MetricSegment
 
 
 @pytest.fixture
-def stack(make_stack, database_url, redis_url):
-    stack = make_stack(database_url, redis_url)
+def stack(make_stack, postgresql_url):
+    """Not on SQLite: a worker that stops in the middle of a transaction there stops everybody."""
+    stack = make_stack(postgresql_url)
     stack.start_warm("relay", "worker-1", "worker-2")
     return stack
 
@@ -41,7 +43,7 @@ def test_both_take_from_the_queue_and_a_worker_that_lost_its_lease_changes_nothi
     name = next(name for name in ("worker-1", "worker-2") if both[0] in stack.log_path(name).read_text())
     (pid,) = [line["pid"] for line in stack.log(name) if line.get("experiment_id") == both[0] and "pid" in line]
     trainer = psutil.Process(pid)
-    stack.pause(name)
+    stack.until("it stops between two transactions", lambda: _paused_without_locks(stack, name, both[0]))
     stack.await_step(both[0], 1, attempt=2)
     assert stack.experiment(both[0]).restarts == 1
     stack.cancel(both[0])
@@ -55,3 +57,14 @@ def test_both_take_from_the_queue_and_a_worker_that_lost_its_lease_changes_nothi
     trainer.wait(5)
     stack.await_log(name, "trainer_ready", count=2)
     assert _everything(stack) == before
+
+
+def _paused_without_locks(stack, name, experiment):
+    stack.pause(name)
+    try:
+        with stack.database.write() as session:
+            session.get(Experiment, experiment, with_for_update={"nowait": True})
+    except OperationalError:
+        stack.resume(name)
+        return False
+    return True
