@@ -8,6 +8,7 @@ import torch
 
 from bncore.data import InvalidData, load_data
 from bncore.data.dataset import DataSet, check
+from bncore.data.digits import read_pixels
 from bncore.spec import DigitsSpec, data_shape
 
 
@@ -30,6 +31,15 @@ def test_each_class_has_its_share_of_both_parts(digits: DataSet) -> None:
     train = torch.bincount(digits.train_labels, minlength=10)
     whole = train + torch.bincount(digits.test_labels, minlength=10)
     assert ((train - whole * 1200 / 1797).abs() < 1).all()
+
+
+def test_the_pixels_are_those_that_scikit_learn_gives() -> None:
+    from sklearn.datasets import load_digits
+
+    images, labels = read_pixels()
+    expected_images, expected_labels = load_digits(return_X_y=True)
+    assert (images == expected_images).all()
+    assert (labels == expected_labels).all()
 
 
 def test_the_split_never_changes(digits: DataSet) -> None:
