@@ -19,6 +19,8 @@ from sqlalchemy.sql.functions import FunctionElement
 
 # A writer holds the lock for milliseconds; a queue of writers on a slow disk for seconds, not for half a minute.
 SQLITE_BUSY_SECONDS = 30
+# A host that drops packets would hold /readyz, and every thread that asks, for minutes.
+POSTGRESQL_CONNECT_SECONDS = 5
 # A process; PostgreSQL's own limit is 100 for all of them, unless it is raised.
 CONNECTIONS = 16
 _READS = {"store_reads": True}
@@ -82,7 +84,8 @@ def create_engine_for(url: str, *, connections: int = CONNECTIONS) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(address, pool_pre_ping=True, **pool)
+    connecting = {"connect_timeout": POSTGRESQL_CONNECT_SECONDS}
+    return create_engine(address, pool_pre_ping=True, connect_args=connecting, **pool)
 
 
 def now(session: Session) -> float:
