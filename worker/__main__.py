@@ -113,8 +113,8 @@ def _serve(app: Celery, supervisor: Supervisor, device: Device, process_id: str)
 
 
 def _keep_own_logging(**_: object) -> None:
-    # To have a receiver keeps Celery from setting up logging, but not from showing two warnings of its own: that root is
-    # no good user to be (for the sake of pickle, which is not accepted), and, whenever the broker is lost, that a
+    # To have a receiver keeps Celery from setting up logging, but not from showing two warnings of its own: that root
+    # is no good user to be (for the sake of pickle, which is not accepted), and, whenever the broker is lost, that a
     # setting which is set here will have another default in Celery 6.
     for category in (SecurityWarning, CPendingDeprecationWarning):
         warnings.filterwarnings("ignore", category=category)
