@@ -1,0 +1,82 @@
+"""Steps per second of runs through the service over those of a loop written by hand: `python -m bench.service_steps`.
+
+Same model, data and threads; both in turns on one machine, a ratio being the median of neighbours' ratios. `training`
+counts the trainer's own training seconds, `whole run` everything from the first step until the experiment is stored as
+succeeded: evaluations, checkpoints and their upload included.
+"""
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.hand_written import train_by_hand
+from bench.steps import NETWORKS
+from bncore.spec import load_spec
+from store import eventlog, migrate
+from tests.conftest import RedisServer
+from tests.stack import Stack
+
+
+def main() -> None:
+    """Print a line for each network."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--only", choices=list(NETWORKS))
+    arguments = parser.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="bnlab-steps-"))
+    database_url = f"sqlite:///{directory}/bnlab.db"
+    migrate.upgrade(database_url)
+    broker = RedisServer()
+    broker.start()
+    try:
+        with Stack(directory, database_url, broker.url) as stack:
+            stack.start_warm("relay", "worker")
+            for name, network in NETWORKS.items():
+                if arguments.only in (None, name):
+                    steps = arguments.steps if network["kind"] == "mlp" else arguments.steps // 4
+                    _compare(stack, name, {"network": network, "train": {"steps": steps}}, arguments.repeats)
+    finally:
+        broker.stop()
+        shutil.rmtree(directory)
+
+
+def _compare(stack: Stack, name: str, document: dict[str, object], repeats: int) -> None:
+    spec = load_spec(document)
+    train_by_hand(spec)
+    by_hand, training, whole = [], [], []
+    for _ in range(repeats):
+        seconds = train_by_hand(spec)
+        counted, run = _train(stack, document)
+        by_hand.append(seconds)
+        training.append(seconds / counted)
+        whole.append(seconds / run)
+    speed = (spec.train.steps or 0) / statistics.median(by_hand)
+    sys.stdout.write(
+        f"{name:20} by hand {speed:7.1f} steps/s   "
+        f"training {statistics.median(training):.3f}   whole run {statistics.median(whole):.3f}\n"
+    )
+    sys.stdout.flush()
+
+
+def _train(stack: Stack, document: dict[str, object]) -> tuple[float, float]:
+    """Training seconds, and seconds from start to stored success."""
+    experiment_id = stack.submit(document)
+    row = stack.await_state(experiment_id, seconds=600.0)
+    assert row.state == "succeeded", row.failure_message
+    assert row.summary is not None
+    with stack.database.read() as session:
+        lines = eventlog.page(session, experiment_id)
+    started = next(line.trainer_at for line in lines if line.kind == "started")
+    assert started is not None
+    assert row.finished_at is not None
+    # The next trainer warms up from now on; it must not take from the loop that follows.
+    stack.await_log("worker", "trainer_ready", count=stack.logged("worker").count("training") + 1)
+    return float(row.summary["seconds"]), row.finished_at - started
+
+
+if __name__ == "__main__":
+    main()
