@@ -7,7 +7,11 @@ import signal
 
 import numpy as np
 import psutil
+import pytest
 from safetensors.numpy import load
+
+# Five runs one after the other, with lost leases and trainers that start anew in between.
+pytestmark = pytest.mark.timeout(500)
 
 
 def _training(stack, worker):

@@ -210,10 +210,10 @@ def test_metadata_is_one_key_with_the_complete_spec(runs: Any) -> None:
 
 @pytest.mark.parametrize("fault", ["pixel", "label"])
 def test_data_that_cannot_be_trained_on_fail_the_run_as_such(runs: Any, monkeypatch: Any, fault: str) -> None:
-    images, labels = digits.read_digits(return_X_y=True)
+    images, labels = digits.read_pixels()
     if fault == "pixel":
         images[5, 5] = math.inf
-    monkeypatch.setattr(digits, "read_digits", lambda return_X_y: (images, labels))
+    monkeypatch.setattr(digits, "read_pixels", lambda: (images, labels))
     if fault == "label":
         monkeypatch.setattr(digits, "CLASSES", 9)
     digits.load_digits.cache_clear()
