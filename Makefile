@@ -37,7 +37,8 @@ check-migrations: $(VENV)/dev.stamp ## Check on both databases that migrations b
 	$(BIN)/python -m pytest -q tests/store/test_migrate.py
 
 bench: $(VENV)/dev.stamp ## Measure, and print ratios.
-	@for script in $$(grep -l __main__ bench/*.py); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in $$(grep -l __main__ bench/*.py); do \
+	  echo "== $$script"; $(BIN)/python -m "bench.$$(basename "$$script" .py)" || exit 1; done
 
 clean: ## Remove .venv, caches and build products; never data.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
