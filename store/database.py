@@ -21,6 +21,8 @@ from sqlalchemy.sql.functions import FunctionElement
 SQLITE_BUSY_SECONDS = 30
 # A host that drops packets would hold /readyz, and every thread that asks, for minutes.
 POSTGRESQL_CONNECT_SECONDS = 5
+# A process that freezes in mid-transaction would keep its row locked, and the reaper passes over locked rows.
+POSTGRESQL_SILENCE_SECONDS = 30
 # A process; PostgreSQL's own limit is 100 for all of them, unless it is raised.
 CONNECTIONS = 16
 _READS = {"store_reads": True}
@@ -84,8 +86,7 @@ def create_engine_for(url: str, *, connections: int = CONNECTIONS) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    connecting = {"connect_timeout": POSTGRESQL_CONNECT_SECONDS}
-    return create_engine(address, pool_pre_ping=True, connect_args=connecting, **pool)
+    return create_engine(address, pool_pre_ping=True, connect_args=_postgresql_limits(), **pool)
 
 
 def now(session: Session) -> float:
@@ -101,6 +102,15 @@ def insert_if_absent(session: Session, table: type[DeclarativeBase], values: Map
         return session.execute(postgres).first() is not None
     lite = sqlite.insert(table).values(**values).on_conflict_do_nothing().returning(*key)
     return session.execute(lite).first() is not None
+
+
+def _postgresql_limits() -> dict[str, Any]:
+    milliseconds = POSTGRESQL_SILENCE_SECONDS * 1000
+    return {
+        "connect_timeout": POSTGRESQL_CONNECT_SECONDS,
+        "options": f"-c idle_in_transaction_session_timeout={milliseconds}",
+        "tcp_user_timeout": milliseconds,
+    }
 
 
 def _with_driver(url: URL) -> URL:

@@ -42,6 +42,14 @@ def test_a_reading_session_sees_one_snapshot(database: Database) -> None:
         assert reader.execute(count).scalar_one() == 1
 
 
+def test_postgresql_ends_a_transaction_whose_process_has_frozen(postgresql_url: str) -> None:
+    engine = create_engine_for(postgresql_url)
+    with engine.connect() as connection:
+        silence = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar_one()
+    engine.dispose()
+    assert silence == "30s"
+
+
 def test_sqlite_runs_with_the_settings_of_the_design(sqlite_url: str) -> None:
     engine = create_engine_for(sqlite_url)
     with engine.connect() as connection:
