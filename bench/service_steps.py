@@ -1,19 +1,19 @@
 """Steps per second of runs through the service over those of a loop written by hand: `python -m bench.service_steps`.
 
-Same model, data and threads; both in turns on one machine, a ratio being the median of neighbours' ratios. `training`
-counts the trainer's own training seconds, `whole run` everything from the first step until the experiment is stored as
-succeeded: evaluations, checkpoints and their upload included.
+Same model, data and threads; both in turns on one machine, each run over the mean of the loops before and after it.
+Medians, and in brackets the middle half of the repeats. `training` counts the trainer's own training seconds, `whole
+run` everything from the first step until the experiment is stored as succeeded: evaluations, checkpoints and their
+upload included.
 """
 
 import argparse
 import shutil
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
 from bench.hand_written import train_by_hand
-from bench.steps import NETWORKS
+from bench.steps import NETWORKS, print_ratios
 from bncore.spec import load_spec
 from store import eventlog, migrate
 from tests.conftest import RedisServer
@@ -23,8 +23,8 @@ from tests.stack import Stack
 def main() -> None:
     """Print a line for each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=21)
     parser.add_argument("--only", choices=list(NETWORKS))
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="bnlab-steps-"))
@@ -47,19 +47,16 @@ def main() -> None:
 def _compare(stack: Stack, name: str, document: dict[str, object], repeats: int) -> None:
     spec = load_spec(document)
     train_by_hand(spec)
-    by_hand, training, whole = [], [], []
+    by_hand = [train_by_hand(spec)]
+    training, whole = [], []
     for _ in range(repeats):
-        seconds = train_by_hand(spec)
         counted, run = _train(stack, document)
-        by_hand.append(seconds)
+        by_hand.append(train_by_hand(spec))
+        # The loop before and the loop after: a machine whose speed drifts favours neither side.
+        seconds = statistics.mean(by_hand[-2:])
         training.append(seconds / counted)
         whole.append(seconds / run)
-    speed = (spec.train.steps or 0) / statistics.median(by_hand)
-    sys.stdout.write(
-        f"{name:20} by hand {speed:7.1f} steps/s   "
-        f"training {statistics.median(training):.3f}   whole run {statistics.median(whole):.3f}\n"
-    )
-    sys.stdout.flush()
+    print_ratios(name, (spec.train.steps or 0) / statistics.median(by_hand), training=training, whole_run=whole)
 
 
 def _train(stack: Stack, document: dict[str, object]) -> tuple[float, float]:

@@ -38,6 +38,16 @@ def main() -> None:
             _compare(name, load_spec({"network": network, "train": {"steps": steps}}), arguments.repeats)
 
 
+def print_ratios(name: str, steps_per_second: float, **ratios: list[float]) -> None:
+    """One line: the speed by hand, and of each kind of ratio its median and quartiles."""
+    columns = []
+    for kind, values in ratios.items():
+        low, middle, high = statistics.quantiles(values, n=4)
+        columns.append(f"{kind.replace('_', ' ')} {middle:.3f} [{low:.3f}, {high:.3f}]")
+    sys.stdout.write(f"{name:20} by hand {steps_per_second:7.1f} steps/s   {'   '.join(columns)}\n")
+    sys.stdout.flush()
+
+
 def _compare(name: str, spec: ExperimentSpec, repeats: int) -> None:
     train_by_hand(spec)
     _train(spec)
@@ -49,12 +59,7 @@ def _compare(name: str, spec: ExperimentSpec, repeats: int) -> None:
         # Ratios of neighbours in time: the machine's speed drifts more than the two differ.
         training.append(seconds / counted)
         whole.append(seconds / run)
-    speed = (spec.train.steps or 0) / statistics.median(by_hand)
-    sys.stdout.write(
-        f"{name:20} by hand {speed:7.1f} steps/s   "
-        f"training {statistics.median(training):.3f}   whole run {statistics.median(whole):.3f}\n"
-    )
-    sys.stdout.flush()
+    print_ratios(name, (spec.train.steps or 0) / statistics.median(by_hand), training=training, whole_run=whole)
 
 
 def _train(spec: ExperimentSpec) -> tuple[float, float]:

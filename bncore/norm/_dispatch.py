@@ -9,6 +9,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 
+def may_use_native(x: Tensor) -> bool:
+    """Whether a layer may call native kernels on `x` and trust their derivatives."""
+    return torch.compiler.is_compiling() or not being_transformed(x)
+
+
 def being_transformed(x: Tensor) -> bool:
     """Whether `x` is on the meta device, or seen by a `torch.func` transform or by forward-mode differentiation.
 
@@ -21,7 +26,7 @@ def being_transformed(x: Tensor) -> bool:
 
 def blend(running: Tensor, newest: Tensor, weight: Tensor | float) -> None:
     """Move `running` towards `newest` in place by the share `weight`."""
-    if torch.compiler.is_compiling() or not being_transformed(running):
+    if may_use_native(running):
         running.lerp_(newest.to(running.dtype), weight)
     else:
         # vmap has no rule for `lerp_`.

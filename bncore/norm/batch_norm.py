@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bncore.norm._dispatch import being_transformed, blend
+from bncore.norm._affine import scale_and_shift
+from bncore.norm._dispatch import blend, may_use_native
 from bncore.norm._moments import along_channels, channel_axes, moments
+from bncore.norm._recompute import recomputing
 
 
 class BatchNorm(_BatchNorm):
@@ -19,9 +21,11 @@ class BatchNorm(_BatchNorm):
     the channel axis; `running = (1 - momentum) * running + momentum * batch` with the unbiased variance. Evaluation:
     the same with the running statistics. Input and output: (N, C, ...).
 
-    Difference from `torch.nn.BatchNorm1d/2d/3d`: one class for every rank; `momentum=None` (equal-weight average) reads
-    no number back from the device; under `torch.func` transforms, forward-mode differentiation and on the meta device
-    it is made of primitive operations, so that derivatives of every order are right.
+    Difference from `torch.nn.BatchNorm1d/2d/3d`: one class for every rank, which wants the batch axis; `momentum=None`
+    (equal-weight average) reads no number back from the device; a forward pass that activation checkpointing repeats
+    is not counted again; under `torch.func` transforms, forward-mode differentiation and on the meta device it is made
+    of primitive operations, so that derivatives of every order are right. An empty batch is as there: counted, and
+    otherwise without effect.
 
     arXiv 1502.03167, algorithms 1 and 2.
 
@@ -31,6 +35,11 @@ class BatchNorm(_BatchNorm):
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
         track_running_stats: keep running statistics; without them, evaluation uses the batch as well.
+        nan_guard: leave the running statistics of a channel as they are where the batch's are not finite: one NaN
+            would stay in them for good.
+
+    Raises:
+        ValueError: from the forward pass, for input without batch axis, and in training for one value per channel.
     """
 
     def __init__(
@@ -40,63 +49,85 @@ class BatchNorm(_BatchNorm):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device=device, dtype=dtype)
+        self.nan_guard = nan_guard
 
     def forward(self, x: Tensor) -> Tensor:
         check_rank(x)
         if not self.training and self.running_mean is not None:
             return self._normalize_with_running(x)
+        if x.numel() == 0:
+            return self._pass_empty(x)
         check_more_than_one_value(x)
-        updates = self.training and self.track_running_stats and self.running_mean is not None
-        if updates:
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked.add_(1)
-        if torch.compiler.is_compiling() or not being_transformed(x):
-            return self._native(x, updates)
-        return self._primitive(x, updates)
+        return self._normalize_with_batch(x)
 
     def _check_input_dim(self, input: Tensor) -> None:
         check_rank(input)
 
     def _normalize_with_running(self, x: Tensor) -> Tensor:
+        """Evaluation, the same for every variant that subclasses this one and keeps statistics."""
         assert self.running_mean is not None
         assert self.running_var is not None
-        if not torch.compiler.is_compiling() and being_transformed(x):
-            return standardize(x, self.running_mean, self.running_var, self.eps, self.weight, self.bias)
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        if may_use_native(x):
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return standardize(x, self.running_mean, self.running_var, self.eps, self.weight, self.bias)
 
-    def _native(self, x: Tensor, updates: bool) -> Tensor:
-        if not updates:
+    def _normalize_with_batch(self, x: Tensor) -> Tensor:
+        """Training, and evaluation without running statistics; `x` has more than one value per channel."""
+        if not may_use_native(x):
+            batch = moments(x, channel_axes(x))
+            mean, var = batch.mean.flatten(), batch.var.flatten()
+            self._take_in(mean, var * (batch.count / (batch.count - 1)))
+            return standardize(x, mean, var, self.eps, self.weight, self.bias)
+        if not self._updates():
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
-        if self.momentum is not None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        if self.momentum is not None and not self.nan_guard:
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
             mean, var = self.running_mean, self.running_var
             return F.batch_norm(x, mean, var, self.weight, self.bias, True, self.momentum, self.eps)
-        assert self.running_mean is not None
-        assert self.running_var is not None
         # With momentum 1 the kernel leaves the batch's own statistics here.
         mean, var = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
         y = F.batch_norm(x, mean, var, self.weight, self.bias, True, 1.0, self.eps)
-        self._average(mean, var)
+        self._take_in(mean, var)
         return y
 
-    def _primitive(self, x: Tensor, updates: bool) -> Tensor:
-        batch = moments(x, channel_axes(x))
-        mean, var = batch.mean.flatten(), batch.var.flatten()
-        if updates:
-            # Statistics are measurements, not part of the function that is differentiated.
-            self._average(mean.detach(), var.detach() * (batch.count / (batch.count - 1)))
-        return standardize(x, mean, var, self.eps, self.weight, self.bias)
+    def _pass_empty(self, x: Tensor) -> Tensor:
+        if self._updates():
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+        return scale_and_shift(x, self.weight, self.bias).to(x.dtype)
 
-    def _average(self, mean: Tensor, var: Tensor) -> None:
+    def _updates(self) -> bool:
+        """Whether this forward pass counts in the running statistics."""
+        return self.training and self.track_running_stats and self.running_mean is not None and not recomputing()
+
+    def _take_in(self, mean: Tensor, var: Tensor) -> None:
+        """Count this batch and average its mean and unbiased variance (C,) into the running statistics, if it counts.
+
+        Statistics are measurements, not part of the function that is differentiated.
+        """
+        if not self._updates():
+            return
         assert self.running_mean is not None
         assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
         newest = self._weight_of_newest()
         with torch.no_grad():
+            mean, var = self._guarded(mean.detach(), self.running_mean), self._guarded(var.detach(), self.running_var)
             blend(self.running_mean, mean, newest)
             blend(self.running_var, var, newest)
+
+    def _guarded(self, newest: Tensor, running: Tensor) -> Tensor:
+        """`newest`, but `running` in its place where the guard is on and it is not finite."""
+        return torch.where(newest.isfinite(), newest, running.to(newest.dtype)) if self.nan_guard else newest
 
     def _weight_of_newest(self) -> Tensor | float:
         """The momentum, or one over the number of batches seen, which stays on the device."""
@@ -110,12 +141,7 @@ class BatchNorm(_BatchNorm):
 def standardize(x: Tensor, mean: Tensor, var: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """`weight * (x - mean) / sqrt(var + eps) + bias` with vectors (C,), in primitive operations."""
     centred = x.to(mean.dtype) - along_channels(mean, x)
-    y = centred * along_channels((var + eps).rsqrt(), x)
-    if weight is not None:
-        y = y * along_channels(weight, x)
-    if bias is not None:
-        y = y + along_channels(bias, x)
-    return y.to(x.dtype)
+    return scale_and_shift(centred * along_channels((var + eps).rsqrt(), x), weight, bias).to(x.dtype)
 
 
 def check_rank(x: Tensor) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed, blend
 from bncore.norm._moments import along_channels, channel_axes, moments
-from bncore.norm.batch_norm import BatchNorm, check_more_than_one_value, check_rank
+from bncore.norm._recompute import recall, recomputing, remember
+from bncore.norm.batch_norm import BatchNorm
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class BatchRenorm(BatchNorm):
         warmup_steps: a bound given as a number rises linearly from plain batch norm (1 or 0) over so many batches; at 0
             it holds from the start. A `Ramp` ignores it.
         affine: learn `weight` and `bias` (C,).
+        nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
+
+    Raises:
+        ValueError: for bounds that bound nothing; from the forward pass as `BatchNorm`.
     """
 
     def __init__(
@@ -67,26 +73,22 @@ class BatchRenorm(BatchNorm):
         d_max: float | Ramp = 5.0,
         warmup_steps: int = 1000,
         affine: bool = True,
+        nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, device=device, dtype=dtype)
+        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
         self.r_max = _bound(r_max, 1.0, warmup_steps)
         self.d_max = _bound(d_max, 0.0, warmup_steps)
 
-    def forward(self, x: Tensor) -> Tensor:
-        check_rank(x)
-        if not self.training:
-            return self._normalize_with_running(x)
-        if x.numel() == 0:
-            raise ValueError("an empty batch has no statistics to renormalize with")
-        check_more_than_one_value(x)
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, r_max={self.r_max}, d_max={self.d_max}"
+
+    def _normalize_with_batch(self, x: Tensor) -> Tensor:
+        # Not `may_use_native`: compiled, an autograd.Function would give wrong gradients (see `_opaque_correction`).
         if torch.compiler.is_compiling() or being_transformed(x):
             return self._renormalize_primitive(x)
         return self._renormalize_native(x)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, r_max={self.r_max}, d_max={self.d_max}"
 
     def _renormalize_native(self, x: Tensor) -> Tensor:
         """Reads x twice and writes y once, like plain batch norm: r and d fold into scale and shift."""
@@ -109,30 +111,38 @@ class BatchRenorm(BatchNorm):
         r, d = self._correct_and_average(mean.detach(), sigma_batch.detach())
         standardized = (x.to(mean.dtype) - along_channels(mean, x)) / along_channels(sigma_batch, x)
         y = standardized * along_channels(r, x) + along_channels(d, x)
-        if self.weight is not None:
-            y = y * along_channels(self.weight, x) + along_channels(self.bias, x)
-        return y.to(x.dtype)
+        return scale_and_shift(y, self.weight, self.bias).to(x.dtype)
 
     def _correct_and_average(self, mean: Tensor, sigma_batch: Tensor) -> tuple[Tensor, Tensor]:
         """r and d from the running statistics as they were, which then take in this batch."""
-        running_mean, running_var, seen = self.running_mean, self.running_var, self.num_batches_tracked
-        assert running_mean is not None
-        assert running_var is not None
-        assert seen is not None
+        if recomputing():
+            r, d = recall(self, mean)
+            return r, d
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
         with torch.no_grad():
-            sigma = (running_var + self.eps).sqrt_()
+            sigma = (self.running_var + self.eps).sqrt_()
             # Single precision could not tell late steps of a long run apart.
-            batches = seen.to(torch.float64)
+            batches = self.num_batches_tracked.to(torch.float64)
             correct = _opaque_correction if torch.compiler.is_compiling() else _correction
             r_max, d_max = _value(self.r_max, batches), _value(self.d_max, batches)
-            r, d = correct(mean, sigma_batch, running_mean, sigma, r_max, d_max)
-            if self.track_running_stats:
-                seen.add_(1)
-                newest = self._weight_of_newest()
-                blend(running_mean, mean, newest)
-                blend(sigma, sigma_batch, newest)
-                running_var.copy_(sigma.square_().sub_(self.eps).clamp_min_(0.0))
+            r, d = correct(mean, sigma_batch, self.running_mean, sigma, r_max, d_max)
+            if self._updates():
+                self._average(mean, sigma_batch, sigma)
+        remember(self, mean, r, d)
         return r, d
+
+    def _average(self, mean: Tensor, sigma_batch: Tensor, sigma: Tensor) -> None:
+        """Count this batch; average its mean, and its standard deviation into `sigma`, which is kept as a variance."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        newest = self._weight_of_newest()
+        blend(self.running_mean, self._guarded(mean, self.running_mean), newest)
+        blend(sigma, self._guarded(sigma_batch, sigma), newest)
+        self.running_var.copy_(sigma.square_().sub_(self.eps).clamp_min_(0.0))
 
 
 def _correction(

@@ -5,12 +5,13 @@ Shapes: N examples, C channels (axis 1) in G groups of neighbours, any further a
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from bncore.norm._affine import Affine
 from bncore.norm.batch_norm import check_rank
 
 
-class GroupNorm(nn.Module):
+class GroupNorm(Affine):
     """Standardizes each group of channels of each sample, in training and evaluation alike.
 
     `y = weight * (x - mean) / sqrt(var + eps) + bias` with mean and biased variance (N, G) over the C / G channels of a
@@ -28,9 +29,6 @@ class GroupNorm(nn.Module):
         affine: learn `weight` and `bias`.
     """
 
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
-
     def __init__(
         self,
         num_features: int,
@@ -40,27 +38,14 @@ class GroupNorm(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
         if num_features % num_groups:
             raise ValueError(f"{num_groups} groups do not divide {num_features} channels")
-        self.num_features = num_features
+        super().__init__(num_features, eps, affine, device=device, dtype=dtype)
         self.num_groups = num_groups
-        self.eps = eps
-        self.affine = affine
-        for name in ("weight", "bias"):
-            vector = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype)) if affine else None
-            self.register_parameter(name, vector)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Scale 1, shift 0."""
-        if self.weight is not None and self.bias is not None:
-            nn.init.ones_(self.weight)
-            nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         check_rank(x)
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, num_groups={self.num_groups}, eps={self.eps}, affine={self.affine}"
+        return f"{super().extra_repr()}, num_groups={self.num_groups}"

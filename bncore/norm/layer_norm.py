@@ -5,12 +5,13 @@ Shapes: N examples, C channels (axis 1), any further axes are positions.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from bncore.norm._affine import Affine
 from bncore.norm.batch_norm import check_rank
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(Affine):
     """Standardizes each sample by its own mean and variance, in training and evaluation alike.
 
     `y = weight * (x - mean) / sqrt(var + eps) + bias` with mean and biased variance (N,) over all axes but the first,
@@ -27,9 +28,6 @@ class LayerNorm(nn.Module):
         affine: learn `weight` and `bias`.
     """
 
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
-
     def __init__(
         self,
         num_features: int,
@@ -38,26 +36,10 @@ class LayerNorm(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.num_features = num_features
-        self.eps = eps
-        self.affine = affine
-        for name in ("weight", "bias"):
-            vector = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype)) if affine else None
-            self.register_parameter(name, vector)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Scale 1, shift 0."""
-        if self.weight is not None and self.bias is not None:
-            nn.init.ones_(self.weight)
-            nn.init.zeros_(self.bias)
+        super().__init__(num_features, eps, affine, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         check_rank(x)
         if x.dim() == 2:
             return F.layer_norm(x, (self.num_features,), self.weight, self.bias, self.eps)
         return F.group_norm(x, 1, self.weight, self.bias, self.eps)
-
-    def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, affine={self.affine}"

@@ -6,14 +6,14 @@ holds it equal, over the whole union, to the network that `bncore.networks` buil
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from bncore.spec.budget import TrainSpec
 from bncore.spec.data import DataShape, DataSpec, data_shape
 from bncore.spec.faults import Fault
 from bncore.spec.network import CnnSpec, MlpSpec, NetworkSpec
-from bncore.spec.norm import BatchNormSpec, BatchRenormSpec, GroupNormSpec, LayerNormSpec, NoNorm
+from bncore.spec.norm import BatchNormSpec, BatchSize, NormSpec, Place
 from bncore.spec.optimizer import ScheduleSpec
 
 MAX_PARAMETERS = 50_000_000
@@ -54,6 +54,7 @@ class _Draft:
 
     shape: Shape
     layers: list[LayerPlan] = field(default_factory=list)
+    norms: list[tuple[NormSpec, Place]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, name: str, kind: str, shape: Shape, parameters: int = 0) -> None:
@@ -119,19 +120,17 @@ def _budget_faults(train: TrainSpec, schedule: ScheduleSpec, sizes: DataShape) -
 
 
 def _batch_faults(train: TrainSpec, sizes: DataShape, draft: _Draft) -> Iterator[Fault]:
-    """Batch statistics of a single value have variance 0: the output would be the shift alone, whatever the input."""
+    """What is wrong with the batches for the first normalization that cannot work with them."""
+    batches = [BatchSize(train.batch_size, "each batch", "use a larger batch")]
     rest = 0 if train.drop_last else sizes.train_examples % train.batch_size
-    if train.steps is not None and train.steps < steps_per_epoch(train, sizes):
-        rest = 0
-    for layer in draft.layers:
-        if layer.kind not in ("batch_norm", "batch_renorm"):
-            continue
-        positions = math.prod(layer.output_shape[1:])
-        for size, which in ((train.batch_size, "each batch"), (rest, "the last, partial batch of an epoch")):
-            if size * positions == 1:
-                cure = "use a larger batch" if which == "each batch" else "use another batch size or drop_last"
-                detail = f"Layer {layer.name} ({layer.kind}) would see one value per channel in {which}; {cure}"
-                yield Fault("/train/batch_size", detail, "one_value_per_channel")
+    if rest and (train.steps is None or train.steps >= steps_per_epoch(train, sizes)):
+        cure = "use another batch size or drop_last"
+        batches.append(BatchSize(rest, "the last, partial batch of an epoch", cure))
+    for norm, place in draft.norms:
+        for batch in batches:
+            faults = list(norm.batch_faults(place, batch))
+            if faults:
+                yield from faults
                 return
 
 
@@ -152,22 +151,20 @@ def _draft(network: NetworkSpec, sizes: DataShape) -> _Draft:
 
 def _lay_mlp(draft: _Draft, network: MlpSpec) -> None:
     draft.add("flatten", "flatten", (math.prod(draft.shape),))
-    if network.normalize_input:
-        draft.add("input_norm", "batch_norm", draft.shape)
+    _lay_input_norm(draft, network)
     for number, width in enumerate(network.hidden, start=1):
-        weights = (draft.shape[0] + int(network.bias)) * width
-        draft.add(f"linear{number}", "linear", (width,), weights)
-        _lay_norm_and_activation(draft, network, number)
+        fan_in = draft.shape[0]
+        draft.add(f"linear{number}", "linear", (width,), _weights(network, fan_in, width))
+        _lay_norm_and_activation(draft, network, number, fan_in)
 
 
 def _lay_cnn(draft: _Draft, network: CnnSpec) -> None:
-    if network.normalize_input:
-        draft.add("input_norm", "batch_norm", draft.shape)
+    _lay_input_norm(draft, network)
     for number, width in enumerate(network.channels, start=1):
         channels, height, breadth = draft.shape
-        weights = (channels * network.kernel_size**2 + int(network.bias)) * width
-        draft.add(f"conv{number}", "conv2d", (width, height, breadth), weights)
-        _lay_norm_and_activation(draft, network, number)
+        fan_in = channels * network.kernel_size**2
+        draft.add(f"conv{number}", "conv2d", (width, height, breadth), _weights(network, fan_in, width))
+        _lay_norm_and_activation(draft, network, number, fan_in)
         if network.pool == "none":
             continue
         if min(height, breadth) < 2:
@@ -179,44 +176,45 @@ def _lay_cnn(draft: _Draft, network: CnnSpec) -> None:
     draft.add("flatten", "flatten", draft.shape[:1])
 
 
-def _lay_norm_and_activation(draft: _Draft, network: MlpSpec | CnnSpec, number: int) -> None:
+def _weights(network: MlpSpec | CnnSpec, fan_in: int, width: int) -> int:
+    return (fan_in + int(network.bias)) * width + network.norm.weight_parameters(width)
+
+
+def _lay_input_norm(draft: _Draft, network: MlpSpec | CnnSpec) -> None:
+    if network.normalize_input:
+        place = _place(draft, network, number=0, fan_in=0)
+        draft.norms.append((BatchNormSpec(affine=False), replace(place, layer="input_norm")))
+        draft.add("input_norm", "batch_norm", draft.shape)
+
+
+def _lay_norm_and_activation(draft: _Draft, network: MlpSpec | CnnSpec, number: int, fan_in: int) -> None:
     if network.placement == "before_activation":
-        _lay_norm(draft, network, number)
+        _lay_norm(draft, network, number, fan_in)
     draft.add(f"activation{number}", network.activation, draft.shape)
     if network.placement == "after_activation":
-        _lay_norm(draft, network, number)
+        _lay_norm(draft, network, number, fan_in)
     if network.dropout > 0.0:
         draft.add(f"dropout{number}", "dropout", draft.shape)
 
 
-def _lay_norm(draft: _Draft, network: MlpSpec | CnnSpec, number: int) -> None:
-    norm = network.norm
-    channels, positions = draft.shape[0], math.prod(draft.shape[1:])
-    width = f"/network/{'hidden' if isinstance(network, MlpSpec) else 'channels'}/{number - 1}"
-    match norm:
-        case NoNorm():
-            return
-        case BatchNormSpec() | BatchRenormSpec():
-            pass
-        case LayerNormSpec():
-            if channels * positions == 1:
-                detail = "Layer norm would see one value per sample, and erase it"
-                draft.faults.append(Fault(width, detail, "one_value_per_sample"))
-        case GroupNormSpec(num_groups=groups):
-            draft.faults += _group_faults(groups, channels, positions, number)
-        case _:
-            assert_never(norm)
-    draft.add(f"norm{number}", norm.kind, draft.shape, 2 * channels if norm.affine else 0)
+def _lay_norm(draft: _Draft, network: MlpSpec | CnnSpec, number: int, fan_in: int) -> None:
+    norm, place = network.norm, _place(draft, network, number, fan_in)
+    said = {fault.pointer for fault in draft.faults}
+    # What is wrong with every layer alike is said once.
+    draft.faults += [fault for fault in norm.faults(place) if fault.pointer not in said]
+    if norm.has_layer:
+        draft.norms.append((norm, place))
+        draft.add(place.layer, norm.kind, draft.shape, norm.parameters(place.channels))
 
 
-def _group_faults(groups: int, channels: int, positions: int, number: int) -> Iterator[Fault]:
-    pointer = "/network/norm/num_groups"
-    if channels % groups:
-        fits = [divisor for divisor in range(1, channels + 1) if channels % divisor == 0]
-        nearest = sorted(fits, key=lambda divisor: abs(divisor - groups))[:3]
-        listed = ", ".join(str(divisor) for divisor in sorted(nearest))
-        detail = f"{groups} groups do not divide the {channels} channels of layer norm{number}; try {listed}"
-        yield Fault(pointer, detail, "groups_do_not_divide")
-    elif channels // groups * positions == 1:
-        detail = f"Each group of layer norm{number} would be a single value, and be erased; use fewer groups"
-        yield Fault(pointer, detail, "one_value_per_group")
+def _place(draft: _Draft, network: MlpSpec | CnnSpec, number: int, fan_in: int) -> Place:
+    width = "hidden" if isinstance(network, MlpSpec) else "channels"
+    return Place(
+        layer=f"norm{number}",
+        channels=draft.shape[0],
+        positions=math.prod(draft.shape[1:]),
+        fan_in=fan_in,
+        width_pointer=f"/network/{width}/{number - 1}",
+        activation=network.activation,
+        placement=network.placement,
+    )

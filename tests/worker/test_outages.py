@@ -121,6 +121,25 @@ def test_an_outage_of_two_leases_restarts_nothing_and_a_commit_without_answer_is
     assert series["test/loss"][0] == list(range(100, row.step + 1, 100))
 
 
+def test_a_database_server_stopped_and_started_restarts_nothing(own_postgresql, make_stack):
+    server, url = own_postgresql
+    stack = make_stack(url)
+    stack.start_warm("relay", "worker")
+    experiment = stack.submit(_long())
+    stack.await_step(experiment, 500)
+    server.stop()
+    stack.await_log("worker", "database_away")
+    _let_pass(stack, 2 * LEASE_SECONDS)
+    server.start()
+    stack.await_log("worker", "database_back")
+    stack.await_step(experiment, stack.experiment(experiment).step + 1)
+    _let_pass(stack, 2 * LEASE_SECONDS)
+    stack.cancel(experiment)
+    row = stack.await_state(experiment)
+    assert (row.state, row.attempt, row.restarts) == ("cancelled", 1, 0)
+    assert stack.series(experiment)["train/loss"][0] == list(range(1, row.step + 1))
+
+
 def _let_pass(stack, seconds):
     end = time.monotonic() + seconds
     stack.until(f"{seconds} s have passed", lambda: time.monotonic() > end)

@@ -1,34 +1,12 @@
-"""Which normalization, with the literature's own parameter names.
-
-Momentum is PyTorch's everywhere: new = (1 - momentum) * old + momentum * batch.
-"""
+"""Batch Renormalization and the schedule of its bounds."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from bncore.spec.strict import Count, Epsilon, SpecModel, Steps
-
-Momentum = Annotated[float, Field(gt=0.0, le=1.0)]
-
-
-class NoNorm(SpecModel):
-    """No normalization: the baseline of every comparison."""
-
-    kind: Literal["none"] = "none"
-
-
-class BatchNormSpec(SpecModel):
-    """Batch normalization (arXiv 1502.03167): statistics of the batch in training, running averages in evaluation."""
-
-    kind: Literal["batch_norm"] = "batch_norm"
-    eps: Epsilon = 1e-5
-    momentum: Momentum | None = Field(
-        default=0.1,
-        description="Weight of the newest batch in the running statistics; null averages all batches equally.",
-    )
-    affine: bool = Field(default=True, description="Learn a scale and a shift per channel.")
+from bncore.spec.norm.batch_statistics import BatchStatistics, Momentum
+from bncore.spec.strict import SpecModel, Steps
 
 
 class LinearRamp(SpecModel):
@@ -65,13 +43,14 @@ DMax = Annotated[
 ]
 
 
-class BatchRenormSpec(SpecModel):
+class BatchRenormSpec(BatchStatistics):
     """Batch Renormalization (arXiv 1702.03275): batch norm pulled towards the running statistics; for small batches."""
 
     kind: Literal["batch_renorm"] = "batch_renorm"
-    eps: Epsilon = 1e-5
-    momentum: Momentum = Field(default=0.01, description="Weight of the newest batch; 0.01 is the paper's value.")
-    affine: bool = True
+    momentum: Momentum = Field(  # type: ignore[assignment]
+        default=0.01,
+        description="Weight of the newest batch; 0.01 is the paper's value. null averages all batches equally.",
+    )
     r_max: RMax = Field(
         default=3.0, description="Bound of the scale correction, at least 1; a number or a linear ramp."
     )
@@ -97,26 +76,3 @@ class BatchRenormSpec(SpecModel):
                 ]
                 raise PydanticCustomError("cross_field", "r_max must be at least 1", {"faults": faults})
         return self
-
-
-class LayerNormSpec(SpecModel):
-    """Layer normalization (arXiv 1607.06450): over all channels and positions of one sample; affine per channel."""
-
-    kind: Literal["layer_norm"] = "layer_norm"
-    eps: Epsilon = 1e-5
-    affine: bool = True
-
-
-class GroupNormSpec(SpecModel):
-    """Group normalization (arXiv 1803.08494): over the positions and channels of each group of one sample."""
-
-    kind: Literal["group_norm"] = "group_norm"
-    num_groups: Count = Field(default=32, description="Must divide the channels of every normalized layer.")
-    eps: Epsilon = 1e-5
-    affine: bool = True
-
-
-NormSpec = Annotated[
-    NoNorm | BatchNormSpec | BatchRenormSpec | LayerNormSpec | GroupNormSpec,
-    Field(discriminator="kind"),
-]

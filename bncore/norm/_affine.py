@@ -1,0 +1,55 @@
+"""The scale and shift per channel with which most layers end."""
+
+import torch
+from torch import Tensor, nn
+
+from bncore.norm._moments import along_channels
+
+
+class Affine(nn.Module):
+    """A layer for C channels with a learned scale and shift (C,) under the names `weight` and `bias`, or without.
+
+    Args:
+        num_features: C.
+        eps: what the layer adds before it divides.
+        affine: learn `weight` and `bias`; both are None otherwise.
+    """
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float,
+        affine: bool,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.eps = eps
+        self.affine = affine
+        for name in ("weight", "bias"):
+            vector = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype)) if affine else None
+            self.register_parameter(name, vector)
+        # Here and not through `self`: a subclass may have more to reset, which is not there yet.
+        Affine.reset_parameters(self)
+
+    def reset_parameters(self) -> None:
+        """Scale 1, shift 0."""
+        if self.weight is not None and self.bias is not None:
+            nn.init.ones_(self.weight)
+            nn.init.zeros_(self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, affine={self.affine}"
+
+
+def scale_and_shift(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """`weight * y + bias` with vectors (C,) along the channel axis; either may be None."""
+    if weight is not None:
+        y = y * along_channels(weight, y)
+    if bias is not None:
+        y = y + along_channels(bias, y)
+    return y

@@ -1,0 +1,51 @@
+"""Forward passes that run a second time, inside the backward pass: activation checkpointing.
+
+The second run must neither count its batch again nor see the running statistics that the first one left behind: it has
+to give the same numbers as the first. A layer whose training output depends on running statistics therefore remembers
+what it used, and recalls it by the batch that it was used for.
+"""
+
+from collections import deque
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from bncore.norm._dispatch import being_transformed
+
+_MOST = 64
+"""Forward passes of one layer whose backward pass may still come: micro-batches in flight in a pipeline."""
+
+_used: WeakKeyDictionary[nn.Module, deque[tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+
+
+def recomputing() -> bool:
+    """Whether this is a forward pass inside a backward pass."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+def remember(layer: nn.Module, batch_mean: Tensor, *used: Tensor) -> None:
+    """Keep what `layer` used for the batch with this mean (C,), if its forward pass may run again; all of one shape.
+
+    That is where gradients are off (checkpointing with `use_reentrant=True`) or saved tensors are intercepted (with
+    False).
+    """
+    if torch.compiler.is_compiling() or being_transformed(batch_mean):
+        return
+    if torch.is_grad_enabled() and torch._C._autograd._top_saved_tensors_default_hooks(True) is None:
+        return
+    _used.setdefault(layer, deque(maxlen=_MOST)).append((batch_mean.detach(), torch.stack(used).detach()))
+
+
+def recall(layer: nn.Module, batch_mean: Tensor) -> Tensor:
+    """What `layer` used for the remembered batch whose mean is nearest, stacked; nothing is read back from the device.
+
+    Raises:
+        RuntimeError: nothing was remembered: the first run was not seen as one that may run again.
+    """
+    remembered = _used.get(layer)
+    if not remembered:
+        raise RuntimeError("a forward pass runs inside a backward pass and does not repeat an earlier one")
+    means = torch.stack([mean for mean, _ in remembered])
+    nearest = (means - batch_mean.detach()).square().sum(tuple(range(1, means.dim()))).argmin()
+    return torch.stack([used for _, used in remembered]).index_select(0, nearest.view(1)).squeeze(0)

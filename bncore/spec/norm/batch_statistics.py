@@ -1,0 +1,134 @@
+"""Normalizations with statistics of the batch in training and running averages in evaluation.
+
+Momentum is PyTorch's everywhere: new = (1 - momentum) * old + momentum * batch.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bncore.spec.faults import Fault
+from bncore.spec.norm.place import KIND, BatchSize, NormModel, Place
+from bncore.spec.strict import Epsilon
+
+Momentum = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class BatchStatistics(NormModel):
+    """What they share. A batch must give each channel more than one value: the variance of one value is 0."""
+
+    eps: Epsilon = Field(default=1e-5, description="Added to the variance.")
+    momentum: Momentum | None = Field(
+        default=0.1,
+        description="Weight of the newest batch in the running statistics; null averages all batches equally.",
+    )
+    affine: bool = Field(default=True, description="Learn a scale and a shift per channel.")
+
+    def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
+        if batch.samples * place.positions == 1:
+            kind = type(self).model_fields["kind"].default
+            detail = f"Layer {place.layer} ({kind}) would see one value per channel in {batch.which}; {batch.cure}"
+            yield Fault("/train/batch_size", detail, "one_value_per_channel")
+
+
+class BatchNormSpec(BatchStatistics):
+    """Batch normalization (arXiv 1502.03167): statistics of the batch in training, running averages in evaluation."""
+
+    kind: Literal["batch_norm"] = "batch_norm"
+
+
+class GhostBatchNormSpec(BatchStatistics):
+    """Ghost batch normalization (arXiv 1705.08741): statistics of parts of the batch; for large batches."""
+
+    kind: Literal["ghost_batch_norm"] = "ghost_batch_norm"
+    virtual_batch_size: int = Field(
+        default=32,
+        ge=1,
+        le=65_536,
+        description="At most so many examples share statistics; a batch is cut into equal parts, as few as that needs.",
+    )
+
+    def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
+        yield from super().batch_faults(place, batch)
+        if self.virtual_batch_size * place.positions == 1:
+            detail = f"Layer {place.layer} would see one value per channel in each virtual batch; use at least 2"
+            yield Fault("/network/norm/virtual_batch_size", detail, "one_value_per_virtual_batch")
+
+
+class SyncBatchNormSpec(BatchStatistics):
+    """Batch normalization over all processes of a run; with one process, as here, plain batch normalization."""
+
+    kind: Literal["sync_batch_norm"] = "sync_batch_norm"
+
+
+class FrozenBatchNormSpec(NormModel):
+    """Batch normalization with fixed statistics, scale and shift; for networks that were trained before."""
+
+    kind: Literal["frozen_batch_norm"] = "frozen_batch_norm"
+    eps: Epsilon = Field(default=1e-5, description="Added to the variance.")
+
+    def faults(self, place: Place) -> Iterator[Fault]:
+        detail = "An experiment starts from a new network: nothing to freeze yet; use none or batch_norm"
+        yield Fault(KIND, detail, "nothing_to_freeze")
+
+
+class NoisyBatchNormSpec(BatchStatistics):
+    """Batch norm whose output is noised anew each step (arXiv 1805.11604, A.2.1): covariate shift made on purpose."""
+
+    kind: Literal["noisy_batch_norm"] = "noisy_batch_norm"
+    mean_range: float = Field(
+        default=0.5, ge=0.0, le=1e3, description="n_mu: each channel's mean is drawn from +-n_mu."
+    )
+    std_range: float = Field(
+        default=1.25, ge=1.0, le=1e3, description="n_sigma: each channel's scale is drawn from [1, n_sigma]."
+    )
+    mean_jitter: float = Field(default=0.1, ge=0.0, le=1e3, description="r_mu: spread of each value's own mean.")
+    std_jitter: float = Field(default=0.1, ge=0.0, le=1e3, description="r_sigma: spread of each value's own scale.")
+
+
+class LpBatchNormSpec(BatchStatistics):
+    """Batch norm that divides by the mean l_p norm before centring (arXiv 1805.11604, section 3.3)."""
+
+    kind: Literal["lp_batch_norm"] = "lp_batch_norm"
+    p: Literal[1, 2, "inf"] = Field(default=2, description="1: mean magnitude; 2: root mean square; inf: maximum.")
+
+
+class L1BatchNormSpec(BatchStatistics):
+    """Batch norm with the mean absolute deviation in place of the standard deviation (arXiv 1803.01814)."""
+
+    kind: Literal["l1_batch_norm"] = "l1_batch_norm"
+
+
+class DomainBatchNormSpec(BatchStatistics):
+    """Batch norm with statistics of their own for each domain of the data (arXiv 1603.04779)."""
+
+    kind: Literal["domain_batch_norm"] = "domain_batch_norm"
+    num_domains: int = Field(default=1, ge=1, le=1024, description="Sets of statistics; scale and shift are shared.")
+
+    def faults(self, place: Place) -> Iterator[Fault]:
+        if self.num_domains > 1:
+            detail = "The data set is a single domain: the other statistics would never be used; use 1"
+            yield Fault("/network/norm/num_domains", detail, "one_domain_only")
+
+
+class CrossIterationBatchNormSpec(BatchStatistics):
+    """Cross-iteration batch norm (arXiv 2002.05712): statistics of several batches, moved with the weights."""
+
+    kind: Literal["cross_iteration_batch_norm"] = "cross_iteration_batch_norm"
+    window: int = Field(default=4, ge=1, le=64, description="Batches whose statistics count, this one included.")
+
+    def faults(self, place: Place) -> Iterator[Fault]:
+        if place.placement != "before_activation":
+            detail = "It follows the weights right in front of it; use before_activation"
+            yield Fault("/network/placement", detail, "weights_not_in_front")
+
+
+class MaskedBatchNormSpec(BatchStatistics):
+    """Batch norm that leaves padded positions out of the statistics."""
+
+    kind: Literal["masked_batch_norm"] = "masked_batch_norm"
+
+    def faults(self, place: Place) -> Iterator[Fault]:
+        detail = "Nothing in this data set is padded: there is no mask; use batch_norm"
+        yield Fault(KIND, detail, "nothing_to_mask")

@@ -1,0 +1,64 @@
+"""Normalizations that mix statistics of the batch with those of single samples or of the past."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from bncore.spec.faults import Fault
+from bncore.spec.norm.batch_statistics import BatchStatistics, Momentum
+from bncore.spec.norm.place import NormModel, Place, instance_faults, own_activation_faults
+from bncore.spec.strict import Epsilon
+
+
+class BatchInstanceNormSpec(BatchStatistics):
+    """Batch-instance normalization (arXiv 1805.07925): a learned gate per channel between the two; for images."""
+
+    kind: Literal["batch_instance_norm"] = "batch_instance_norm"
+
+    def parameters(self, channels: int) -> int:
+        return channels + super().parameters(channels)
+
+    def faults(self, place: Place) -> Iterator[Fault]:
+        return instance_faults(place)
+
+
+class SwitchableNormSpec(BatchStatistics):
+    """Switchable normalization (arXiv 1806.10779): a learned mixture of instance, layer and batch statistics."""
+
+    kind: Literal["switchable_norm"] = "switchable_norm"
+
+    def parameters(self, channels: int) -> int:
+        return 6 + super().parameters(channels)
+
+    def faults(self, place: Place) -> Iterator[Fault]:
+        return instance_faults(place)
+
+
+class EvoNormB0Spec(BatchStatistics):
+    """EvoNorm-B0 (arXiv 2004.02967): normalization and activation in one, by the batch or by the instance."""
+
+    kind: Literal["evo_norm_b0"] = "evo_norm_b0"
+    affine: Literal[True] = Field(default=True, description="Always: its scales are part of the definition.")
+
+    def parameters(self, channels: int) -> int:
+        return 3 * channels
+
+    def faults(self, place: Place) -> Iterator[Fault]:
+        return own_activation_faults(place)
+
+
+class MovingAverageBatchNormSpec(BatchStatistics):
+    """Moving average batch normalization (arXiv 2001.06838): running statistics in training, forwards and backwards."""
+
+    kind: Literal["moving_average_batch_norm"] = "moving_average_batch_norm"
+
+
+class PowerNormSpec(NormModel):
+    """Power normalization (arXiv 2003.07845): by a running quadratic mean, without centring."""
+
+    kind: Literal["power_norm"] = "power_norm"
+    eps: Epsilon = Field(default=1e-5, description="Added to the quadratic mean.")
+    forward_momentum: Momentum = Field(default=0.1, description="Weight of the newest batch in the quadratic mean.")
+    backward_momentum: Momentum = Field(default=0.1, description="Weight of the newest batch in the gradient's mean.")
+    affine: bool = Field(default=True, description="Learn a scale and a shift per channel.")

@@ -1,0 +1,86 @@
+"""What every normalization in a spec can say of itself without torch: its parameters, and where it cannot work.
+
+A normalization that would erase its input, or that cannot be computed at all, is refused at the POST with a reason.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bncore.spec.faults import Fault
+from bncore.spec.strict import SpecModel
+
+KIND = "/network/norm/kind"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A layer of a network that would be normalized.
+
+    `positions` are the values of one channel of one example; `fan_in` is the number of weights of one unit of the layer
+    in front; `width_pointer` names the field of the spec that holds the number of channels.
+    """
+
+    layer: str
+    channels: int
+    positions: int
+    fan_in: int
+    width_pointer: str
+    activation: str
+    placement: str
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """Examples in a batch, and how to say which batch is meant and what would help."""
+
+    samples: int
+    which: str
+    cure: str
+
+
+class NormModel(SpecModel):
+    """A member of the union. The defaults are those of a layer without parameters that works everywhere."""
+
+    has_layer: ClassVar[bool] = True
+    """False for what normalizes the weights of the layer in front, or nothing."""
+
+    def parameters(self, channels: int) -> int:
+        """Numbers that its layer learns for so many channels."""
+        return 2 * channels if getattr(self, "affine", False) else 0
+
+    def weight_parameters(self, units: int) -> int:
+        """Numbers that it adds to the weights of a hidden layer with so many units."""
+        return 0
+
+    def faults(self, place: Place) -> Iterator[Fault]:
+        """Why it cannot work there whatever the batch."""
+        yield from ()
+
+    def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
+        """Why it cannot work there with such a batch."""
+        yield from ()
+
+
+def group_faults(groups: int, place: Place) -> Iterator[Fault]:
+    """Groups that do not divide the channels."""
+    if place.channels % groups:
+        fits = [divisor for divisor in range(1, place.channels + 1) if place.channels % divisor == 0]
+        nearest = sorted(fits, key=lambda divisor: abs(divisor - groups))[:3]
+        listed = ", ".join(str(divisor) for divisor in sorted(nearest))
+        detail = f"{groups} groups do not divide the {place.channels} channels of layer {place.layer}; try {listed}"
+        yield Fault("/network/norm/num_groups", detail, "groups_do_not_divide")
+
+
+def instance_faults(place: Place) -> Iterator[Fault]:
+    """Statistics of each channel of each example, where that is a single value."""
+    if place.positions == 1:
+        detail = f"Layer {place.layer} has one value per channel and example, which it would erase; it is for images"
+        yield Fault(KIND, detail, "one_value_per_instance")
+
+
+def own_activation_faults(place: Place) -> Iterator[Fault]:
+    """A normalization that brings its activation along, in front of another one."""
+    if place.activation != "identity":
+        detail = "It is normalization and activation in one; set activation to identity"
+        yield Fault("/network/activation", detail, "two_activations")

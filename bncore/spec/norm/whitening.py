@@ -1,0 +1,45 @@
+"""Normalizations that also remove the correlation between channels."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from bncore.spec.faults import Fault
+from bncore.spec.norm.batch_statistics import BatchStatistics
+from bncore.spec.norm.place import BatchSize, Place, group_faults
+from bncore.spec.strict import Count, Epsilon
+
+
+class Whitening(BatchStatistics):
+    """What they share: a covariance matrix for each group of channels, from more values than the group has channels."""
+
+    num_groups: Count = Field(
+        default=1, description="Whitens each group of channels by itself; must divide the channels of every layer."
+    )
+
+    def faults(self, place: Place) -> Iterator[Fault]:
+        yield from group_faults(self.num_groups, place)
+
+    def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
+        values, width = batch.samples * place.positions, place.channels // self.num_groups
+        if values <= width:
+            detail = (
+                f"Layer {place.layer} would take the covariance of {width} channels from {values} values in "
+                f"{batch.which}; use more groups, or a larger batch"
+            )
+            yield Fault("/network/norm/num_groups", detail, "covariance_is_singular")
+
+
+class DecorrelatedBatchNormSpec(Whitening):
+    """Decorrelated batch normalization (arXiv 1804.08450): ZCA whitening by eigenvectors."""
+
+    kind: Literal["decorrelated_batch_norm"] = "decorrelated_batch_norm"
+    eps: Epsilon = Field(default=1e-3, description="Added to the eigenvalues.")
+
+
+class IterNormSpec(Whitening):
+    """Iterative normalization (arXiv 1904.03441): whitening by Newton's iteration."""
+
+    kind: Literal["iter_norm"] = "iter_norm"
+    iterations: int = Field(default=5, ge=1, le=20, description="T; more whiten more, and diverge in single precision.")

@@ -1,0 +1,38 @@
+"""Every layer compiled as one graph and exported: outputs, gradients and statistics are those of eager execution."""
+
+import pytest
+import torch
+
+from tests.bncore.norm.case import Case, sample, twin
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+
+
+@pytest.mark.where(lambda case: case.compiles)
+def test_compiled_as_one_graph_it_gives_the_eager_numbers(case: Case, shape_of: tuple[int, ...]) -> None:
+    torch._dynamo.reset()
+    eager = case.prepared(torch.float32)
+    other = twin(eager)
+    # Recomputes in the backward pass what it can: where a layer reads statistics that it then updates, this shows it.
+    compiled = torch.compile(other, backend="aot_eager_decomp_partition", fullgraph=True)
+    for step in range(3):
+        x = sample(shape_of, seed=step).float().requires_grad_()
+        y = x.detach().clone().requires_grad_()
+        first, second = eager(x), compiled(y)
+        torch.testing.assert_close(second, first, rtol=1e-4, atol=1e-5)
+        first.sin().sum().backward()
+        second.sin().sum().backward()
+        torch.testing.assert_close(y.grad, x.grad, rtol=1e-3, atol=1e-4)
+        for mine, theirs in zip(other.parameters(), eager.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-4)
+        for name, value in eager.state_dict().items():
+            torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-4, atol=1e-5, msg=name)
+    x = sample(shape_of).float()
+    other.eval()
+    torch.testing.assert_close(compiled(x), eager.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+def test_exported_for_evaluation_it_gives_the_same(case: Case, shape_of: tuple[int, ...]) -> None:
+    layer, x = case.prepared(torch.float32).eval(), sample(shape_of).float()
+    program = torch.export.export(layer, (x,))
+    torch.testing.assert_close(program.module()(x), layer(x), rtol=1e-5, atol=1e-6)
