@@ -83,16 +83,16 @@ class BatchNorm(_BatchNorm):
             mean, var = batch.mean.flatten(), batch.var.flatten()
             self._take_in(mean, var * (batch.count / (batch.count - 1)))
             return standardize(x, mean, var, self.eps, self.weight, self.bias)
-        if not self._updates():
+        if not (self.training and self.track_running_stats) or self.running_mean is None:
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
-        assert self.running_mean is not None
         assert self.running_var is not None
-        if self.momentum is not None and not self.nan_guard:
+        if self.momentum is not None and not self.nan_guard and not recomputing():
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
             mean, var = self.running_mean, self.running_var
             return F.batch_norm(x, mean, var, self.weight, self.bias, True, self.momentum, self.eps)
-        # With momentum 1 the kernel leaves the batch's own statistics here.
+        # With momentum 1 the kernel leaves the batch's own statistics here. A forward pass that is run again needs
+        # buffers too: checkpointing wants as many saved tensors as the first time.
         mean, var = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
         y = F.batch_norm(x, mean, var, self.weight, self.bias, True, 1.0, self.eps)
         self._take_in(mean, var)

@@ -142,7 +142,8 @@ class BatchRenorm(BatchNorm):
         newest = self._weight_of_newest()
         blend(self.running_mean, self._guarded(mean, self.running_mean), newest)
         blend(sigma, self._guarded(sigma_batch, sigma), newest)
-        self.running_var.copy_(sigma.square_().sub_(self.eps).clamp_min_(0.0))
+        # Not in place: vmap has no rule for `square_`.
+        self.running_var.copy_((sigma.square() - self.eps).clamp_min(0.0))
 
 
 def _correction(

@@ -49,10 +49,17 @@ class Case:
     """Whether adding a constant to all of x changes nothing in training."""
     large_mean: bool = True
     """Whether it has to keep the digits of x minus its mean when the mean is large: where it subtracts a mean."""
+    rival: Callable[[], nn.Module] | None = None
+    """torch's own layer for 4 channels, whose digits at a large mean it has to keep; None: batch norm."""
     one_value: str = "refused"
     """One value per channel in training: `refused`, or `allowed`."""
     compiles: bool = True
     vmaps: bool = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The largest shape below rank 5 that it admits: images where it can."""
+        return max((shape for shape in self.shapes if len(shape) < 5), key=len)
 
     def prepared(self, dtype: torch.dtype = torch.float64) -> nn.Module:
         """The layer in training mode, no parameter or statistic at a value that hides a mistake; the same each time."""

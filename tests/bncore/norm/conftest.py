@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bncore.norm.case import Case, cases
+from tests.bncore.norm.case import cases
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -10,7 +10,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`case` is each case; with `shape` beside it, each shape that the case admits."""
+    """`case` is each case; with `shape` beside it, each shape that the case admits; with `shape_of`, one of them."""
     if "case" not in metafunc.fixturenames:
         return
     where = metafunc.definition.get_closest_marker("where")
@@ -18,11 +18,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "shape" in metafunc.fixturenames:
         pairs = [(case, shape) for case in found for shape in case.shapes]
         metafunc.parametrize(("case", "shape"), pairs, ids=[f"{case.name}-{shape}" for case, shape in pairs])
+    elif "shape_of" in metafunc.fixturenames:
+        pairs = [(case, case.shape) for case in found]
+        metafunc.parametrize(("case", "shape_of"), pairs, ids=[case.name for case in found])
     else:
         metafunc.parametrize("case", found, ids=[case.name for case in found])
-
-
-@pytest.fixture
-def shape_of(case: Case) -> tuple[int, ...]:
-    """The largest shape below rank 5 that the case admits: images where it can."""
-    return max((shape for shape in case.shapes if len(shape) < 5), key=len)

@@ -1,8 +1,5 @@
 """Batch norm is torch's, number for number and key for key."""
 
-import copy
-import pickle
-
 import pytest
 import torch
 from torch import nn
@@ -52,18 +49,6 @@ def test_spelled_out_under_a_function_transform_the_statistics_move_alike(moment
         torch.testing.assert_close(transformed.state_dict()[key], value, rtol=1e-5, atol=1e-5, msg=key)
 
 
-def test_several_members_trained_as_one_equal_each_by_itself() -> None:
-    x = torch.stack(batches(4, 3))
-    alone = [BatchNorm(5) for _ in range(3)]
-    parameters, buffers = torch.func.stack_module_state(alone)
-    together = torch.func.vmap(lambda p, b, x: torch.func.functional_call(alone[0], {**p, **b}, (x,)))
-    y = together(parameters, buffers, x)
-    for index, layer in enumerate(alone):
-        torch.testing.assert_close(y[index], layer(x[index]), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(buffers["running_var"][index], layer.running_var, rtol=1e-5, atol=1e-5)
-        assert buffers["num_batches_tracked"][index] == 1
-
-
 @pytest.mark.parametrize("shape", [(1, 5), (1, 5, 1), (1, 5, 1, 1)], ids=str)
 def test_one_value_per_channel_is_refused_in_training_only(shape: tuple[int, ...]) -> None:
     layer = BatchNorm(5)
@@ -77,25 +62,3 @@ def test_without_running_statistics_evaluation_uses_the_batch() -> None:
     layer = BatchNorm(5, track_running_stats=False).eval()
     (batch,) = batches(4, 1)
     torch.testing.assert_close(layer(batch), nn.BatchNorm2d(5)(batch))
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("momentum", [0.1, None])
-def test_compiled_as_one_graph_it_gives_the_eager_numbers(momentum: float | None) -> None:
-    eager, other = BatchNorm(5, momentum=momentum), BatchNorm(5, momentum=momentum)
-    compiled = torch.compile(other, backend="aot_eager", fullgraph=True)
-    for batch in batches(4, 3):
-        x, y = batch.clone().requires_grad_(), batch.clone().requires_grad_()
-        eager(x).sin().sum().backward()
-        compiled(y).sin().sum().backward()
-        torch.testing.assert_close(y.grad, x.grad)
-    for key, value in eager.state_dict().items():
-        torch.testing.assert_close(other.state_dict()[key], value, msg=key)
-
-
-def test_copies_and_pickles_keep_everything() -> None:
-    layer = BatchNorm(5)
-    layer(batches(4, 1)[0])
-    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        for key, value in layer.state_dict().items():
-            assert torch.equal(twin.state_dict()[key], value)

@@ -24,10 +24,10 @@ def test_gradients_under_a_function_transform_are_those_of_autograd(case: Case, 
     parameters = {name: value.detach().clone() for name, value in layer.named_parameters()}
     buffers = {name: value.clone() for name, value in layer.named_buffers()}
 
-    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+    def loss(parameters: dict[str, Tensor], x: Tensor, buffers: dict[str, Tensor]) -> Tensor:
         return torch.func.functional_call(layer, {**parameters, **buffers}, (x,)).sin().sum()
 
-    into_parameters, into_x = torch.func.grad(loss, argnums=(0, 1))(parameters, x)
+    into_parameters, into_x = torch.func.grad(loss, argnums=(0, 1))(parameters, x, buffers)
     x.requires_grad_()
     layer(x).sin().sum().backward()
     torch.testing.assert_close(into_x, x.grad, rtol=1e-10, atol=1e-10)
