@@ -1,9 +1,9 @@
 """What normalization layers cost, forward and backward, over `torch.nn.BatchNorm2d`: `python -m bench.norms`.
 
 Every layer is timed in turns with `torch.nn.BatchNorm2d` in one process, the order drawn anew each round; a ratio is
-the median over the rounds. The first line compares `BatchNorm2d` with itself: what it strays from 1 is the noise. `own` is
-the ratio to torch's own layer of that kind. `saved` is the memory kept for the backward pass over that of the input.
-The same on CUDA: `--device cuda`.
+the median over the rounds. The first line compares `BatchNorm2d` with itself: what it strays from 1 is the noise.
+`own` is the ratio to torch's own layer of that kind. `saved` is the memory kept for the backward pass over that of the
+input. The same on CUDA: `--device cuda`.
 """
 
 import argparse
