@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bncore.spec.norm import BatchNormSpec, NormSpec
-from bncore.spec.strict import Count, SpecModel
+from bncore.spec.strict import Count, Integer, SpecModel
 
 Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "identity"]
 Placement = Literal["before_activation", "after_activation"]
@@ -101,7 +101,9 @@ class CnnSpec(_Layered):
     channels: Annotated[tuple[Count, ...], Field(strict=False, min_length=1, max_length=100)] = Field(
         default=(32, 64), description="Output channels of each block."
     )
-    kernel_size: Literal[1, 3, 5, 7] = Field(default=3, description="Odd, so that same padding is symmetric.")
+    kernel_size: Annotated[Literal[1, 3, 5, 7], Integer] = Field(
+        default=3, description="Odd, so that same padding is symmetric."
+    )
     pool: Literal["max", "average", "none"] = Field(
         default="max", description="2x2 pooling with stride 2 at the end of each block; it halves height and width."
     )

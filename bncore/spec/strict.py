@@ -6,7 +6,7 @@ Strict because a spec is evidence: `true` read as 1 or "0.1" read as 0.1 would b
 import unicodedata
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 
@@ -22,6 +22,16 @@ def _plain_text(text: str) -> str:
         raise PydanticCustomError("control_character", "Control characters are not allowed")
     return text
 
+
+def _not_nearly_an_integer(value: object) -> object:
+    if isinstance(value, bool | float):
+        # Compared as Python does, true is the literal 1, and so is 1.0.
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return value
+
+
+Integer = BeforeValidator(_not_nearly_an_integer)
+"""Goes with a `Literal` of integers."""
 
 Text = Annotated[str, AfterValidator(_plain_text)]
 

@@ -47,7 +47,7 @@ class BatchRenormSpec(BatchStatistics):
     """Batch Renormalization (arXiv 1702.03275): batch norm pulled towards the running statistics; for small batches."""
 
     kind: Literal["batch_renorm"] = "batch_renorm"
-    momentum: Momentum = Field(  # type: ignore[assignment]
+    momentum: Momentum | None = Field(
         default=0.01,
         description="Weight of the newest batch; 0.01 is the paper's value. null averages all batches equally.",
     )

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bncore.spec.faults import Fault
 from bncore.spec.norm.place import KIND, BatchSize, NormModel, Place
-from bncore.spec.strict import Epsilon
+from bncore.spec.strict import Epsilon, Integer
 
 Momentum = Annotated[float, Field(gt=0.0, le=1.0)]
 
@@ -91,7 +91,9 @@ class LpBatchNormSpec(BatchStatistics):
     """Batch norm that divides by the mean l_p norm before centring (arXiv 1805.11604, section 3.3)."""
 
     kind: Literal["lp_batch_norm"] = "lp_batch_norm"
-    p: Literal[1, 2, "inf"] = Field(default=2, description="1: mean magnitude; 2: root mean square; inf: maximum.")
+    p: Annotated[Literal[1, 2, "inf"], Integer] = Field(
+        default=2, description="1: mean magnitude; 2: root mean square; inf: maximum."
+    )
 
 
 class L1BatchNormSpec(BatchStatistics):

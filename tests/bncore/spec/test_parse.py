@@ -99,6 +99,7 @@ def test_the_fingerprint_ignores_the_order_of_keys_and_spelled_out_defaults() ->
         ('{"train": 5}', "/train", "not_an_object"),
         ('{"network": null}', "/network", "not_an_object"),
         ('{"network": {"kind": "mlp", "hidden": [10, true]}}', "/network/hidden/1", "int_type"),
+        ('{"network": {"kind": "cnn", "kernel_size": true}}', "/network/kernel_size", "int_type"),
         ('{"network": {"kind": "mlp", "hidden": []}}', "/network/hidden", "too_short"),
         ('{"schedule": {"kind": "step"}}', "/schedule/step_size", "missing"),
         ('{"name": "a\\u0000b"}', "/name", "control_character"),
