@@ -1,0 +1,192 @@
+"""Batch normalization over the valid positions of padded sequences and images.
+
+Shapes: N examples, C channels (axis 1), any further axes are positions and count as examples where they are valid.
+Invariant: what stands in the padding, be it NaN or infinite, reaches no output, statistic or gradient. It is replaced,
+never multiplied by 0.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bncore.norm._dispatch import blend, may_use_native
+from bncore.norm._masked_kernels import masked_gradients, masked_moments, masked_standardize
+from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
+from bncore.norm._parts import differentiable_gradients
+from bncore.norm.batch_norm import BatchNorm, check_more_than_one_value, check_rank, standardize
+
+
+class MaskedBatchNorm(BatchNorm):
+    """Batch normalization in which padding does not count.
+
+    `y = weight * (x - mean) / sqrt(var + eps) + bias` at valid positions and 0 at all others. In training, mean and
+    biased variance (C,) are those of the n valid values per channel, and the running statistics take in the mean and
+    the variance times n / (n - 1); in evaluation the running statistics are used. Input and output: (N, C, ...).
+
+    Difference from `torch.nn.BatchNorm*`: the mask. Without one, or with one that is true everywhere, the layer is
+    plain batch norm. With one, the output equals batch norm of the packed rows,
+    `pack_padded_sequence(...).data`; the gradient of the padding is 0, and its content does not matter, NaN included.
+    The number of valid positions is not read back from the device, so none of these is an error: a batch of padding
+    alone is not counted and moves no average; a single valid position has variance 0, so that its output is `bias`,
+    and moves the running mean but not the running variance.
+
+    arXiv 1502.03167, algorithms 1 and 2, over the valid positions.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: weight of the newest batch in the running statistics; None averages all batches equally.
+        affine: learn `weight` and `bias` (C,).
+        nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
+
+    Raises:
+        ValueError: from the forward pass as `BatchNorm`, and for a mask or lengths that do not fit the input.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        nan_guard: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
+        """Normalize `x`, of which the positions with a true `mask`, or the first `lengths` of each example, are valid.
+
+        Args:
+            x: (N, C, ...).
+            mask: bool (N, ...), the shape of `x` without its channel axis.
+            lengths: int (N,) for `x` (N, C, L), instead of a mask.
+        """
+        check_rank(x)
+        if lengths is not None:
+            if mask is not None:
+                raise ValueError("a mask and lengths were given; one of them says which positions are valid")
+            mask = _mask_of_lengths(x, lengths)
+        if mask is None:
+            return super().forward(x)
+        _check_mask(x, mask)
+        if not self.training and self.running_mean is not None:
+            return _keep(mask, self._normalize_with_running(_keep(mask, x)))
+        if x.numel() == 0:
+            return _keep(mask, x)
+        check_more_than_one_value(x)
+        return self._normalize_valid(x, mask)
+
+    def _normalize_valid(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Training, and evaluation without running statistics."""
+        if torch.compiler.is_compiling() or not may_use_native(x):
+            mean, var, count = _moments_of_valid(x, mask)
+            self._take_in_valid(mean, var, count)
+            return _standardize_valid(x, mask, mean, var, self.eps, self.weight, self.bias)
+        with torch.no_grad():
+            mean, var, count = masked_moments(x, mask)
+        self._take_in_valid(mean, var, count)
+        y: Tensor = _NormalizeValid.apply(
+            x, self.weight, self.bias, mask, mean, (var + self.eps).rsqrt_(), count, self.eps
+        )
+        return y
+
+    def _take_in_valid(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
+        """`_take_in` for a count that only the device knows: with no value nothing moves, with one the mean does."""
+        if not self._updates():
+            return
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        with torch.no_grad():
+            mean, var, count = mean.detach(), var.detach(), count.detach()
+            unbiased = var * (count / (count - 1).clamp(min=1))
+            mean = torch.where(count > 0, mean, self.running_mean.to(mean.dtype))
+            unbiased = torch.where(count > 1, unbiased, self.running_var.to(var.dtype))
+            self.num_batches_tracked.add_((count > 0).to(self.num_batches_tracked.dtype))
+            newest = self._weight_of_newest()
+            if isinstance(newest, Tensor):
+                # As long as there was nothing but padding, it is one over zero.
+                newest = newest.clamp(max=1.0)
+            blend(self.running_mean, self._guarded(mean, self.running_mean), newest)
+            blend(self.running_var, self._guarded(unbiased, self.running_var), newest)
+
+
+def _mask_of_lengths(x: Tensor, lengths: Tensor) -> Tensor:
+    if x.dim() != 3 or lengths.shape != x.shape[:1] or lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise ValueError(
+            f"lengths are integers, one for each example of a batch (N, C, L); got {lengths.dtype} of shape "
+            f"{tuple(lengths.shape)} for a batch of shape {tuple(x.shape)}"
+        )
+    return torch.arange(x.shape[2], device=x.device) < lengths.to(x.device).unsqueeze(1)
+
+
+def _check_mask(x: Tensor, mask: Tensor) -> None:
+    wanted = (x.shape[0], *x.shape[2:])
+    if mask.dtype != torch.bool or tuple(mask.shape) != wanted:
+        raise ValueError(
+            f"the mask of a batch of shape {tuple(x.shape)} is bool of shape {wanted}, got {mask.dtype} of shape "
+            f"{tuple(mask.shape)}"
+        )
+
+
+def _keep(mask: Tensor, x: Tensor) -> Tensor:
+    """`x` at valid positions and 0 elsewhere, in value and in gradient."""
+    return torch.where(mask.unsqueeze(1), x, torch.zeros((), dtype=x.dtype, device=x.device))
+
+
+def _moments_of_valid(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (C,), biased variance (C,) and number () of valid values, in primitive operations."""
+    axes = tuple(channel_axes(x))
+    wide = _keep(mask, x).to(statistics_dtype(x.dtype))
+    count = mask.sum().to(wide.dtype)
+    divisor = count.clamp(min=1)
+    mean = wide.sum(axes) / divisor
+    var = _keep(mask, wide - along_channels(mean, wide)).square().sum(axes) / divisor
+    return mean, var, count
+
+
+def _standardize_valid(
+    x: Tensor, mask: Tensor, mean: Tensor, var: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    return _keep(mask, standardize(_keep(mask, x), mean, var, eps, weight, bias))
+
+
+class _NormalizeValid(torch.autograd.Function):
+    """`_standardize_valid`, differentiated as a function of x through mean and variance as well.
+
+    The moments are handed in because they are known already. What is saved is the input and vectors.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mask: Tensor,
+        mean: Tensor,
+        inverse_sigma: Tensor,
+        count: Tensor,
+        eps: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, bias, mask, mean, inverse_sigma, count)
+        ctx.eps = eps
+        return masked_standardize(x, mask, mean, inverse_sigma, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mask, mean, inverse_sigma, count = ctx.saved_tensors
+        inputs: list[Tensor | None]
+        if torch.is_grad_enabled():
+
+            def compute(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+                mean, var, _ = _moments_of_valid(x, mask)
+                return _standardize_valid(x, mask, mean, var, ctx.eps, weight, bias)
+
+            inputs = differentiable_gradients(compute, (x, weight, bias), ctx.needs_input_grad[:3], grads[0])
+        else:
+            inputs = masked_gradients(grads[0], x, mask, mean, inverse_sigma, count, weight, ctx.needs_input_grad[0])
+        return (*inputs, None, None, None, None, None)
