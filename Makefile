@@ -8,7 +8,7 @@ PORT ?= 8000
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow lint types check-migrations bench clean
+.PHONY: help demo up test test-slow lint types check-migrations bench pages clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -39,6 +39,9 @@ check-migrations: $(VENV)/dev.stamp ## Check on both databases that migrations b
 bench: $(VENV)/dev.stamp ## Measure, and print ratios.
 	@for script in $$(grep -l __main__ bench/*.py); do \
 	  echo "== $$script"; $(BIN)/python -m "bench.$$(basename "$$script" .py)" || exit 1; done
+
+pages: $(VENV)/dev.stamp ## Write docs/norms from the docstrings and the spec.
+	@$(BIN)/python docs/write_norm_pages.py
 
 clean: ## Remove .venv, caches and build products; never data.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -15,7 +15,7 @@ from bncore.spec.strict import Epsilon, Integer
 Momentum = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
-class BatchStatistics(NormModel):
+class RunningStatistics(NormModel):
     """What they share. A batch must give each channel more than one value: the variance of one value is 0."""
 
     eps: Epsilon = Field(default=1e-5, description="Added to the variance.")
@@ -23,13 +23,18 @@ class BatchStatistics(NormModel):
         default=0.1,
         description="Weight of the newest batch in the running statistics; null averages all batches equally.",
     )
-    affine: bool = Field(default=True, description="Learn a scale and a shift per channel.")
 
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
         if batch.samples * place.positions == 1:
             kind = type(self).model_fields["kind"].default
             detail = f"Layer {place.layer} ({kind}) would see one value per channel in {batch.which}; {batch.cure}"
             yield Fault("/train/batch_size", detail, "one_value_per_channel")
+
+
+class BatchStatistics(RunningStatistics):
+    """Those with a scale and a shift that can be left out."""
+
+    affine: bool = Field(default=True, description="Learn a scale and a shift per channel.")
 
 
 class BatchNormSpec(BatchStatistics):

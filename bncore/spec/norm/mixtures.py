@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from bncore.spec.faults import Fault
-from bncore.spec.norm.batch_statistics import BatchStatistics, Momentum
+from bncore.spec.norm.batch_statistics import BatchStatistics, Momentum, RunningStatistics
 from bncore.spec.norm.place import NormModel, Place, instance_faults, own_activation_faults
 from bncore.spec.strict import Epsilon
 
@@ -35,11 +35,10 @@ class SwitchableNormSpec(BatchStatistics):
         return instance_faults(place)
 
 
-class EvoNormB0Spec(BatchStatistics):
+class EvoNormB0Spec(RunningStatistics):
     """EvoNorm-B0 (arXiv 2004.02967): normalization and activation in one, by the batch or by the instance."""
 
     kind: Literal["evo_norm_b0"] = "evo_norm_b0"
-    affine: Literal[True] = Field(default=True, description="Always: its scales are part of the definition.")
 
     def parameters(self, channels: int) -> int:
         return 3 * channels

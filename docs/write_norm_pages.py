@@ -1,0 +1,114 @@
+"""Write the pages of `docs/norms/` from docstrings, from the spec and from `notes.yaml`: `make pages`.
+
+The pages say nothing of their own: what they say stands where it is held to be right. A test writes them anew and
+compares.
+"""
+
+import importlib
+import inspect
+import json
+import re
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bncore.spec import kinds
+
+PLACE = Path(__file__).parent / "norms"
+
+
+def main() -> None:
+    """Write into the folder given as an argument, or into the one beside this file."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else PLACE
+    for name, text in pages().items():
+        (folder / name).write_text(text)
+
+
+def pages() -> dict[str, str]:
+    """File names and their contents: a page for each entry of the notes, and the list of all."""
+    notes = yaml.safe_load((PLACE / "notes.yaml").read_text())
+    schemas = {kind.kind: kind.schema for kind in kinds("normalizers")}
+    found = {f"{name}.md": _page(name, note, schemas.get(name)) for name, note in notes.items()}
+    return {**found, "README.md": _list_of(notes, schemas)}
+
+
+def _page(name: str, note: dict[str, str], schema: dict[str, Any] | None) -> str:
+    thing = _object(note)
+    parts = [f"# {note['title']}"]
+    if thing is not None:
+        parts.append(f"`bncore.{note['object']}`. [All normalizations](README.md)")
+        body, sections = _sections(inspect.getdoc(thing) or "")
+    else:
+        parts.append("[All normalizations](README.md)")
+        body, sections = "", {}
+    parts += [body] if body else []
+    parts += ["## When to use it", _flowed(note["when"]), "## What it costs", _flowed(note["cost"])]
+    for title in ("Args", "Raises"):
+        if title in sections:
+            parts += [{"Args": "## Arguments", "Raises": "## Errors"}[title], sections[title]]
+    if schema is not None:
+        parts += ["## In a spec", _example(name), *_fields(schema)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _object(note: dict[str, str]) -> Any:
+    if "object" not in note:
+        return None
+    module, name = f"bncore.{note['object']}".rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)
+
+
+def _sections(doc: str) -> tuple[str, dict[str, str]]:
+    """The prose of a docstring as Markdown, and its sections as lists."""
+    head, *rest = re.split(r"^(Args|Raises|Returns):\n", doc, flags=re.MULTILINE)
+    body = "\n\n".join(_flowed(paragraph) for paragraph in head.strip().split("\n\n"))
+    return body, {title: _items(text) for title, text in zip(rest[::2], rest[1::2], strict=True)}
+
+
+def _items(text: str) -> str:
+    entries = re.split(r"^(?=\S)", textwrap.dedent(text).strip(), flags=re.MULTILINE)
+    items = []
+    for entry in filter(None, entries):
+        name, colon, said = " ".join(entry.split()).partition(": ")
+        items.append(f"- `{name}`: {said}" if colon else f"- {name}")
+    return "\n".join(_flowed(item, hanging="  ") for item in items)
+
+
+def _flowed(text: str, hanging: str = "") -> str:
+    return textwrap.fill(
+        " ".join(text.split()), 120, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _example(name: str) -> str:
+    return f"```json\n{json.dumps({'network': {'norm': {'kind': name}}})}\n```"
+
+
+def _fields(schema: dict[str, Any]) -> list[str]:
+    rows = []
+    for field, facts in schema["properties"].items():
+        if field != "kind":
+            said = facts.get("description", "").replace("|", "\\|")
+            rows.append(f"| `{field}` | {json.dumps(facts.get('default'))} | {said} |")
+    return ["\n".join(["| Field | Default | Meaning |", "| --- | --- | --- |", *rows])] if rows else []
+
+
+def _list_of(notes: dict[str, dict[str, str]], schemas: dict[str, Any]) -> str:
+    rows = [
+        f"| [{note['title']}]({name}.md) | {f'`{name}`' if name in schemas else ''} "
+        f"| {'`' + note['object'].rsplit('.', 1)[1] + '`' if 'object' in note else ''} |"
+        for name, note in notes.items()
+    ]
+    text = (
+        "A page for each: the equation, when to use it, what it costs, the paper. `make pages` writes them from the "
+        "docstrings and the spec. What each costs on your machine: `python -m bench.norms`."
+    )
+    table = "\n".join(["| Normalization | `kind` in a spec | In `bncore` |", "| --- | --- | --- |", *rows])
+    return f"# Normalizations\n\n{_flowed(text)}\n\n{table}\n"
+
+
+if __name__ == "__main__":
+    main()
