@@ -1,0 +1,25 @@
+"""Recurrent layers with normalization inside, and normalization of what goes into recurrent layers.
+
+They have a package of their own because they take sequences, (T, N, C) or packed, where every layer of `bncore.norm`
+takes a batch (N, C, ...), and because a recurrent layer with norms inside is more than a norm.
+"""
+
+from bncore.recurrent.batch_norm_gru import BatchNormGRU, BatchNormGRUCell
+from bncore.recurrent.batch_norm_lstm import BatchNormLSTM, BatchNormLSTMCell
+from bncore.recurrent.layer_norm_gru import LayerNormGRU, LayerNormGRUCell
+from bncore.recurrent.layer_norm_lstm import LayerNormLSTM, LayerNormLSTMCell
+from bncore.recurrent.sequence_batch_norm import SequenceBatchNorm
+from bncore.recurrent.step_batch_norm import StepBatchNorm
+
+__all__ = [
+    "BatchNormGRU",
+    "BatchNormGRUCell",
+    "BatchNormLSTM",
+    "BatchNormLSTMCell",
+    "LayerNormGRU",
+    "LayerNormGRUCell",
+    "LayerNormLSTM",
+    "LayerNormLSTMCell",
+    "SequenceBatchNorm",
+    "StepBatchNorm",
+]
