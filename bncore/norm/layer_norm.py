@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bncore.norm._affine import Affine
+from bncore.norm._dispatch import may_use_native
 from bncore.norm.batch_norm import check_rank
+from bncore.norm.group_norm import as_wide_as, standardize_groups
 
 
 class LayerNorm(Affine):
@@ -19,6 +21,9 @@ class LayerNorm(Affine):
 
     Difference from `torch.nn.LayerNorm`: scale and shift are per channel whatever the positions, so that an image and a
     vector carry the same parameters. On (N, C) it equals `torch.nn.LayerNorm(C)`, on images `torch.nn.GroupNorm(1, C)`.
+    Half-precision input goes with single-precision parameters on every device, the memory format is kept, and
+    derivatives of every order are right under `torch.func` transforms and forward-mode differentiation. A
+    sample that is a single value is erased: the output is `bias`.
 
     arXiv 1607.06450, eq. 3.
 
@@ -26,6 +31,9 @@ class LayerNorm(Affine):
         num_features: C.
         eps: added to the variance.
         affine: learn `weight` and `bias`.
+
+    Raises:
+        ValueError: from the forward pass, for input without batch axis.
     """
 
     def __init__(
@@ -40,6 +48,7 @@ class LayerNorm(Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         check_rank(x)
-        if x.dim() == 2:
-            return F.layer_norm(x, (self.num_features,), self.weight, self.bias, self.eps)
-        return F.group_norm(x, 1, self.weight, self.bias, self.eps)
+        if x.dim() == 2 and may_use_native(x):
+            wide = as_wide_as(self.weight, x)
+            return F.layer_norm(wide, (self.num_features,), self.weight, self.bias, self.eps).to(x.dtype)
+        return standardize_groups(x, 1, self.weight, self.bias, self.eps)

@@ -52,7 +52,7 @@ class Case:
     rival: Callable[[], nn.Module] | None = None
     """torch's own layer for 4 channels, whose digits at a large mean it has to keep; None: batch norm."""
     one_value: str = "refused"
-    """One value per channel in training: `refused`, or `allowed`."""
+    """One value per channel: `refused` in training, `always refused`, or `allowed`."""
     compiles: bool = True
     vmaps: bool = True
 

@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from bncore.norm import GroupNorm, LayerNorm
+from bncore.norm.group_norm import GroupNorm
+from bncore.norm.layer_norm import LayerNorm
 from tests.bncore.norm.case import Case, affine, standardized
 
 
@@ -16,6 +17,12 @@ def _group_norm(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 CASES = [
-    Case("layer_norm", lambda: LayerNorm(4), _layer_norm, one_value="allowed"),
-    Case("group_norm", lambda: GroupNorm(4, num_groups=2), _group_norm, one_value="allowed"),
+    Case("layer_norm", lambda: LayerNorm(4), _layer_norm, rival=lambda: nn.GroupNorm(1, 4), one_value="allowed"),
+    Case(
+        "group_norm",
+        lambda: GroupNorm(4, num_groups=2),
+        _group_norm,
+        rival=lambda: nn.GroupNorm(2, 4),
+        one_value="allowed",
+    ),
 ]

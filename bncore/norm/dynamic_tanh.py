@@ -1,0 +1,55 @@
+"""Dynamic tanh: a learned squashing in place of a normalization; it looks at one value at a time.
+
+Shapes: N examples, C channels (axis 1), any further axes are positions.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from bncore.norm._affine import Affine, scale_and_shift
+from bncore.norm.batch_norm import check_rank
+
+
+class DynamicTanh(Affine):
+    """`y = weight * tanh(alpha * x) + bias` with one learned `alpha` (1,) and `weight`, `bias` (C,).
+
+    No statistics: training and evaluation are alike, and no value depends on another. Input and output: (N, C, ...).
+
+    There is nothing like it in torch. It takes the place of layer normalization in transformers; names and shapes are
+    those of the paper's code.
+
+    arXiv 2503.10622, section 4, eq. "DyT(x)".
+
+    Args:
+        num_features: C.
+        alpha: where the learned alpha starts.
+        affine: learn `weight` and `bias`.
+
+    Raises:
+        ValueError: from the forward pass, for input without batch axis.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        alpha: float = 0.5,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, 0.0, affine, device=device, dtype=dtype)
+        self.initial_alpha = alpha
+        self.alpha = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale 1, shift 0, alpha where it starts."""
+        super().reset_parameters()
+        nn.init.constant_(self.alpha, self.initial_alpha)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_rank(x)
+        return scale_and_shift((x * self.alpha).tanh(), self.weight, self.bias).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, alpha={self.initial_alpha}, affine={self.affine}"

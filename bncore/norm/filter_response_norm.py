@@ -1,0 +1,75 @@
+"""Filter response normalization: each channel of each sample by its root mean square, with its thresholded activation.
+
+Shapes: N examples, C channels (axis 1), any further axes are positions.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from bncore.norm._affine import Affine
+from bncore.norm._moments import along_channels
+from bncore.norm._sample_statistics import mean_square, rescale
+from bncore.norm.batch_norm import check_rank
+
+
+class FilterResponseNorm(Affine):
+    """Divides each channel of each sample by its root mean square over positions, then cuts off below a threshold.
+
+    `y = max(weight * x / sqrt(nu^2 + eps) + bias, tau)` with `nu^2` (N, C), the mean of x^2 over positions, and
+    `weight`, `bias`, `tau` (C,); the maximum is the paper's thresholded linear unit (TLU), an activation function.
+    Training and evaluation are alike. Input and output: (N, C, ...).
+
+    There is nothing like it in torch. With one position, as behind a linear layer, `x / sqrt(x^2 + eps)` is little more
+    than the sign of x; there the paper wants `learn_eps`.
+
+    arXiv 1911.09737, eq. 1 to 3; learned eps: section 3.1.
+
+    Args:
+        num_features: C.
+        eps: added to the mean square.
+        learn_eps: add the absolute value of one more learned number, `learned_eps` (1,), which starts at 1e-4.
+        threshold: end in `max(y, tau)`, where tau starts at 0; without, there is no `tau`.
+
+    Raises:
+        ValueError: from the forward pass, for input without batch axis.
+    """
+
+    tau: nn.Parameter | None
+    learned_eps: nn.Parameter | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-6,
+        learn_eps: bool = False,
+        threshold: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps, affine=True, device=device, dtype=dtype)
+        for name, size, wanted in (("tau", num_features, threshold), ("learned_eps", 1, learn_eps)):
+            vector = nn.Parameter(torch.empty(size, device=device, dtype=dtype)) if wanted else None
+            self.register_parameter(name, vector)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale 1, shift 0, threshold 0, learned part of eps 1e-4."""
+        super().reset_parameters()
+        if self.tau is not None:
+            nn.init.zeros_(self.tau)
+        if self.learned_eps is not None:
+            nn.init.constant_(self.learned_eps, 1e-4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_rank(x)
+        square = mean_square(x) + self.eps
+        if self.learned_eps is not None:
+            square = square + along_channels(self.learned_eps.abs(), x)
+        y = rescale(x, square.rsqrt(), None, self.weight, self.bias)
+        if self.tau is not None:
+            y = torch.maximum(y, along_channels(self.tau, y))
+        return y.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        threshold, learn_eps = self.tau is not None, self.learned_eps is not None
+        return f"{self.num_features}, eps={self.eps}, learn_eps={learn_eps}, threshold={threshold}"

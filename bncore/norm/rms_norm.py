@@ -1,0 +1,59 @@
+"""Root mean square normalization: each sample divided by its own root mean square.
+
+Shapes: N examples, C channels (axis 1), any further axes are positions.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bncore.norm._affine import Affine, scale_and_shift
+from bncore.norm._dispatch import may_use_native
+from bncore.norm._sample_statistics import mean_square
+from bncore.norm.batch_norm import check_rank
+
+
+class RMSNorm(Affine):
+    """Divides each sample by its root mean square, in training and evaluation alike; nothing is subtracted.
+
+    `y = weight * x / sqrt(mean(x^2) + eps)` with the mean (N,) over channels and positions, and `weight` (C,). There is
+    no shift: `bias` is None. Input and output: (N, C, ...).
+
+    Difference from `torch.nn.RMSNorm`: the scale is per channel whatever the positions, as in `LayerNorm` here, and eps
+    is a number (torch's default is the machine epsilon of the input's type). On (N, C) it equals `torch.nn.RMSNorm(C)`.
+    The paper has no eps; without one a sample of zeros has no output.
+
+    arXiv 1910.07467, eq. 4.
+
+    Args:
+        num_features: C.
+        eps: added to the mean square, inside the root.
+        affine: learn `weight`.
+
+    Raises:
+        ValueError: from the forward pass, for input without batch axis.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-6,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps, affine, device=device, dtype=dtype)
+        self.register_parameter("bias", None)
+
+    def reset_parameters(self) -> None:
+        """Scale 1."""
+        if self.weight is not None:
+            nn.init.ones_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_rank(x)
+        # Torch's kernel takes input and scale of one type only.
+        if x.dim() == 2 and may_use_native(x) and (self.weight is None or self.weight.dtype == x.dtype):
+            return F.rms_norm(x, (self.num_features,), self.weight, self.eps)
+        scale = (mean_square(x).mean(1, keepdim=True) + self.eps).rsqrt()
+        return (x * scale_and_shift(scale, self.weight, None)).to(x.dtype)
