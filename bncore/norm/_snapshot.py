@@ -1,0 +1,23 @@
+"""Values of running statistics, held as they are before the same forward pass updates them.
+
+The compiler's backward pass recomputes from buffers what it can, and reads buffers that the forward pass has updated by
+then: gradients are wrong without a word. It saves what comes out of an operator it cannot see into.
+"""
+
+import torch
+from torch import Tensor
+
+
+def snapshot(value: Tensor) -> Tensor:
+    """A copy of `value` that a compiled backward pass saves instead of recomputing it."""
+    return _opaque_copy(value) if torch.compiler.is_compiling() else value.clone()
+
+
+@torch.library.custom_op("bncore::snapshot", mutates_args=())
+def _opaque_copy(value: Tensor) -> Tensor:
+    return value.clone()
+
+
+@_opaque_copy.register_fake
+def _(value: Tensor) -> Tensor:
+    return torch.empty_like(value)
