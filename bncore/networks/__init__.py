@@ -13,6 +13,7 @@ from bncore.networks.cnn import cnn_layers
 from bncore.networks.init import initialize
 from bncore.networks.layers import Layers
 from bncore.networks.mlp import mlp_layers
+from bncore.networks.weights import normalize_weights
 from bncore.spec.network import CnnSpec, MlpSpec, NetworkSpec
 
 __all__ = ["build_network"]
@@ -33,11 +34,12 @@ def build_network(
     # Constructors draw from the global generator what `initialize` overwrites: without memory they draw nothing.
     with torch.device("meta"):
         network = nn.Sequential(_layers(spec, input_shape, classes))
-    if torch.device(device).type == "meta":
-        return network
-    network.to_empty(device="cpu")
-    initialize(network, spec.init, seed)
-    return network.to(device)
+    on_meta = torch.device(device).type == "meta"
+    if not on_meta:
+        network.to_empty(device="cpu")
+        initialize(network, spec.init, seed)
+    normalize_weights(network, spec.norm, seed)
+    return network if on_meta else network.to(device)
 
 
 def _layers(spec: NetworkSpec, input_shape: tuple[int, ...], classes: int) -> Layers:

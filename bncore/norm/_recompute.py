@@ -24,15 +24,18 @@ def recomputing() -> bool:
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
-def remember(layer: nn.Module, batch_mean: Tensor, *used: Tensor) -> None:
-    """Keep what `layer` used for the batch with this mean (C,), if its forward pass may run again; all of one shape.
+def may_run_again() -> bool:
+    """Whether this forward pass is one that checkpointing may repeat.
 
     That is where gradients are off (checkpointing with `use_reentrant=True`) or saved tensors are intercepted (with
     False).
     """
-    if torch.compiler.is_compiling() or being_transformed(batch_mean):
-        return
-    if torch.is_grad_enabled() and torch._C._autograd._top_saved_tensors_default_hooks(True) is None:
+    return not torch.is_grad_enabled() or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
+def remember(layer: nn.Module, batch_mean: Tensor, *used: Tensor) -> None:
+    """Keep what `layer` used for the batch with this mean (C,), if its forward pass may run again; all of one shape."""
+    if torch.compiler.is_compiling() or being_transformed(batch_mean) or not may_run_again():
         return
     _used.setdefault(layer, deque(maxlen=_MOST)).append((batch_mean.detach(), torch.stack(used).detach()))
 
@@ -43,7 +46,7 @@ def recall(layer: nn.Module, batch_mean: Tensor) -> Tensor:
     Raises:
         RuntimeError: nothing was remembered: the first run was not seen as one that may run again.
     """
-    remembered = _used.get(layer)
+    remembered = [pair for pair in _used.get(layer, ()) if pair[0].shape == batch_mean.shape]
     if not remembered:
         raise RuntimeError("a forward pass runs inside a backward pass and does not repeat an earlier one")
     means = torch.stack([mean for mean, _ in remembered])

@@ -40,6 +40,11 @@ class TrainSpec(SpecModel):
     clip_grad_norm: Annotated[float, Field(gt=0.0, le=1e6)] | None = Field(
         default=None, description="Scale the gradient down when its global 2-norm exceeds this."
     )
+    adaptive_clipping: Annotated[float, Field(gt=0.0, le=1e6)] | None = Field(
+        default=None,
+        description="Scale the gradient of each unit down to this times the norm of its weights, the output layer's "
+        "excepted (arXiv 2102.06171: 0.01 for batches of 4096, more for smaller ones). Not with clip_grad_norm.",
+    )
     target: TargetSpec | None = None
 
     @model_validator(mode="before")
@@ -50,10 +55,16 @@ class TrainSpec(SpecModel):
         return value
 
     @model_validator(mode="after")
-    def _one_budget(self) -> "TrainSpec":
+    def _one_of_each(self) -> "TrainSpec":
+        faults = []
         if self.steps is not None and self.epochs is not None:
-            fault = ("/epochs", "Give steps or epochs, not both", "two_budgets")
-            raise PydanticCustomError("cross_field", "give steps or epochs, not both", {"faults": [fault]})
+            faults.append(("/epochs", "Give steps or epochs, not both", "two_budgets"))
+        if self.clip_grad_norm is not None and self.adaptive_clipping is not None:
+            # Which came first would change the result.
+            detail = "Give clip_grad_norm or adaptive_clipping, not both"
+            faults.append(("/adaptive_clipping", detail, "two_clippings"))
+        if faults:
+            raise PydanticCustomError("cross_field", "two ways to say one thing", {"faults": faults})
         return self
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from bncore.data import Batches, DataSet
 from bncore.events import CheckpointSaved, Finished, FirstStep, Note, Started, Stopped, StopReason, TargetReached
 from bncore.networks import build_network
+from bncore.norm.adaptive_clipping import adaptive_clip_grad_
 from bncore.spec import ExperimentSpec, plan
 from bncore.train.checkpoint import HostState, read_state, read_weights, write_state, write_weights
 from bncore.train.environment import Environment
@@ -40,6 +41,8 @@ class Trainer:
         seed = spec.train.seed
         self._network = build_network(spec.network, self._plan.input_shape, self._plan.classes, seed, device)
         self._parameters = list(self._network.parameters())
+        # As in arXiv 2102.06171, adaptive clipping leaves the last, linear layer alone.
+        self._hidden = [value for name, value in self._network.named_parameters() if not name.startswith("output.")]
         self._optimizer = build_optimizer(spec.optimizer, self._parameters)
         self._rate = LearningRate(self._optimizer, spec.optimizer, spec.schedule, self._plan.total_steps)
         train = spec.train
@@ -103,6 +106,8 @@ class Trainer:
         loss.backward()
         if train.clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, train.clip_grad_norm)
+        if train.adaptive_clipping is not None:
+            adaptive_clip_grad_(self._hidden, train.adaptive_clipping)
         self._optimizer.step()
         self._progress.step = step
         self._recorder.add(loss, logits, labels, lr)

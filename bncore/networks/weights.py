@@ -1,0 +1,59 @@
+"""The normalizations of weights, applied to the hidden layers of a built network, and taken off again.
+
+A network keeps the names of its layers; their weights move to `<layer>.parametrizations.weight.*` in its state.
+"""
+
+import copy
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from bncore.norm._fold import fold
+from bncore.norm.spectral_norm import spectral_norm
+from bncore.norm.weight_norm import weight_norm
+from bncore.norm.weight_standardization import scaled_weight_standardization, weight_standardization
+from bncore.seeds import derive_seed
+from bncore.spec.norm import (
+    NormSpec,
+    ScaledWeightStandardizationSpec,
+    SpectralNormSpec,
+    WeightNormSpec,
+    WeightStandardizationSpec,
+)
+
+
+def normalize_weights(network: nn.Sequential, spec: NormSpec, seed: int) -> None:
+    """Normalize the weights of every linear and convolutional child but `output`, in place, if `spec` is about weights.
+
+    To be called once the weights are set, on any device, also on meta. Weights are scaled, not drawn: networks that
+    differ in the normalization start from the same learned weights. Start vectors of spectral norm come from a stream
+    of each layer's own.
+    """
+    for name, layer in network.named_children():
+        if name == "output" or not isinstance(layer, nn.Linear | nn.Conv2d):
+            continue
+        match spec:
+            case WeightNormSpec():
+                weight_norm(layer)
+            case SpectralNormSpec():
+                start = derive_seed(seed, "norm", name)
+                spectral_norm(layer, power_iterations=spec.power_iterations, seed=start)
+            case WeightStandardizationSpec():
+                weight_standardization(layer, spec.eps)
+            case ScaledWeightStandardizationSpec():
+                scaled_weight_standardization(layer, spec.eps, spec.gain)
+            case _:
+                return
+
+
+def fold_weights(network: nn.Sequential) -> nn.Sequential:
+    """A copy whose weights are plain parameters with the values that they have in evaluation; the original is kept.
+
+    Its outputs in evaluation are the same, and its state loads into plain torch modules under the layers' own names.
+    """
+    plain = copy.deepcopy(network)
+    for layer in plain.modules():
+        if parametrize.is_parametrized(layer):
+            for name in list(layer.parametrizations):  # type: ignore[arg-type]
+                fold(layer, name)
+    return plain

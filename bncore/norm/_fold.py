@@ -1,0 +1,27 @@
+"""A parametrized weight made plain again.
+
+torch's own `remove_parametrizations` breaks the layer that the given one was deep-copied from: both share the class
+that holds the property, and it is taken from that class. It also runs a parametrization that changes in training once
+more.
+"""
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+
+def fold(module: nn.Module, name: str = "weight") -> nn.Module:
+    """Make `module.<name>` a plain parameter with the value that it has in evaluation; the module itself is returned.
+
+    Raises:
+        ValueError: it is not parametrized.
+    """
+    if not parametrize.is_parametrized(module, name):
+        raise ValueError(f"{name} of {type(module).__name__} is not parametrized")
+    shared = type(module)
+    module.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
+    parametrizations = module.get_submodule(f"parametrizations.{name}").eval()
+    for number, hook in list(module._forward_pre_hooks.items()):
+        if getattr(hook, "__self__", None) in list(parametrizations.children()):
+            del module._forward_pre_hooks[number]
+    parametrize.remove_parametrizations(module, name)
+    return module
