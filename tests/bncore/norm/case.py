@@ -41,6 +41,8 @@ class Case:
     """Orders of derivative by reverse mode: 1 where the paper defines the backward pass itself."""
     third_order: bool = True
     """Whether derivatives of every order are right under `torch.func`."""
+    averages_gradients: bool = False
+    """Whether a backward pass uses averages that earlier backward passes left: their order then matters."""
     permutes: bool = True
     """Whether permuting the samples permutes the outputs."""
     ignores_scale: bool = False
