@@ -102,7 +102,8 @@ def test_the_first_update_is_of_the_same_size_at_every_depth_and_would_not_be_wi
     # Each depth draws its own weights: what is left is their spread, without a trend.
     assert max(scaled) / min(scaled) < 2.0
     assert unscaled[2] / unscaled[0] > 5.0
-    assert first_update(Residual(64)) > 1e6 * scaled[2]
+    # By default initialization the step ends in NaN, or nearly.
+    assert not first_update(Residual(64)) < 1e6 * scaled[2]
 
 
 def test_training_a_deep_network_goes_down_where_default_initialization_ends_in_nan() -> None:

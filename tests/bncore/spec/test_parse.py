@@ -96,6 +96,12 @@ def test_the_fingerprint_ignores_the_order_of_keys_and_spelled_out_defaults() ->
         ('{"train": {"seed": 9223372036854775808}}', "/train/seed", "less_than_equal"),
         ('{"train": {"seed": ' + "9" * 5000 + "}}", "/train/seed", "int_type"),
         ('{"train": {"steps": 5, "epochs": 5}}', "/train/epochs", "two_budgets"),
+        (
+            '{"train": {"clip_grad_norm": 1.0, "adaptive_clipping": 0.01}}',
+            "/train/adaptive_clipping",
+            "two_clippings",
+        ),
+        ('{"train": {"adaptive_clipping": 0.0}}', "/train/adaptive_clipping", "greater_than"),
         ('{"train": 5}', "/train", "not_an_object"),
         ('{"network": null}', "/network", "not_an_object"),
         ('{"network": {"kind": "mlp", "hidden": [10, true]}}', "/network/hidden/1", "int_type"),

@@ -25,6 +25,11 @@ SPECS: dict[str, dict[str, Any]] = {
         "schedule": {"kind": "step", "step_size": 17, "gamma": 0.5},
         "train": {"precision": "bf16", "clip_grad_norm": 0.5},
     },
+    "cnn with spectral norm, clipped by unit": {
+        "network": {"kind": "cnn", "channels": [4, 6], "norm": {"kind": "spectral_norm"}},
+        "optimizer": {"kind": "sgd", "lr": 0.3, "momentum": 0.9},
+        "train": {"adaptive_clipping": 0.02},
+    },
     "mlp with layer norm, plain sgd, uneven batches": {
         "network": {"kind": "mlp", "hidden": [24], "norm": {"kind": "layer_norm"}},
         "optimizer": {"kind": "sgd"},

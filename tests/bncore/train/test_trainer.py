@@ -111,6 +111,32 @@ def test_the_losses_are_those_of_a_loop_in_plain_torch(runs: Any) -> None:
         optimizer.step()
 
 
+def test_adaptive_clipping_limits_each_unit_but_those_of_the_output(runs: Any) -> None:
+    spec = spec_of(steps=20, optimizer={"kind": "sgd", "lr": 0.5}, train={"adaptive_clipping": 0.02})
+    parsed, data = load_spec(spec), load_data(DigitsSpec())
+    network = build_network(parsed.network, (1, 8, 8), 10, seed=parsed.train.seed)
+    batches = Batches(data.train_inputs, data.train_labels, parsed.train.batch_size, parsed.train.seed)
+    clipped = 0
+    for step, loss in runs.train(spec).series()["train/loss"].items():
+        inputs, labels = batches.batch(step)
+        expected = nn.functional.cross_entropy(network(inputs), labels)
+        assert loss == pytest.approx(expected.item(), rel=1e-5)
+        network.zero_grad()
+        expected.backward()
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                shape = (len(parameter) if parameter.dim() > 1 else 1, -1)
+                size, slope = (
+                    tensor.reshape(shape).norm(dim=1, keepdim=True) for tensor in (parameter, parameter.grad)
+                )
+                factor = (0.02 * size.clamp(min=1e-3) / slope).clamp(max=1.0)
+                if name.startswith("output"):
+                    factor = torch.ones_like(factor)
+                clipped += (factor < 1.0).sum().item()
+                parameter.sub_(0.5 * (parameter.grad.reshape(shape) * factor).reshape(parameter.shape))
+    assert clipped > 100
+
+
 def test_a_target_is_recorded_at_the_first_evaluation_that_reaches_it(runs: Any) -> None:
     spec = spec_of(steps=200, train={"target": {"test_accuracy": 0.6}}, optimizer={"kind": "sgd", "lr": 0.5})
     run = runs.train(spec)
