@@ -35,10 +35,10 @@ def spectral_norm(
     the global generator, on every device alike; a forward pass that activation checkpointing repeats gets the vectors
     of its first run and does not move them (passes are told apart by the input of `module`: of two equal inputs before
     one backward pass, both get the first one's); half-precision weights are measured in float32, also under autocast;
-    `vmap` works over stacked u and v (in training it cannot write u and v that all members share; in evaluation they
-    may be shared). Numbers and state keys (`parametrizations.<name>.original`, `.0._u`, `.0._v`) are the same. As
-    there, a weight of zeros gives NaN, and a parametrized module can be deep-copied, but pickled only after
-    `remove_spectral_norm`.
+    it runs under `torch.func`, where training has to be given u and v beside the parameters, for `vmap` stacked like
+    them, since it writes to them (evaluation does not). Numbers and state keys (`parametrizations.<name>.original`,
+    `.0._u`, `.0._v`) are the same. As there, a weight of zeros gives NaN, and a parametrized module can be deep-copied,
+    but pickled only after `remove_spectral_norm`.
 
     arXiv 1802.05957, eq. 8 and algorithm 1 (appendix A).
 
