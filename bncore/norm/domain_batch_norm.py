@@ -1,0 +1,148 @@
+"""Batch normalization with statistics of their own for each domain of the data.
+
+Shapes: N examples, C channels (axis 1), any further axes are positions and count as examples.
+
+Invariant: everything that reads or moves `running_mean`, `running_var` and `num_batches_tracked` of the layer sees
+those of the chosen domain; only the state holds all of them.
+"""
+
+import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bncore.norm.batch_norm import BatchNorm
+
+_AXES_OF_ONE = {"running_mean": 1, "running_var": 1, "num_batches_tracked": 0}
+"""The statistics, with the number of axes that one domain's have."""
+
+
+class DomainBatchNorm(BatchNorm):
+    """Batch normalization that keeps running statistics for each of D domains; scale and shift are shared.
+
+    Training: as `BatchNorm`, and only the statistics of the chosen domain move. Evaluation: as `BatchNorm` with those
+    of the chosen domain. `layer.domain = 1` chooses one, `select_domain` one for a whole model; a batch is of one
+    domain. Input and output: (N, C, ...).
+
+    Difference from `torch.nn.BatchNorm*`: with one domain none, and state loads strictly both ways. With more, the keys
+    are the same and the statistics have a leading axis: `running_mean` (D, C), `running_var` (D, C),
+    `num_batches_tracked` (D,). State of a torch layer loads strictly: each domain starts from its statistics.
+    `statistics_of` gives the state of a torch layer for one domain. As attributes, the statistics are those of the
+    chosen domain, without that axis. Compiled, each domain is a graph of its own.
+
+    arXiv 1603.04779, algorithm 1, for statistics that training finds as well.
+
+    Args:
+        num_features: C.
+        num_domains: D.
+        eps: added to the variance.
+        momentum: weight of the newest batch in the running statistics; None averages all batches equally.
+        affine: learn `weight` and `bias` (C,).
+        nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
+
+    Raises:
+        ValueError: for less than one domain; from the forward pass as `BatchNorm`.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_domains: int = 1,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        nan_guard: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if num_domains < 1:
+            raise ValueError(f"there is at least one domain, got {num_domains}")
+        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        self.num_domains = num_domains
+        self._domain = 0
+        if num_domains > 1:
+            for name in _AXES_OF_ONE:
+                of_one: Tensor = getattr(self, name)
+                self.register_buffer(name, of_one.new_empty(num_domains, *of_one.shape))
+            self.reset_running_stats()
+
+    @property
+    def domain(self) -> int:
+        """The index of the chosen domain."""
+        return self._domain
+
+    @domain.setter
+    def domain(self, index: int) -> None:
+        index = operator.index(index)
+        if not 0 <= index < self.num_domains:
+            raise ValueError(f"domain {index} of {self.num_domains}; they count from 0")
+        self._domain = index
+
+    def statistics_of(self, domain: int) -> dict[str, Tensor]:
+        """Copies of the scale and shift and of one domain's statistics: the state of a `torch.nn.BatchNorm*`."""
+        with _chosen([self], domain):
+            tensors = {name: getattr(self, name) for name in ("weight", "bias", *_AXES_OF_ONE)}
+        return {name: tensor.detach().clone() for name, tensor in tensors.items() if tensor is not None}
+
+    def reset_running_stats(self) -> None:
+        """Mean 0, variance 1 and no batch seen, for every domain."""
+        for name, value in (("running_mean", 0), ("running_var", 1), ("num_batches_tracked", 0)):
+            buffer = self._buffers[name]
+            if buffer is not None:
+                buffer.fill_(value)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, num_domains={self.num_domains}"
+
+    def __getattr__(self, name: str) -> Any:
+        value = super().__getattr__(name)
+        axes = _AXES_OF_ONE.get(name)
+        # While the superclass makes the layer, its statistics are those of one domain.
+        if axes is None or not isinstance(value, Tensor) or value.dim() == axes:
+            return value
+        return value[self._domain]
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        if self.num_domains > 1:
+            for name, axes in _AXES_OF_ONE.items():
+                value = state_dict.get(prefix + name)
+                if value is None and name == "num_batches_tracked":
+                    value = torch.zeros((), dtype=torch.long)
+                if value is not None and value.dim() == axes:
+                    # Repeated and not expanded: assigned as it is, each domain must have memory of its own.
+                    state_dict[prefix + name] = value.repeat(self.num_domains, *(1,) * axes)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+
+@contextmanager
+def select_domain(model: nn.Module, index: int) -> Iterator[None]:
+    """Within it, all `DomainBatchNorm` layers of the model use this domain; after it, what they used before.
+
+    A forward pass in evaluation mode that activation checkpointing repeats has to repeat within it: call `backward`
+    there too.
+
+    Raises:
+        ValueError: where the model has no such layer, or one with too few domains.
+    """
+    layers = [module for module in model.modules() if isinstance(module, DomainBatchNorm)]
+    if not layers:
+        raise ValueError("the model has no DomainBatchNorm")
+    with _chosen(layers, index):
+        yield
+
+
+@contextmanager
+def _chosen(layers: list[DomainBatchNorm], index: int) -> Iterator[None]:
+    before = [layer.domain for layer in layers]
+    try:
+        for layer in layers:
+            layer.domain = index
+        yield
+    finally:
+        for layer, domain in zip(layers, before, strict=True):
+            layer.domain = domain

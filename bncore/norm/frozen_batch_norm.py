@@ -1,0 +1,99 @@
+"""Batch normalization whose statistics, scale and shift never change.
+
+Shapes: N examples, C channels (axis 1), any further axes are positions.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bncore.norm._dispatch import may_use_native
+from bncore.norm._moments import along_channels, statistics_dtype
+from bncore.norm.batch_norm import check_rank
+
+
+class FrozenBatchNorm(nn.Module):
+    """The evaluation output of a batch norm, in training and evaluation alike.
+
+    `y = k * x + c` with `k = weight / sqrt(running_var + eps)` and `c = bias - k * running_mean`, all (C,). The fold is
+    computed in float32 at least, and `y` has the type of `x`. Input and output: (N, C, ...); an empty batch and one
+    value per channel are as good as any.
+
+    Difference from `torch.nn.BatchNorm*`: `weight`, `bias` and the statistics are buffers under the same keys, so that
+    no optimizer moves them and state loads strictly in both directions; the backward pass keeps no copy of `x`.
+    Difference from the layer of this name elsewhere: a new one is the identity but for eps, with mean 0 and variance 1
+    rather than 1 - eps; `num_batches_tracked` is kept, and may be missing from what is loaded.
+
+    arXiv 1502.03167, algorithm 2, lines 8 to 11.
+
+    Args:
+        num_features: C.
+        eps: added to the variance, inside the root.
+
+    Raises:
+        ValueError: from the forward pass, for input without batch axis.
+    """
+
+    _version = 2
+    """The version from which torch expects `num_batches_tracked`."""
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.eps = eps
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, torch.empty(num_features, device=device, dtype=dtype))
+        self.register_buffer("num_batches_tracked", torch.empty((), device=device, dtype=torch.long))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Mean 0, variance 1, scale 1, shift 0, no batch seen."""
+        for ones in (self.weight, self.running_var):
+            nn.init.ones_(ones)
+        for zeros in (self.bias, self.running_mean):
+            nn.init.zeros_(zeros)
+        self.num_batches_tracked.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_rank(x)
+        if may_use_native(x) and not (torch.is_grad_enabled() and x.requires_grad):
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        # The kernel would keep x for the gradients of scale and shift, which nobody wants here.
+        dtype = torch.promote_types(statistics_dtype(x.dtype), statistics_dtype(self.running_var.dtype))
+        k = self.weight.to(dtype) * (self.running_var.to(dtype) + self.eps).rsqrt()
+        c = self.bias.to(dtype) - k * self.running_mean.to(dtype)
+        return torch.addcmul(along_channels(c, x), x.to(dtype), along_channels(k, x)).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}"
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        # The number of batches does not enter the output, and old files lack it.
+        count = prefix + "num_batches_tracked"
+        if count in missing_keys:
+            missing_keys.remove(count)

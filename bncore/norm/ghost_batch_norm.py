@@ -1,0 +1,166 @@
+"""Batch normalization with the statistics of parts of the batch.
+
+Shapes: N examples, C channels (axis 1), any further axes are positions and count as examples.
+
+Invariant: example i of N is in group i mod G, whatever the memory layout. So the examples of a contiguous batch, seen
+as a table with G columns, are rows of a batch of G * C channels: one plain batch norm, on a view, normalizes all groups.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bncore.norm._dispatch import may_use_native
+from bncore.norm._moments import channel_axes, moments
+from bncore.norm.batch_norm import BatchNorm, standardize
+
+
+class GhostBatchNorm(BatchNorm):
+    """Standardizes each group of examples with its own mean and variance, as if it were a smaller batch.
+
+    Training: the N examples form `G = ceil(N / virtual_batch_size)` groups, example i in group i mod G, so that sizes
+    differ by one at most; each is normalized as by `BatchNorm`, with shared `weight` and `bias` (C,). With one value
+    per example and channel, G is at most N // 2, which leaves no group a single value. Then the running statistics move
+    towards the average over groups of the groups' means and unbiased variances, each group counting once. Evaluation is
+    plain batch normalization of the whole batch. Input and output: (N, C, ...).
+
+    Difference from `torch.nn.BatchNorm*`: the groups; with `virtual_batch_size >= N` it is the same. Keys are the same.
+    Differences from the paper: there, groups are neighbours in the batch, which changes nothing for a shuffled one, and
+    the running statistics take the groups one after the other, the last one weighing most. The average variance leaves
+    out how far the groups' means lie apart, as it does there.
+
+    A batch in channels-last layout, or one that G does not divide, is copied on the way in and on the way out.
+
+    arXiv 1705.08741, algorithm 1.
+
+    Args:
+        num_features: C.
+        virtual_batch_size: the most examples in a group.
+        eps: added to the variance.
+        momentum: weight of the newest batch in the running statistics; None averages all batches equally.
+        affine: learn `weight` and `bias` (C,).
+        nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
+
+    Raises:
+        ValueError: for a size below 1; from the forward pass as `BatchNorm`, and for groups with one value per channel:
+            a size of 1 and one value per example and channel.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        virtual_batch_size: int = 32,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        nan_guard: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if virtual_batch_size < 1:
+            raise ValueError(f"a virtual batch has at least 1 example, got {virtual_batch_size}")
+        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        self.virtual_batch_size = virtual_batch_size
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, virtual_batch_size={self.virtual_batch_size}"
+
+    def _normalize_with_batch(self, x: Tensor) -> Tensor:
+        groups = self._number_of_groups(x)
+        if groups == 1:
+            return super()._normalize_with_batch(x)
+        channels_last = _is_channels_last(x)
+        flat = x.movedim(1, -1).flatten(1, -2) if channels_last else x.reshape(x.shape[0], x.shape[1], -1)
+        results = [self._normalize_table(table, channels_last) for table in _tables(flat, groups)]
+        outputs, statistics = zip(*results, strict=True)
+        mean, var = torch.cat(statistics, 1).mean(1)
+        self._take_in(mean, var)
+        y = _examples(outputs)
+        return y.unflatten(1, x.shape[2:]).movedim(-1, 1) if channels_last else y.view(x.shape)
+
+    def _number_of_groups(self, x: Tensor) -> int:
+        examples = x.shape[0]
+        groups = -(-examples // self.virtual_batch_size)
+        if x.numel() > examples * x.shape[1]:
+            return groups
+        if self.virtual_batch_size == 1:
+            raise ValueError(
+                "Expected more than 1 value per channel when training, got one example in each virtual batch, with one "
+                f"position, from input size {tuple(x.shape)}; use a virtual_batch_size of at least 2"
+            )
+        return min(groups, examples // 2)
+
+    def _normalize_table(self, table: Tensor, channels_last: bool) -> tuple[Tensor, Tensor]:
+        """Normalize each column of a table (rows, columns, C, S), or (rows, columns, S, C), by itself.
+
+        Returns the table, and each column's mean and unbiased variance (2, columns, C).
+        """
+        columns = table.shape[1]
+        if not channels_last:
+            y, statistics = self._normalize_columns(table.flatten(1, 2), columns)
+            return y.view(table.shape), statistics
+        # No view has columns and channels as one axis when positions lie between them.
+        batch = _swapped(table).flatten(2).movedim(-1, 1)
+        y, statistics = self._normalize_columns(batch.unsqueeze(-1), columns)
+        return _swapped(y.squeeze(-1).movedim(1, -1).unflatten(-1, (columns, -1))), statistics
+
+    def _normalize_columns(self, x: Tensor, columns: int) -> tuple[Tensor, Tensor]:
+        """Plain batch norm of (rows, columns * C, ...), and its statistics (2, columns, C)."""
+        weight, bias = (one if one is None else one.expand(columns, -1).flatten() for one in (self.weight, self.bias))
+        if may_use_native(x):
+            assert self.running_mean is not None
+            # With momentum 1 the kernel leaves the batch's own statistics here.
+            statistics = self.running_mean.new_zeros(2, x.shape[1])
+            y = F.batch_norm(x, statistics[0], statistics[1], weight, bias, True, 1.0, self.eps)
+            return y, statistics.view(2, columns, -1)
+        batch = moments(x, channel_axes(x))
+        mean, var = batch.mean.flatten(), batch.var.flatten()
+        statistics = torch.stack((mean, var * (batch.count / (batch.count - 1)))).unflatten(1, (columns, -1))
+        return standardize(x, mean, var, self.eps, weight, bias), statistics
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    # vmap cannot be asked for a memory format.
+    return not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
+
+
+def _tables(x: Tensor, groups: int) -> list[Tensor]:
+    """The groups as columns of a table; of two, where the first groups have one example more than the others."""
+    rows, larger = divmod(x.shape[0], groups)
+    if larger == 0:
+        return [x.unflatten(0, (rows, groups))]
+    # Not slices: each would fill a gradient of the size of x with zeros.
+    whole, rest = x.split((rows * groups, larger))
+    first, others = whole.unflatten(0, (rows, groups)).split((larger, groups - larger), 1)
+    return [torch.cat((first, rest.unsqueeze(0))), others]
+
+
+def _examples(tables: tuple[Tensor, ...]) -> Tensor:
+    """The inverse of `_tables`: the examples of all columns in the order in which they came."""
+    if len(tables) == 1:
+        return tables[0].flatten(0, 1)
+    longer, others = tables
+    first, rest = longer.split((len(others), 1))
+    return torch.cat((torch.cat((first, others), 1).flatten(0, 1), rest.squeeze(0)))
+
+
+def _swapped(x: Tensor) -> Tensor:
+    """A copy of (rows, a, b, C) as (rows, b, a, C)."""
+    if not may_use_native(x):
+        return x.transpose(1, 2).contiguous()
+    swapped: Tensor = _Swap.apply(x)
+    return swapped
+
+
+class _Swap(torch.autograd.Function):
+    """Swaps two axes in memory, those of the gradient too: as a view it would slow the kernels down that read it."""
+
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor) -> Tensor:
+        return x.transpose(1, 2).contiguous()
+
+    @staticmethod
+    def backward(_ctx: Any, *grads: Tensor) -> Tensor:
+        return _swapped(grads[0])

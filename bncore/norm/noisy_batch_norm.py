@@ -1,0 +1,130 @@
+"""Batch normalization whose output is noised anew each step: covariate shift made on purpose.
+
+Shapes: N examples, C channels (axis 1), any further axes are positions and count as examples.
+
+Invariant: the noise of a step is a function of the seed and of `num_batches_tracked` as it was before the step.
+"""
+
+import torch
+from torch import Tensor
+
+from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
+from bncore.norm._noise import normal, signed_uniform
+from bncore.norm._recompute import may_run_again, recall, recomputing, remember
+from bncore.norm.batch_norm import BatchNorm
+
+
+class NoisyBatchNorm(BatchNorm):
+    """Batch normalization followed, in training, by noise whose distribution changes with every step.
+
+    Training: `y = s * BatchNorm(x) + m`, where BatchNorm includes `weight` and `bias`. In each step every channel j
+    draws `mean_j ~ U(-mean_range, mean_range)` and `std_j ~ U(1, std_range)`; then every value i of the channel, which
+    is an example at a position, draws `m_ij ~ U(mean_j - mean_jitter, mean_j + mean_jitter)` and
+    `s_ij ~ N(std_j, std_jitter)`, the second argument of N being a standard deviation. No gradient flows into the
+    noise. The running statistics are those of x, and evaluation is plain batch norm. Input and output: (N, C, ...).
+
+    The noise depends on `seed`, on the step, which is `num_batches_tracked` before it, and on the place in the batch;
+    not on torch's generator, device, layout or precision. A run that resumes from a state draws what it would have
+    drawn. Layers with equal seed draw equal numbers, and so do processes that share a run: give each its own.
+
+    Difference from `torch.nn.BatchNorm*`: the noise; with `mean_range=0, std_range=1` and both jitters 0 it is the
+    same. Keys are the same. The defaults are the values that the paper uses in all of its experiments.
+
+    arXiv 1805.11604, appendix A.2.1, algorithm 1.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: weight of the newest batch in the running statistics; None averages all batches equally.
+        affine: learn `weight` and `bias` (C,).
+        nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
+        mean_range: n_mu of the paper.
+        std_range: n_sigma, at least 1.
+        mean_jitter: r_mu.
+        std_jitter: r_sigma.
+        seed: from 0 to 2^64 - 1.
+
+    Raises:
+        ValueError: for a range below its minimum or a seed outside its bounds; from the forward pass as `BatchNorm`.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        nan_guard: bool = False,
+        mean_range: float = 0.5,
+        std_range: float = 1.25,
+        mean_jitter: float = 0.1,
+        std_jitter: float = 0.1,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if min(mean_range, mean_jitter, std_jitter) < 0 or std_range < 1:
+            raise ValueError("mean_range and the jitters must be at least 0, std_range at least 1")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"the seed must be from 0 to 2^64 - 1, got {seed}")
+        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        self.mean_range = mean_range
+        self.std_range = std_range
+        self.mean_jitter = mean_jitter
+        self.std_jitter = std_jitter
+        self.seed = seed
+
+    def extra_repr(self) -> str:
+        return (
+            f"{super().extra_repr()}, mean_range={self.mean_range}, std_range={self.std_range}, "
+            f"mean_jitter={self.mean_jitter}, std_jitter={self.std_jitter}, seed={self.seed}"
+        )
+
+    def _normalize_with_batch(self, x: Tensor) -> Tensor:
+        scale, shift = self._noise(x, self._step(x))
+        return (super()._normalize_with_batch(x) * scale + shift).to(x.dtype)
+
+    def _step(self, x: Tensor) -> Tensor:
+        """The number of batches seen before this one, or before the one whose forward pass this repeats."""
+        assert self.num_batches_tracked is not None
+        if torch.compiler.is_compiling():
+            step: Tensor = _opaque_copy(self.num_batches_tracked)
+            return step
+        if recomputing():
+            return recall(self, _mean(x))[0]
+        step = self.num_batches_tracked.clone()
+        if may_run_again():
+            remember(self, _mean(x), step)
+        return step
+
+    def _noise(self, x: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift, per value or, without jitter, per channel."""
+        dtype = statistics_dtype(x.dtype)
+        channels = (x.shape[1],)
+        mean = self.mean_range * signed_uniform(self.seed, step, 0, channels, dtype)
+        std = 1.0 + (self.std_range - 1.0) * (0.5 * signed_uniform(self.seed, step, 1, channels, dtype) + 0.5)
+        scale, shift = along_channels(std, x), along_channels(mean, x)
+        if self.mean_jitter:
+            uniform = signed_uniform(self.seed, step, 2, x.shape, dtype)
+            shift = torch.add(shift, uniform, alpha=self.mean_jitter)
+        if self.std_jitter:
+            scale = torch.add(scale, normal(self.seed, step, 3, x.shape, dtype), alpha=self.std_jitter)
+        return scale, shift
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.detach().mean(channel_axes(x), dtype=statistics_dtype(x.dtype))
+
+
+def _copy(count: Tensor) -> Tensor:
+    return count.clone()
+
+
+# The compiler's backward pass may draw the noise again instead of keeping it. It has to start from the count before the
+# step, and left to see inside it would take the one after.
+_opaque_copy = torch.library.custom_op("bncore::noisy_batch_norm_step", _copy, mutates_args=())
+
+
+@_opaque_copy.register_fake
+def _(count: Tensor) -> Tensor:
+    return torch.empty_like(count)

@@ -1,0 +1,154 @@
+"""Domain batch norm: each domain is a batch norm of its own but for scale and shift; choosing one; state for torch."""
+
+import copy
+import pickle
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bncore.norm.domain_batch_norm import DomainBatchNorm, select_domain
+
+
+def batches(count: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    for step in range(count):
+        yield torch.randn(6, 5, 3, 3, generator=generator) * (1 + step % 3) + step % 3
+
+
+def trained(num_domains: int = 3, steps: int = 7) -> DomainBatchNorm:
+    layer = DomainBatchNorm(5, num_domains)
+    nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(1))
+    for step, batch in enumerate(batches(steps)):
+        layer.domain = step % num_domains
+        layer(batch)
+    layer.domain = 0
+    return layer
+
+
+def test_with_one_domain_fifty_steps_are_those_of_torch_bit_for_bit() -> None:
+    mine, theirs = DomainBatchNorm(5), nn.BatchNorm2d(5)
+    for step, batch in enumerate(batches(50)):
+        for layer in (mine, theirs):
+            layer.train(step % 10 != 9)
+        assert torch.equal(mine(batch), theirs(batch))
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(mine.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_domains_in_turn_are_as_many_layers_of_torch(momentum: float | None) -> None:
+    layer = DomainBatchNorm(5, num_domains=3, momentum=momentum)
+    each = [nn.BatchNorm2d(5, momentum=momentum) for _ in range(3)]
+    for step, batch in enumerate(batches(50)):
+        # Not in equal numbers.
+        domain = step % 7 % 3
+        layer.domain = domain
+        torch.testing.assert_close(layer(batch), each[domain](batch), rtol=0, atol=0)
+    for domain, plain in enumerate(each):
+        layer.domain = domain
+        assert layer.num_batches_tracked == plain.num_batches_tracked
+        torch.testing.assert_close(layer.running_var, plain.running_var, rtol=1e-5, atol=1e-6)
+        assert torch.equal(layer.state_dict()["running_mean"][domain], layer.running_mean)
+        torch.testing.assert_close(layer.eval()(batch), plain.eval()(batch), rtol=1e-5, atol=1e-5)
+
+
+def test_the_state_of_one_domain_loads_into_torch() -> None:
+    layer = trained()
+    (batch,) = batches(1)
+    for domain in range(3):
+        plain = nn.BatchNorm2d(5)
+        plain.load_state_dict(layer.statistics_of(domain), strict=True)
+        assert layer.domain == 0
+        with select_domain(layer, domain):
+            assert torch.equal(layer.eval()(batch), plain.eval()(batch))
+    plain.running_mean.fill_(7)
+    assert not (layer.state_dict()["running_mean"] == 7).any()
+    assert (
+        DomainBatchNorm(5, 3, affine=False).statistics_of(2).keys()
+        == nn.BatchNorm2d(5, affine=False).state_dict().keys()
+    )
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("old", [False, True])
+def test_each_domain_starts_from_the_statistics_of_a_layer_of_torch(assign: bool, old: bool) -> None:
+    state = trained(num_domains=1).state_dict()
+    if old:
+        del state["num_batches_tracked"]
+    keys = set(state)
+    layer = DomainBatchNorm(5, num_domains=3)
+    layer.load_state_dict(copy.deepcopy(state), strict=True, assign=assign)
+    assert set(state) == keys
+    for domain in range(3):
+        for name, value in layer.statistics_of(domain).items():
+            assert torch.equal(value, state.get(name, torch.tensor(0)))
+    layer(next(batches(1)))
+    assert layer.statistics_of(0)["num_batches_tracked"] == layer.statistics_of(1)["num_batches_tracked"] + 1
+    assert torch.equal(layer.statistics_of(1)["running_mean"], state["running_mean"])
+
+
+def test_state_of_all_domains_goes_from_layer_to_layer() -> None:
+    layer, other = trained(), DomainBatchNorm(5, num_domains=3)
+    other.load_state_dict(layer.state_dict(), strict=True)
+    for name, value in layer.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+    assert layer.state_dict()["running_mean"].shape == (3, 5)
+    assert layer.state_dict()["num_batches_tracked"].tolist() == [3, 2, 2]
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        DomainBatchNorm(5, num_domains=2).load_state_dict(layer.state_dict())
+
+
+def test_copies_keep_the_chosen_domain_and_a_reset_forgets_all() -> None:
+    layer = trained()
+    layer.domain = 2
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert twin.domain == 2
+        assert torch.equal(twin.running_mean, layer.running_mean)
+    layer.reset_running_stats()
+    for name, value in DomainBatchNorm(5, num_domains=3).state_dict().items():
+        if name.startswith(("running", "num")):
+            assert torch.equal(layer.state_dict()[name], value)
+
+
+def test_a_domain_is_chosen_for_all_layers_and_put_back() -> None:
+    model = nn.Sequential(DomainBatchNorm(5, 3), nn.ReLU(), nn.Sequential(DomainBatchNorm(5, 4)))
+    layers = [model[0], model[2][0]]
+    layers[1].domain = 1
+    with select_domain(model, 2):
+        assert [layer.domain for layer in layers] == [2, 2]
+        with select_domain(model, 0):
+            model(next(batches(1)))
+        assert [layer.domain for layer in layers] == [2, 2]
+    assert [layer.domain for layer in layers] == [0, 1]
+    assert [layer.state_dict()["num_batches_tracked"].tolist() for layer in layers] == [[1, 0, 0], [1, 0, 0, 0]]
+    # The first of the layers has no such domain: whatever was chosen already is put back.
+    for index in (3, 4, -1):
+        with pytest.raises(ValueError, match="count from 0"), select_domain(nn.Sequential(*layers[::-1]), index):
+            pass
+        assert [layer.domain for layer in layers] == [0, 1]
+    with pytest.raises(KeyError), select_domain(model, 2):
+        raise KeyError
+    assert [layer.domain for layer in layers] == [0, 1]
+
+
+def test_what_cannot_be_chosen_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one domain"):
+        DomainBatchNorm(5, num_domains=0)
+    with pytest.raises(TypeError):
+        DomainBatchNorm(5).domain = 0.5
+    with pytest.raises(ValueError, match="no DomainBatchNorm"), select_domain(nn.BatchNorm2d(5), 0):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_compiled_it_follows_the_choice() -> None:
+    torch._dynamo.reset()
+    eager, other = DomainBatchNorm(5, 2), DomainBatchNorm(5, 2)
+    compiled = torch.compile(other, backend="aot_eager", fullgraph=True)
+    for step, batch in enumerate(batches(4)):
+        eager.domain = other.domain = step % 2
+        torch.testing.assert_close(compiled(batch), eager(batch))
+    for name, value in eager.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, msg=name)

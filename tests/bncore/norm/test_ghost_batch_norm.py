@@ -1,0 +1,149 @@
+"""Ghost batch norm: the groups, whatever the remainder and the layout, and its reduction to batch norm."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bncore.norm.ghost_batch_norm import GhostBatchNorm
+
+LAYOUTS = {
+    "vectors": lambda x: x[..., 0, 0],
+    "rows": lambda x: x[..., 0],
+    "rows, channels last": lambda x: x[..., 0].transpose(1, 2).contiguous().transpose(1, 2),
+    "images": lambda x: x,
+    "images, channels last": lambda x: x.to(memory_format=torch.channels_last),
+    "images, no layout": lambda x: x.transpose(0, 3).contiguous().transpose(0, 3),
+    "volumes, channels last": lambda x: x.unsqueeze(-1).to(memory_format=torch.channels_last_3d),
+}
+layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+
+
+def batch(count: int, seed: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 5, 3, 2, generator=generator, dtype=torch.float64) * 2 + 1
+
+
+def plain(like: nn.Module, x: Tensor) -> nn.Module:
+    """torch's layer for this rank, with the state of ours."""
+    kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[x.dim()]
+    layer = kind(5, momentum=like.momentum).to(x.dtype)
+    layer.load_state_dict(copy.deepcopy(like.state_dict()), strict=True)
+    return layer
+
+
+@pytest.mark.parametrize("size", [9, 10, 1000])
+@pytest.mark.parametrize("momentum", [0.1, None])
+@layouts
+def test_with_one_group_fifty_steps_are_those_of_torch_bit_for_bit(layout, size: int, momentum: float | None) -> None:
+    ghost = GhostBatchNorm(5, virtual_batch_size=size, momentum=momentum)
+    theirs = plain(ghost, layout(batch(9).float()))
+    for step in range(50):
+        first, second = (layout(batch(9, step).float()).requires_grad_() for _ in range(2))
+        y, expected = ghost(first), theirs(second)
+        y.sin().sum().backward()
+        expected.sin().sum().backward()
+        assert torch.equal(y, expected)
+        assert torch.equal(first.grad, second.grad)
+    for name, value in theirs.state_dict().items():
+        # torch averages all batches with a weight in double precision, read back from the device.
+        exact = 0.0 if momentum else 1e-6
+        torch.testing.assert_close(ghost.state_dict()[name], value, rtol=exact, atol=exact, msg=name)
+    for mine, other in zip(ghost.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine.grad, other.grad)
+
+
+@pytest.mark.parametrize(
+    ("examples", "size", "groups"),
+    [(12, 4, 3), (12, 5, 3), (13, 4, 4), (11, 4, 3), (7, 2, 3), (9, 2, 4), (3, 2, 1), (14, 5, 3), (8, 7, 2)],
+)
+@layouts
+def test_each_group_is_normalized_as_torch_does_by_itself(layout, examples: int, size: int, groups: int) -> None:
+    x = layout(batch(examples)).requires_grad_()
+    if x.dim() > 2:
+        groups = -(-examples // size)
+    ghost = GhostBatchNorm(5, size, momentum=0.3).double()
+    nn.init.normal_(ghost.weight, generator=torch.Generator().manual_seed(1))
+    each = [plain(ghost, x) for _ in range(groups)]
+    y = ghost(x)
+    y.sin().sum().backward()
+    counts = set()
+    weight = torch.zeros(5).double()
+    for group, layer in enumerate(each):
+        own = x.detach()[group::groups].clone().requires_grad_()
+        expected = layer(own)
+        expected.sin().sum().backward()
+        torch.testing.assert_close(y[group::groups], expected, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(x.grad[group::groups], own.grad, rtol=1e-10, atol=1e-10)
+        counts.add(len(own))
+        weight += layer.weight.grad
+    assert max(counts) <= max(size, 3)
+    assert max(counts) - min(counts) <= 1
+    torch.testing.assert_close(ghost.weight.grad, weight)
+    for name in ("running_mean", "running_var"):
+        mean = torch.stack([getattr(layer, name) for layer in each]).mean(0)
+        torch.testing.assert_close(getattr(ghost, name), mean, rtol=1e-12, atol=1e-12)
+    assert ghost.num_batches_tracked == 1
+
+
+@layouts
+def test_the_running_statistics_of_many_steps_are_the_average_over_groups(layout) -> None:
+    ghost = GhostBatchNorm(5, 3).double()
+    each = [plain(ghost, layout(batch(9))) for _ in range(3)]
+    for step in range(50):
+        x = layout(batch(9, step))
+        ghost(x)
+        for group, layer in enumerate(each):
+            layer(x[group::3])
+    for name in ("running_mean", "running_var"):
+        mean = torch.stack([getattr(layer, name) for layer in each]).mean(0)
+        torch.testing.assert_close(getattr(ghost, name), mean, rtol=1e-11, atol=1e-11)
+
+
+def test_groups_of_one_image_are_instance_norm_and_of_one_vector_are_refused() -> None:
+    ghost, x = GhostBatchNorm(5, virtual_batch_size=1).double(), batch(4)
+    torch.testing.assert_close(ghost(x), F.instance_norm(x), rtol=1e-11, atol=1e-11)
+    with pytest.raises(ValueError, match=r"Expected more than 1 value per channel.*virtual_batch_size"):
+        ghost(x[..., 0, 0])
+    assert ghost.num_batches_tracked == 1
+
+
+def test_a_size_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1 example"):
+        GhostBatchNorm(5, virtual_batch_size=0)
+
+
+def test_a_contiguous_batch_is_neither_copied_nor_kept_a_second_time() -> None:
+    ghost, x = GhostBatchNorm(5, 2), batch(8).float().requires_grad_()
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        ghost(x)
+    large = [tensor for tensor in kept if tensor.numel() >= x.numel()]
+    assert [tensor.data_ptr() for tensor in large] == [x.data_ptr()]
+
+
+@pytest.mark.parametrize("examples", [8, 7])
+def test_channels_last_gradients_arrive_in_that_layout_and_have_derivatives(examples: int) -> None:
+    ghost = GhostBatchNorm(5, 4).double().requires_grad_(False)
+    x = batch(examples).to(memory_format=torch.channels_last).requires_grad_()
+    strides: list[bool] = []
+    watched = x.clone()
+    watched.register_hook(lambda grad: strides.append(grad.is_contiguous(memory_format=torch.channels_last)))
+    ghost(watched).sin().sum().backward()
+    assert strides == [True]
+    small = x.detach()[:6, :2, :2].contiguous(memory_format=torch.channels_last).requires_grad_()
+    narrow = GhostBatchNorm(2, 3).double().requires_grad_(False)
+    assert torch.autograd.gradcheck(lambda x: copy.deepcopy(narrow)(x), small)
+    assert torch.autograd.gradgradcheck(lambda x: copy.deepcopy(narrow)(x), small)
+
+
+def test_with_the_guard_on_one_spoilt_group_leaves_the_channel_as_it_was() -> None:
+    ghost, x = GhostBatchNorm(5, 2, nan_guard=True).double(), batch(8)
+    x[1, 2] = float("nan")
+    y = ghost(x)
+    assert y[[0, 2, 3, 4, 6, 7]].isfinite().all()
+    assert ghost.running_mean[2] == 0
+    assert ghost.running_var[2] == 1
+    assert (ghost.running_mean[[0, 1, 3, 4]] != 0).all()
