@@ -1,0 +1,38 @@
+"""In evaluation the batch family is plain batch norm: it exports as that, and folds into a convolution as that."""
+
+import pytest
+import torch
+from onnx.reference import ReferenceEvaluator
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from bncore.norm import BatchNorm
+from tests.bncore.norm.case import Case, cases, sample
+
+FAMILY = [case for case in cases() if case.loads_into_torch and isinstance(case.make(), BatchNorm)]
+
+
+# Of the exporter, about its own parts.
+@pytest.mark.filterwarnings("ignore:`isinstance:FutureWarning", "ignore::DeprecationWarning")
+def test_the_family_exports_to_onnx_as_batch_normalization() -> None:
+    layers = [case.prepared(torch.float32) for case in FAMILY]
+    assert len(layers) >= 10
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), *layers).eval()
+    x = sample((2, 3, 5, 5)).float()
+    program = torch.onnx.export(model, (x,), dynamo=True, verbose=False)
+    assert program is not None
+    exported = program.model_proto
+    kinds = [node.op_type for node in exported.graph.node]
+    assert kinds[0] == "Conv"
+    # The exporter may fold the first one into the convolution.
+    assert set(kinds[1:]) <= {"BatchNormalization"}
+    (y,) = ReferenceEvaluator(exported).run(None, {exported.graph.input[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(y), model(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.where(lambda case: case in FAMILY)
+def test_it_folds_into_the_convolution_in_front(case: Case) -> None:
+    convolution, layer = nn.Conv2d(3, 4, 3).double().eval(), case.prepared().eval()
+    x = sample((2, 3, 5, 5))
+    folded = fuse_conv_bn_eval(convolution, layer)
+    torch.testing.assert_close(folded(x), layer(convolution(x)), rtol=1e-10, atol=1e-10)
