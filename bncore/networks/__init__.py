@@ -33,7 +33,7 @@ def build_network(
     """
     # Constructors draw from the global generator what `initialize` overwrites: without memory they draw nothing.
     with torch.device("meta"):
-        network = nn.Sequential(_layers(spec, input_shape, classes))
+        network = nn.Sequential(_layers(spec, input_shape, classes, seed))
     on_meta = torch.device(device).type == "meta"
     if not on_meta:
         network.to_empty(device="cpu")
@@ -42,11 +42,11 @@ def build_network(
     return network if on_meta else network.to(device)
 
 
-def _layers(spec: NetworkSpec, input_shape: tuple[int, ...], classes: int) -> Layers:
+def _layers(spec: NetworkSpec, input_shape: tuple[int, ...], classes: int, seed: int) -> Layers:
     match spec:
         case MlpSpec():
-            return mlp_layers(spec, input_shape, classes)
+            return mlp_layers(spec, input_shape, classes, seed)
         case CnnSpec():
-            return cnn_layers(spec, input_shape, classes)
+            return cnn_layers(spec, input_shape, classes, seed)
         case _:
             assert_never(spec)

@@ -6,7 +6,7 @@ from bncore.networks.layers import Layers, add_input_norm, add_norm_and_activati
 from bncore.spec.network import CnnSpec
 
 
-def cnn_layers(spec: CnnSpec, input_shape: tuple[int, ...], classes: int) -> Layers:
+def cnn_layers(spec: CnnSpec, input_shape: tuple[int, ...], classes: int, seed: int) -> Layers:
     """Each block's convolution, normalization, activation and pooling, then global pooling and the output."""
     layers = Layers()
     channels = input_shape[0]
@@ -14,8 +14,9 @@ def cnn_layers(spec: CnnSpec, input_shape: tuple[int, ...], classes: int) -> Lay
         add_input_norm(layers, channels)
     for number, width in enumerate(spec.channels, start=1):
         padding = spec.kernel_size // 2
-        layers[f"conv{number}"] = nn.Conv2d(channels, width, spec.kernel_size, padding=padding, bias=spec.bias)
-        add_norm_and_activation(layers, spec, number, width)
+        weights = nn.Conv2d(channels, width, spec.kernel_size, padding=padding, bias=spec.bias)
+        layers[f"conv{number}"] = weights
+        add_norm_and_activation(layers, spec, number, weights, seed)
         if spec.pool != "none":
             layers[f"pool{number}"] = nn.MaxPool2d(2) if spec.pool == "max" else nn.AvgPool2d(2)
         channels = width

@@ -5,7 +5,8 @@ from typing import assert_never
 
 from torch import nn
 
-from bncore.norm import BatchNorm, build_norm
+from bncore.norm import BatchNorm, CrossIterationBatchNorm, build_norm
+from bncore.seeds import derive_seed
 from bncore.spec.network import INPUT_NORM_EPS, Activation, CnnSpec, MlpSpec
 
 Layers = OrderedDict[str, nn.Module]
@@ -17,9 +18,13 @@ def add_input_norm(layers: Layers, num_features: int) -> None:
     layers["input_norm"] = BatchNorm(num_features, eps=INPUT_NORM_EPS, momentum=None, affine=False)
 
 
-def add_norm_and_activation(layers: Layers, spec: MlpSpec | CnnSpec, number: int, width: int) -> None:
-    """Normalization on the side of the activation that `placement` says, then dropout."""
-    norm = build_norm(spec.norm, width)
+def add_norm_and_activation(
+    layers: Layers, spec: MlpSpec | CnnSpec, number: int, weights: nn.Linear | nn.Conv2d, seed: int
+) -> None:
+    """Normalization behind `weights`, on the side of the activation that `placement` says, then dropout."""
+    norm = build_norm(spec.norm, len(weights.weight), seed=derive_seed(seed, "norm", number))
+    if isinstance(norm, CrossIterationBatchNorm):
+        norm.follow(weights)
     if norm is not None and spec.placement == "before_activation":
         layers[f"norm{number}"] = norm
     layers[f"activation{number}"] = build_activation(spec.activation)

@@ -8,15 +8,16 @@ from bncore.networks.layers import Layers, add_input_norm, add_norm_and_activati
 from bncore.spec.network import MlpSpec
 
 
-def mlp_layers(spec: MlpSpec, input_shape: tuple[int, ...], classes: int) -> Layers:
+def mlp_layers(spec: MlpSpec, input_shape: tuple[int, ...], classes: int, seed: int) -> Layers:
     """Flatten, then each hidden layer's weights, normalization and activation, then the linear output."""
     layers = Layers(flatten=nn.Flatten())
     features = math.prod(input_shape)
     if spec.normalize_input:
         add_input_norm(layers, features)
     for number, width in enumerate(spec.hidden, start=1):
-        layers[f"linear{number}"] = nn.Linear(features, width, bias=spec.bias)
-        add_norm_and_activation(layers, spec, number, width)
+        weights = nn.Linear(features, width, bias=spec.bias)
+        layers[f"linear{number}"] = weights
+        add_norm_and_activation(layers, spec, number, weights, seed)
         features = width
     layers["output"] = nn.Linear(features, classes)
     return layers

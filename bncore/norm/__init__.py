@@ -1,61 +1,95 @@
-"""Normalization layers, one variant a file, and the one place where a spec becomes a layer.
+"""Normalization layers, one variant a file, and what is done with them to whole models.
 
-Layers take plain arguments and know nothing of specs. A new variant is a class in `bncore.spec.norm`, a file here and a
-`case` below; mypy names a member of the union that has no `case`.
+Layers take plain arguments and know nothing of specs; `build.py` is the one place where a spec becomes a layer.
 """
 
-from typing import assert_never
-
-import torch
-from torch import nn
-
+from bncore.norm.adaptive_clipping import adaptive_clip_grad_
+from bncore.norm.batch_instance_norm import BatchInstanceNorm
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm, Ramp
+from bncore.norm.build import build_norm
+from bncore.norm.convert import convert
+from bncore.norm.cross_iteration_batch_norm import CrossIterationBatchNorm
+from bncore.norm.decay import no_decay_parameters, parameter_groups
+from bncore.norm.decorrelated_batch_norm import DecorrelatedBatchNorm
+from bncore.norm.domain_batch_norm import DomainBatchNorm, select_domain
+from bncore.norm.dynamic_tanh import DynamicTanh
+from bncore.norm.evo_norm import EvoNormB0, EvoNormS0
+from bncore.norm.filter_response_norm import FilterResponseNorm
+from bncore.norm.fixup import ScalarBias, ScalarMultiplier, fixup_
+from bncore.norm.freeze import freeze, unfreeze
+from bncore.norm.frozen_batch_norm import FrozenBatchNorm
+from bncore.norm.ghost_batch_norm import GhostBatchNorm
+from bncore.norm.global_response_norm import GlobalResponseNorm
 from bncore.norm.group_norm import GroupNorm
+from bncore.norm.instance_norm import InstanceNorm
+from bncore.norm.iter_norm import IterNorm
+from bncore.norm.l1_batch_norm import L1BatchNorm
 from bncore.norm.layer_norm import LayerNorm
-from bncore.spec.norm import (
-    BatchNormSpec,
-    BatchRenormSpec,
-    GroupNormSpec,
-    LayerNormSpec,
-    LinearRamp,
-    NoNorm,
-    NormSpec,
+from bncore.norm.lp_batch_norm import LpBatchNorm
+from bncore.norm.masked_batch_norm import MaskedBatchNorm
+from bncore.norm.moving_average_batch_norm import MovingAverageBatchNorm
+from bncore.norm.noisy_batch_norm import NoisyBatchNorm
+from bncore.norm.power_norm import PowerNorm
+from bncore.norm.recalibrate import recalibrate
+from bncore.norm.rms_norm import RMSNorm
+from bncore.norm.skip_init import SkipInit
+from bncore.norm.spectral_norm import remove_spectral_norm, spectral_norm
+from bncore.norm.switchable_norm import SwitchableNorm
+from bncore.norm.sync_batch_norm import SyncBatchNorm
+from bncore.norm.weight_norm import remove_weight_norm, weight_norm
+from bncore.norm.weight_standardization import (
+    remove_weight_standardization,
+    scaled_weight_standardization,
+    weight_standardization,
 )
 
-__all__ = ["BatchNorm", "BatchRenorm", "GroupNorm", "LayerNorm", "Ramp", "build_norm"]
-
-
-def build_norm(
-    spec: NormSpec, num_features: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-) -> nn.Module | None:
-    """The layer of `spec` for `num_features` channels, or None where it asks for no normalization."""
-    match spec:
-        case NoNorm():
-            return None
-        case BatchNormSpec():
-            return BatchNorm(num_features, spec.eps, spec.momentum, spec.affine, device=device, dtype=dtype)
-        case BatchRenormSpec():
-            return BatchRenorm(
-                num_features,
-                eps=spec.eps,
-                momentum=spec.momentum,
-                r_max=_bound(spec.r_max),
-                d_max=_bound(spec.d_max),
-                warmup_steps=spec.warmup_steps,
-                affine=spec.affine,
-                device=device,
-                dtype=dtype,
-            )
-        case LayerNormSpec():
-            return LayerNorm(num_features, spec.eps, spec.affine, device=device, dtype=dtype)
-        case GroupNormSpec():
-            return GroupNorm(num_features, spec.num_groups, spec.eps, spec.affine, device=device, dtype=dtype)
-        case _:
-            assert_never(spec)
-
-
-def _bound(bound: float | LinearRamp) -> float | Ramp:
-    if isinstance(bound, LinearRamp):
-        return Ramp(bound.start, bound.end, bound.start_step, bound.end_step)
-    return bound
+__all__ = [
+    "BatchInstanceNorm",
+    "BatchNorm",
+    "BatchRenorm",
+    "CrossIterationBatchNorm",
+    "DecorrelatedBatchNorm",
+    "DomainBatchNorm",
+    "DynamicTanh",
+    "EvoNormB0",
+    "EvoNormS0",
+    "FilterResponseNorm",
+    "FrozenBatchNorm",
+    "GhostBatchNorm",
+    "GlobalResponseNorm",
+    "GroupNorm",
+    "InstanceNorm",
+    "IterNorm",
+    "L1BatchNorm",
+    "LayerNorm",
+    "LpBatchNorm",
+    "MaskedBatchNorm",
+    "MovingAverageBatchNorm",
+    "NoisyBatchNorm",
+    "PowerNorm",
+    "RMSNorm",
+    "Ramp",
+    "ScalarBias",
+    "ScalarMultiplier",
+    "SkipInit",
+    "SwitchableNorm",
+    "SyncBatchNorm",
+    "adaptive_clip_grad_",
+    "build_norm",
+    "convert",
+    "fixup_",
+    "freeze",
+    "no_decay_parameters",
+    "parameter_groups",
+    "recalibrate",
+    "remove_spectral_norm",
+    "remove_weight_norm",
+    "remove_weight_standardization",
+    "scaled_weight_standardization",
+    "select_domain",
+    "spectral_norm",
+    "unfreeze",
+    "weight_norm",
+    "weight_standardization",
+]

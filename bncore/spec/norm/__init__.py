@@ -55,9 +55,8 @@ class NoNorm(NormModel):
     has_layer: ClassVar[bool] = False
 
 
-NormSpec = Annotated[
-    NoNorm
-    | BatchNormSpec
+BatchStatisticsNorm = (
+    BatchNormSpec
     | BatchRenormSpec
     | GhostBatchNormSpec
     | SyncBatchNormSpec
@@ -69,25 +68,27 @@ NormSpec = Annotated[
     | IterNormSpec
     | DomainBatchNormSpec
     | CrossIterationBatchNormSpec
-    | MovingAverageBatchNormSpec
-    | PowerNormSpec
     | MaskedBatchNormSpec
+)
+OtherStatisticsNorm = (
+    MovingAverageBatchNormSpec
+    | PowerNormSpec
+    | BatchInstanceNormSpec
+    | SwitchableNormSpec
+    | EvoNormB0Spec
     | LayerNormSpec
     | InstanceNormSpec
     | GroupNormSpec
     | RmsNormSpec
     | FilterResponseNormSpec
-    | EvoNormB0Spec
     | EvoNormS0Spec
-    | BatchInstanceNormSpec
-    | SwitchableNormSpec
     | GlobalResponseNormSpec
     | DynamicTanhSpec
-    | WeightNormSpec
-    | SpectralNormSpec
-    | WeightStandardizationSpec
-    | ScaledWeightStandardizationSpec,
-    Field(discriminator="kind"),
+)
+WeightNormalization = WeightNormSpec | SpectralNormSpec | WeightStandardizationSpec | ScaledWeightStandardizationSpec
+
+NormSpec = Annotated[
+    NoNorm | BatchStatisticsNorm | OtherStatisticsNorm | WeightNormalization, Field(discriminator="kind")
 ]
 
 __all__ = [
@@ -95,6 +96,7 @@ __all__ = [
     "BatchNormSpec",
     "BatchRenormSpec",
     "BatchSize",
+    "BatchStatisticsNorm",
     "CrossIterationBatchNormSpec",
     "DecorrelatedBatchNormSpec",
     "DomainBatchNormSpec",
@@ -118,6 +120,7 @@ __all__ = [
     "NoisyBatchNormSpec",
     "NormModel",
     "NormSpec",
+    "OtherStatisticsNorm",
     "Place",
     "PowerNormSpec",
     "RmsNormSpec",
@@ -126,5 +129,6 @@ __all__ = [
     "SwitchableNormSpec",
     "SyncBatchNormSpec",
     "WeightNormSpec",
+    "WeightNormalization",
     "WeightStandardizationSpec",
 ]
