@@ -23,17 +23,66 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 Make = Callable[[int], nn.Module]
 
 
+class _Masked(nn.Module):
+    """With a mask that leaves out about a third of the positions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layer = norms.MaskedBatchNorm(channels)
+        self.mask: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mask is None:
+            self.mask = torch.rand(x.shape[0], *x.shape[2:], device=x.device) < 0.64
+        y: Tensor = self.layer(x, self.mask)
+        return y
+
+
+class _RmsOverImages(nn.Module):
+    """torch's RMS norm over channels and positions, without its scale per value, and a scale per channel behind it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.rms_norm(x, x.shape[1:], None, 1e-6) * self.weight
+
+
 LAYERS: dict[str, Make] = {
     "torch.nn.BatchNorm2d": nn.BatchNorm2d,
     "BatchNorm": norms.BatchNorm,
     "BatchRenorm": lambda c: norms.BatchRenorm(c, warmup_steps=0),
+    "GhostBatchNorm": lambda c: norms.GhostBatchNorm(c, virtual_batch_size=8),
+    "SyncBatchNorm": norms.SyncBatchNorm,
+    "FrozenBatchNorm": norms.FrozenBatchNorm,
+    "NoisyBatchNorm": norms.NoisyBatchNorm,
+    "LpBatchNorm": norms.LpBatchNorm,
+    "L1BatchNorm": norms.L1BatchNorm,
+    "DecorrelatedBatchNorm": lambda c: norms.DecorrelatedBatchNorm(c, num_groups=c // 16),
+    "IterNorm": lambda c: norms.IterNorm(c, num_groups=c // 16),
+    "DomainBatchNorm": lambda c: norms.DomainBatchNorm(c, num_domains=2),
+    "CrossIterationBatchNorm": norms.CrossIterationBatchNorm,
+    "MovingAverageBatchNorm": norms.MovingAverageBatchNorm,
+    "PowerNorm": norms.PowerNorm,
+    "MaskedBatchNorm": _Masked,
     "LayerNorm": norms.LayerNorm,
+    "InstanceNorm": norms.InstanceNorm,
     "GroupNorm": norms.GroupNorm,
+    "RMSNorm": norms.RMSNorm,
+    "FilterResponseNorm": norms.FilterResponseNorm,
+    "EvoNormB0": norms.EvoNormB0,
+    "EvoNormS0": norms.EvoNormS0,
+    "BatchInstanceNorm": norms.BatchInstanceNorm,
+    "SwitchableNorm": norms.SwitchableNorm,
+    "GlobalResponseNorm": norms.GlobalResponseNorm,
+    "DynamicTanh": norms.DynamicTanh,
 }
 OWN: dict[str, Make] = {
-    "BatchNorm": nn.BatchNorm2d,
     "LayerNorm": lambda c: nn.GroupNorm(1, c),
+    "InstanceNorm": lambda c: nn.InstanceNorm2d(c, affine=True),
     "GroupNorm": lambda c: nn.GroupNorm(32, c),
+    "RMSNorm": _RmsOverImages,
 }
 
 
