@@ -1,7 +1,8 @@
 """Statistics of the positions of each channel of each sample, and those of groups, samples and batches made from them.
 
-One reading of the data gives all of them, because sets of equal size pool exactly. Values are centred before they are
-squared, and every formula is differentiable to any order.
+One set of them serves all, because sets of equal size pool exactly. A mean is kept as an origin, which is a constant,
+and an offset from it: means that are large beside the spread of the values then differ by what they really differ by,
+and not by their rounding.
 """
 
 from dataclasses import dataclass
@@ -10,86 +11,106 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed
 from bncore.norm._moments import statistics_dtype
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and biased variance of sets of equal size, which lie along the axes that are not 1."""
+    """Mean, `origin + offset`, and biased variance of sets of equal size, which lie along the axes that are not 1."""
 
-    mean: Tensor
+    origin: Tensor
+    offset: Tensor
     var: Tensor
 
+    @property
+    def mean(self) -> Tensor:
+        return self.origin + self.offset
 
-@dataclass(frozen=True)
-class Instances(Spread):
-    """The moments (N, C, 1, ...) of each channel of each sample, and the values, as they are and minus their mean."""
-
-    values: Tensor
-    centred: Tensor
+    def above(self, other: "Spread") -> Tensor:
+        """The difference of the means."""
+        return (self.origin - other.origin) + (self.offset - other.offset)
 
 
-def instances(x: Tensor) -> Instances:
-    """Each channel of each sample by itself; half-precision input is measured in float32."""
-    wide = x.to(statistics_dtype(x.dtype))
+def instances(x: Tensor) -> Spread:
+    """Each channel of each sample of (N, C, ...) by itself, at least in float32."""
     axes = position_axes(x)
     if not axes:
-        return Instances(wide, torch.zeros_like(wide), wide, torch.zeros_like(wide))
-    mean = wide.mean(axes, keepdim=True)
-    centred = wide - mean
-    # What rounding left in the mean of large numbers; as a function of x it is 0.
-    rest = centred.detach().mean(axes, keepdim=True)
-    centred.sub_(rest)
-    return Instances(mean + rest, mean_square(centred), wide, centred)
+        wide = x.to(statistics_dtype(x.dtype))
+        return Spread(torch.zeros_like(wide), wide, torch.zeros_like(wide))
+    origin = x.detach().mean(axes, keepdim=True, dtype=statistics_dtype(x.dtype))
+    if spelled_out(x):
+        centred = x - origin
+        offset = centred.mean(axes, keepdim=True)
+        return Spread(origin, offset, (centred - offset).square().mean(axes, keepdim=True))
+    offset, var = _Moments.apply(x, origin)
+    return Spread(origin, offset, var)
 
 
 def pooled(parts: Spread, axis: int) -> Spread:
     """Of the unions of the sets along `axis`, which is kept with size 1."""
-    mean = parts.mean.mean(axis, keepdim=True)
-    return Spread(mean, (parts.var + (parts.mean - mean).square()).mean(axis, keepdim=True))
+    origin = parts.origin.mean(axis, keepdim=True)
+    of_parts = (parts.origin - origin) + parts.offset
+    offset = of_parts.mean(axis, keepdim=True)
+    return Spread(origin, offset, (parts.var + (of_parts - offset).square()).mean(axis, keepdim=True))
 
 
 def mean_square(x: Tensor) -> Tensor:
     """The mean of the squares over positions (N, C, 1, ...), at least in float32."""
     if not position_axes(x):
         return x.to(statistics_dtype(x.dtype)).square()
-    if torch.compiler.is_compiling() or being_transformed(x):
-        return _mean_square(x)
+    if spelled_out(x):
+        return x.to(statistics_dtype(x.dtype)).square().mean(position_axes(x), keepdim=True)
     square: Tensor = _MeanSquare.apply(x)
     return square
 
 
 def position_axes(x: Tensor) -> tuple[int, ...]:
-    """All axes behind the channel axis."""
+    """All axes behind the channel axis. Beware: to torch, no axes are all axes."""
     return tuple(range(2, x.dim()))
 
 
-def rescale(x: Tensor, scale: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """`weight * (x * scale + shift) + bias` with a few values per channel each, so that x is passed over twice."""
-    y = x * scale_and_shift(scale, weight, None)
-    return scale_and_shift(y, None, bias) if shift is None else y + scale_and_shift(shift, weight, bias)
+def spelled_out(x: Tensor) -> bool:
+    """Whether to leave out the functions below that save passes over memory: compilers and transforms do without."""
+    return torch.compiler.is_compiling() or being_transformed(x)
 
 
-def _mean_square(x: Tensor) -> Tensor:
-    return x.to(statistics_dtype(x.dtype)).square().mean(position_axes(x), keepdim=True)
+class _Moments(torch.autograd.Function):
+    """Offset of the mean from `origin`, and variance; keeps nothing for the backward pass but x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
+        centred = x - origin
+        offset = centred.mean(position_axes(x), keepdim=True)
+        ctx.save_for_backward(x, origin, offset)
+        return offset, _mean_square(centred).sub_(offset.square()).clamp_min_(0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        # Differentiable operations on inputs and outputs, here and below: further derivatives are right.
+        x, origin, offset = ctx.saved_tensors
+        into_offset, into_var = (grad / x.shape[2:].numel() for grad in grads)
+        slope = 2.0 * into_var
+        return (x - origin).mul_(slope).add_(into_offset - offset * slope).to(x.dtype), None
 
 
 class _MeanSquare(torch.autograd.Function):
-    """The same without the squares in memory, where the layout allows it: a quarter of the time."""
-
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        if not x.is_contiguous():
-            return _mean_square(x)
-        axes = position_axes(x)
-        norm = torch.linalg.vector_norm(x, 2, axes, keepdim=True, dtype=statistics_dtype(x.dtype))
-        return norm.square_().div_(x.shape[2:].numel())
+        return _mean_square(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        # In differentiable operations on x itself, so that further derivatives are right.
+        x: Tensor = ctx.saved_tensors[0]
         return (x * (grads[0] * 2.0 / x.shape[2:].numel())).to(x.dtype)
+
+
+def _mean_square(x: Tensor) -> Tensor:
+    axes, wide = position_axes(x), statistics_dtype(x.dtype)
+    if not x.is_contiguous():
+        # Across positions that are not neighbours in memory, torch's norm is slow.
+        return x.to(wide).square().mean(axes, keepdim=True)
+    norm = torch.linalg.vector_norm(x, 2, axes, keepdim=True, dtype=wide)
+    square: Tensor = norm.square_().div_(x.shape[2:].numel())
+    return square

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from bncore.norm._instance_and_batch import InstanceAndBatch
 from bncore.norm._moments import along_channels
-from bncore.norm._sample_statistics import Instances, Spread, rescale
+from bncore.norm._rescale import standardize_instances
+from bncore.norm._sample_statistics import Spread
 from bncore.norm.instance_norm import check_more_than_one_position
 
 
@@ -68,20 +69,22 @@ class BatchInstanceNorm(InstanceAndBatch):
         check_more_than_one_position(x)
         return super().forward(x)
 
-    def _combine(self, instance: Instances, batch: Spread) -> Tensor:
+    def _combine(self, x: Tensor, instance: Spread, batch: Spread) -> Tensor:
         """Both normalizations scale and shift the instance's centred values, and so does their mixture."""
-        rho = along_channels(_clip(self.gate.to(instance.mean.dtype)), instance.mean)
+        rho = along_channels(_clip(self.gate.to(instance.var.dtype)), x)
         by_batch = rho * (batch.var + self.eps).rsqrt()
         by_instance = (1.0 - rho) * (instance.var + self.eps).rsqrt()
-        shift = (instance.mean - batch.mean) * by_batch
-        return rescale(instance.centred, by_batch + by_instance, shift, self.weight, self.bias)
+        shift = instance.above(batch) * by_batch
+        return standardize_instances(x, instance, by_batch + by_instance, shift, self.weight, self.bias)
 
 
-# The compiler cannot look into a function with a rule for forward mode; it traces what comes out of it.
-@torch.compiler.allow_in_graph
 def _clip(gate: Tensor) -> Tensor:
     clipped: Tensor = _Clip.apply(gate)
     return clipped
+
+
+# The compiler cannot look into a function with a rule for forward mode; like this it does not look, and traces it.
+torch.compiler.allow_in_graph(_clip)
 
 
 class _Clip(torch.autograd.Function):
@@ -100,12 +103,13 @@ class _Clip(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (gate,), (grad,) = ctx.saved_tensors, grads
+        gate: Tensor = ctx.saved_tensors[0]
+        (grad,) = grads
         # Descent moves against the gradient.
         outwards = ((gate > 1.0) & (grad < 0.0)) | ((gate < 0.0) & (grad > 0.0))
         return torch.where(outwards, torch.zeros_like(grad), grad)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        (gate,) = ctx.saved_tensors
+        gate: Tensor = ctx.saved_tensors[0]
         return tangents[0] * ((gate >= 0.0) & (gate <= 1.0))

@@ -3,13 +3,15 @@
 Shapes: N examples, C channels (axis 1), any further axes are positions.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._instance_and_batch import InstanceAndBatch
 from bncore.norm._moments import along_channels
-from bncore.norm._sample_statistics import Instances, Spread, instances, pooled, rescale
+from bncore.norm._sample_statistics import Spread, instances, pooled, spelled_out
 from bncore.norm.batch_norm import check_rank
 from bncore.norm.group_norm import check_groups
 
@@ -60,11 +62,17 @@ class EvoNormB0(InstanceAndBatch):
         if "v" in self._parameters:
             nn.init.ones_(self.v)
 
-    def _combine(self, instance: Instances, batch: Spread) -> Tensor:
-        x = instance.values
-        by_instance = x * along_channels(self.v, x) + (instance.var + self.eps).sqrt()
-        y = x / torch.maximum(by_instance, (batch.var + self.eps).sqrt())
-        return scale_and_shift(y, self.weight, self.bias)
+    def _combine(self, x: Tensor, instance: Spread, batch: Spread) -> Tensor:
+        of_instance, of_batch = (instance.var + self.eps).sqrt(), (batch.var + self.eps).sqrt()
+        assert self.weight is not None
+        assert self.bias is not None
+        v, weight, bias = (along_channels(one.to(of_batch.dtype), x) for one in (self.v, self.weight, self.bias))
+        # The larger one is relu(difference) + one of them: the derivative of max itself takes four times as long.
+        difference = of_instance - of_batch
+        if spelled_out(x):
+            return x / ((x * v + difference).relu() + of_batch) * weight + bias
+        y: Tensor = _DivideByLarger.apply(x, v, difference, of_batch, weight, bias)
+        return y
 
 
 class EvoNormS0(Affine):
@@ -114,10 +122,75 @@ class EvoNormS0(Affine):
             raise ValueError(f"Expected more than 1 value per group, got input size {tuple(x.shape)}; use fewer groups")
         instance = instances(x)
         grouped = (self.num_groups, size)
-        group = pooled(Spread(instance.mean.unflatten(1, grouped), instance.var.unflatten(1, grouped)), 2)
+        of_channel = (part.unflatten(1, grouped) for part in (instance.origin, instance.offset, instance.var))
+        group = pooled(Spread(*of_channel), 2)
         scale = (group.var + self.eps).rsqrt().expand(-1, -1, size, *(1,) * (x.dim() - 2)).flatten(1, 2)
-        swish = instance.values * (instance.values * along_channels(self.v, x)).sigmoid()
-        return rescale(swish, scale, None, self.weight, self.bias).to(x.dtype)
+        scale = scale_and_shift(scale, self.weight, None)
+        assert self.bias is not None
+        v, bias = (along_channels(one.to(scale.dtype), x) for one in (self.v, self.bias))
+        if spelled_out(x):
+            return (x * (x * v).sigmoid() * scale + bias).to(x.dtype)
+        y: Tensor = _Swish.apply(x, v, scale, bias)
+        return y.to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, num_groups={self.num_groups}, eps={self.eps}"
+
+
+class _DivideByLarger(torch.autograd.Function):
+    """`x / (relu(x v + difference) + other) * scale + shift`; keeps x alone, and few tensors of its size at a time.
+
+    The backward pass is made of differentiable operations on the inputs, so further derivatives are right; likewise
+    below.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, v: Tensor, difference: Tensor, other: Tensor, scale: Tensor, shift: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(x, v, difference, other, scale)
+        larger = (x * v).add_(difference).relu_().add_(other)
+        return (x / larger).mul_(scale).add_(shift)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        x, v, difference, other, scale = ctx.saved_tensors
+        (grad,) = grads
+        above = (x * v).add_(difference)
+        larger = above.relu() + other
+        ratio = x / larger
+        into_x = (grad * scale).div_(larger)
+        into_larger = -into_x * ratio
+        into_above = into_larger * (above > 0.0)
+        return (
+            torch.addcmul(into_x, into_above, v).to(x.dtype),
+            (into_above * x).sum_to_size(v.shape),
+            into_above.sum_to_size(difference.shape),
+            into_larger.sum_to_size(other.shape),
+            (grad * ratio).sum_to_size(scale.shape),
+            grad.sum_to_size(scale.shape),
+        )
+
+
+class _Swish(torch.autograd.Function):
+    """`x sigmoid(x v) scale + shift`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, v: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        ctx.save_for_backward(x, v, scale)
+        return (x * v).sigmoid_().mul_(x).mul_(scale).add_(shift)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        x, v, scale = ctx.saved_tensors
+        (grad,) = grads
+        gate = (x * v).sigmoid()
+        swish = x * gate
+        slope = torch.addcmul(swish, swish, gate, value=-1.0)
+        into_swish = grad * scale
+        return (
+            torch.addcmul(gate, slope, v).mul_(into_swish).to(x.dtype),
+            (into_swish * x).mul_(slope).sum_to_size(v.shape),
+            swish.mul(grad).sum_to_size(scale.shape),
+            grad.sum_to_size(v.shape),
+        )

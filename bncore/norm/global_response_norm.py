@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bncore.norm._affine import Affine
 from bncore.norm._moments import along_channels
+from bncore.norm._rescale import rescale
 from bncore.norm._sample_statistics import mean_square
 from bncore.norm.batch_norm import check_rank
 
@@ -56,7 +57,7 @@ class GlobalResponseNorm(Affine):
         norm = _root(mean_square(x) * positions)
         share = norm / (norm.mean(1, keepdim=True) + self.eps)
         scale = along_channels(self.weight, x) * share + 1.0
-        return (x * scale + along_channels(self.bias, x)).to(x.dtype)
+        return rescale(x, scale, along_channels(self.bias, x)).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}"

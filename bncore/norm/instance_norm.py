@@ -9,8 +9,9 @@ from torch import Tensor
 
 from bncore.norm._affine import Affine
 from bncore.norm._dispatch import may_use_native
+from bncore.norm._rescale import standardize_instances
+from bncore.norm._sample_statistics import instances
 from bncore.norm.batch_norm import check_rank
-from bncore.norm.group_norm import memory_format_of, standardize_groups
 
 
 class InstanceNorm(Affine):
@@ -47,11 +48,12 @@ class InstanceNorm(Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         check_more_than_one_position(x)
-        if x.numel() == 0 or not may_use_native(x):
-            return standardize_groups(x, self.num_features, self.weight, self.bias, self.eps)
-        # As fast as group normalization with a group for each channel, and kinder to large means.
-        y = F.instance_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
-        return y.contiguous(memory_format=memory_format_of(x))
+        # Torch's kernel wants this layout, and would copy there and back.
+        if may_use_native(x) and x.is_contiguous() and x.numel() > 0:
+            return F.instance_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        instance = instances(x)
+        scale = (instance.var + self.eps).rsqrt()
+        return standardize_instances(x, instance, scale, torch.zeros_like(scale), self.weight, self.bias).to(x.dtype)
 
 
 def check_more_than_one_position(x: Tensor) -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from bncore.norm._instance_and_batch import InstanceAndBatch
-from bncore.norm._sample_statistics import Instances, Spread, pooled, rescale
+from bncore.norm._rescale import standardize_instances
+from bncore.norm._sample_statistics import Spread, pooled
 from bncore.norm.instance_norm import check_more_than_one_position
 
 
@@ -66,15 +67,15 @@ class SwitchableNorm(InstanceAndBatch):
         check_more_than_one_position(x)
         return super().forward(x)
 
-    def _combine(self, instance: Instances, batch: Spread) -> Tensor:
+    def _combine(self, x: Tensor, instance: Spread, batch: Spread) -> Tensor:
         layer = pooled(instance, 1)
         of_instance, of_layer, of_batch = _shares(self.var_weight, instance.var)
         scale = (of_instance * instance.var + of_layer * layer.var + of_batch * batch.var + self.eps).rsqrt()
-        # The instance's mean minus the mixed one. The shares add up to 1, so that only distances between means are
-        # mixed, and not the means, which may be large beside them.
-        _, of_layer, of_batch = _shares(self.mean_weight, instance.mean)
-        away = of_layer * (instance.mean - layer.mean) + of_batch * (instance.mean - batch.mean)
-        return rescale(instance.centred, scale, away * scale, self.weight, self.bias)
+        # The instance's mean minus the mixed one. The shares add up to 1, so that only differences of means are mixed,
+        # and not the means, which may be large beside them.
+        _, of_layer, of_batch = _shares(self.mean_weight, instance.var)
+        away = of_layer * instance.above(layer) + of_batch * instance.above(batch)
+        return standardize_instances(x, instance, scale, away * scale, self.weight, self.bias)
 
 
 def _shares(logits: Tensor, like: Tensor) -> tuple[Tensor, ...]:
