@@ -41,7 +41,7 @@ class CrossIterationBatchNorm(BatchNorm):
     (K - 1, G, F). So a training run resumes bit for bit, and the keys are other ones. Batches weigh equally, whatever
     their size. With `window=1` it is batch norm.
 
-    arXiv 2002.05712, sections 3.2 and 3.3: eq. 8 and 9 (compensation), 10 to 13 (aggregation).
+    arXiv 2002.05712, section 3: the compensation, eq. 8 and 9; the averages over the window, eq. 10 to 13.
 
     Args:
         num_features: C.

@@ -26,7 +26,7 @@ class DecorrelatedBatchNorm(Whitening):
     A batch with no more values than a group has channels has a singular covariance; `eps` alone bounds W then. The
     gradient is right at equal eigenvalues; derivatives are right up to the fourth order.
 
-    arXiv 1804.08450, section 3: eq. 4 to 7 forwards, algorithms 1 and 2; groups are its section 3.4.
+    arXiv 1804.08450, section 3: ZCA whitening, algorithm 1, and group whitening.
 
     Args:
         num_features: C, a multiple of `num_groups`.

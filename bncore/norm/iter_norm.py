@@ -28,7 +28,7 @@ class IterNorm(Whitening):
     batch norm in training; evaluation averages 1 / sigma instead of the variance. A batch with no more values than a
     group has channels has a singular covariance; the iteration leaves its null space small.
 
-    arXiv 1904.03441, algorithm 1, eq. 4 to 6; running statistics and groups are its section 3.
+    arXiv 1904.03441, section 3: Newton's iteration, algorithm 1, and its running averages.
 
     Args:
         num_features: C, a multiple of `num_groups`.

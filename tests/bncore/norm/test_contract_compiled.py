@@ -5,7 +5,11 @@ import torch
 
 from tests.bncore.norm.case import Case, sample, twin
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+# Both come out of the compiler itself.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning"),
+]
 
 
 @pytest.mark.where(lambda case: case.compiles)

@@ -22,7 +22,7 @@ def inverse_root_of_two(matrix: Tensor) -> Tensor:
 
 
 def newton(matrix: Tensor, iterations: int) -> Tensor:
-    """The paper's iteration for the inverse square root, eq. 4 to 6."""
+    """The paper's iteration for the inverse square root, in its own form."""
     trace = matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
     approximation = torch.eye(matrix.shape[-1], dtype=matrix.dtype).expand_as(matrix)
     for _ in range(iterations):
