@@ -39,7 +39,10 @@ def _page(name: str, note: dict[str, str], schema: dict[str, Any] | None) -> str
     thing = _object(note)
     parts = [f"# {note['title']}"]
     if thing is not None:
-        parts.append(f"`bncore.{note['object']}`. [All normalizations](README.md)")
+        names = f"`bncore.{note['object']}`"
+        if "applied_by" in note:
+            names += f", applied by `bncore.norm.{note['applied_by']}`"
+        parts.append(f"{names}. [All normalizations](README.md)")
         body, sections = _sections(inspect.getdoc(thing) or "")
     else:
         parts.append("[All normalizations](README.md)")
@@ -52,6 +55,11 @@ def _page(name: str, note: dict[str, str], schema: dict[str, Any] | None) -> str
     if schema is not None:
         parts += ["## In a spec", _example(name), *_fields(schema)]
     return "\n\n".join(parts) + "\n"
+
+
+def _name(note: dict[str, str]) -> str:
+    name = note.get("applied_by", note.get("object", "").rsplit(".", 1)[-1])
+    return f"`{name}`" if name else ""
 
 
 def _object(note: dict[str, str]) -> Any:
@@ -78,9 +86,10 @@ def _items(text: str) -> str:
 
 
 def _flowed(text: str, hanging: str = "") -> str:
-    return textwrap.fill(
-        " ".join(text.split()), 120, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
-    )
+    # A line that began with the * of an equation would be an item of a list.
+    words = re.sub("`[^`]*`", lambda code: code.group().replace(" ", "\0"), " ".join(text.split()))
+    options = {"subsequent_indent": hanging, "break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(words, 120, **options).replace("\0", " ")
 
 
 def _example(name: str) -> str:
@@ -98,8 +107,7 @@ def _fields(schema: dict[str, Any]) -> list[str]:
 
 def _list_of(notes: dict[str, dict[str, str]], schemas: dict[str, Any]) -> str:
     rows = [
-        f"| [{note['title']}]({name}.md) | {f'`{name}`' if name in schemas else ''} "
-        f"| {'`' + note['object'].rsplit('.', 1)[1] + '`' if 'object' in note else ''} |"
+        f"| [{note['title']}]({name}.md) | {f'`{name}`' if name in schemas else ''} | {_name(note)} |"
         for name, note in notes.items()
     ]
     text = (
