@@ -3,7 +3,7 @@
 Shapes: N examples, C channels (axis 1), any further axes are positions and count as examples.
 
 Invariant: example i of N is in group i mod G, whatever the memory layout. So the examples of a contiguous batch, seen
-as a table with G columns, are rows of a batch of G * C channels: one plain batch norm, on a view, normalizes all groups.
+as a table with G columns, are rows of a batch of G * C channels: one plain batch norm, on a view, does them all.
 """
 
 from typing import Any
