@@ -1,0 +1,200 @@
+"""How the normalization layers of a model are doing, seen on one batch.
+
+Invariant: the model is after it what it was before, bit for bit: buffers, modes, gradients, and the random streams.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from bncore.diagnostics.report import COLD_START, Diagnosis, LayerDiagnosis, Worst
+from bncore.norm._feed import Forward, evaluating, run
+from bncore.norm._found import has_batch_statistics, normalizations
+from bncore.norm._moments import Moments, channel_axes, merge, moments
+from bncore.norm._observe import observing
+from bncore.norm._overlay import own_class
+from bncore.norm._population import Population, population_of, seen_values
+from bncore.norm.global_response_norm import GlobalResponseNorm
+from bncore.norm.power_norm import PowerNorm
+from bncore.norm.sync_batch_norm import SyncBatchNorm
+
+_SMALL_SCALE = 1e-3
+_DROWNED = 1e-2
+"""Share of eps below which a variance counts as none: the output's standard deviation is below 0.1 then."""
+
+
+def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) -> Diagnosis:
+    """Run `model` on a batch and say of each normalization layer what a training log does not show.
+
+    Of layers with batch statistics: how far training and evaluation outputs lie apart, and by how much the statistics
+    of the batch differ from the running ones; channels that do not vary; how much of the initial values is left in the
+    running statistics, since a small momentum needs many batches; statistics of few values. Of all: parameters and
+    statistics that are not finite, and scales near 0. `print(diagnose(model, batch))` shows a table and what is wrong.
+
+    Each layer is looked at with the inputs that it has in training, the layers in front normalizing by the batch, but
+    with dropout off. So it is its own gap that is reported, not that of the layers before it.
+
+    Args:
+        model: any module with normalization layers, torch's or ours.
+        batch: what `forward` takes; without it, the input, or a tuple or list that begins with it. As large as in
+            training, if the numbers are to be those of training.
+        forward: how to run the model on a batch, `forward(model, batch)`.
+    """
+    looks = {layer: _Look(layer) for _, layer in normalizations(model)}
+    with _untouched(model), evaluating(model):
+        populations = {layer: look.population for layer, look in looks.items() if look.population is not None}
+        handles = [layer.register_forward_pre_hook(look.see, with_kwargs=True) for layer, look in looks.items()]
+        try:
+            with observing(populations, by_batch=True) as found:
+                run(model, batch, forward)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return Diagnosis(tuple(_said(name, layer, looks[layer], found.get(layer)) for name, layer in normalizations(model)))
+
+
+class _Look:
+    """What one layer does with the inputs that come by."""
+
+    def __init__(self, layer: Any) -> None:
+        self.reached = False
+        self.finite_input = True
+        self.population: Population | None = None
+        self.values: Moments | None = None
+        # The layer itself goes on with the statistics of the batch in its buffers.
+        self.twin: Any = copy.deepcopy(layer)
+        self.squared_gap = self.squared_output = 0.0
+        if has_batch_statistics(layer) and self.twin.num_batches_tracked is not None:
+            # Training shows its output and looks for no more than that.
+            self.twin.track_running_stats = False
+            self.population = _known(layer)
+
+    def see(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before each forward pass of the layer."""
+        self.reached = True
+        values = seen_values(layer, args, kwargs)
+        self.finite_input = self.finite_input and bool(values.isfinite().all())
+        if not has_batch_statistics(layer) or values.numel() == 0:
+            return
+        one = moments(values.to(torch.float64), channel_axes(values))
+        self.values = one if self.values is None else merge(self.values, one)
+        if self.population is None or one.count == 1:
+            return
+        evaluation = _frames(self.twin.eval().forward(*args, **kwargs))
+        gap = _frames(self._train(args, kwargs)) - evaluation
+        self.squared_gap += float(gap.double().square().sum())
+        self.squared_output += float((evaluation + gap).double().square().sum())
+
+    @property
+    def gap(self) -> float | None:
+        """None where the batch showed none, or no output to compare it with."""
+        if self.population is None or self.squared_output == 0.0:
+            return None
+        return math.sqrt(self.squared_gap / self.squared_output)
+
+    def _train(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if isinstance(self.twin, SyncBatchNorm | nn.SyncBatchNorm):
+            # Of this process alone: the others are not in this call.
+            return F.batch_norm(args[0], None, None, self.twin.weight, self.twin.bias, True, 0.0, self.twin.eps)
+        return copy.deepcopy(self.twin).train().forward(*args, **kwargs)
+
+
+def _known(layer: nn.Module) -> Population | None:
+    try:
+        return population_of(layer)
+    except ValueError:
+        return None
+
+
+def _frames(output: Any) -> Tensor:
+    frames: Tensor = output.data if isinstance(output, PackedSequence) else output
+    return frames
+
+
+@contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
+
+
+def _said(name: str, layer: Any, look: _Look, found: Moments | None) -> LayerDiagnosis:
+    tensors = [*layer.named_parameters(), *layer.named_buffers()]
+    shift, ratio = _distances(layer, look, found)
+    seen, cold = _cold_start(layer, look, found)
+    return LayerDiagnosis(
+        name=name,
+        kind=own_class(layer).__name__,
+        reached=look.reached,
+        finite_input=look.finite_input,
+        not_finite=tuple(key for key, tensor in tensors if not bool(tensor.isfinite().all())),
+        small_scales=_small_scales(layer),
+        values=None if look.values is None else look.values.count,
+        gap=look.gap,
+        mean_shift=shift,
+        log_variance_ratio=ratio,
+        dead=() if look.values is None else _where(look.values.var.flatten() < _DROWNED * layer.eps),
+        batches_seen=seen,
+        cold_start=cold,
+    )
+
+
+def _distances(layer: Any, look: _Look, found: Moments | None) -> tuple[Worst | None, Worst | None]:
+    """Of the statistics of the batch from the running ones, in their own units."""
+    if look.values is None or look.population is None or found is None:
+        return None, None
+    batch, shift, ratio = look.population.shown(found), None, None
+    scale = look.values.var.flatten() + layer.eps
+    for name in ("running_var", "running_square"):
+        if name in batch:
+            scale = getattr(layer, name).double() + layer.eps
+            ratio = _worst(((batch[name] + layer.eps) / scale).log().abs())
+    if "running_mean" in batch:
+        shift = _worst((batch["running_mean"] - layer.running_mean).abs() / scale.sqrt())
+    return shift, ratio
+
+
+def _cold_start(layer: Any, look: _Look, found: Moments | None) -> tuple[int | None, float | None]:
+    if not has_batch_statistics(layer) or layer.num_batches_tracked is None:
+        return None, None
+    seen = int(layer.num_batches_tracked)
+    momentum = layer.forward_momentum if isinstance(layer, PowerNorm) else layer.momentum
+    share = float(seen == 0) if momentum is None else (1.0 - momentum) ** seen
+    if look.population is None or found is None:
+        return seen, share
+    # Statistics that were measured or loaded are as old as the count says, but lie where those of the batch lie.
+    batch = look.population.shown(found)
+    name, initial = ("running_mean", 0.0) if "running_mean" in batch else ("running_square", 1.0)
+    running, cold_value = getattr(layer, name), batch[name] + share * (initial - batch[name])
+    cold = (running - cold_value).square().sum() < (running - batch[name]).square().sum()
+    return seen, share if bool(cold) or share < COLD_START else None
+
+
+def _small_scales(layer: nn.Module) -> tuple[int, ...]:
+    scale = getattr(layer, "weight", None)
+    if scale is None or scale.dim() != 1 or isinstance(layer, GlobalResponseNorm):
+        # Global response norm scales what it adds to its input: 0 leaves that alone.
+        return ()
+    return _where(scale.detach().abs() < _SMALL_SCALE)
+
+
+def _where(mask: Tensor) -> tuple[int, ...]:
+    return tuple(mask.nonzero().flatten().tolist())
+
+
+def _worst(values: Tensor) -> Worst:
+    # NaN is larger than any number here, as it should be.
+    channel = int(values.argmax())
+    return Worst(float(values[channel]), channel)

@@ -1,0 +1,108 @@
+"""What a new normalization layer takes over from the one that it replaces: parameters, statistics, settings.
+
+Invariant: the old layer is only read.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
+
+from bncore.norm._overlay import own_class
+from bncore.norm.batch_norm import BatchNorm
+from bncore.norm.global_response_norm import GlobalResponseNorm
+
+_SCALE_AND_SHIFT = ("weight", "bias")
+_SETTINGS = ("eps", "momentum", "nan_guard", "track_running_stats", "process_group", "seed")
+
+
+def carry_state(old: nn.Module, new: nn.Module, given: frozenset[str]) -> None:
+    """Give `new` the parameters of `old` that it has as well, and its statistics and settings if they mean the same.
+
+    Settings named in `given` are left as they are.
+
+    Raises:
+        ValueError: a parametrized parameter of `old` has no place in `new`.
+    """
+    requires_grad = any(parameter.requires_grad for parameter in old.parameters())
+    if any(True for _ in old.parameters()):
+        new.requires_grad_(requires_grad)
+    _carry_parameters(old, new)
+    if own_class(new) is BatchNorm and isinstance(old, _BatchNorm) and old.running_mean is None:
+        for name in _statistics(new, all_of_them=True):
+            setattr(new, name, None)
+    if _carry_statistics(old, new):
+        for name in _SETTINGS:
+            if name not in given and hasattr(old, name) and hasattr(new, name):
+                setattr(new, name, getattr(old, name))
+
+
+def has_scale(layer: nn.Module) -> bool:
+    """Whether a layer has a scale, learned or fixed."""
+    return getattr(layer, "weight", None) is not None
+
+
+def _carry_parameters(old: nn.Module, new: nn.Module) -> None:
+    residual = isinstance(old, GlobalResponseNorm) != isinstance(new, GlobalResponseNorm)
+    if isinstance(new, nn.Identity) or residual:
+        return
+    for name in _parametrized(old):
+        if name not in new._parameters:
+            raise ValueError(f"its {name} is parametrized, and there is no such parameter then")
+        parametrize.transfer_parametrizations_and_params(old, new, name)
+    alike = own_class(old) is own_class(new)
+    for name in list(new._parameters) if alike else _SCALE_AND_SHIFT:
+        theirs = old._parameters.get(name)
+        if theirs is not None and _shape(new._parameters.get(name)) == theirs.shape:
+            new._parameters[name] = theirs
+    for name in _SCALE_AND_SHIFT:
+        # Fixed on one side, they are buffers there, and learned on the other.
+        if name in new._buffers or name in old._buffers:
+            _copy(getattr(old, name, None), getattr(new, name, None))
+
+
+def _shape(tensor: Tensor | None) -> torch.Size | None:
+    return None if tensor is None else tensor.shape
+
+
+def _parametrized(layer: nn.Module) -> list[str]:
+    return list(layer.get_submodule("parametrizations")._modules) if parametrize.is_parametrized(layer) else []
+
+
+def _carry_statistics(old: nn.Module, new: nn.Module) -> bool:
+    """Whether both keep the same statistics, which `new` has then."""
+    alike = own_class(old) is own_class(new)
+    mine, theirs = _statistics(new, all_of_them=alike), _statistics(old, all_of_them=alike)
+    if mine.keys() != theirs.keys():
+        # A batch norm that keeps none means the same by its settings as one that does.
+        return isinstance(old, _BatchNorm) and not theirs and "running_var" in mine
+    if all(mine[name].shape == theirs[name].shape for name in mine):
+        new._buffers.update(theirs)
+        return True
+    # One of them keeps statistics of several domains: as attributes, those of the chosen domain.
+    chosen = {name: getattr(old, name) for name in theirs}
+    if any(chosen[name].shape not in (mine[name].shape, mine[name].shape[1:]) for name in mine):
+        return False
+    for name, tensor in chosen.items():
+        _copy(tensor, mine[name])
+    return True
+
+
+def _statistics(layer: nn.Module, *, all_of_them: bool) -> dict[str, Tensor]:
+    """What evaluation uses, and how many batches are in it; with `all_of_them`, averages that only training uses.
+
+    A window of single batches starts anew.
+    """
+    return {
+        name: tensor
+        for name, tensor in layer._buffers.items()
+        if tensor is not None
+        and (name.startswith("running_") or name == "num_batches_tracked")
+        and (all_of_them or name != "running_product")
+    }
+
+
+def _copy(source: Tensor | None, target: Tensor | None) -> None:
+    if source is not None and target is not None:
+        with torch.no_grad():
+            target.copy_(source)

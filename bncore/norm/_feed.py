@@ -1,0 +1,35 @@
+"""Batches through a model that is only looked at: in evaluation mode, without gradients, and put back as it was."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+Forward = Callable[[nn.Module, Any], Any]
+"""How a model is run on a batch."""
+
+
+def run(model: nn.Module, batch: Any, forward: Forward | None) -> Any:
+    """What `forward` returns; without it, `model(batch)`, of the first element where the batch is a tuple or list."""
+    if forward is not None:
+        return forward(model, batch)
+    return model(batch[0] if isinstance(batch, tuple | list) else batch)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within it, every module is in evaluation mode and gradients are off; after it, modes are what they were.
+
+    The flags are set one by one: `eval()` may be overridden, and would then do more than can be undone.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,68 @@
+"""Which modules of a model are normalization layers, torch's and ours, and which of them keep running statistics.
+
+Ours are the classes that `build_norm` makes of the members of `NormSpec`: a new variant is found without a line here.
+"""
+
+import functools
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from bncore.norm._overlay import own_class
+from bncore.norm.build import build_norm
+from bncore.norm.frozen_batch_norm import FrozenBatchNorm
+from bncore.spec.catalog import members
+from bncore.spec.norm import NormSpec
+
+_TORCH: tuple[type[nn.Module], ...] = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+    *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
+)
+
+
+def is_normalization(module: nn.Module) -> bool:
+    """Whether `module` is a layer that normalizes activations, or of a class derived from one."""
+    return isinstance(module, (_BatchNorm, _InstanceNorm, *layer_classes()))
+
+
+def has_batch_statistics(module: nn.Module) -> bool:
+    """Whether evaluation of `module` uses averages over batches that its training moves, or would if it kept them.
+
+    Who counts batches keeps averages over them, under torch's key; torch's instance norm does so over instances.
+    """
+    if isinstance(module, _InstanceNorm | FrozenBatchNorm):
+        return False
+    return isinstance(module, _BatchNorm) or "num_batches_tracked" in module._buffers
+
+
+def normalizations(model: nn.Module, *, batch_statistics: bool = False) -> list[tuple[str, nn.Module]]:
+    """Each normalization layer once, with the first path that leads to it, in the order of `named_modules`.
+
+    Layers inside of normalization layers are parts of these. With `batch_statistics`, the layers instead that average
+    statistics of batches for their evaluation, those included that only other layers use, as in recurrent cells.
+    """
+    wanted = has_batch_statistics if batch_statistics else is_normalization
+    found: list[tuple[str, nn.Module]] = []
+    inside: str | None = None
+    for name, module in model.named_modules():
+        if inside is not None and name.startswith(inside):
+            continue
+        if wanted(module):
+            inside = f"{name}." if name else ""
+            found.append((name, module))
+    return found
+
+
+def path(name: str, module: nn.Module) -> str:
+    """How an error calls a layer: by its path, and by its class where the model is the layer."""
+    return name or f"the model itself, a {own_class(module).__name__}"
+
+
+@functools.cache
+def layer_classes() -> tuple[type[nn.Module], ...]:
+    """The classes of torch and of ours whose layers normalize activations."""
+    # 64 channels, which the default groups divide.
+    built = [build_norm(member(), 64, device="meta") for member in members(NormSpec)]  # type: ignore[arg-type]
+    return (*_TORCH, *{type(layer) for layer in built if layer is not None})

@@ -1,0 +1,49 @@
+"""What reaches batch norm layers while a model runs, measured on the way."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bncore.norm._moments import Moments
+from bncore.norm._population import Population, seen_values
+
+
+@contextmanager
+def observing(populations: Mapping[nn.Module, Population], *, by_batch: bool) -> Iterator[dict[nn.Module, Moments]]:
+    """Within it, layers are measured in float64 as they run, and all their inputs merged into the mapping it gives.
+
+    With `by_batch`, a layer in evaluation mode normalizes each input with statistics of that input, which are left in
+    its buffers.
+    """
+    found: dict[nn.Module, Moments] = {}
+
+    def observe(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        values = seen_values(layer, args, kwargs).detach()
+        if values.numel() == 0:
+            return
+        population = populations[layer]
+        # The one kind of device without double precision.
+        wide = (values.cpu() if values.device.type == "mps" else values).to(torch.float64)
+        one = population.measure(wide)
+        found[layer] = population.merge(found[layer], one) if layer in found else one
+        if by_batch:
+            alone = one if population.centre is None else population.measure_alone(wide)
+            install(layer, population.shown(alone))
+
+    handles = [layer.register_forward_pre_hook(observe, with_kwargs=True) for layer in populations]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def install(layer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Write `tensors` into the buffers of a layer, in place."""
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            # As an attribute: of a layer for several domains, that is the part of the buffer that counts.
+            getattr(layer, name).copy_(tensor)

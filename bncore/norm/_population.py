@@ -1,0 +1,191 @@
+"""The statistics that a layer would evaluate with if some values were all that there are.
+
+Invariant: parts are merged exactly, whatever their sizes, and never as a difference of large numbers; what is installed
+is what the layer itself keeps: a variance, the square of a norm, a covariance, a whitening matrix.
+
+Shapes: values (N, C, ...); C channels in G groups of D, for layers with groups.
+"""
+
+import inspect
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from bncore.norm._last_axis import LastAxis
+from bncore.norm._moments import Moments, channel_axes, merge, moments, statistics_dtype
+from bncore.norm._overlay import own_class
+from bncore.norm._quadratic import QuadraticNorm
+from bncore.norm._whitening import Whitening
+from bncore.norm.batch_norm import BatchNorm
+from bncore.norm.batch_renorm import BatchRenorm
+from bncore.norm.l1_batch_norm import L1BatchNorm
+from bncore.norm.lp_batch_norm import LpBatchNorm, NormBatchNorm
+from bncore.norm.masked_batch_norm import MaskedBatchNorm, _mask_of_lengths
+
+
+class Population:
+    """How a layer measures values, merges measurements, and keeps them: here, as mean and variance (C,)."""
+
+    passes = 1
+    """How often all values have to be seen."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer: Any = layer
+        self.centre: Tensor | None = None
+        """In a second pass, the mean of all values."""
+
+    def measure(self, x: Tensor) -> Moments:
+        """Of values (N, C, ...), at least one; in their own precision, or single for half; differentiable."""
+        found = moments(x, channel_axes(x))
+        return Moments(found.mean.flatten(), found.var.flatten(), found.count)
+
+    def measure_alone(self, x: Tensor) -> Moments:
+        """The same, in a second pass too as if there were no other values."""
+        return self.measure(x)
+
+    def merge(self, first: Moments, second: Moments) -> Moments:
+        """Of both sets of values together."""
+        return merge(first, second)
+
+    def shown(self, of: Moments) -> dict[str, Tensor]:
+        """By buffer, what makes evaluation of the measured values what training normalizes them to."""
+        return {"running_mean": of.mean, "running_var": of.var}
+
+    def kept(self, of: Moments) -> dict[str, Tensor]:
+        """By buffer, what the layer keeps of at least two values for others: here, with the unbiased variance."""
+        return {"running_mean": of.mean, "running_var": of.var * (of.count / (of.count - 1))}
+
+
+class _Deviation(Population):
+    """The standard deviation is what is averaged, as it is."""
+
+    def kept(self, of: Moments) -> dict[str, Tensor]:
+        return self.shown(of)
+
+
+class _Norms(_Deviation):
+    """Mean and the square of a norm (C,): of the mean magnitude, of the root of the mean square, of the maximum."""
+
+    def __init__(self, layer: NormBatchNorm) -> None:
+        super().__init__(layer)
+        self.power = layer.p if isinstance(layer, LpBatchNorm) else 1
+        # Deviations from the mean of all values can be measured when that is known.
+        self.passes = 2 if isinstance(layer, L1BatchNorm) else 1
+
+    def measure(self, x: Tensor) -> Moments:
+        return self._measure(x, self.centre)
+
+    def measure_alone(self, x: Tensor) -> Moments:
+        return self._measure(x, None)
+
+    def merge(self, first: Moments, second: Moments) -> Moments:
+        count = first.count + second.count
+        share = second.count / count
+        mean = first.mean + (second.mean - first.mean) * share
+        if self.power == math.inf:
+            return Moments(mean, torch.maximum(first.var, second.var), count)
+        half = self.power / 2
+        return Moments(mean, (first.var**half * (1.0 - share) + second.var**half * share) ** (1.0 / half), count)
+
+    def _measure(self, x: Tensor, centre: Tensor | None) -> Moments:
+        found = moments(x, channel_axes(x))
+        around = found.mean if centre is None else centre.view_as(found.mean)
+        wide = x.to(found.mean.dtype)
+        squared: Tensor = self.layer._squared_norm(wide if self.layer._before_centring else wide - around)
+        return Moments(found.mean.flatten(), squared.flatten(), found.count)
+
+
+class _Square(_Deviation):
+    """The mean of x^2 (C,), in the place of the variance; the mean is measured for those who ask."""
+
+    def measure(self, x: Tensor) -> Moments:
+        wide = x.to(statistics_dtype(x.dtype))
+        axes = channel_axes(x)
+        return Moments(wide.mean(axes), wide.square().mean(axes), x.numel() // x.shape[1])
+
+    def merge(self, first: Moments, second: Moments) -> Moments:
+        count = first.count + second.count
+        share = second.count / count
+        return Moments(first.mean.lerp(second.mean, share), first.var.lerp(second.var, share), count)
+
+    def shown(self, of: Moments) -> dict[str, Tensor]:
+        return {"running_square": of.var}
+
+
+class _Covariance(Population):
+    """Mean (G, D, 1) and covariance (G, D, D) of groups of channels."""
+
+    def measure(self, x: Tensor) -> Moments:
+        groups = self.layer.num_groups
+        rows = x.to(statistics_dtype(x.dtype)).transpose(0, 1).reshape(groups, x.shape[1] // groups, -1)
+        mean = rows.mean(-1, keepdim=True)
+        centred = rows - mean
+        return Moments(mean, centred @ centred.mT / rows.shape[-1], rows.shape[-1])
+
+    def merge(self, first: Moments, second: Moments) -> Moments:
+        count = first.count + second.count
+        share = second.count / count
+        gap = second.mean - first.mean
+        spread = first.var * (1.0 - share) + second.var * share
+        return Moments(first.mean + gap * share, spread + gap @ gap.mT * (share * (1.0 - share)), count)
+
+    def shown(self, of: Moments) -> dict[str, Tensor]:
+        return self._averaged(of, 1.0)
+
+    def kept(self, of: Moments) -> dict[str, Tensor]:
+        return self._averaged(of, of.count / (of.count - 1))
+
+    def _averaged(self, of: Moments, factor: float) -> dict[str, Tensor]:
+        mean = of.mean.flatten()
+        if "running_covariance" in self.layer._buffers:
+            return {"running_mean": mean, "running_covariance": of.var * factor}
+        return {"running_mean": mean, "running_projection": self.layer._whitening_matrix(of.var)}
+
+
+def population_of(layer: nn.Module) -> Population:
+    """How `layer` is measured.
+
+    Raises:
+        ValueError: it is of a class whose statistics are not known here.
+    """
+    if isinstance(layer, NormBatchNorm):
+        return _Norms(layer)
+    if isinstance(layer, QuadraticNorm):
+        return _Square(layer)
+    if isinstance(layer, Whitening):
+        return _Covariance(layer)
+    if isinstance(layer, BatchRenorm):
+        return _Deviation(layer)
+    if isinstance(layer, BatchNorm | nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm):
+        return Population(layer)
+    raise ValueError(f"what statistics a {own_class(layer).__name__} keeps is not known; exclude it")
+
+
+def seen_values(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Of the arguments of a forward pass of `layer`, the values that enter its statistics, as a batch (N, C, ...)."""
+    x, mask, lengths = _arguments(layer, args, kwargs)
+    if isinstance(x, PackedSequence):
+        return x.data
+    if isinstance(layer, MaskedBatchNorm) and hasattr(layer, "batch_first"):
+        # `SequenceBatchNorm` of the package above this one: channels are the last axis.
+        sequences: Any = layer
+        mask = None if lengths is None else sequences._valid(x, lengths)
+        x = x.reshape(-1, x.shape[-1])
+    elif lengths is not None:
+        mask = _mask_of_lengths(x, lengths)
+    if isinstance(layer, LastAxis):
+        x = x.flatten(0, -2)
+    values: Tensor = x if mask is None else x.movedim(1, -1)[mask]
+    return values
+
+
+def _arguments(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """The batch, which is the first argument whatever its name, mask and lengths."""
+    if len(args) == 1 and not kwargs:
+        return args[0], None, None
+    declared: Any = own_class(layer).forward
+    given = inspect.signature(declared).bind(layer, *args, **kwargs).arguments
+    return list(given.values())[1], given.get("mask"), given.get("lengths")

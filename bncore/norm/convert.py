@@ -1,0 +1,221 @@
+"""Any normalization of a model into any other, in place.
+
+Invariant: a model is either converted as a whole or, where one layer cannot be, not touched at all. So all new layers
+are made first, and take the places of the old ones when nothing can fail any more.
+"""
+
+import copy as copying
+import weakref
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.modules.module import _WrappedHook
+
+from bncore.norm._carry import carry_state, has_scale
+from bncore.norm._found import layer_classes, normalizations, path
+from bncore.norm._last_axis import by_last_axis, normalizes_last_axis
+from bncore.norm._overlay import Temporary, own_class
+from bncore.norm._slopes import Linear
+from bncore.norm.build import build_norm
+from bncore.norm.cross_iteration_batch_norm import CrossIterationBatchNorm
+from bncore.seeds import derive_seed
+from bncore.spec.norm import NoNorm, NormSpec, Place
+
+_HOOKS = (
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_forward_hooks",
+    "_forward_hooks_always_called",
+    "_forward_hooks_with_kwargs",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_load_state_dict_post_hooks",
+    "_load_state_dict_pre_hooks",
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+)
+
+_SPEC: TypeAdapter[NormSpec] = TypeAdapter(NormSpec)
+
+_HARMLESS = ("__init__", "extra_repr", "reset_parameters", "reset_running_stats")
+"""Methods that a class may add without changing what its layers compute."""
+
+_ERASES = ("one_value_per_instance", "one_value_per_group")
+"""Reasons why a normalization would erase what has a single position."""
+
+_Where = Callable[[str, nn.Module], bool]
+
+
+def convert(
+    model: nn.Module, spec: NormSpec | Mapping[str, Any], *, where: _Where | None = None, copy: bool = False
+) -> nn.Module:
+    """Replace the normalization layers of `model`, torch's and ours, by the one that `spec` describes.
+
+    A new layer stands where the old one stood: same path, same order among its siblings, once for a module that is
+    shared, with its hooks (their handles stay good), device, dtype and mode. The model is changed in place and
+    returned; where it is a normalization layer itself, the new layer is returned.
+
+    State: a parameter that both layers have is the same `nn.Parameter` object in the new one, so an optimizer that
+    holds it still does, `requires_grad` and parametrizations included. Running statistics move over as the same tensors
+    between layers that keep the same ones. What the new layer has and the old one had not starts as in a new layer, and
+    what only the old one had is gone. `FrozenBatchNorm` has buffers for parameters: there the numbers move. Scale and
+    shift of `GlobalResponseNorm` mean something else than those of all others, and do not move.
+
+    Settings: what `spec` leaves out is taken from the layer where it means the same: `affine`, and between layers that
+    keep the same statistics also `eps`, `momentum`, `nan_guard` and `track_running_stats`. So a conversion within the
+    batch norm family changes no number of the evaluation, and the way back restores every number and setting: name
+    `momentum` to get a variant's own default, as 0.01 of batch renorm. A layer that is already as `spec` asks stays.
+
+    `torch.nn.LayerNorm` and `RMSNorm` over the last axis: it holds the channels there, whatever the rank, and the new
+    layer goes on to normalize along it, with every other axis as examples: (N, L, C) is seen as (N L, C). Such a layer
+    is recognized and converted further as such. Over several axes there are no channels to be told, and it is refused.
+
+    `StepBatchNorm` in recurrent layers, which is a part of their cells, is left alone.
+
+    The other way is not safe: `torch.nn.SyncBatchNorm.convert_sync_batchnorm` takes each variant for a plain batch norm
+    and drops what it does; use `{"kind": "sync_batch_norm"}` here.
+
+    Args:
+        model: any module.
+        spec: a member of `NormSpec`, or the dict of one. `{"kind": "none"}` removes the layers.
+        where: called with the path and the layer; only layers for which it is true are converted. A shared layer is
+            asked for once, by its first path.
+        copy: leave `model` alone, and return a converted deep copy.
+
+    Raises:
+        ValueError: for a dict that is no spec, a spec that normalizes weights, and, with the path of the layer, where a
+            layer cannot become what is asked: groups that do not divide its channels, a class that overrides the
+            forward pass of a normalization layer, a lazy layer, one that is frozen or being adapted, a parametrized
+            parameter that the new layer has not. Nothing is changed then.
+    """
+    wanted = _validated(spec)
+    if copy:
+        model = copying.deepcopy(model)
+    replacements: dict[nn.Module, nn.Module] = {}
+    for name, layer in normalizations(model):
+        if where is None or where(name, layer):
+            new = _replacement(path(name, layer), layer, wanted, model)
+            if new is not layer:
+                replacements[layer] = new
+    for layer, new in replacements.items():
+        _hand_over_hooks(layer, new)
+    for parent in list(model.modules()):
+        _replace_children(parent, replacements)
+    return replacements.get(model, model)
+
+
+def _validated(spec: NormSpec | Mapping[str, Any]) -> NormSpec:
+    wanted: NormSpec = _SPEC.validate_python(spec)
+    if not wanted.has_layer and not isinstance(wanted, NoNorm):
+        raise ValueError(f"{wanted.kind} normalizes the weights of a layer, which no other layer can be replaced by")
+    return wanted
+
+
+def _replacement(where: str, layer: nn.Module, spec: NormSpec, model: nn.Module) -> nn.Module:
+    """The new layer with all of the old one's state, or the old one where it is as asked."""
+    base = _class_that_computes(where, layer)
+    try:
+        # Layers with equal seeds would draw equal noise.
+        seed = derive_seed(0, "norm", where)
+        new = _built(layer, spec, seed, *_place(layer, model))
+        carry_state(layer, new, frozenset(spec.model_fields_set))
+    except ValueError as error:
+        raise ValueError(f"{where} cannot become {spec.kind}: {error}") from None
+    if base is own_class(new) and _settings(new) == _settings(layer):
+        return layer
+    return new.train(layer.training)
+
+
+def _class_that_computes(where: str, layer: nn.Module) -> type[nn.Module]:
+    """The class of torch or of ours that says what `layer` does.
+
+    A class derived from it that has methods of its own may do anything, such as an activation at the end; the new layer
+    would drop it.
+    """
+    if isinstance(layer, Temporary):
+        raise ValueError(f"{where} is frozen or being adapted; unfreeze or reset it first")
+    if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
+        raise ValueError(f"{where} is lazy and does not know its channels yet; run the model on a batch first")
+    for cls in own_class(layer).__mro__:
+        if cls in layer_classes():
+            return cls
+        if any(callable(value) and name not in _HARMLESS for name, value in vars(cls).items()):
+            break
+    raise ValueError(f"{where}: {own_class(layer).__name__} changes what the layer it derives from does; exclude it")
+
+
+def _channels(layer: Any) -> int:
+    if not isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+        return int(layer.num_channels if isinstance(layer, nn.GroupNorm) else layer.num_features)
+    if len(layer.normalized_shape) != 1:
+        raise ValueError(f"over the axes of {tuple(layer.normalized_shape)}, it has no channels")
+    return int(layer.normalized_shape[0])
+
+
+def _place(layer: nn.Module, model: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
+    """Device and type of a layer's numbers; of the model's where it has none."""
+    for module in (layer, model):
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                return tensor.device, tensor.dtype
+    return None, None
+
+
+def _built(
+    layer: nn.Module, spec: NormSpec, seed: int, device: torch.device | None, dtype: torch.dtype | None
+) -> nn.Module:
+    """A new layer of `spec`, with a scale and shift to learn as `layer` has, unless the spec says."""
+    channels = _channels(layer)
+    fields = type(spec).model_fields
+    if "affine" in fields and fields["affine"].annotation is bool and "affine" not in spec.model_fields_set:
+        spec = spec.model_copy(update={"affine": has_scale(layer)})
+    if normalizes_last_axis(layer):
+        place = Place("", channels, 1, 2, "", "identity", "before_activation")
+        for fault in spec.faults(place):
+            if fault.code in _ERASES:
+                raise ValueError(f"there is one position along the last axis. {fault.detail}")
+    new = build_norm(spec, channels, seed, device, dtype)
+    if new is None:
+        return nn.Identity()
+    return by_last_axis(new) if normalizes_last_axis(layer) else new
+
+
+def _settings(layer: nn.Module) -> tuple[object, ...]:
+    """What tells two layers of one class apart besides their numbers."""
+    public = {name: value for name, value in vars(layer).items() if not name.startswith("_") and name != "training"}
+    tensors = [(name, tuple(tensor.shape)) for name, tensor in layer.state_dict(keep_vars=True).items()]
+    return public, tensors, normalizes_last_axis(layer)
+
+
+def _hand_over_hooks(old: nn.Module, new: nn.Module) -> None:
+    """Give `new` the hooks of `old`, in the very dictionaries that their handles remove them from."""
+    for name in _HOOKS:
+        theirs, own = getattr(old, name), getattr(new, name)
+        theirs.update(own)
+        setattr(new, name, theirs)
+        for hook in theirs.values():
+            # A hook that wants its module holds it.
+            if isinstance(hook, _WrappedHook) and hook.with_module and hook.module() is old:
+                hook.module = weakref.ref(new)
+    new._is_full_backward_hook = old._is_full_backward_hook
+
+
+def _replace_children(parent: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
+    for number, hook in list(parent._forward_pre_hooks.items()):
+        # By which a layer that is replaced looked at its neighbour.
+        if getattr(hook, "__self__", None) in replacements:
+            del parent._forward_pre_hooks[number]
+            parent._forward_pre_hooks_with_kwargs.pop(number, None)
+    for name, child in parent._modules.items():
+        if child in replacements:
+            parent._modules[name] = replacements[child]  # type: ignore[index]
+    if isinstance(parent, nn.Sequential):
+        new = set(replacements.values())
+        for before, layer in pairwise(parent):
+            if layer in new and isinstance(layer, CrossIterationBatchNorm) and isinstance(before, Linear):
+                layer.follow(before)

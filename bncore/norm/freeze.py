@@ -1,0 +1,90 @@
+"""Batch statistics that stay as they are while the rest of a model trains.
+
+Invariant: a frozen layer evaluates whatever mode it is told, and knows what it was told, and what else it was, for
+`unfreeze`. All of that is in the layer: it survives deep copies and pickling.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from bncore.norm._found import normalizations, path
+from bncore.norm._overlay import Temporary, lay_over, take_off
+
+
+def freeze(
+    model: nn.Module, *, affine: bool = True, where: Callable[[str, nn.Module], bool] | None = None
+) -> nn.Module:
+    """Make the layers of `model` with running statistics evaluate, in `model.train()` as well.
+
+    They normalize with their running statistics, which move no more; with `affine`, their parameters do not require
+    gradients either, so that an optimizer that holds them moves them no more, from the next gradient on. The layers
+    stay the same objects with the same keys, and `isinstance` still holds. Freezing a frozen layer adds what was not
+    frozen yet. torch's batch norms and ours; `FrozenBatchNorm` and layers that look at single samples have nothing to
+    freeze.
+
+    Args:
+        model: any module; it is changed in place and returned.
+        affine: freeze the parameters of the layers too.
+        where: called with the path and the layer; only layers for which it is true are frozen.
+
+    Raises:
+        ValueError: with the path of a layer that keeps no running statistics: its evaluation needs the batch. Nothing
+        is
+            changed then.
+    """
+    layers: list[tuple[str, Any]] = [
+        (name, layer)
+        for name, layer in normalizations(model, batch_statistics=True)
+        if where is None or where(name, layer)
+    ]
+    for name, layer in layers:
+        if layer.num_batches_tracked is None:
+            raise ValueError(f"{path(name, layer)} keeps no running statistics, and cannot be frozen")
+    for _, layer in layers:
+        if not isinstance(layer, _Frozen):
+            lay_over(layer, _Frozen)
+            layer._required_grad = {}
+            layer.train(layer.training)
+    if affine:
+        # All flags are read before any is changed: layers may share a parameter.
+        for _, layer in layers:
+            flags = {name: parameter.requires_grad for name, parameter in layer.named_parameters()}
+            layer._required_grad = flags | layer._required_grad
+        for _, layer in layers:
+            layer.requires_grad_(False)
+    return model
+
+
+def unfreeze(model: nn.Module) -> nn.Module:
+    """Undo `freeze`: each layer is in the mode that it was last told, and requires the gradients that it did before.
+
+    Where nothing told it a mode since, that is the mode from before as well. The model is changed in place and
+    returned; one with nothing frozen stays as it is.
+    """
+    layers = [module for module in model.modules() if isinstance(module, _Frozen)]
+    required = {
+        parameter
+        for layer in layers
+        for name, parameter in layer.named_parameters()
+        if layer._required_grad.get(name, parameter.requires_grad)
+    }
+    for layer in layers:
+        for name, parameter in layer.named_parameters():
+            if name in layer._required_grad:
+                parameter.requires_grad_(parameter in required)
+        told = layer._told
+        take_off(layer, _Frozen)
+        del layer._told, layer._required_grad
+        layer.train(told)
+    return model
+
+
+class _Frozen(Temporary):
+    _told: bool
+    _required_grad: dict[str, bool]
+
+    def train(self, mode: bool = True) -> Any:
+        self._told = mode
+        return super().train(False)

@@ -1,0 +1,162 @@
+"""Running statistics measured instead of averaged along the way: of all batches, with the weights that there are now.
+
+Invariant: the buffers of a model change when everything is measured and finite, or not at all.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from bncore.norm._feed import Forward, evaluating, run
+from bncore.norm._found import normalizations, path
+from bncore.norm._moments import Moments
+from bncore.norm._observe import install, observing
+from bncore.norm._population import Population, population_of
+
+
+def recalibrate(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    forward: Forward | None = None,
+    where: Callable[[str, nn.Module], bool] | None = None,
+    sequential: bool = False,
+) -> nn.Module:
+    """Set the running statistics of batch norm layers to the exact ones of their inputs over all `batches`.
+
+    For a model whose statistics are behind its weights: after averaging weights, after training with a small momentum
+    or small batches, or with a variant whose training does not look like its evaluation. Weights do not move, dropout
+    is off, and what is measured is merged in float64 (Chan, Golub, LeVeque 1979), so the result is that of one batch
+    with all values, whatever the number and sizes of the batches.
+
+    What the inputs of a layer are depends on how the layers in front normalize:
+
+    - As in training (the default; "PreciseBN", arXiv 2105.07576, section 3): each by the statistics of the batch that
+      passes, without what a variant adds in training (noise, correction, virtual batches). One pass over the batches.
+      The inputs depend on how the data are divided into batches; make them as large as in training.
+    - `sequential`: each by its new running statistics, as in evaluation afterwards. Layers are measured one after the
+      other in the order in which they run, with one pass over the batches for each. The result does not depend on how
+      the data are divided, and a batch norm's output over all of them has exactly mean `bias` and variance `weight^2`
+      (but for eps).
+
+    Each layer keeps what its own training would: the variance times n / (n - 1), for n values per channel in all; batch
+    renorm the biased one, since it is the square of its standard deviation; `LpBatchNorm` and `L1BatchNorm` their norm
+    (the latter takes a second pass); `PowerNorm` and `MovingAverageBatchNorm` the mean square; whitening layers their
+    matrix; `DomainBatchNorm` those of the chosen domain. A layer that is used several times in a forward pass gets the
+    statistics of all its inputs. Layers that no batch reaches, that keep no statistics, or keep them fixed
+    (`FrozenBatchNorm`), stay as they are.
+
+    Buffers are written in place. `num_batches_tracked` stays: it says how long a layer has trained, and schedules hang
+    on it. Each process measures its own batches.
+
+    Difference from `torch.optim.swa_utils.update_bn`, which averages the batches' unbiased variances with equal weights
+    and leaves out how far their means lie apart; from fvcore's `update_bn_stats`, which subtracts squares (a variance
+    can come out negative) and replaces the buffers.
+
+    Args:
+        model: any module; changed in place and returned.
+        batches: what `forward` takes; without it, inputs, or tuples and lists that begin with them. An iterable that
+            can be gone through again, such as a list or a `DataLoader`, where more than one pass is needed.
+        forward: how to run the model on a batch, `forward(model, batch)`.
+        where: called with the path and the layer; only layers for which it is true are measured.
+        sequential: see above.
+
+    Raises:
+        ValueError: without any batch, where the batches cannot be gone through again, with the path of a layer that is
+            of an unknown class, that has seen one value per channel or values that are not finite, or that runs several
+            times in a forward pass if `sequential`. Nothing is changed then, nor by an error in the model.
+    """
+    layers = [
+        (name, layer)
+        for name, layer in normalizations(model, batch_statistics=True)
+        if layer.num_batches_tracked is not None and (where is None or where(name, layer))
+    ]
+    populations = {layer: _population(name, layer) for name, layer in layers}
+    passes = max((population.passes for population in populations.values()), default=0)
+    if (sequential or passes > 1) and iter(batches) is batches:
+        raise ValueError("more than one pass over the batches is needed; give a list of them, or a loader")
+    if not layers:
+        return model
+    with _restored_on_error(list(populations)), evaluating(model):
+        stages = [[one] for one in _in_order(model, layers, batches, forward)] if sequential else [layers]
+        for stage in stages:
+            of_stage = {layer: populations[layer] for _, layer in stage}
+            measured = _measured(model, of_stage, batches, forward, by_batch=not sequential)
+            for name, layer in stage:
+                if layer in measured:
+                    install(layer, _checked(path(name, layer), populations[layer], measured[layer]))
+    return model
+
+
+def _population(name: str, layer: nn.Module) -> Population:
+    try:
+        return population_of(layer)
+    except ValueError as error:
+        raise ValueError(f"{path(name, layer)}: {error}") from None
+
+
+def _in_order(
+    model: nn.Module, layers: list[tuple[str, nn.Module]], batches: Iterable[Any], forward: Forward | None
+) -> list[tuple[str, nn.Module]]:
+    """The layers that the first batch reaches, in the order in which it does."""
+    reached: list[nn.Module] = []
+    handles = [layer.register_forward_pre_hook(lambda layer, _: reached.append(layer)) for _, layer in layers]
+    try:
+        for batch in batches:
+            run(model, batch, forward)
+            break
+    finally:
+        for handle in handles:
+            handle.remove()
+    names = {layer: name for name, layer in layers}
+    for layer in reached:
+        if reached.count(layer) > 1:
+            again = path(names[layer], layer)
+            raise ValueError(f"{again} runs twice in a forward pass: its second input depends on its own statistics")
+    return [(names[layer], layer) for layer in reached]
+
+
+def _measured(
+    model: nn.Module,
+    populations: Mapping[nn.Module, Population],
+    batches: Iterable[Any],
+    forward: Forward | None,
+    *,
+    by_batch: bool,
+) -> dict[nn.Module, Moments]:
+    for last in reversed(range(max(population.passes for population in populations.values()))):
+        seen = 0
+        with observing(populations, by_batch=by_batch) as found:
+            for batch in batches:
+                run(model, batch, forward)
+                seen += 1
+        if seen == 0:
+            raise ValueError("there are no batches to measure")
+        if last == 0:
+            break
+        for layer, measured in found.items():
+            populations[layer].centre = measured.mean
+    return found
+
+
+def _checked(where: str, population: Population, found: Moments) -> dict[str, Tensor]:
+    """What the layer keeps of all values."""
+    if found.count < 2:
+        raise ValueError(f"{where} has seen one value per channel, which has no variance; give more batches")
+    kept = population.kept(found)
+    if not all(bool(tensor.isfinite().all()) for tensor in kept.values()):
+        raise ValueError(f"{where} has seen values that are not finite, or too large for their variance")
+    return kept
+
+
+@contextmanager
+def _restored_on_error(layers: list[nn.Module]) -> Iterator[None]:
+    before = [(buffer, buffer.clone()) for layer in layers for buffer in layer.buffers()]
+    try:
+        yield
+    except BaseException:
+        for buffer, value in before:
+            buffer.copy_(value)
+        raise

@@ -1,0 +1,179 @@
+"""A diagnosis finds what was put there, and leaves the model as it was."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bncore.diagnostics import LayerDiagnosis, diagnose
+from bncore.norm.batch_norm import BatchNorm
+from bncore.norm.batch_renorm import BatchRenorm
+from bncore.norm.build import build_norm
+from bncore.norm.convert import convert
+from bncore.norm.freeze import freeze
+from bncore.norm.recalibrate import recalibrate
+from bncore.spec.catalog import members
+from bncore.spec.norm import NormSpec
+
+KINDS = [member() for member in members(NormSpec) if build_norm(member(), 64, device="meta") is not None]
+
+
+def values(*shape: int, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64) * 2 + 1
+
+
+def trained(layer: nn.Module, steps: int = 200) -> nn.Module:
+    layer.double()
+    for step in range(steps):
+        layer(values(64, layer.num_features, seed=step))
+    return layer
+
+
+def only(layer: nn.Module, batch: Tensor) -> LayerDiagnosis:
+    (one,) = diagnose(layer, batch).layers
+    return one
+
+
+def test_the_gap_is_the_relative_distance_of_training_and_evaluation_outputs() -> None:
+    layer, x = (
+        trained(nn.BatchNorm1d(4)),
+        values(64, 4) * torch.tensor([1.0, 1.0, 3.0, 1.0]) + torch.tensor([0, 1, 0, 0]),
+    )
+    training, evaluation = copy.deepcopy(layer).train()(x), copy.deepcopy(layer).eval()(x)
+    found = only(layer, x)
+    assert found.gap == pytest.approx(((training - evaluation).norm() / training.norm()).item(), rel=1e-12)
+    sigma = (layer.running_var + layer.eps).sqrt()
+    shift = (x.mean(0) - layer.running_mean).abs() / sigma
+    ratio = ((x.var(0, correction=0) + layer.eps) / (layer.running_var + layer.eps)).log().abs()
+    assert (found.mean_shift.value, found.mean_shift.channel) == (
+        pytest.approx(shift.max().item()),
+        int(shift.argmax()),
+    )
+    assert (found.log_variance_ratio.value, found.log_variance_ratio.channel) == (pytest.approx(ratio.max().item()), 2)
+    assert (found.values, found.batches_seen) == (64, 200)
+    assert "differ by" in found.findings[0]
+
+
+def test_after_recalibration_nothing_is_found() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(), nn.Linear(6, 5), BatchNorm(5))
+    x = values(64, 4)
+    model.double()
+    assert not diagnose(model, x).healthy
+    recalibrate(model, [x])
+    diagnosis = diagnose(model, x)
+    assert diagnosis.healthy
+    assert all(layer.gap < 0.01 for layer in diagnosis.layers)
+    assert "nothing found" in str(diagnosis)
+
+
+def test_each_layer_is_seen_with_the_inputs_of_training_so_that_only_the_culprit_is_named() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Tanh(), nn.BatchNorm1d(4), nn.Tanh(), nn.BatchNorm1d(4)).double()
+    x = values(64, 4)
+    recalibrate(model, [x])
+    model[0].running_mean.add_(2.0)
+    first, second, third = diagnose(model, x).layers
+    assert first.gap > 0.5
+    assert max(second.gap, third.gap) < 0.01
+
+
+def test_a_momentum_too_small_for_the_run_is_named_unless_the_statistics_are_not_what_it_would_leave() -> None:
+    slow = trained(BatchNorm(4, momentum=0.01), steps=20)
+    found = only(slow, values(64, 4))
+    assert found.cold_start == pytest.approx(0.99**20)
+    assert "after 20 batches, 82% of its running statistics are initial values" in found.findings[0]
+    recalibrate(slow, [values(64, 4)])
+    assert only(slow, values(64, 4)).findings == ()
+    assert only(trained(BatchNorm(4, momentum=None), steps=1), values(64, 4, seed=0)).cold_start == 0.0
+    assert only(BatchNorm(4).double(), values(64, 4)).cold_start == 1.0
+
+
+def test_dead_channels_small_scales_few_values_and_numbers_that_are_not_finite_are_found() -> None:
+    layer, x = trained(nn.BatchNorm1d(4)), values(8, 4)
+    x[:, 1] = 1e4
+    with torch.no_grad():
+        layer.weight[2] = 1e-5
+    found = only(layer, x)
+    assert (found.dead, found.small_scales, found.values, found.not_finite) == ((1,), (2,), 8, ())
+    assert "1 channels do not vary over the batch: 1" in found.findings
+    assert "1 channels have a scale near 0: 2" in found.findings
+    assert "its statistics are of 8 values per channel" in found.findings
+    layer.running_var[3] = float("nan")
+    layer.bias.data[0] = float("inf")
+    x[0, 0] = float("nan")
+    found = only(layer, x)
+    assert found.not_finite == ("bias", "running_var")
+    assert not found.finite_input
+    assert found.findings[:2] == ("not finite: bias, running_var", "its input is not finite")
+
+
+def test_layers_without_batch_statistics_are_looked_at_too() -> None:
+    model = nn.Sequential(
+        nn.LayerNorm(4), nn.Linear(4, 4), nn.GroupNorm(2, 4), nn.BatchNorm1d(4, affine=False)
+    ).double()
+    with torch.no_grad():
+        model[2].weight.zero_()
+    norm, group, plain = diagnose(model, values(64, 4)).layers
+    assert (norm.kind, norm.gap, norm.values, norm.findings) == ("LayerNorm", None, None, ())
+    assert group.small_scales == (0, 1, 2, 3)
+    assert plain.dead == (0, 1, 2, 3)
+
+
+def test_batch_renorm_has_no_gap_within_its_bounds_and_a_frozen_layer_none_at_all() -> None:
+    wide, x = trained(BatchRenorm(4, r_max=50.0, d_max=50.0, warmup_steps=0)), values(64, 4) * 2
+    assert only(wide, x).gap < 1e-10
+    assert only(trained(BatchNorm(4)), x).gap > 0.3
+    assert only(freeze(trained(BatchNorm(4))), x).gap == 0.0
+
+
+def test_what_the_batch_does_not_reach_and_a_single_value_are_said() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.BatchNorm1d(4), nn.BatchNorm1d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x)
+
+    used, unused = diagnose(Half().double(), values(1, 4)).layers
+    assert (used.reached, used.gap, used.values) == (True, None, 1)
+    assert (unused.reached, unused.findings) == (False, ("the batch does not reach it",))
+
+
+@pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec.kind)
+def test_nothing_changes_whatever_the_layer(spec: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 64, 1), nn.BatchNorm2d(64), nn.Dropout(), nn.Conv2d(64, 64, 1), nn.BatchNorm2d(64)
+    )
+    convert(model.double(), spec, where=lambda name, _: name == "4")
+    model[1].eval()
+    x = values(6, 3, 3, 3)
+    model(x).square().mean().backward()
+    model(x)
+    before, modes = copy.deepcopy(model.state_dict()), [module.training for module in model.modules()]
+    memory = [tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers())]
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    random = torch.get_rng_state()
+    diagnosis = diagnose(model, (x, None))
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [module.training for module in model.modules()] == modes
+    assert [tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers())] == memory
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(torch.equal(p.grad, gradient) for p, gradient in zip(model.parameters(), gradients, strict=True))
+    assert not any(module._forward_pre_hooks for module in (model[1], model[4]))
+    assert [layer.name for layer in diagnosis.layers] == ["1", "4"]
+    assert diagnosis.layers[1].kind == type(model[4]).__name__
+    assert diagnosis.layers[1].gap is None or math.isfinite(diagnosis.layers[1].gap)
+
+
+def test_the_table_names_each_layer_once_and_then_what_was_found() -> None:
+    lines = str(diagnose(nn.Sequential(nn.BatchNorm1d(4), nn.LayerNorm(4)).double(), values(64, 4))).splitlines()
+    assert lines[0].split() == ["layer", "kind", "values", "gap", "mean", "shift", "log", "var", "ratio", "batches"]
+    assert lines[1].split()[:3] == ["0", "BatchNorm1d", "64"]
+    assert lines[2].split() == ["1", "LayerNorm"]
+    assert lines[4].startswith("0: after 0 batches, 100%")
