@@ -24,8 +24,10 @@ class InstanceAndBatch(BatchNorm):
     def _normalize_with_running(self, x: Tensor) -> Tensor:
         assert self.running_mean is not None
         assert self.running_var is not None
-        mean, var = along_channels(self.running_mean, x), along_channels(self.running_var, x)
-        return self._combine(x, instances(x), Spread(mean, torch.zeros_like(mean), var)).to(x.dtype)
+        instance = instances(x)
+        running = (self.running_mean, self.running_var)
+        mean, var = (along_channels(one.to(instance.var.dtype), x) for one in running)
+        return self._combine(x, instance, Spread(mean, torch.zeros_like(mean), var)).to(x.dtype)
 
     def _combine(self, x: Tensor, instance: Spread, batch: Spread) -> Tensor:
         """The output, from the batch, its instances (N, C, 1, ...) and all of them together (1, C, 1, ...)."""

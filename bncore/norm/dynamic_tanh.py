@@ -6,7 +6,9 @@ Shapes: N examples, C channels (axis 1), any further axes are positions.
 import torch
 from torch import Tensor, nn
 
-from bncore.norm._affine import Affine, scale_and_shift
+from bncore.norm._affine import Affine
+from bncore.norm._moments import along_channels
+from bncore.norm._rescale import rescale
 from bncore.norm.batch_norm import check_rank
 
 
@@ -49,7 +51,10 @@ class DynamicTanh(Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         check_rank(x)
-        return scale_and_shift((x * self.alpha).tanh(), self.weight, self.bias).to(x.dtype)
+        y = (x * self.alpha).tanh()
+        if self.weight is not None and self.bias is not None:
+            y = rescale(y, along_channels(self.weight, y), along_channels(self.bias, y))
+        return y.to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, alpha={self.initial_alpha}, affine={self.affine}"

@@ -77,7 +77,7 @@ def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tens
 
 def as_wide_as(weight: Tensor | None, x: Tensor) -> Tensor:
     """`x` in the precision of the parameters: on GPUs the kernels take input and parameters of one type only."""
-    return x if weight is None else x.to(weight.dtype)
+    return x if weight is None else x.to(torch.promote_types(x.dtype, weight.dtype))
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:

@@ -1,0 +1,91 @@
+"""Layer and group norm are torch's where torch has them, and one another's special cases."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bncore.norm.group_norm import GroupNorm
+from bncore.norm.instance_norm import InstanceNorm
+from bncore.norm.layer_norm import LayerNorm
+from tests.bncore.norm.case import sample
+
+SHAPES = [(6, 4), (6, 4, 5), (6, 4, 3, 2), (2, 4, 3, 2, 2)]
+
+
+def run(layer: nn.Module, x: Tensor) -> list[Tensor]:
+    """The output, and the gradients of x and of the parameters."""
+    x = x.clone().requires_grad_()
+    y = layer(x)
+    return [y.detach(), *torch.autograd.grad(y.sin().sum(), [x, *layer.parameters()])]
+
+
+def moved(layer: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        layer.weight.copy_(torch.linspace(0.5, 2.0, layer.weight.numel()).view_as(layer.weight))
+        layer.bias.copy_(torch.linspace(-1.0, 1.0, layer.bias.numel()).view_as(layer.bias))
+    return layer
+
+
+def same(first: nn.Module, second: nn.Module, x: Tensor) -> None:
+    for mine, theirs in zip(run(moved(first), x), run(moved(second), x), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_group_norm_is_that_of_torch(shape: tuple[int, ...]) -> None:
+    mine, theirs = GroupNorm(4, num_groups=2), nn.GroupNorm(2, 4)
+    theirs.load_state_dict(mine.state_dict(), strict=True)
+    same(mine, theirs, sample(shape).float())
+
+
+@pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
+def test_group_norm_with_a_channel_a_group_is_instance_norm(shape: tuple[int, ...]) -> None:
+    same(GroupNorm(4, num_groups=4), InstanceNorm(4), sample(shape).float())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_group_norm_with_one_group_is_layer_norm(shape: tuple[int, ...]) -> None:
+    same(GroupNorm(4, num_groups=1), LayerNorm(4), sample(shape).float())
+
+
+def test_layer_norm_is_that_of_torch_on_vectors_and_its_group_norm_on_images() -> None:
+    vectors, images = sample((6, 4)).float(), sample((6, 4, 3, 3)).float()
+    torch.testing.assert_close(LayerNorm(4)(vectors), nn.LayerNorm(4)(vectors), rtol=0, atol=0)
+    torch.testing.assert_close(LayerNorm(4)(images), nn.GroupNorm(1, 4)(images), rtol=0, atol=0)
+    same(LayerNorm(4), nn.LayerNorm(4), vectors)
+
+
+def test_groups_that_do_not_divide_the_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 groups do not divide 4 channels"):
+        GroupNorm(4, num_groups=3)
+
+
+@pytest.mark.parametrize("transformed", [False, True])
+def test_one_value_per_group_goes_as_in_torch(transformed: bool) -> None:
+    layer, theirs = moved(GroupNorm(4, num_groups=4)), nn.GroupNorm(4, 4)
+
+    def call(x: Tensor) -> Tensor:
+        return torch.func.vmap(layer)(x.unsqueeze(0)).squeeze(0) if transformed else layer(x)
+
+    for one in (theirs, call):
+        with pytest.raises(ValueError, match="Expected more than 1 value per"):
+            one(torch.ones(1, 4))
+    torch.testing.assert_close(call(sample((3, 4)).float()), layer.bias.detach().expand(3, 4), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("make", [lambda: LayerNorm(4), lambda: GroupNorm(4, num_groups=2)], ids=["layer", "group"])
+@pytest.mark.parametrize("shape", [(6, 4), (6, 4, 3, 2)], ids=str)
+def test_half_precision_input_is_rounded_once_at_the_end(make: type[nn.Module], shape: tuple[int, ...]) -> None:
+    layer, x = moved(make()), sample(shape).bfloat16()
+    assert torch.equal(layer(x), layer(x.float()).bfloat16())
+
+
+@pytest.mark.parametrize("make", [lambda: LayerNorm(4), lambda: GroupNorm(4, num_groups=2)], ids=["layer", "group"])
+def test_second_derivatives_in_the_last_layout_are_those_in_the_first(make: type[nn.Module]) -> None:
+    layer, x = moved(make()).double(), sample((3, 4, 5, 2))
+    found = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        one = x.clone(memory_format=memory_format).requires_grad_()
+        (first,) = torch.autograd.grad(layer(one).sin().sum(), one, create_graph=True)
+        found += torch.autograd.grad(first.cos().sum(), one)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-10)
