@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
 from bncore.norm._autocast import without_autocast
-from bncore.norm._moments import along_channels
 
 Linear = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 _WEIGHT_GRADIENTS = {nn.Conv1d: conv1d_weight, nn.Conv2d: conv2d_weight, nn.Conv3d: conv3d_weight}
@@ -22,22 +21,21 @@ def groups_of(layer: Linear) -> int:
     return 1 if isinstance(layer, nn.Linear) else layer.groups
 
 
-def mean_slope(layer: Linear, source: Tensor, output: Tensor) -> Tensor:
-    """The mean patch of each group (G, F) over the batch `source` that gave `output`."""
-    mean = source.to(output.dtype).mean(0, keepdim=True)
+def mean_slope(layer: Linear, source: Tensor, centred: Tensor) -> Tensor:
+    """The mean patch of each group (G, F) over the batch `source` that gave the output which `centred` is, centred."""
+    mean = source.to(centred.dtype).mean(0, keepdim=True)
     if isinstance(layer, nn.Linear):
         return mean
-    ones = torch.ones_like(output[:1, : layer.groups])
+    ones = torch.ones_like(centred[:1, : layer.groups])
     slope = _into_weight(layer, mean, ones, (layer.groups, *layer.weight.shape[1:]))
     return slope.flatten(1) / ones[0, 0].numel()
 
 
-def variance_slope(layer: Linear, source: Tensor, output: Tensor, mean: Tensor) -> Tensor:
-    """Twice the covariance (C, F) of each output channel with its patches; `mean` (C,) is that of the output."""
-    source = source.to(output.dtype)
-    centred = output - along_channels(mean, output)
-    values = output.numel() / output.shape[1]
-    with without_autocast(output):
+def variance_slope(layer: Linear, source: Tensor, centred: Tensor) -> Tensor:
+    """Twice the covariance (C, F) of each output channel with its patches."""
+    source = source.to(centred.dtype)
+    values = centred.numel() / centred.shape[1]
+    with without_autocast(centred):
         if isinstance(layer, nn.Linear):
             covariance = centred.T @ (source - source.mean(0))
         else:

@@ -1,7 +1,8 @@
 """Values of running statistics, held as they are before the same forward pass updates them.
 
 The compiler's backward pass recomputes from buffers what it can, and reads buffers that the forward pass has updated by
-then: gradients are wrong without a word. It saves what comes out of an operator it cannot see into.
+then: gradients are wrong without a word. It saves what comes out of an operator it cannot see into, if the forward pass
+reads that too; what only the backward pass reads is computed there. So such values go into one tensor with others.
 """
 
 import torch

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bncore.norm._moments import channel_axes, moments, statistics_dtype
+from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._recompute import recall, recomputing, remember
 from bncore.norm._slopes import Linear, groups_of, mean_slope, variance_slope
 from bncore.norm._snapshot import snapshot
-from bncore.norm.batch_norm import BatchNorm, standardize
+from bncore.norm.batch_norm import BatchNorm
 
 _WINDOW = ("window_mean", "window_var", "window_filled")
 _FOLLOWED = ("window_weight", "window_mean_slope", "window_var_slope")
@@ -116,16 +116,23 @@ class CrossIterationBatchNorm(BatchNorm):
 
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
         source, self._source = self._source, None
-        batch = moments(x, channel_axes(x))
-        mean, var = batch.mean.flatten(), batch.var.flatten()
+        wide, axes = x.to(statistics_dtype(x.dtype)), channel_axes(x)
+        mean = wide.mean(axes)
+        centred = wide - along_channels(mean, x)
+        var = centred.square().mean(axes)
         share, past_mean, past_var = self._past(mean)
         if self._updates():
             with torch.no_grad():
-                self._push(x.detach(), mean.detach(), var.detach(), source)
-        self._take_in(mean, var * (batch.count / (batch.count - 1)))
+                self._push(centred.detach(), mean.detach(), var.detach(), source)
+        count = x.numel() // x.shape[1]
+        self._take_in(mean, var * (count / (count - 1)))
         gap = past_mean - mean
         pooled_var = var * (1.0 - share) + share * (past_var + (1.0 - share) * gap.square())
-        return standardize(x, mean + share * gap, pooled_var, self.eps, self.weight, self.bias)
+        scale = (pooled_var + self.eps).rsqrt()
+        scale = scale if self.weight is None else scale * self.weight
+        shift = -share * gap * scale
+        shift = shift if self.bias is None else shift + self.bias
+        return torch.addcmul(along_channels(shift, x), centred, along_channels(scale, x)).to(x.dtype)
 
     def _past(self, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The share of earlier batches, the mean of their means, and the variance of their values, all (C,)."""
@@ -158,8 +165,8 @@ class CrossIterationBatchNorm(BatchNorm):
         means = means + mean_step
         return (means if layer.bias is None else means + layer.bias.to(dtype)), variances
 
-    def _push(self, x: Tensor, mean: Tensor, var: Tensor, source: Tensor | None) -> None:
-        """Put this batch in front of the window, which loses its oldest."""
+    def _push(self, centred: Tensor, mean: Tensor, var: Tensor, source: Tensor | None) -> None:
+        """Put this batch, less its mean, in front of the window, which loses its oldest."""
         if self.window == 1:
             return
         finite = mean.isfinite() & var.isfinite() if self.nan_guard else torch.ones_like(mean, dtype=torch.bool)
@@ -170,11 +177,10 @@ class CrossIterationBatchNorm(BatchNorm):
             if source is None:
                 raise RuntimeError("the layer that this one follows has to run right before it")
             (layer,) = self._followed
-            wide = x.to(statistics_dtype(x.dtype))
             newest["window_mean"] = mean if layer.bias is None else mean - layer.bias
             newest["window_weight"] = layer.weight.flatten(1)
-            newest["window_mean_slope"] = mean_slope(layer, source, wide)
-            newest["window_var_slope"] = variance_slope(layer, source, wide, mean)
+            newest["window_mean_slope"] = mean_slope(layer, source, centred)
+            newest["window_var_slope"] = variance_slope(layer, source, centred)
         for name, value in newest.items():
             window = self.get_buffer(name)
             if self.nan_guard:
