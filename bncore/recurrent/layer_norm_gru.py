@@ -23,7 +23,7 @@ class LayerNormGRUCell(GRUCell):
     Difference from `torch.nn.GRUCell`: `valid` of the forward pass (`step` changes nothing here), `bias_hn` as the only
     hidden bias, and the norms `norm_ih` and `norm_hh`; with the identity in their place it is torch's.
 
-    arXiv 1607.06450, supplementary material, on GRUs.
+    arXiv 1607.06450, supplementary material: the equations of the GRU.
 
     Args:
         input_size: I.
@@ -62,7 +62,7 @@ class LayerNormGRU(GRU):
 
     Difference from `torch.nn.GRU`: the normalization, `lengths`, parameters under `cells.0` and so on.
 
-    arXiv 1607.06450, supplementary material, on GRUs.
+    arXiv 1607.06450, supplementary material: the equations of the GRU.
 
     Args:
         input_size: I.

@@ -23,7 +23,7 @@ class LayerNormLSTMCell(LSTMCell):
     Difference from `torch.nn.LSTMCell`: `valid` of the forward pass (`step` changes nothing here), one bias, and the
     norms `norm_ih`, `norm_hh` and `norm_c`; with the identity in their place it is torch's.
 
-    arXiv 1607.06450, supplementary material, eqs. 20 to 22.
+    arXiv 1607.06450, supplementary material: the equations of the LSTM.
 
     Args:
         input_size: I.
@@ -62,7 +62,7 @@ class LayerNormLSTM(LSTM):
 
     Difference from `torch.nn.LSTM`: the normalization, `lengths`, parameters under `cells.0` and so on, no `proj_size`.
 
-    arXiv 1607.06450, supplementary material, eqs. 20 to 22.
+    arXiv 1607.06450, supplementary material: the equations of the LSTM.
 
     Args:
         input_size: I.

@@ -23,7 +23,7 @@ class SequenceBatchNorm(MaskedBatchNorm):
     Difference from `MaskedBatchNorm`: channels are the last axis, and sequences may be packed. Keys are those of
     `torch.nn.BatchNorm1d`. What it says of batches with no valid frame or one holds here too.
 
-    arXiv 1510.01378, section 3; arXiv 1512.02595, section 3.2.
+    arXiv 1510.01378 (sequence-wise normalization); arXiv 1512.02595, section 3.2.
 
     Args:
         num_features: C.
