@@ -68,9 +68,9 @@ class PowerNormSpec(NormModel):
     forward_momentum: Momentum = Field(default=0.1, description="Weight of the newest batch in the quadratic mean.")
     backward_momentum: Momentum = Field(default=0.1, description="Weight of the newest batch in the gradient's mean.")
     warmup_steps: int = Field(
-        default=10_000,
+        default=1000,
         ge=0,
         le=100_000_000,
-        description="Steps by the batch's own quadratic mean, before the running one.",
+        description="Steps by the batch's own quadratic mean, before the running one takes over.",
     )
     affine: bool = Field(default=True, description="Learn a scale and a shift per channel.")
