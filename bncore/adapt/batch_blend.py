@@ -3,7 +3,8 @@
 Shapes: N examples, C channels (axis 1), any further axes are positions and count as examples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from bncore.norm._found import normalizations, path
 from bncore.norm._last_axis import LastAxis
 from bncore.norm._overlay import Temporary, buffers_replaced, lay_over, own_class, take_off
 from bncore.norm._population import population_of, seen_values
+from bncore.norm._quadratic import QuadraticNorm
 from bncore.norm.batch_norm import BatchNorm, standardize
 from bncore.norm.lp_batch_norm import NormBatchNorm
 
@@ -27,8 +29,9 @@ def prediction_time(
 
     With the biased variance of the batch, so that `alpha=1` gives the numbers of batch norm in training mode exactly,
     and `alpha=0` those of evaluation. Each batch stands for itself: nothing is stored, dropout stays off, and layers in
-    training mode do what they always do. A batch is normalized once, and the gradient flows through its statistics.
-    Layers with other statistics than a variance blend those. Of a layer for several processes, the batch is the local
+    training mode do what they always do. A batch is normalized once, and the gradient flows through its statistics
+    (of a class of others that is derived from torch's, only with `alpha=1`). Layers with other statistics than a
+    variance blend those. Of a layer for several processes, the batch is the local
     one.
 
     arXiv 2006.10963 (alpha = 1); arXiv 2006.16971, eq. 2, with `alpha = n / (N + n)` for batches of n that are to count
@@ -93,17 +96,24 @@ class _BatchBlend(Temporary):
         if values.numel() == 0:
             return super().forward(*args, **kwargs)
         # Without a mask or another layout, the values are what the forward pass was given.
-        direct = _standardizes(self) and any(values is given for given in (*args, *kwargs.values()))
+        direct = _only_standardizes(self) and any(values is given for given in (*args, *kwargs.values()))
         if direct and self._alpha == 1.0:
             layer: Any = self
             # The kernel of training, for its numbers to the last bit.
             return F.batch_norm(values, None, None, layer.weight, layer.bias, True, 0.0, layer.eps)
+        if self._alpha == 1.0 and not isinstance(self, BatchNorm | QuadraticNorm):
+            # A class of others, derived from torch's: its own training, which moves no average here.
+            with _training(self):
+                return super().forward(*args, **kwargs)
         population = population_of(self)
         batch = population.shown(population.measure(values))
         running = {name: getattr(self, name) for name in batch}
         blended = {name: one.lerp(batch[name].to(one.dtype), self._alpha) for name, one in running.items()}
         if direct:
             return _batch_norm(values, blended["running_mean"], blended["running_var"], self)
+        if not isinstance(self, BatchNorm | QuadraticNorm):
+            # Others' forward pass ends in a kernel that takes statistics for constants.
+            blended = {name: one.detach() for name, one in blended.items()}
         with buffers_replaced(self, blended):
             return super().forward(*args, **kwargs)
 
@@ -113,6 +123,17 @@ class _BatchBlend(Temporary):
             return _batch_norm(x, layer.running_mean, layer.running_var, self)
         y: Tensor = super()._normalize_with_running(x)  # type: ignore[misc]
         return y
+
+
+@contextmanager
+def _training(layer: Any) -> Iterator[None]:
+    """Within it, the layer alone is in training mode, and keeps no statistics."""
+    before = layer.track_running_stats
+    layer.training, layer.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        layer.training, layer.track_running_stats = False, before
 
 
 def _batch_norm(x: Tensor, mean: Tensor, var: Tensor, layer: Any) -> Tensor:
@@ -128,8 +149,13 @@ def _evaluates_as_batch_norm(layer: BatchNorm) -> bool:
     return own._normalize_with_running is BatchNorm._normalize_with_running
 
 
-def _standardizes(layer: nn.Module) -> bool:
-    """Whether its statistics are mean and variance, and its evaluation plain batch norm: torch's and most of ours."""
+def _only_standardizes(layer: nn.Module) -> bool:
+    """Whether its statistics are mean and variance, and its evaluation plain batch norm: torch's and most of ours.
+
+    A class that others derive from these may do more.
+    """
+    if not own_class(layer).forward.__module__.startswith(("torch.nn.modules.", "bncore.norm.")):
+        return False
     if isinstance(layer, BatchNorm):
         return _evaluates_as_batch_norm(layer) and not isinstance(layer, NormBatchNorm | LastAxis)
     return isinstance(layer, _BatchNorm)

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from bncore.norm._moments import statistics_dtype
 from bncore.norm._overlay import own_class
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.global_response_norm import GlobalResponseNorm
+from bncore.norm.rms_norm import RMSNorm
 
 _SCALE_AND_SHIFT = ("weight", "bias")
 _SETTINGS = ("eps", "momentum", "nan_guard", "track_running_stats", "process_group", "seed")
@@ -31,10 +33,8 @@ def carry_state(old: nn.Module, new: nn.Module, given: frozenset[str]) -> None:
     if own_class(new) is BatchNorm and isinstance(old, _BatchNorm) and old.running_mean is None:
         for name in _statistics(new, all_of_them=True):
             setattr(new, name, None)
-    if _carry_statistics(old, new):
-        for name in _SETTINGS:
-            if name not in given and hasattr(old, name) and hasattr(new, name):
-                setattr(new, name, getattr(old, name))
+    if _carry_statistics(old, new) and not _is_other_formula(old, new):
+        _carry_settings(old, new, given)
 
 
 def has_scale(layer: nn.Module) -> bool:
@@ -43,8 +43,7 @@ def has_scale(layer: nn.Module) -> bool:
 
 
 def _carry_parameters(old: nn.Module, new: nn.Module) -> None:
-    residual = isinstance(old, GlobalResponseNorm) != isinstance(new, GlobalResponseNorm)
-    if isinstance(new, nn.Identity) or residual:
+    if isinstance(new, nn.Identity) or _is_other_formula(old, new):
         return
     for name in _parametrized(old):
         if name not in new._parameters:
@@ -59,6 +58,11 @@ def _carry_parameters(old: nn.Module, new: nn.Module) -> None:
         # Fixed on one side, they are buffers there, and learned on the other.
         if name in new._buffers or name in old._buffers:
             _copy(getattr(old, name, None), getattr(new, name, None))
+
+
+def _is_other_formula(old: nn.Module, new: nn.Module) -> bool:
+    """Global response norm scales what it adds to its input: neither its scale nor its eps is like any other's."""
+    return isinstance(old, GlobalResponseNorm) != isinstance(new, GlobalResponseNorm)
 
 
 def _shape(tensor: Tensor | None) -> torch.Size | None:
@@ -86,6 +90,22 @@ def _carry_statistics(old: nn.Module, new: nn.Module) -> bool:
     for name, tensor in chosen.items():
         _copy(tensor, mine[name])
     return True
+
+
+def _carry_settings(old: nn.Module, new: nn.Module, given: frozenset[str]) -> None:
+    for name in _SETTINGS:
+        if name in given or not hasattr(old, name) or not hasattr(new, name):
+            continue
+        value = getattr(old, name)
+        if name == "eps" and value is None:
+            # `torch.nn.RMSNorm` takes the machine epsilon then.
+            value = _machine_epsilon(old) if isinstance(new, RMSNorm) else new.eps
+        setattr(new, name, value)
+
+
+def _machine_epsilon(layer: nn.Module) -> float:
+    dtypes = [parameter.dtype for parameter in layer.parameters()] or [torch.get_default_dtype()]
+    return torch.finfo(statistics_dtype(dtypes[0])).eps
 
 
 def _statistics(layer: nn.Module, *, all_of_them: bool) -> dict[str, Tensor]:

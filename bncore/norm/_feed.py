@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 Forward = Callable[[nn.Module, Any], Any]
 """How a model is run on a batch."""
@@ -15,7 +16,9 @@ def run(model: nn.Module, batch: Any, forward: Forward | None) -> Any:
     """What `forward` returns; without it, `model(batch)`, of the first element where the batch is a tuple or list."""
     if forward is not None:
         return forward(model, batch)
-    return model(batch[0] if isinstance(batch, tuple | list) else batch)
+    # Packed sequences are a tuple by accident.
+    several = isinstance(batch, tuple | list) and not isinstance(batch, PackedSequence)
+    return model(batch[0] if several else batch)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ class LastAxis(Overlay):
         if x.dim() < 2:
             raise ValueError(f"expected a batch of shape (..., C), got {x.dim()} axes; add the batch axis")
         y: Tensor = super().forward(x.flatten(0, -2), *args, **kwargs)
-        return y.view(x.shape)
+        return y.reshape(x.shape)
 
 
 def by_last_axis(layer: nn.Module) -> nn.Module:

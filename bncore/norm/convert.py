@@ -67,9 +67,10 @@ def convert(
     shift of `GlobalResponseNorm` mean something else than those of all others, and do not move.
 
     Settings: what `spec` leaves out is taken from the layer where it means the same: `affine`, and between layers that
-    keep the same statistics also `eps`, `momentum`, `nan_guard` and `track_running_stats`. So a conversion within the
-    batch norm family changes no number of the evaluation, and the way back restores every number and setting: name
-    `momentum` to get a variant's own default, as 0.01 of batch renorm. A layer that is already as `spec` asks stays.
+    keep the same statistics, or none, also `eps`, `momentum`, `nan_guard` and `track_running_stats`. So a conversion
+    within the batch norm family changes no number of the evaluation, and the way back restores every number and
+    setting: name `momentum` to get a variant's own default, as 0.01 of batch renorm. A layer that is already as `spec`
+    asks stays.
 
     `torch.nn.LayerNorm` and `RMSNorm` over the last axis: it holds the channels there, whatever the rank, and the new
     layer goes on to normalize along it, with every other axis as examples: (N, L, C) is seen as (N L, C). Such a layer

@@ -194,6 +194,34 @@ def test_a_batch_given_by_name_is_the_same() -> None:
         assert torch.equal(layer(input=x), layer(x))
 
 
+class Activated(nn.BatchNorm1d):
+    """As other libraries have them."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).relu()
+
+
+class Doubled(BatchNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(("make", "besides"), [(Activated, torch.relu), (Doubled, lambda y: 2 * y)])
+def test_what_a_derived_class_does_besides_it_goes_on_doing(
+    make: Callable[[int], nn.Module], besides: Callable[[Tensor], Tensor]
+) -> None:
+    layer, plain = moved(make(4)).eval(), moved(nn.BatchNorm1d(4)).eval()
+    x, before = values(6, 4).requires_grad_(), copy.deepcopy(layer.state_dict())
+    for alpha in (1.0, 0.5):
+        with prediction_time(layer, alpha), prediction_time(plain, alpha):
+            torch.testing.assert_close(layer(x), besides(plain(x)), rtol=1e-12, atol=1e-12)
+            if alpha == 1.0:
+                actual, wanted = (torch.autograd.grad(y.sin().sum(), x)[0] for y in (layer(x), besides(plain(x))))
+                torch.testing.assert_close(actual, wanted, rtol=1e-10, atol=1e-10)
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+    assert not layer.training
+
+
 def test_layers_in_training_mode_and_layers_that_where_leaves_out_are_as_ever() -> None:
     model, x = nn.Sequential(moved(nn.BatchNorm1d(4)), moved(nn.BatchNorm1d(4)).eval()), values(6, 4)
     twin = copy.deepcopy(model)
