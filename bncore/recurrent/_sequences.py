@@ -58,7 +58,7 @@ class Sequences:
         """Output (T, N, H) in the form of the input; padding holds zeros."""
         if self.packed is not None:
             sizes = self.packed.batch_sizes
-            on_cpu = (sizes.unsqueeze(1) > torch.arange(y.shape[1])).sum(0)
+            on_cpu = (sizes.unsqueeze(1) > torch.arange(y.shape[1], device=sizes.device)).sum(0)
             data = pack_padded_sequence(y, on_cpu).data
             return PackedSequence(data, sizes, self.packed.sorted_indices, self.packed.unsorted_indices)
         if not self.batched:
