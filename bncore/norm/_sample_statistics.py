@@ -95,6 +95,8 @@ class _Moments(torch.autograd.Function):
 
 
 class _MeanSquare(torch.autograd.Function):
+    """Without the squares in memory where the layout allows it."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)

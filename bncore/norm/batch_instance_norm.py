@@ -30,7 +30,7 @@ class BatchInstanceNorm(InstanceAndBatch):
     Difference from `torch.nn.BatchNorm*`: the gate. The running statistics and their keys are the same. A single
     position is refused in training and evaluation alike, as in `InstanceNorm`.
 
-    arXiv 1805.07925, eq. 3 and 4.
+    arXiv 1805.07925, section 3.
 
     Args:
         num_features: C.

@@ -20,7 +20,7 @@ class DynamicTanh(Affine):
     There is nothing like it in torch. It takes the place of layer normalization in transformers; names and shapes are
     those of the paper's code.
 
-    arXiv 2503.10622, section 4, eq. "DyT(x)".
+    arXiv 2503.10622, section 4.
 
     Args:
         num_features: C.

@@ -29,7 +29,7 @@ class EvoNormB0(InstanceAndBatch):
     that alone. The paper's code averages the biased variance. With one position the instance's variance is 0, and the
     layer still works.
 
-    arXiv 2004.02967, table 2 and appendix A.
+    arXiv 2004.02967, layer B0.
 
     Args:
         num_features: C.
@@ -84,7 +84,7 @@ class EvoNormS0(Affine):
 
     There is nothing like it in torch. A group of a single value, whose variance is 0, is refused.
 
-    arXiv 2004.02967, table 2 and appendix A.
+    arXiv 2004.02967, layer S0.
 
     Args:
         num_features: C, a multiple of `num_groups`.

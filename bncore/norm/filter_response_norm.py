@@ -23,7 +23,7 @@ class FilterResponseNorm(Affine):
     There is nothing like it in torch. With one position, as behind a linear layer, `x / sqrt(x^2 + eps)` is little more
     than the sign of x; there the paper wants `learn_eps`.
 
-    arXiv 1911.09737, eq. 1 to 3; learned eps: section 3.1.
+    arXiv 1911.09737, section 3.
 
     Args:
         num_features: C.

@@ -25,7 +25,7 @@ class InstanceNorm(Affine):
     every order are right under `torch.func` transforms and forward-mode differentiation. The numbers are the same. A
     single position is refused in training and evaluation alike, as there: normalized by itself, a value is erased.
 
-    arXiv 1607.08022, eq. 4.
+    arXiv 1607.08022, section 2.
 
     Args:
         num_features: C.

@@ -54,6 +54,6 @@ class RMSNorm(Affine):
         check_rank(x)
         # Torch's kernel takes input and scale of one type only.
         if x.dim() == 2 and may_use_native(x) and (self.weight is None or self.weight.dtype == x.dtype):
-            return F.rms_norm(x, (self.num_features,), self.weight, self.eps)
+            return F.rms_norm(x, (self.num_features,), self.weight, self.eps).to(x.dtype)
         scale = (mean_square(x).mean(1, keepdim=True) + self.eps).rsqrt()
         return (x * scale_and_shift(scale, self.weight, None)).to(x.dtype)

@@ -25,7 +25,7 @@ class SwitchableNorm(InstanceAndBatch):
     `recalibrate` does. A single position is refused in training and evaluation alike: the instance's variance would be
     0, and its mean would erase the input.
 
-    arXiv 1806.10779, eq. 3 to 6.
+    arXiv 1806.10779, section 2.
 
     Args:
         num_features: C.
