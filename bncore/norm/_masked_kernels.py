@@ -13,52 +13,54 @@ from torch import Tensor
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._parts import merge_parts
 
-_IN_CACHE = 2**18
+_IN_CACHE = 2**19
 """Values in a part, on the CPU. Other devices take the batch in one piece: there, launches cost more than traffic."""
 
 _WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
-def masked_moments(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (C,), biased variance (C,) and number () of the valid values of `x` (N, C, ...) by `mask` (N, ...)."""
-    bits, scratch, axes = _bits(x, mask), _scratch(x), channel_axes(x)
-    valid = mask.unsqueeze(1).to(scratch.dtype)
-    per_sample = mask.flatten(1).sum(1) if mask.dim() > 1 else mask
-    counts = torch.stack([part.sum() for part in per_sample.split(len(scratch))]).to(scratch.dtype)
-    divisors = counts.clamp(min=1)
+def words_of(mask: Tensor, x: Tensor) -> Tensor:
+    """For every position of `x` (N, C, ...), a word of ones where it is valid and of zeros elsewhere; (N, 1, ...)."""
+    return mask.unsqueeze(1).to(_WORDS[statistics_dtype(x.dtype)]).neg_()
+
+
+def masked_moments(x: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (C,), biased variance (C,) and number () of the valid values of `x` (N, C, ...)."""
+    scratch, axes = _scratch(x), channel_axes(x)
     zero, one = scratch.new_zeros(x.shape[1]), scratch.new_ones(x.shape[1])
-    means, variances = [], []
-    for index, (part, part_bits, part_valid) in enumerate(_parts(scratch, x, bits, valid)):
-        centred = _keep(part, part_bits, scratch[: len(part)])
-        mean = centred.sum(axes) / divisors[index]
-        centred.addcmul_(part_valid, along_channels(mean, x), value=-1)
-        squares, rest = _sums(centred, centred, zero, one)
-        # What rounding left of the mean of the centred values, and its part of their squares.
-        rest = rest / divisors[index]
-        means.append(mean + rest)
-        variances.append(squares / divisors[index] - rest.square())
-    return merge_parts(torch.stack(means), torch.stack(variances).clamp_(min=0), counts)
+    # As numbers, words of ones are -1.
+    minus_valid = words.to(scratch.dtype)
+    counts = torch.stack([part.sum() for part in minus_valid.split(len(scratch))]).neg_()
+    divisors = counts.clamp(min=1).unsqueeze(1)
+    means, sums = [], []
+    for index, (part, part_words, minus) in enumerate(_parts(scratch, x, words, minus_valid)):
+        kept = _kept(part, part_words, scratch)
+        means.append(kept.sum(axes) / divisors[index])
+        centred = kept.addcmul_(minus, along_channels(means[-1], x))
+        sums.append(_sums(centred, centred, zero, one))
+    squares, rest = (torch.stack(column) / divisors for column in zip(*sums, strict=True))
+    # What rounding left of the mean of the centred values, and its part of their squares.
+    return merge_parts(torch.stack(means) + rest, (squares - rest.square()).clamp_(min=0), counts)
 
 
 def masked_standardize(
-    x: Tensor, mask: Tensor, mean: Tensor, inverse_sigma: Tensor, weight: Tensor | None, bias: Tensor | None
+    x: Tensor, words: Tensor, mean: Tensor, inverse_sigma: Tensor, weight: Tensor | None, bias: Tensor | None
 ) -> Tensor:
-    """`weight * (x - mean) * inverse_sigma + bias` where `mask` is true, and 0 elsewhere."""
-    bits, scratch, y = _bits(x, mask), _scratch(x), torch.empty_like(x)
-    scale = inverse_sigma if weight is None else weight.to(mean.dtype) * inverse_sigma
-    centre, scale = along_channels(mean, x), along_channels(scale, x)
-    for part, part_bits, into in _parts(scratch, x, bits, y):
-        value = torch.sub(part, centre, out=scratch[: len(part)]).mul_(scale)
+    """`weight * (x - mean) * inverse_sigma + bias` at valid positions, and 0 elsewhere."""
+    scratch, y = _scratch(x), torch.empty_like(x)
+    centre, scale = along_channels(mean, x), along_channels(_scale(inverse_sigma, weight), x)
+    for part, part_words, into in _parts(scratch, x, words, y):
+        value = torch.sub(part, centre, out=_room(into, scratch)).mul_(scale)
         if bias is not None:
             value.add_(along_channels(bias, x))
-        _keep(value, part_bits, into)
+        _store(value, part_words, into)
     return y
 
 
 def masked_gradients(
     grad: Tensor,
     x: Tensor,
-    mask: Tensor,
+    words: Tensor,
     mean: Tensor,
     inverse_sigma: Tensor,
     count: Tensor,
@@ -70,24 +72,24 @@ def masked_gradients(
     With h the standardized input: `dweight = sum(g h)`, `dbias = sum(g)` and
     `dx = weight * inverse_sigma * (g - dbias / n - h * dweight / n)` over the n valid positions.
     """
-    bits, scratch = _bits(x, mask), _scratch(x)
+    scratch = _scratch(x)
     other = torch.empty_like(scratch)
-    sums = torch.zeros(2, x.shape[1], dtype=scratch.dtype, device=x.device)
-    for part, part_grad, part_bits in _parts(scratch, x, grad, bits):
-        kept = _keep(part_grad, part_bits, other[: len(part)])
-        sums += torch.stack(_sums(kept, _keep(part, part_bits, scratch[: len(part)]), mean, inverse_sigma))
-    vector_dtype = mean.dtype if weight is None else weight.dtype
-    into_weight, into_bias = sums.to(vector_dtype).unbind()
+    sums = []
+    for part, part_grad, part_words in _parts(scratch, x, grad, words):
+        kept_grad, kept = _kept(part_grad, part_words, other), _kept(part, part_words, scratch)
+        sums.append(torch.stack(_sums(kept_grad, kept, mean, inverse_sigma)))
+    total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+    into_weight, into_bias = total.to(mean.dtype if weight is None else weight.dtype).unbind()
     if not into_x:
         return None, into_weight, into_bias
-    scale = inverse_sigma if weight is None else weight.to(mean.dtype) * inverse_sigma
-    along, constant = -scale * sums / count.clamp(min=1)
+    scale = _scale(inverse_sigma, weight)
+    along, constant = total / count.clamp(min=1) * -scale
     along, constant = along_channels(along * inverse_sigma, x), along_channels(constant, x)
     centre, scale = along_channels(mean, x), along_channels(scale, x)
     dx = torch.empty_like(x)
-    for part, part_grad, part_bits, into in _parts(scratch, x, grad, bits, dx):
-        value = torch.sub(part, centre, out=scratch[: len(part)]).mul_(along)
-        _keep(value.addcmul_(part_grad, scale).add_(constant), part_bits, into)
+    for part, part_grad, part_words, into in _parts(scratch, x, grad, words, dx):
+        value = torch.sub(part, centre, out=_room(into, scratch)).mul_(along)
+        _store(value.addcmul_(part_grad, scale).add_(constant), part_words, into)
     return dx, into_weight, into_bias
 
 
@@ -101,21 +103,28 @@ def _parts(scratch: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(tensor.split(len(scratch)) for tensor in tensors), strict=True)
 
 
-def _bits(x: Tensor, mask: Tensor) -> Tensor:
-    """For every position (N, 1, ...), a word of ones where it is valid and of zeros where it is not."""
-    return mask.unsqueeze(1).to(_WORDS[statistics_dtype(x.dtype)]).neg_()
+def _room(into: Tensor, scratch: Tensor) -> Tensor:
+    """Where to compute what goes into `into`: there, unless it is narrower than the computation."""
+    return into if into.dtype == scratch.dtype else scratch[: len(into)]
 
 
-def _keep(value: Tensor, bits: Tensor, into: Tensor) -> Tensor:
-    """Write `value` where it is valid, and 0 elsewhere, into `into`, which is returned."""
-    if value.dtype == into.dtype:
-        torch.bitwise_and(value.view(bits.dtype), bits, out=into.view(bits.dtype))
-    elif into.dtype in _WORDS:
-        into.copy_(value).view(bits.dtype).bitwise_and_(bits)
-    else:
-        value.view(bits.dtype).bitwise_and_(bits)
+def _store(value: Tensor, words: Tensor, into: Tensor) -> None:
+    """`value`, which is in `_room`, with 0 in the padding, into its place."""
+    value.view(words.dtype).bitwise_and_(words)
+    if value is not into:
         into.copy_(value)
-    return into
+
+
+def _kept(part: Tensor, words: Tensor, scratch: Tensor) -> Tensor:
+    """`part` with 0 in the padding, in `scratch`."""
+    kept = scratch[: len(part)]
+    bits = part if part.dtype == kept.dtype else kept.copy_(part)
+    torch.bitwise_and(bits.view(words.dtype), words, out=kept.view(words.dtype))
+    return kept
+
+
+def _scale(inverse_sigma: Tensor, weight: Tensor | None) -> Tensor:
+    return inverse_sigma if weight is None else weight.to(inverse_sigma.dtype) * inverse_sigma
 
 
 def _sums(grad: Tensor, x: Tensor, mean: Tensor, inverse_sigma: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,8 @@ def merge_parts(means: Tensor, variances: Tensor, counts: Tensor) -> tuple[Tenso
     The update of Chan, Golub and LeVeque (1979, eq. 2.1) for all parts at once: distances to the mean of the largest
     part are added, not the means themselves, so that a large mean costs no digits.
     """
+    if len(counts) == 1:
+        return means[0], variances[0], counts[0]
     total = counts.sum()
     share = (counts / total.clamp(min=1)).unsqueeze(1)
     pivot = means.index_select(0, counts.argmax().view(1))

@@ -18,7 +18,8 @@ def group_size(group: Group) -> int:
     """How many processes share a batch with this one: 1 without distribution, and for one outside of the group."""
     if not dist.is_available() or not dist.is_initialized():
         return 1
-    return max(1, dist.get_world_size(group))
+    size: int = dist.get_world_size(group)
+    return max(1, size)
 
 
 def gather(local: Tensor, group: Group) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bncore.norm._dispatch import blend, may_use_native
-from bncore.norm._masked_kernels import masked_gradients, masked_moments, masked_standardize
+from bncore.norm._masked_kernels import masked_gradients, masked_moments, masked_standardize, words_of
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._parts import differentiable_gradients
 from bncore.norm.batch_norm import BatchNorm, check_more_than_one_value, check_rank, standardize
@@ -86,11 +86,11 @@ class MaskedBatchNorm(BatchNorm):
             self._take_in_valid(mean, var, count)
             return _standardize_valid(x, mask, mean, var, self.eps, self.weight, self.bias)
         with torch.no_grad():
-            mean, var, count = masked_moments(x, mask)
+            words = words_of(mask, x)
+            mean, var, count = masked_moments(x, words)
         self._take_in_valid(mean, var, count)
-        y: Tensor = _NormalizeValid.apply(
-            x, self.weight, self.bias, mask, mean, (var + self.eps).rsqrt_(), count, self.eps
-        )
+        inverse_sigma = (var + self.eps).rsqrt_()
+        y: Tensor = _NormalizeValid.apply(x, self.weight, self.bias, mask, words, mean, inverse_sigma, count, self.eps)
         return y
 
     def _take_in_valid(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
@@ -167,18 +167,19 @@ class _NormalizeValid(torch.autograd.Function):
         weight: Tensor | None,
         bias: Tensor | None,
         mask: Tensor,
+        words: Tensor,
         mean: Tensor,
         inverse_sigma: Tensor,
         count: Tensor,
         eps: float,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, bias, mask, mean, inverse_sigma, count)
+        ctx.save_for_backward(x, weight, bias, mask, words, mean, inverse_sigma, count)
         ctx.eps = eps
-        return masked_standardize(x, mask, mean, inverse_sigma, weight, bias)
+        return masked_standardize(x, words, mean, inverse_sigma, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, mask, mean, inverse_sigma, count = ctx.saved_tensors
+        x, weight, bias, mask, words, mean, inverse_sigma, count = ctx.saved_tensors
         inputs: list[Tensor | None]
         if torch.is_grad_enabled():
 
@@ -188,5 +189,6 @@ class _NormalizeValid(torch.autograd.Function):
 
             inputs = differentiable_gradients(compute, (x, weight, bias), ctx.needs_input_grad[:3], grads[0])
         else:
-            inputs = masked_gradients(grads[0], x, mask, mean, inverse_sigma, count, weight, ctx.needs_input_grad[0])
-        return (*inputs, None, None, None, None, None)
+            into_x = ctx.needs_input_grad[0]
+            inputs = [*masked_gradients(grads[0], x, words, mean, inverse_sigma, count, weight, into_x)]
+        return (*inputs, None, None, None, None, None, None)
