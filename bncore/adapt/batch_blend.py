@@ -31,11 +31,11 @@ def prediction_time(
     and `alpha=0` those of evaluation. Each batch stands for itself: nothing is stored, dropout stays off, and layers in
     training mode do what they always do. A batch is normalized once, and the gradient flows through its statistics
     (of a class of others that is derived from torch's, only with `alpha=1`). Layers with other statistics than a
-    variance blend those. Of a layer for several processes, the batch is the local
-    one.
+    variance blend those. Of a layer for several processes, the batch is the local one. A deep copy that is made
+    meanwhile stays adapted.
 
-    arXiv 2006.10963 (alpha = 1); arXiv 2006.16971, eq. 2, with `alpha = n / (N + n)` for batches of n that are to count
-    beside N of the source.
+    arXiv 2006.10963 (alpha = 1); arXiv 2006.16971, with `alpha = n / (N + n)` for batches of n that are to count beside
+    N of the source.
 
     Args:
         model: any module with batch norm layers, torch's or ours; call `model.eval()` yourself.

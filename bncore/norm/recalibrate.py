@@ -28,8 +28,8 @@ def recalibrate(
 
     For a model whose statistics are behind its weights: after averaging weights, after training with a small momentum
     or small batches, or with a variant whose training does not look like its evaluation. Weights do not move, dropout
-    is off, and what is measured is merged in float64 (Chan, Golub, LeVeque 1979), so the result is that of one batch
-    with all values, whatever the number and sizes of the batches.
+    is off, and what is measured is merged in float64 (Chan, Golub, LeVeque 1979): of the inputs of a layer, the result
+    is that of one batch with all of them, whatever the number and sizes of the batches.
 
     What the inputs of a layer are depends on how the layers in front normalize:
 
