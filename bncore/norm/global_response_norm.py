@@ -22,8 +22,8 @@ class GlobalResponseNorm(Affine):
     There is nothing like it in torch. It does not standardize: it adds contrast between channels, and in the paper goes
     inside a block beside layer normalization.
 
-    arXiv 2301.00808, algorithm 1. Where the algorithm takes the mean over channels, the paper's equation writes the sum,
-    which `weight` makes up for.
+    arXiv 2301.00808, algorithm 1. Where the algorithm takes the mean over channels, the paper's equation writes the
+    sum, which `weight` makes up for.
 
     Args:
         num_features: C.
