@@ -23,7 +23,7 @@ class L1BatchNorm(NormBatchNorm):
     those of torch. The gradient of a magnitude at 0 is taken as 0. eps is added to the square of the norm, as batch
     norm adds it to the square of the standard deviation.
 
-    arXiv 1803.01814, section 5.1; the same idea without the factor is arXiv 1802.09769.
+    arXiv 1803.01814; the same idea without the factor is arXiv 1802.09769.
 
     Args:
         num_features: C.
