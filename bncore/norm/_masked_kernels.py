@@ -79,7 +79,7 @@ def masked_gradients(
         kept_grad, kept = _kept(part_grad, part_words, other), _kept(part, part_words, scratch)
         sums.append(torch.stack(_sums(kept_grad, kept, mean, inverse_sigma)))
     total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
-    into_weight, into_bias = total.to(mean.dtype if weight is None else weight.dtype).unbind()
+    into_weight, into_bias = total.unbind()
     if not into_x:
         return None, into_weight, into_bias
     scale = _scale(inverse_sigma, weight)

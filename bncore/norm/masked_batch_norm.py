@@ -180,6 +180,7 @@ class _NormalizeValid(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mask, words, mean, inverse_sigma, count = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
         inputs: list[Tensor | None]
         if torch.is_grad_enabled():
 
@@ -187,8 +188,8 @@ class _NormalizeValid(torch.autograd.Function):
                 mean, var, _ = _moments_of_valid(x, mask)
                 return _standardize_valid(x, mask, mean, var, ctx.eps, weight, bias)
 
-            inputs = differentiable_gradients(compute, (x, weight, bias), ctx.needs_input_grad[:3], grads[0])
+            inputs = differentiable_gradients(compute, (x, weight, bias), wanted, grads[0])
         else:
-            into_x = ctx.needs_input_grad[0]
-            inputs = [*masked_gradients(grads[0], x, words, mean, inverse_sigma, count, weight, into_x)]
+            found = masked_gradients(grads[0], x, words, mean, inverse_sigma, count, weight, wanted[0])
+            inputs = [grad if want else None for grad, want in zip(found, wanted, strict=True)]
         return (*inputs, None, None, None, None, None, None)

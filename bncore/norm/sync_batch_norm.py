@@ -5,6 +5,7 @@ Invariant: every process of the group runs the same collectives in the same orde
 computes the same statistics from the same numbers, bit for bit.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -67,10 +68,20 @@ class SyncBatchNorm(BatchNorm):
         if not self.training or x.is_meta or group_size(self.process_group) == 1:
             return super().forward(x)
         check_rank(x)
-        return self._normalize_together(x)
+        y: Tensor = self._normalize_together(x)
+        return y
 
-    # The compiler would split the collectives from the passes over memory that they belong between.
-    @torch.compiler.disable
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SyncBatchNorm":
+        """A copy belongs to the same group, which cannot be copied."""
+        memo[id(self.process_group)] = self.process_group
+        copied = self.__class__.__new__(self.__class__)
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
+
+    # Compiled, how many values there are could not be asked, and the backward pass might be cut at other places in
+    # other processes, which would then wait for each other.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _normalize_together(self, x: Tensor) -> Tensor:
         transformed = being_transformed(x)
         if transformed:
@@ -78,7 +89,8 @@ class SyncBatchNorm(BatchNorm):
         else:
             with torch.no_grad():
                 rows = gather(_native_parts(x), self.process_group)
-                mean, var, count = _merge_rows(rows)
+                means, variances, counts = rows.split((x.shape[1], x.shape[1], 1), dim=1)
+                mean, var, count = merge_parts(means, variances, counts.squeeze(1))
         # Only a process with at most one value cannot know by itself that there are two: no other has to wait for the
         # device. If there are not, all of them are such processes, and none is left waiting for the others.
         if x.numel() <= x.shape[1]:
@@ -110,17 +122,13 @@ def _native_parts(x: Tensor) -> Tensor:
 def _moments_together(x: Tensor, group: Group) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (C,), biased variance (C,) and count () over all processes, in operations that can be differentiated."""
     wide, axes = x.to(statistics_dtype(x.dtype)), channel_axes(x)
-    count = x.numel() // x.shape[1]
-    mean = wide.sum(axes) / max(count, 1)
-    var = (wide - along_channels(mean, x)).square().sum(axes) / max(count, 1)
-    rows = differentiable_gather(torch.cat((mean, var, mean.detach().new_full((1,), count))), group)
-    return _merge_rows(rows)
-
-
-def _merge_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    channels = rows.shape[1] // 2
-    means, variances, counts = rows.split((channels, channels, 1), dim=1)
-    return merge_parts(means, variances, counts.squeeze(1))
+    own = x.numel() // x.shape[1]
+    mean = wide.sum(axes) / max(own, 1)
+    var = (wide - along_channels(mean, x)).square().sum(axes) / max(own, 1)
+    # By themselves, because under vmap nothing can be asked of what is different for each member.
+    counts = differentiable_gather(torch.full((), own, dtype=wide.dtype, device=x.device), group)
+    means, variances = differentiable_gather(torch.stack((mean, var)), group).unbind(1)
+    return merge_parts(means, variances, counts)
 
 
 class _NormalizeTogether(torch.autograd.Function):
@@ -147,6 +155,7 @@ class _NormalizeTogether(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, inverse_sigma, count = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
         inputs: list[Tensor | None]
         if torch.is_grad_enabled():
 
@@ -154,15 +163,15 @@ class _NormalizeTogether(torch.autograd.Function):
                 mean, var, _ = _moments_together(x, ctx.group)
                 return standardize(x, mean, var, ctx.eps, weight, bias)
 
-            inputs = differentiable_gradients(compute, (x, weight, bias), ctx.needs_input_grad[:3], grads[0])
+            inputs = differentiable_gradients(compute, (x, weight, bias), wanted, grads[0])
         else:
             into_weight, into_bias = _local_sums(grads[0], x, mean, inverse_sigma)
             dx = None
-            if ctx.needs_input_grad[0]:
+            if wanted[0]:
                 sums = add_up(torch.stack((into_weight, into_bias)), ctx.group) / count
                 dx = _gradient_of_input(grads[0], x, weight, mean, inverse_sigma, sums)
-            dtype = mean.dtype if weight is None else weight.dtype
-            inputs = [dx, into_weight.to(dtype), into_bias.to(dtype)]
+            inputs = [dx, into_weight, into_bias]
+            inputs = [grad if want else None for grad, want in zip(inputs, wanted, strict=True)]
         return (*inputs, None, None, None, None, None)
 
 
