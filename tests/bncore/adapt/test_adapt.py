@@ -302,6 +302,20 @@ def test_after_a_reset_tent_gives_the_same_numbers_once_more_optimizer_included(
         assert all(torch.equal(adapted(x), logits) for x, logits in zip(data, first, strict=True))
 
 
+def test_an_optimizer_that_begins_with_state_begins_with_it_after_each_reset() -> None:
+    def warm(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.ones_like(parameter)
+        return optimizer
+
+    adapted, data = tent(network(), warm), [images(), images(seed=2)]
+    first = [adapted(x) for x in data]
+    for _ in range(2):
+        adapted.reset()
+        assert all(torch.equal(adapted(x), logits) for x, logits in zip(data, first, strict=True))
+
+
 def test_tent_works_under_no_grad_leaves_gradients_alone_and_reduces_the_entropy() -> None:
     model, x = freeze(network()), images()
     model[1].weight.grad = torch.ones_like(model[1].weight)

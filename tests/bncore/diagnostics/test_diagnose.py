@@ -14,6 +14,7 @@ from bncore.norm.batch_renorm import BatchRenorm
 from bncore.norm.build import build_norm
 from bncore.norm.convert import convert
 from bncore.norm.freeze import freeze
+from bncore.norm.power_norm import PowerNorm
 from bncore.norm.recalibrate import recalibrate
 from bncore.spec.catalog import members
 from bncore.spec.norm import NormSpec
@@ -128,6 +129,20 @@ def test_batch_renorm_has_no_gap_within_its_bounds_and_a_frozen_layer_none_at_al
     assert only(wide, x).gap < 1e-10
     assert only(trained(BatchNorm(4)), x).gap > 0.3
     assert only(freeze(trained(BatchNorm(4))), x).gap == 0.0
+
+
+def test_a_second_run_of_a_layer_is_looked_at_with_its_statistics_from_before_the_batch() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = PowerNorm(4, warmup_steps=0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(x) + self.norm(2 * x)
+
+    # Past its warm-up, training and evaluation of power norm are the same but for what training takes in.
+    found = only(Twice().double(), values(64, 4))
+    assert (found.gap, found.values) == (pytest.approx(0.0, abs=1e-12), 128)
 
 
 def test_what_the_batch_does_not_reach_and_a_single_value_are_said() -> None:
