@@ -135,14 +135,18 @@ def test_a_second_run_of_a_layer_is_looked_at_with_its_statistics_from_before_th
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.norm = PowerNorm(4, warmup_steps=0)
+            self.norm = PowerNorm(4, warmup_steps=1)
 
         def forward(self, x: Tensor) -> Tensor:
             return self.norm(x) + self.norm(2 * x)
 
-    # Past its warm-up, training and evaluation of power norm are the same but for what training takes in.
-    found = only(Twice().double(), values(64, 4))
-    assert (found.gap, found.values) == (pytest.approx(0.0, abs=1e-12), 128)
+    # Training counts its batch, and would be past the warm-up the second time.
+    model, x = Twice().double(), values(64, 4)
+    training = torch.cat([copy.deepcopy(model.norm).train()(part) for part in (x, 2 * x)])
+    evaluation = torch.cat([copy.deepcopy(model.norm).eval()(part) for part in (x, 2 * x)])
+    found = only(model, x)
+    assert found.gap == pytest.approx(((training - evaluation).norm() / training.norm()).item(), rel=1e-12)
+    assert found.values == 128
 
 
 def test_what_the_batch_does_not_reach_and_a_single_value_are_said() -> None:

@@ -279,6 +279,9 @@ def test_cross_iteration_batch_norm_follows_the_layer_in_front_and_lets_go_of_it
     assert "window_weight" not in model[3].state_dict()
     for _ in range(2):
         model(torch.randn(6, 4))
+    window = model[1].window_weight.clone()
+    convert(model, {"kind": "cross_iteration_batch_norm"})
+    assert torch.equal(model[1].window_weight, window)
     convert(model, {"kind": "batch_norm"})
     assert not model[0]._forward_pre_hooks
     model(torch.randn(6, 4))
