@@ -189,8 +189,10 @@ def _built(
 def _settings(layer: nn.Module) -> tuple[object, ...]:
     """What tells two layers of one class apart besides their numbers."""
     public = {name: value for name, value in vars(layer).items() if not name.startswith("_") and name != "training"}
-    tensors = [(name, tuple(tensor.shape)) for name, tensor in layer.state_dict(keep_vars=True).items()]
-    return public, tensors, normalizes_last_axis(layer)
+    parameters = [(name, parameter.shape) for name, parameter in layer.named_parameters()]
+    # Not all buffers: a layer that follows another one has more of them than a new one.
+    statistics = [name for name in layer._buffers if name.startswith("running_") and layer._buffers[name] is not None]
+    return public, parameters, statistics, normalizes_last_axis(layer)
 
 
 def _hand_over_hooks(old: nn.Module, new: nn.Module) -> None:
