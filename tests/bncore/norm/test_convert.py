@@ -75,6 +75,8 @@ def test_every_layer_of_torch_becomes_any_other_and_that_one_any_layer_again(spe
         assert type(model[1]) is type(expected)
         assert {tensor.dtype for tensor in model.state_dict().values()} <= {torch.float64, torch.int64}
         model.eval()(images())
+        made = model[1]
+        assert convert(model, spec)[1] is made
         convert(convert(model, {"kind": "batch_norm"}), spec)
         assert type(model[1]) is type(expected)
         assert model(images()).isfinite().all()
