@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bncore.norm._dispatch import may_use_native
 from bncore.norm._instance_and_batch import InstanceAndBatch
 from bncore.norm._moments import along_channels
 from bncore.norm._rescale import standardize_instances
@@ -79,12 +80,10 @@ class BatchInstanceNorm(InstanceAndBatch):
 
 
 def _clip(gate: Tensor) -> Tensor:
-    clipped: Tensor = _Clip.apply(gate)
+    # The compiler cannot look into a function with a rule for forward mode.
+    function = _Clip if may_use_native(gate) else _ClipWithForwardMode
+    clipped: Tensor = function.apply(gate)
     return clipped
-
-
-# The compiler cannot look into a function with a rule for forward mode; like this it does not look, and traces it.
-torch.compiler.allow_in_graph(_clip)
 
 
 class _Clip(torch.autograd.Function):
@@ -99,7 +98,6 @@ class _Clip(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
         ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
@@ -108,6 +106,13 @@ class _Clip(torch.autograd.Function):
         # Descent moves against the gradient.
         outwards = ((gate > 1.0) & (grad < 0.0)) | ((gate < 0.0) & (grad > 0.0))
         return torch.where(outwards, torch.zeros_like(grad), grad)
+
+
+class _ClipWithForwardMode(_Clip):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
