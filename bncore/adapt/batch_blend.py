@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncore.adapt.adaptation import Adaptation
-from bncore.norm._found import normalizations, path
-from bncore.norm._last_axis import LastAxis
-from bncore.norm._overlay import Temporary, buffers_replaced, lay_over, own_class, take_off
-from bncore.norm._population import population_of, seen_values
 from bncore.norm._quadratic import QuadraticNorm
 from bncore.norm.batch_norm import BatchNorm, standardize
 from bncore.norm.lp_batch_norm import NormBatchNorm
+from bncore.norm.model.found import normalizations, path
+from bncore.norm.model.last_axis import LastAxis
+from bncore.norm.model.overlay import Temporary, buffers_replaced, lay_over, own_class, take_off
+from bncore.norm.model.population import population_of, seen_values
 
 
 def prediction_time(

@@ -11,7 +11,7 @@ from torch.optim import Adam, Optimizer
 
 from bncore.adapt.adaptation import Adaptation, Snapshot
 from bncore.adapt.batch_blend import layers_to_adapt, prediction_time
-from bncore.norm._feed import Forward, run
+from bncore.norm.model.feed import Forward, run
 
 _MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 

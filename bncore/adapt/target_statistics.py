@@ -6,9 +6,9 @@ from typing import Any
 from torch import nn
 
 from bncore.adapt.adaptation import Adaptation, Snapshot
-from bncore.norm._feed import Forward
-from bncore.norm._found import normalizations
-from bncore.norm.recalibrate import recalibrate
+from bncore.norm.model.feed import Forward
+from bncore.norm.model.found import normalizations
+from bncore.norm.model.recalibrate import recalibrate
 
 
 def adabn(

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from bncore.diagnostics.report import COLD_START, Diagnosis, LayerDiagnosis, Worst
-from bncore.norm._feed import Forward, evaluating, run
-from bncore.norm._found import has_batch_statistics, normalizations
 from bncore.norm._moments import Moments, channel_axes, merge, moments
-from bncore.norm._observe import observing
-from bncore.norm._overlay import own_class
-from bncore.norm._population import Population, population_of, seen_values
 from bncore.norm.global_response_norm import GlobalResponseNorm
+from bncore.norm.model.feed import Forward, evaluating, run
+from bncore.norm.model.found import has_batch_statistics, normalizations
+from bncore.norm.model.observe import observing
+from bncore.norm.model.overlay import own_class
+from bncore.norm.model.population import Population, population_of, seen_values
 from bncore.norm.power_norm import PowerNorm
 from bncore.norm.sync_batch_norm import SyncBatchNorm
 

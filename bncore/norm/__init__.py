@@ -8,16 +8,13 @@ from bncore.norm.batch_instance_norm import BatchInstanceNorm
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm, Ramp
 from bncore.norm.build import build_norm
-from bncore.norm.convert import convert
 from bncore.norm.cross_iteration_batch_norm import CrossIterationBatchNorm
-from bncore.norm.decay import no_decay_parameters, parameter_groups
 from bncore.norm.decorrelated_batch_norm import DecorrelatedBatchNorm
 from bncore.norm.domain_batch_norm import DomainBatchNorm, select_domain
 from bncore.norm.dynamic_tanh import DynamicTanh
 from bncore.norm.evo_norm import EvoNormB0, EvoNormS0
 from bncore.norm.filter_response_norm import FilterResponseNorm
 from bncore.norm.fixup import ScalarBias, ScalarMultiplier, fixup_
-from bncore.norm.freeze import freeze, unfreeze
 from bncore.norm.frozen_batch_norm import FrozenBatchNorm
 from bncore.norm.ghost_batch_norm import GhostBatchNorm
 from bncore.norm.global_response_norm import GlobalResponseNorm
@@ -28,10 +25,13 @@ from bncore.norm.l1_batch_norm import L1BatchNorm
 from bncore.norm.layer_norm import LayerNorm
 from bncore.norm.lp_batch_norm import LpBatchNorm
 from bncore.norm.masked_batch_norm import MaskedBatchNorm
+from bncore.norm.model.convert import convert
+from bncore.norm.model.decay import no_decay_parameters, parameter_groups
+from bncore.norm.model.freeze import freeze, unfreeze
+from bncore.norm.model.recalibrate import recalibrate
 from bncore.norm.moving_average_batch_norm import MovingAverageBatchNorm
 from bncore.norm.noisy_batch_norm import NoisyBatchNorm
 from bncore.norm.power_norm import PowerNorm
-from bncore.norm.recalibrate import recalibrate
 from bncore.norm.rms_norm import RMSNorm
 from bncore.norm.skip_init import SkipInit
 from bncore.norm.spectral_norm import remove_spectral_norm, spectral_norm

@@ -1,7 +1,7 @@
 """Weight normalization: the length and the direction of each unit's weights as parameters of their own.
 
-Registration and state keys are torch's; the arithmetic is not, because its fused kernel takes the norm for a constant in
-the second derivative.
+Registration and state keys are torch's; the arithmetic is not, because its fused kernel takes the norm for a constant
+in the second derivative.
 """
 
 import torch

@@ -51,9 +51,7 @@ class MovingAverageBatchNormSpec(BatchStatistics):
     """Moving average batch normalization (arXiv 2001.06838): running statistics in training, forwards and backwards."""
 
     kind: Literal["moving_average_batch_norm"] = "moving_average_batch_norm"
-    momentum: Momentum = Field(
-        default=0.02, description="Weight of the newest batch in the running quadratic mean."
-    )
+    momentum: Momentum = Field(default=0.02, description="Weight of the newest batch in the running quadratic mean.")
     window: int = Field(default=16, ge=1, le=1024, description="Batches whose plain averages stand in.")
     r_max: float = Field(default=5.0, ge=1.0, le=1e6, description="Bound of the correction between both averages.")
     warmup_steps: int = Field(default=100, ge=0, le=100_000_000, description="Steps by the batch's own statistics.")

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from bncore.adapt import Adaptation, Tent, adabn, prediction_time, tent
+from bncore.norm import convert, freeze
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm
-from bncore.norm.convert import convert
-from bncore.norm.freeze import freeze
 from bncore.norm.masked_batch_norm import MaskedBatchNorm
 from bncore.norm.noisy_batch_norm import NoisyBatchNorm
 from bncore.norm.sync_batch_norm import SyncBatchNorm

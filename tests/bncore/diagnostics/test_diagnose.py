@@ -9,13 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from bncore.diagnostics import LayerDiagnosis, diagnose
+from bncore.norm import convert, freeze, recalibrate
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm
 from bncore.norm.build import build_norm
-from bncore.norm.convert import convert
-from bncore.norm.freeze import freeze
 from bncore.norm.power_norm import PowerNorm
-from bncore.norm.recalibrate import recalibrate
 from bncore.spec.catalog import members
 from bncore.spec.norm import NormSpec
 

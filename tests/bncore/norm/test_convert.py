@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from bncore.norm import convert, freeze
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm
 from bncore.norm.build import build_norm
-from bncore.norm.convert import convert
-from bncore.norm.freeze import freeze
 from bncore.spec.catalog import members
 from bncore.spec.norm import NormSpec
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
+from bncore.norm import no_decay_parameters, parameter_groups
 from bncore.norm.batch_instance_norm import BatchInstanceNorm
 from bncore.norm.build import build_norm
-from bncore.norm.decay import no_decay_parameters, parameter_groups
 from bncore.norm.skip_init import SkipInit
 from bncore.norm.weight_norm import weight_norm
 from bncore.norm.weight_standardization import scaled_weight_standardization

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bncore.norm import freeze, unfreeze
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm
-from bncore.norm.freeze import freeze, unfreeze
 from bncore.norm.frozen_batch_norm import FrozenBatchNorm
 from bncore.norm.power_norm import PowerNorm
 

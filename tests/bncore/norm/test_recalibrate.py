@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
+from bncore.norm import convert, recalibrate
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm
-from bncore.norm.convert import convert
 from bncore.norm.decorrelated_batch_norm import DecorrelatedBatchNorm
 from bncore.norm.domain_batch_norm import DomainBatchNorm
 from bncore.norm.frozen_batch_norm import FrozenBatchNorm
@@ -23,7 +23,6 @@ from bncore.norm.masked_batch_norm import MaskedBatchNorm
 from bncore.norm.moving_average_batch_norm import MovingAverageBatchNorm
 from bncore.norm.noisy_batch_norm import NoisyBatchNorm
 from bncore.norm.power_norm import PowerNorm
-from bncore.norm.recalibrate import recalibrate
 from bncore.norm.sync_batch_norm import SyncBatchNorm
 from bncore.recurrent.sequence_batch_norm import SequenceBatchNorm
 from bncore.recurrent.step_batch_norm import StepBatchNorm

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bncore.norm._feed import Forward, evaluating, run
-from bncore.norm._found import normalizations, path
 from bncore.norm._moments import Moments
-from bncore.norm._observe import install, observing
-from bncore.norm._population import Population, population_of
+from bncore.norm.model.feed import Forward, evaluating, run
+from bncore.norm.model.found import normalizations, path
+from bncore.norm.model.observe import install, observing
+from bncore.norm.model.population import Population, population_of
 
 
 def recalibrate(

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from bncore.norm._last_axis import LastAxis
 from bncore.norm._moments import Moments, channel_axes, merge, moments, statistics_dtype
-from bncore.norm._overlay import own_class
 from bncore.norm._quadratic import QuadraticNorm
 from bncore.norm._whitening import Whitening
 from bncore.norm.batch_norm import BatchNorm
@@ -24,6 +22,8 @@ from bncore.norm.batch_renorm import BatchRenorm
 from bncore.norm.l1_batch_norm import L1BatchNorm
 from bncore.norm.lp_batch_norm import LpBatchNorm, NormBatchNorm
 from bncore.norm.masked_batch_norm import MaskedBatchNorm, _mask_of_lengths
+from bncore.norm.model.last_axis import LastAxis
+from bncore.norm.model.overlay import own_class
 
 
 class Population:

@@ -16,13 +16,13 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.modules.module import _WrappedHook
 
-from bncore.norm._carry import carry_state, has_scale
-from bncore.norm._found import layer_classes, normalizations, path
-from bncore.norm._last_axis import by_last_axis, normalizes_last_axis
-from bncore.norm._overlay import Temporary, own_class
 from bncore.norm._slopes import Linear
 from bncore.norm.build import build_norm
 from bncore.norm.cross_iteration_batch_norm import CrossIterationBatchNorm
+from bncore.norm.model.carry import carry_state, has_scale
+from bncore.norm.model.found import layer_classes, normalizations, path
+from bncore.norm.model.last_axis import by_last_axis, normalizes_last_axis
+from bncore.norm.model.overlay import Temporary, own_class
 from bncore.seeds import derive_seed
 from bncore.spec.norm import NoNorm, NormSpec, Place
 

@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from bncore.norm._overlay import own_class
 from bncore.norm.build import build_norm
 from bncore.norm.frozen_batch_norm import FrozenBatchNorm
+from bncore.norm.model.overlay import own_class
 from bncore.spec.catalog import members
 from bncore.spec.norm import NormSpec
 

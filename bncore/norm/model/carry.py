@@ -9,9 +9,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from bncore.norm._moments import statistics_dtype
-from bncore.norm._overlay import own_class
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.global_response_norm import GlobalResponseNorm
+from bncore.norm.model.overlay import own_class
 from bncore.norm.rms_norm import RMSNorm
 
 _SCALE_AND_SHIFT = ("weight", "bias")

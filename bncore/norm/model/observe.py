@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bncore.norm._moments import Moments
-from bncore.norm._population import Population, seen_values
+from bncore.norm.model.population import Population, seen_values
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from bncore.norm._found import normalizations, path
-from bncore.norm._overlay import Temporary, lay_over, take_off
+from bncore.norm.model.found import normalizations, path
+from bncore.norm.model.overlay import Temporary, lay_over, take_off
 
 
 def freeze(

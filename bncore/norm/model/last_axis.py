@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bncore.norm._overlay import Overlay, lay_over
+from bncore.norm.model.overlay import Overlay, lay_over
 
 
 class LastAxis(Overlay):

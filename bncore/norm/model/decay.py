@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList
 
-from bncore.norm._found import is_normalization
+from bncore.norm.model.found import is_normalization
 
 _PACKAGE = "bncore."
 
