@@ -27,6 +27,9 @@ from redis.retry import Retry
 from store import migrate
 from store.database import Database
 
+# As many workers as cores run the tests: with as many threads in each, they would only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:

@@ -24,37 +24,46 @@ def words_of(mask: Tensor, x: Tensor) -> Tensor:
     return mask.unsqueeze(1).to(_WORDS[statistics_dtype(x.dtype)]).neg_()
 
 
-def masked_moments(x: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (C,), biased variance (C,) and number () of the valid values of `x` (N, C, ...)."""
-    scratch, axes = _scratch(x), channel_axes(x)
+def masked_moments(x: Tensor, words: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (C,), biased variance (C,) and number () of the valid values of `x` (N, C, ...); writes into `y` at will."""
+    scratch = _scratch(x, y)
     zero, one = scratch.new_zeros(x.shape[1]), scratch.new_ones(x.shape[1])
-    # As numbers, words of ones are -1.
-    minus_valid = words.to(scratch.dtype)
-    counts = torch.stack([part.sum() for part in minus_valid.split(len(scratch))]).neg_()
-    divisors = counts.clamp(min=1).unsqueeze(1)
-    means, sums = [], []
-    for index, (part, part_words, minus) in enumerate(_parts(scratch, x, words, minus_valid)):
+    axes, found = channel_axes(x), []
+    for part, part_words in _parts(scratch, x, words):
+        # As numbers, words of ones are -1.
+        minus_valid = part_words.to(scratch.dtype)
+        count = minus_valid.sum().neg_()
+        divisor = count.clamp(min=1)
         kept = _kept(part, part_words, scratch)
-        means.append(kept.sum(axes) / divisors[index])
-        centred = kept.addcmul_(minus, along_channels(means[-1], x))
-        sums.append(_sums(centred, centred, zero, one))
-    squares, rest = (torch.stack(column) / divisors for column in zip(*sums, strict=True))
-    # What rounding left of the mean of the centred values, and its part of their squares.
-    return merge_parts(torch.stack(means) + rest, (squares - rest.square()).clamp_(min=0), counts)
+        mean = kept.sum(axes).div_(divisor)
+        centred = kept.addcmul_(minus_valid, along_channels(mean, x))
+        squares, rest = _sums(centred, centred, zero, one)
+        # What rounding left of the mean of the centred values, and its part of their squares.
+        rest = rest / divisor
+        found.append((mean.add_(rest), (squares / divisor).addcmul_(rest, rest, value=-1).clamp_(min=0), count))
+    if len(found) == 1:
+        return found[0]
+    means, variances, counts = (torch.stack(column) for column in zip(*found, strict=True))
+    return merge_parts(means, variances, counts)
 
 
 def masked_standardize(
-    x: Tensor, words: Tensor, mean: Tensor, inverse_sigma: Tensor, weight: Tensor | None, bias: Tensor | None
-) -> Tensor:
-    """`weight * (x - mean) * inverse_sigma + bias` at valid positions, and 0 elsewhere."""
-    scratch, y = _scratch(x), torch.empty_like(x)
+    x: Tensor,
+    words: Tensor,
+    mean: Tensor,
+    inverse_sigma: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    y: Tensor,
+) -> None:
+    """Into `y`, `weight * (x - mean) * inverse_sigma + bias` at valid positions, and 0 elsewhere."""
+    scratch = _scratch(x, y)
     centre, scale = along_channels(mean, x), along_channels(_scale(inverse_sigma, weight), x)
     for part, part_words, into in _parts(scratch, x, words, y):
         value = torch.sub(part, centre, out=_room(into, scratch)).mul_(scale)
         if bias is not None:
             value.add_(along_channels(bias, x))
         _store(value, part_words, into)
-    return y
 
 
 def masked_gradients(
@@ -65,47 +74,53 @@ def masked_gradients(
     inverse_sigma: Tensor,
     count: Tensor,
     weight: Tensor | None,
-    into_x: bool,
-) -> tuple[Tensor | None, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of `masked_standardize` by x (through mean and variance too), weight and bias.
 
     With h the standardized input: `dweight = sum(g h)`, `dbias = sum(g)` and
     `dx = weight * inverse_sigma * (g - dbias / n - h * dweight / n)` over the n valid positions.
     """
-    scratch = _scratch(x)
-    other = torch.empty_like(scratch)
-    sums = []
+    dx = torch.empty_like(x)
+    scratch = _scratch(x, dx)
+    other, found = torch.empty_like(scratch), []
     for part, part_grad, part_words in _parts(scratch, x, grad, words):
         kept_grad, kept = _kept(part_grad, part_words, other), _kept(part, part_words, scratch)
-        sums.append(torch.stack(_sums(kept_grad, kept, mean, inverse_sigma)))
-    total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
-    into_weight, into_bias = total.unbind()
-    if not into_x:
-        return None, into_weight, into_bias
+        found.append(_sums(kept_grad, kept, mean, inverse_sigma))
+    into_weight, into_bias = found[0]
+    for more_weight, more_bias in found[1:]:
+        into_weight += more_weight
+        into_bias += more_bias
     scale = _scale(inverse_sigma, weight)
-    along, constant = total / count.clamp(min=1) * -scale
-    along, constant = along_channels(along * inverse_sigma, x), along_channels(constant, x)
+    share = scale / count.clamp(min=1).neg_()
+    along, constant = along_channels(share * into_weight * inverse_sigma, x), along_channels(share * into_bias, x)
     centre, scale = along_channels(mean, x), along_channels(scale, x)
-    dx = torch.empty_like(x)
     for part, part_grad, part_words, into in _parts(scratch, x, grad, words, dx):
         value = torch.sub(part, centre, out=_room(into, scratch)).mul_(along)
         _store(value.addcmul_(part_grad, scale).add_(constant), part_words, into)
     return dx, into_weight, into_bias
 
 
-def _scratch(x: Tensor) -> Tensor:
-    """Room for one part, in the layout of `x` and the precision of its statistics."""
+def _scratch(x: Tensor, room: Tensor) -> Tensor:
+    """Space for one part in the layout of `x` and the precision of its statistics: of `room`, where that is as wide."""
+    dtype = statistics_dtype(x.dtype)
     samples = len(x) if x.device.type != "cpu" else max(1, min(len(x), _IN_CACHE * len(x) // x.numel()))
-    return torch.empty_like(x[:samples], dtype=statistics_dtype(x.dtype))
+    front = _front(room, samples)
+    return front if room.dtype == dtype else torch.empty_like(front, dtype=dtype)
 
 
 def _parts(scratch: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    if len(scratch) == len(tensors[0]):
+        return iter([tensors])
     return zip(*(tensor.split(len(scratch)) for tensor in tensors), strict=True)
 
 
 def _room(into: Tensor, scratch: Tensor) -> Tensor:
     """Where to compute what goes into `into`: there, unless it is narrower than the computation."""
-    return into if into.dtype == scratch.dtype else scratch[: len(into)]
+    return into if into.dtype == scratch.dtype else _front(scratch, len(into))
+
+
+def _front(scratch: Tensor, samples: int) -> Tensor:
+    return scratch if samples == len(scratch) else scratch[:samples]
 
 
 def _store(value: Tensor, words: Tensor, into: Tensor) -> None:
@@ -117,7 +132,7 @@ def _store(value: Tensor, words: Tensor, into: Tensor) -> None:
 
 def _kept(part: Tensor, words: Tensor, scratch: Tensor) -> Tensor:
     """`part` with 0 in the padding, in `scratch`."""
-    kept = scratch[: len(part)]
+    kept = _front(scratch, len(part))
     bits = part if part.dtype == kept.dtype else kept.copy_(part)
     torch.bitwise_and(bits.view(words.dtype), words, out=kept.view(words.dtype))
     return kept

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bncore.norm._dispatch import blend, may_use_native
+from bncore.norm._dispatch import being_transformed, blend
 from bncore.norm._masked_kernels import masked_gradients, masked_moments, masked_standardize, words_of
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._parts import differentiable_gradients
@@ -81,20 +81,23 @@ class MaskedBatchNorm(BatchNorm):
 
     def _normalize_valid(self, x: Tensor, mask: Tensor) -> Tensor:
         """Training, and evaluation without running statistics."""
-        if torch.compiler.is_compiling() or not may_use_native(x):
+        if torch.compiler.is_compiling() or being_transformed(x):
             mean, var, count = _moments_of_valid(x, mask)
             self._take_in_valid(mean, var, count)
             return _standardize_valid(x, mask, mean, var, self.eps, self.weight, self.bias)
-        with torch.no_grad():
-            words = words_of(mask, x)
-            mean, var, count = masked_moments(x, words)
+        y, mean, var, count = _NormalizeValid.apply(x, self.weight, self.bias, mask, self.eps)
         self._take_in_valid(mean, var, count)
-        inverse_sigma = (var + self.eps).rsqrt_()
-        y: Tensor = _NormalizeValid.apply(x, self.weight, self.bias, mask, words, mean, inverse_sigma, count, self.eps)
-        return y
+        normalized: Tensor = y
+        return normalized
 
     def _take_in_valid(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
         """`_take_in` for a count that only the device knows: with no value nothing moves, with one the mean does."""
+        if not torch.compiler.is_compiling() and not being_transformed(count) and count.device.type == "cpu":
+            # Here reading it costs nothing, and the rest less.
+            values = int(count)
+            if values > 0 and self.running_var is not None:
+                self._take_in(mean, var * (values / (values - 1)) if values > 1 else self.running_var)
+            return
         if not self._updates():
             return
         assert self.running_mean is not None
@@ -155,27 +158,20 @@ def _standardize_valid(
 
 
 class _NormalizeValid(torch.autograd.Function):
-    """`_standardize_valid`, differentiated as a function of x through mean and variance as well.
-
-    The moments are handed in because they are known already. What is saved is the input and vectors.
-    """
+    """`_standardize_valid` with `_moments_of_valid`, and those; what is saved is the input, the mask and vectors."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        mask: Tensor,
-        words: Tensor,
-        mean: Tensor,
-        inverse_sigma: Tensor,
-        count: Tensor,
-        eps: float,
-    ) -> Tensor:
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, mask: Tensor, eps: float
+    ) -> tuple[Tensor, ...]:
+        words, y = words_of(mask, x), torch.empty_like(x)
+        mean, var, count = masked_moments(x, words, y)
+        inverse_sigma = (var + eps).rsqrt_()
+        masked_standardize(x, words, mean, inverse_sigma, weight, bias, y)
         ctx.save_for_backward(x, weight, bias, mask, words, mean, inverse_sigma, count)
         ctx.eps = eps
-        return masked_standardize(x, words, mean, inverse_sigma, weight, bias)
+        ctx.mark_non_differentiable(mean, var, count)
+        return y, mean, var, count
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -190,6 +186,6 @@ class _NormalizeValid(torch.autograd.Function):
 
             inputs = differentiable_gradients(compute, (x, weight, bias), wanted, grads[0])
         else:
-            found = masked_gradients(grads[0], x, words, mean, inverse_sigma, count, weight, wanted[0])
+            found = masked_gradients(grads[0], x, words, mean, inverse_sigma, count, weight)
             inputs = [grad if want else None for grad, want in zip(found, wanted, strict=True)]
-        return (*inputs, None, None, None, None, None, None)
+        return (*inputs, None, None)

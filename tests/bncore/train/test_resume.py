@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 
 SPECS: dict[str, dict[str, Any]] = {
     "mlp with dropout, sgd with momentum": {
@@ -99,3 +100,12 @@ def test_a_checkpoint_of_another_network_fails_the_run_with_one_line(runs: Any) 
     assert failed.code == "trainer_error"
     assert "the weights do not fit the network" in failed.message
     assert "\n" not in failed.message
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_process_that_trained_can_export_and_then_trains_to_the_same_bits(runs: Any) -> None:
+    """`torch.export` turns kernels off for a while; if it fails on the way, other kernels compute the next run."""
+    spec = {"network": {"kind": "cnn", "channels": [4]}, "train": {"steps": 20}}
+    first = runs.train(spec)
+    torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
+    assert first.checkpoints("last")[-1].weights.sha256 == runs.train(spec).checkpoints("last")[-1].weights.sha256
