@@ -14,7 +14,7 @@ from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._parts import merge_parts
 
 _IN_CACHE = 2**19
-"""Values in a part, on the CPU. Other devices take the batch in one piece: there, launches cost more than traffic."""
+"""Values in a part, for each thread of the CPU. Other devices take the batch in one piece: launches cost more there."""
 
 _WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
@@ -103,7 +103,9 @@ def masked_gradients(
 def _scratch(x: Tensor, room: Tensor) -> Tensor:
     """Space for one part in the layout of `x` and the precision of its statistics: of `room`, where that is as wide."""
     dtype = statistics_dtype(x.dtype)
-    samples = len(x) if x.device.type != "cpu" else max(1, min(len(x), _IN_CACHE * len(x) // x.numel()))
+    samples = len(x)
+    if x.device.type == "cpu":
+        samples = max(1, min(samples, torch.get_num_threads() * _IN_CACHE * samples // x.numel()))
     front = _front(room, samples)
     return front if room.dtype == dtype else torch.empty_like(front, dtype=dtype)
 
