@@ -30,10 +30,10 @@ class SyncBatchNorm(BatchNorm):
 
     Difference from `torch.nn.SyncBatchNorm`: it works on the CPU and with gloo; it can be differentiated twice; the
     variance is merged from centred parts; an average over all batches (`momentum=None`) reads no number back from the
-    device. One process, or none initialized, is plain `BatchNorm`. One all-gather of 2 C + 1 numbers in the forward
-    pass and one all-reduce of 2 C in the backward pass, which has one more of each with `create_graph=True`. With
-    several processes, `torch.compile` leaves the layer out of the graph. Input that needs a gradient on one process has
-    to need one on all.
+    device. One process, or none initialized, is plain `BatchNorm`. The forward pass takes one all-gather of 2 C + 1
+    numbers and the backward pass one all-reduce of 2 C; with `create_graph=True`, it takes two all-gathers and an
+    all-reduce instead. With several processes, `torch.compile` leaves the layer out of the graph. Input that needs a
+    gradient in one process has to need one in all.
 
     arXiv 1502.03167, algorithms 1 and 2, over all processes; merged by Chan, Golub and LeVeque (1979), eq. 2.1.
 

@@ -1,6 +1,6 @@
 """Masked batch norm: padding does not count, does not matter, and gets nothing; without it, plain batch norm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -144,6 +144,16 @@ def test_padding_is_zero_even_beside_valid_nan() -> None:
     assert y[~padded].isnan().all()
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Parts of a batch are as large as the threads together can hold."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("offset", [0.0, 1e4])
