@@ -35,7 +35,7 @@ def may_run_again() -> bool:
 
 def remember(layer: nn.Module, batch_mean: Tensor, *used: Tensor) -> None:
     """Keep what `layer` used for the batch with this mean (C,), if its forward pass may run again; all of one shape."""
-    if torch.compiler.is_compiling() or being_transformed(batch_mean) or not may_run_again():
+    if torch.compiler.is_compiling() or being_transformed(batch_mean) or recomputing() or not may_run_again():
         return
     _used.setdefault(layer, deque(maxlen=_MOST)).append((batch_mean.detach(), torch.stack(used).detach()))
 

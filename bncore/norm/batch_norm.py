@@ -86,7 +86,7 @@ class BatchNorm(_BatchNorm):
         if not (self.training and self.track_running_stats) or self.running_mean is None:
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         assert self.running_var is not None
-        if self.momentum is not None and not self.nan_guard and not recomputing():
+        if self.momentum is not None and not self.nan_guard and not recomputing() and not _others_write_buffers():
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
             mean, var = self.running_mean, self.running_var
@@ -136,6 +136,14 @@ class BatchNorm(_BatchNorm):
         assert self.num_batches_tracked is not None
         assert self.running_mean is not None
         return self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
+
+
+def _others_write_buffers() -> bool:
+    """Whether buffers may change between a forward pass and its backward pass, as where processes synchronize them.
+
+    The kernel keeps the running statistics that it is given for the backward pass, which then refuses to run.
+    """
+    return not torch.compiler.is_compiling() and torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def standardize(x: Tensor, mean: Tensor, var: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -99,16 +99,15 @@ class BatchRenorm(BatchNorm):
             mean, var = torch.batch_norm_update_stats(x, scratch, scratch, 0.0)
             sigma_batch = (var + self.eps).sqrt_()
             r, d = self._correct_and_average(mean, sigma_batch)
-            inverse_sigma = sigma_batch.reciprocal()
-        weight = self.weight
-        scale, shift = (r, d) if weight is None else (weight * r, torch.addcmul(self.bias, weight, d))
-        y: Tensor = _Renormalize.apply(x, scale, shift, mean, var, inverse_sigma, self.eps)
+        remember(self, mean, r, d)
+        y: Tensor = _Renormalize.apply(x, self.weight, self.bias, r, d, mean, var, sigma_batch.reciprocal_(), self.eps)
         return y
 
     def _renormalize_primitive(self, x: Tensor) -> Tensor:
         batch = moments(x, channel_axes(x))
         mean, sigma_batch = batch.mean.flatten(), (batch.var.flatten() + self.eps).sqrt()
         r, d = self._correct_and_average(mean.detach(), sigma_batch.detach())
+        remember(self, mean, r, d)
         standardized = (x.to(mean.dtype) - along_channels(mean, x)) / along_channels(sigma_batch, x)
         y = standardized * along_channels(r, x) + along_channels(d, x)
         return scale_and_shift(y, self.weight, self.bias).to(x.dtype)
@@ -123,15 +122,23 @@ class BatchRenorm(BatchNorm):
         assert self.num_batches_tracked is not None
         with torch.no_grad():
             sigma = (self.running_var + self.eps).sqrt_()
-            # Single precision could not tell late steps of a long run apart.
-            batches = self.num_batches_tracked.to(torch.float64)
             correct = _opaque_correction if torch.compiler.is_compiling() else _correction
-            r_max, d_max = _value(self.r_max, batches), _value(self.d_max, batches)
+            r_max, d_max = self._bounds(mean)
             r, d = correct(mean, sigma_batch, self.running_mean, sigma, r_max, d_max)
             if self._updates():
                 self._average(mean, sigma_batch, sigma)
-        remember(self, mean, r, d)
         return r, d
+
+    def _bounds(self, like: Tensor) -> tuple[Any, Any]:
+        """r_max and d_max as of now: numbers where they are constant, which spares small operations."""
+        assert self.num_batches_tracked is not None
+        bounds = self.r_max, self.d_max
+        if torch.compiler.is_compiling() or any(isinstance(bound, Ramp) for bound in bounds):
+            # Single precision could not tell late steps of a long run apart.
+            batches = self.num_batches_tracked.to(torch.float64)
+            r_max, d_max = (_value(bound, batches).to(like.dtype) for bound in bounds)
+            return r_max, d_max
+        return bounds
 
     def _average(self, mean: Tensor, sigma_batch: Tensor, sigma: Tensor) -> None:
         """Count this batch; average its mean, and its standard deviation into `sigma`, which is kept as a variance."""
@@ -147,16 +154,20 @@ class BatchRenorm(BatchNorm):
 
 
 def _correction(
-    mean: Tensor, sigma_batch: Tensor, running_mean: Tensor, sigma: Tensor, r_max: Tensor, d_max: Tensor
+    mean: Tensor, sigma_batch: Tensor, running_mean: Tensor, sigma: Tensor, r_max: Tensor | float, d_max: Tensor | float
 ) -> tuple[Tensor, Tensor]:
-    r = torch.clamp(sigma_batch / sigma, r_max.reciprocal(), r_max)
-    d = torch.clamp((mean - running_mean) / sigma, -d_max, d_max)
+    r = torch.clamp(sigma_batch / sigma, 1.0 / r_max, r_max)  # type: ignore[arg-type]
+    d = torch.clamp((mean - running_mean) / sigma, -d_max, d_max)  # type: ignore[arg-type]
     return r, d
 
 
 # Left to see inside, the compiler's backward pass recomputes r and d from buffers that the forward pass has updated by
 # then, and gives wrong gradients without a word. It saves what comes out of an operator it cannot see into.
-_opaque_correction = torch.library.custom_op("bncore::batch_renorm_correction", _correction, mutates_args=())
+@torch.library.custom_op("bncore::batch_renorm_correction", mutates_args=())
+def _opaque_correction(
+    mean: Tensor, sigma_batch: Tensor, running_mean: Tensor, sigma: Tensor, r_max: Tensor, d_max: Tensor
+) -> tuple[Tensor, Tensor]:
+    return _correction(mean, sigma_batch, running_mean, sigma, r_max, d_max)
 
 
 @_opaque_correction.register_fake
@@ -165,28 +176,41 @@ def _(mean: Tensor, sigma_batch: Tensor, *_rest: Tensor) -> tuple[Tensor, Tensor
 
 
 class _Renormalize(torch.autograd.Function):
-    """`scale * (x - mean) / sigma + shift`, differentiated as a function of x through mean and sigma as well.
+    """`weight * ((x - mean) / sigma * r + d) + bias`, differentiated through mean and sigma as functions of x.
 
-    The mean and variance are handed in because they are known already; the gradient is plain batch norm's with r folded
-    into the scale. It is differentiable once more.
+    They are handed in because they are known already. The gradient is plain batch norm's with r folded into the scale;
+    it is differentiable once more.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor, inverse_sigma: Tensor, eps: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        r: Tensor,
+        d: Tensor,
+        mean: Tensor,
+        var: Tensor,
+        inverse_sigma: Tensor,
+        eps: float,
     ) -> Tensor:
-        ctx.save_for_backward(x, scale, mean, inverse_sigma)
+        ctx.save_for_backward(x, weight, r, d, mean, inverse_sigma)
         ctx.eps = eps
+        scale, shift = (r, d) if weight is None or bias is None else (weight * r, torch.addcmul(bias, weight, d))
         return torch.native_batch_norm(x, scale, shift, mean, var, False, 0.0, eps)[0]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, scale, mean, inverse_sigma = ctx.saved_tensors
-        wanted = list(ctx.needs_input_grad[:3])
-        inputs = torch.ops.aten.native_batch_norm_backward(
+        x, weight, r, d, mean, inverse_sigma = ctx.saved_tensors
+        scale = r if weight is None else weight * r
+        into_x, into_weight, into_bias = ctx.needs_input_grad[:3]
+        wanted = [into_x, into_weight, into_weight or into_bias]
+        by_x, by_scale, by_shift = torch.ops.aten.native_batch_norm_backward(
             grads[0], x, scale, None, None, mean, inverse_sigma, True, ctx.eps, wanted
         )
-        return (*inputs, None, None, None, None)
+        by_weight = torch.addcmul(by_scale * r, by_shift, d) if into_weight else None
+        return by_x, by_weight, by_shift if into_bias else None, None, None, None, None, None, None
 
 
 def _bound(value: float | Ramp, plain: float, warmup_steps: int) -> float | Ramp:

@@ -62,8 +62,9 @@ def processor_model() -> str:
 
 
 def _forbid_tf32() -> None:
-    # TensorFloat-32 keeps 10 bits of the mantissa: a spec that says fp32 means 23. Said in torch's old way as well as in
-    # its new one: where they differ, whatever asks in the old way fails, `torch.export` half-way through its switches.
+    # TensorFloat-32 keeps 10 bits of the mantissa: a spec that says fp32 means 23. Said in torch's old way as well as
+    # in its new one: where they differ, whatever asks in the old way fails, and `torch.export` does so half-way through
+    # turning kernels off.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.sync_batch_norm import SyncBatchNorm
 from tests.bncore.norm.case import sample
 
@@ -178,6 +179,24 @@ def parallel(rank: int, world: int) -> Found:
     return {name: parameter.grad for name, parameter in network.named_parameters()} | dict(network.named_buffers())
 
 
+def plain_parallel(rank: int, world: int) -> Found:
+    """Plain batch norm in `DistributedDataParallel`, its buffers written between two forward passes, as that may do."""
+    network = plain_network()
+    copies = DistributedDataParallel(network)
+    first = copies(sample((4, 3), rank)).sin().sum()
+    for buffer in network.buffers():
+        dist.broadcast(buffer, 0)
+        buffer.mul_(1)
+    (first + copies(sample((4, 3), 10 + rank)).sin().sum()).backward()
+    return {name: parameter.grad for name, parameter in network.named_parameters()}
+
+
+def plain_network() -> nn.Module:
+    """A network with batch norm that knows nothing of processes."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), BatchNorm(4), nn.Linear(4, 2)).double()
+
+
 def network_of() -> nn.Module:
     """A network with the layer inside."""
     torch.manual_seed(0)
@@ -218,7 +237,7 @@ def scenarios(rank: int, world: int) -> dict[str, Callable[[], Found]]:
     for how in ("one by one", "at once", "reentrant", "not reentrant"):
         found[how] = lambda how=how: in_steps(rank, world, how)
     every = [spoilt, too_few, narrow, far_from_zero, transformed, evaluated_alone]
-    for scenario in (*every, *((parallel, compiled) if world == 2 else (in_part,))):
+    for scenario in (*every, *((parallel, plain_parallel, compiled) if world == 2 else (in_part,))):
         found[scenario.__name__] = lambda scenario=scenario: scenario(rank, world)
     return found
 

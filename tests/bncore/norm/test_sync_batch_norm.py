@@ -23,6 +23,7 @@ from tests.bncore.norm.sync_ranks import (
     layer_of,
     network_of,
     objective,
+    plain_network,
     second_objective,
 )
 
@@ -196,6 +197,17 @@ def test_networks_in_data_parallel_and_compiled_get_the_gradients_of_the_whole_b
         close(actual, parameter.grad, name)
     for name, buffer in plain.named_buffers():
         close(parts[1][name], buffer, name)
+
+
+def test_plain_batch_norm_in_data_parallel_takes_two_forward_passes_before_a_backward_pass(ranks: Ranks) -> None:
+    gradients = []
+    for rank in range(2):
+        network = plain_network()
+        sum(network(sample((4, 3), seed)).sin().sum() for seed in (rank, 10 + rank)).backward()
+        gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
+    for part in ranks[2]:
+        for name, value in part["plain_parallel"].items():
+            close(value, (gradients[0][name] + gradients[1][name]) / 2, name)
 
 
 def test_a_group_of_some_processes_leaves_the_others_alone(ranks: Ranks) -> None:
