@@ -24,6 +24,11 @@ def being_transformed(x: Tensor) -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def guarded(newest: Tensor, running: Tensor) -> Tensor:
+    """`newest`, but `running` in its place where it is not finite."""
+    return torch.where(newest.isfinite(), newest, running.to(newest.dtype))
+
+
 def blend(running: Tensor, newest: Tensor, weight: Tensor | float) -> None:
     """Move `running` towards `newest` in place by the share `weight`."""
     if may_use_native(running):

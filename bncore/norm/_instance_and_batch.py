@@ -1,5 +1,7 @@
 """What normalizations share that look at the batch and at each instance: one reading of the data serves both."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
@@ -8,7 +10,7 @@ from bncore.norm._sample_statistics import Spread, instances, pooled
 from bncore.norm.batch_norm import BatchNorm
 
 
-class InstanceAndBatch(BatchNorm):
+class InstanceAndBatch(BatchNorm, ABC):
     """Hands a subclass the statistics of each instance, and those of the batch: the running ones in evaluation.
 
     The running statistics are torch's, with the unbiased variance; the variances handed on in training are biased.
@@ -29,6 +31,6 @@ class InstanceAndBatch(BatchNorm):
         mean, var = (along_channels(one.to(instance.var.dtype), x) for one in running)
         return self._combine(x, instance, Spread(mean, torch.zeros_like(mean), var)).to(x.dtype)
 
+    @abstractmethod
     def _combine(self, x: Tensor, instance: Spread, batch: Spread) -> Tensor:
         """The output, from the batch, its instances (N, C, 1, ...) and all of them together (1, C, 1, ...)."""
-        raise NotImplementedError

@@ -6,17 +6,20 @@ So the backward pass is not the derivative of the forward pass, and it leaves an
 differentiated again, and gradients depend on the order of backward passes.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
 from bncore.norm._affine import Affine, scale_and_shift
+from bncore.norm._dispatch import guarded
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._recompute import recall, recomputing, remember
 from bncore.norm._snapshot import snapshot
 from bncore.norm.batch_norm import check_rank
 
 
-class QuadraticNorm(Affine):
+class QuadraticNorm(Affine, ABC):
     """`y = weight * x / sqrt(square + eps) + bias`, where `square` (C,) is an average of `mean(x^2)`.
 
     A subclass says which average training uses, and what its backward pass averages. An empty batch is not counted.
@@ -76,25 +79,21 @@ class QuadraticNorm(Affine):
         shift = torch.zeros_like(square) if self.bias is None else self.bias.to(square.dtype)
         return self._apply_to(x, scale, shift, used)
 
+    @abstractmethod
     def _statistics(self, square: Tensor) -> tuple[Tensor, ...]:
         """What the forward and the backward pass need, each (C,), the first of them `inverse`; nothing is changed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take_in(self, square: Tensor) -> None:
         """Average the quadratic mean of the batch, which is counted already."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _apply_to(self, x: Tensor, scale: Tensor, shift: Tensor, used: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The output: scaled, shifted and with the gradient that the paper gives it."""
 
     def _guarded(self, newest: Tensor, running: Tensor) -> Tensor:
         """`newest`, but `running` in its place where the guard is on and it is not finite."""
         return guarded(newest, running) if self.nan_guard else newest
-
-
-def guarded(newest: Tensor, running: Tensor) -> Tensor:
-    """`newest`, but `running` in its place where it is not finite."""
-    return torch.where(newest.isfinite(), newest, running.to(newest.dtype))
 
 
 def normalized(x: Tensor, scale: Tensor, shift: Tensor, inverse: Tensor) -> Tensor:

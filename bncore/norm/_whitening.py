@@ -5,6 +5,7 @@ Covariances come from centred values, in float32 at least. All is made of primit
 of `torch.func` applies.
 """
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ _EXACT_ORDERS = 4
 """Hessians take two orders, the third-order checks three; each costs two products of D x D matrices."""
 
 
-class Whitening(BatchNorm):
+class Whitening(BatchNorm, ABC):
     """`y = weight * (W (x - mean)) + bias` with one matrix W (D, D) for each group of channels.
 
     A subclass says how W follows from the covariance of a batch, and which of the two is averaged for evaluation.
@@ -102,9 +103,9 @@ class Whitening(BatchNorm):
                 matrix = self._whitening_matrix(matrix)
             return self._batch(matrix @ (rows - mean), x)
 
+    @abstractmethod
     def _whitening_matrix(self, covariance: Tensor) -> Tensor:
         """W of each group from covariances (G, D, D); differentiable."""
-        raise NotImplementedError
 
     def _running_matrix(self) -> Tensor:
         return self.get_buffer(f"running_{self._averaged}")

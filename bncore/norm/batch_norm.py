@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncore.norm._affine import scale_and_shift
-from bncore.norm._dispatch import blend, may_use_native
+from bncore.norm._dispatch import blend, guarded, may_use_native
 from bncore.norm._moments import along_channels, channel_axes, moments
 from bncore.norm._recompute import recomputing
 
@@ -127,7 +127,7 @@ class BatchNorm(_BatchNorm):
 
     def _guarded(self, newest: Tensor, running: Tensor) -> Tensor:
         """`newest`, but `running` in its place where the guard is on and it is not finite."""
-        return torch.where(newest.isfinite(), newest, running.to(newest.dtype)) if self.nan_guard else newest
+        return guarded(newest, running) if self.nan_guard else newest
 
     def _weight_of_newest(self) -> Tensor | float:
         """The momentum, or one over the number of batches seen, which stays on the device."""

@@ -7,6 +7,7 @@ eps is added to the square. Its evaluation is therefore that of plain batch norm
 """
 
 import math
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -17,7 +18,7 @@ from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm.batch_norm import BatchNorm
 
 
-class NormBatchNorm(BatchNorm):
+class NormBatchNorm(BatchNorm, ABC):
     """Centres each channel with the mean of the batch and divides by a norm of it, which a subclass defines.
 
     Training: `y = weight * (x - mean) / sqrt(norm^2 + eps) + bias`; then `running_mean` and the root of `running_var`
@@ -27,12 +28,12 @@ class NormBatchNorm(BatchNorm):
     _before_centring: ClassVar[bool]
     """Whether the norm is that of x, or of x minus its mean."""
 
+    @abstractmethod
     def _squared_norm(self, x: Tensor) -> Tensor:
         """The square of the norm of each channel, (1, C, 1, ...).
 
         The square, because the root of a mean of squares has no derivative for a channel of zeros.
         """
-        raise NotImplementedError
 
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
         wide = x.to(statistics_dtype(x.dtype))

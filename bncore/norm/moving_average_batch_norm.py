@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bncore.norm._dispatch import blend
-from bncore.norm._quadratic import QuadraticNorm, guarded, into_input, normalized, sums
+from bncore.norm._dispatch import blend, guarded
+from bncore.norm._quadratic import QuadraticNorm, into_input, normalized, sums
 
 
 class MovingAverageBatchNorm(QuadraticNorm):

@@ -4,6 +4,7 @@ Shapes: T steps, N sequences, I inputs, H hidden units, G gates. A sequence that
 is zero.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -22,7 +23,7 @@ Normalize = Callable[[Tensor], Tensor]
 RecurrentInit = Literal["orthogonal", "identity"]
 
 
-class RecurrentCell(nn.Module):
+class RecurrentCell(nn.Module, ABC):
     """A cell whose input and hidden projections are normalized by `norm_ih` and `norm_hh` before they are added.
 
     Subclasses say what happens then. Any layer that maps (T, N, G H) to itself can stand in the place of a norm.
@@ -106,12 +107,12 @@ class RecurrentCell(nn.Module):
         """Those of the input and the hidden projection, and any others that `_advance` uses."""
         return self.norm_ih, self.norm_hh
 
+    @abstractmethod
     def _advance(self, projected: Tensor, hidden: Tensor, state: State, others: Sequence[Normalize]) -> State:
         """The next state from both normalized projections (N, G H), of which the first includes the bias.
 
         `others` are the norms beyond those two at this step, on (1, N, ...).
         """
-        raise NotImplementedError
 
     def _block(self, matrix: Tensor, gate: int) -> Tensor:
         """The rows of one gate."""

@@ -55,8 +55,6 @@ class Case:
     """torch's own layer for 4 channels, whose digits at a large mean it has to keep; None: batch norm."""
     one_value: str = "refused"
     """One value per channel: `refused` in training, `always refused`, or `allowed`."""
-    compiles: bool = True
-    vmaps: bool = True
 
     @property
     def shape(self) -> tuple[int, ...]:

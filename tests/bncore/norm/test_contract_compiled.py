@@ -12,7 +12,6 @@ pytestmark = [
 ]
 
 
-@pytest.mark.where(lambda case: case.compiles)
 def test_compiled_as_one_graph_it_gives_the_eager_numbers(case: Case, shape_of: tuple[int, ...]) -> None:
     torch._dynamo.reset()
     eager = case.prepared(torch.float32)

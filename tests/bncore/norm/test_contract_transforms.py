@@ -38,7 +38,6 @@ def test_gradients_under_a_function_transform_are_those_of_autograd(case: Case, 
         torch.testing.assert_close(buffers[name], buffer, rtol=1e-11, atol=1e-12, msg=name)
 
 
-@pytest.mark.where(lambda case: case.vmaps)
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
 def test_members_of_an_ensemble_run_as_one_equal_each_by_itself(
     case: Case, shape_of: tuple[int, ...], mode: str
