@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bncore.norm._dispatch import being_transformed, blend
 from bncore.norm._masked_kernels import masked_gradients, masked_moments, masked_standardize, words_of
+from bncore.norm._masked_rows import lies_in_rows, normalize_rows
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._parts import differentiable_gradients
 from bncore.norm.batch_norm import BatchNorm, check_more_than_one_value, check_rank, standardize
@@ -85,19 +86,27 @@ class MaskedBatchNorm(BatchNorm):
             mean, var, count = _moments_of_valid(x, mask)
             self._take_in_valid(mean, var, count)
             return _standardize_valid(x, mask, mean, var, self.eps, self.weight, self.bias)
+        y: Tensor
+        if lies_in_rows(x, self.weight):
+            y, mean, unbiased, values = normalize_rows(x, mask, self.weight, self.bias, self.eps)
+            self._take_in_counted(mean, unbiased, values)
+            return y
         y, mean, var, count = _NormalizeValid.apply(x, self.weight, self.bias, mask, self.eps)
-        self._take_in_valid(mean, var, count)
-        normalized: Tensor = y
-        return normalized
+        if x.device.type == "cpu":
+            # Here reading the count costs nothing, and the rest less.
+            values = int(count)
+            self._take_in_counted(mean, var * (values / max(values - 1, 1)), values)
+        else:
+            self._take_in_valid(mean, var, count)
+        return y
+
+    def _take_in_counted(self, mean: Tensor, unbiased: Tensor, values: int) -> None:
+        """`_take_in` of so many values: with none nothing moves, with one the mean does."""
+        if values > 0 and self.running_var is not None:
+            self._take_in(mean, unbiased if values > 1 else self.running_var)
 
     def _take_in_valid(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
-        """`_take_in` for a count that only the device knows: with no value nothing moves, with one the mean does."""
-        if not torch.compiler.is_compiling() and not being_transformed(count) and count.device.type == "cpu":
-            # Here reading it costs nothing, and the rest less.
-            values = int(count)
-            if values > 0 and self.running_var is not None:
-                self._take_in(mean, var * (values / (values - 1)) if values > 1 else self.running_var)
-            return
+        """`_take_in_counted` for a biased variance and a count that only the device knows."""
         if not self._updates():
             return
         assert self.running_mean is not None

@@ -1,0 +1,71 @@
+"""Masked batch norm of rows: batches in which the channels of a position lie side by side, as in channels_last.
+
+Valid rows are copied out, torch's own batch norm sees these alone, and its output is copied back: less work than to
+mask every pass, and padding is not even read. Only on the CPU, since the number of valid rows shapes the tensors and
+reading it would stall a GPU.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bncore.norm._affine import scale_and_shift
+from bncore.norm._moments import statistics_dtype
+
+
+def lies_in_rows(x: Tensor, weight: Tensor | None) -> bool:
+    """Whether `x` (N, C, ...) is stored as rows of C, in the precision of its statistics and of `weight`.
+
+    Torch's kernel for half precision in this layout loses digits where the mean is large.
+    """
+    one_precision = x.dtype == statistics_dtype(x.dtype) and (weight is None or weight.dtype == x.dtype)
+    return one_precision and x.device.type == "cpu" and x.movedim(1, -1).is_contiguous()
+
+
+def normalize_rows(
+    x: Tensor, mask: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """The output, 0 in the padding, and the mean (C,), unbiased variance (C,) and number of valid values."""
+    flat = mask.reshape(-1)
+    valid = flat.nonzero().squeeze(1).int()
+    count = len(valid)
+    # Which of the valid rows, counted from 1, each position is; 0 for padding.
+    places = flat.cumsum(0, dtype=torch.int32).mul_(flat)
+    rows: Tensor = _Take.apply(x, valid, places)
+    mean, var = x.new_zeros(2, x.shape[1])
+    if count == 0:
+        rows = scale_and_shift(rows, weight, bias)
+    else:
+        # With momentum 1 the kernel leaves the batch's own statistics in the running ones.
+        rows = torch.native_batch_norm(rows, weight, bias, mean, var, True, 1.0, eps)[0]
+    y: Tensor = _PutBack.apply(rows, valid, places, x.movedim(1, -1).shape)
+    return y, mean, var, count
+
+
+class _Take(torch.autograd.Function):
+    """The valid rows (V, C) of a batch (N, C, ...). Its gradient is `_PutBack`, and the other way round."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, valid: Tensor, places: Tensor) -> Tensor:
+        ctx.shape = x.movedim(1, -1).shape
+        ctx.save_for_backward(valid, places)
+        return x.movedim(1, -1).reshape(-1, x.shape[1]).index_select(0, valid)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return _PutBack.apply(grads[0], *ctx.saved_tensors, ctx.shape), None, None
+
+
+class _PutBack(torch.autograd.Function):
+    """The batch (N, C, ...), stored with shape `shape` (N, ..., C), whose valid rows these are; 0 in its padding."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, valid: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
+        ctx.save_for_backward(valid, places)
+        zero = rows.new_zeros(1, rows.shape[1])
+        return torch.cat((zero, rows)).index_select(0, places).view(shape).movedim(-1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return _Take.apply(grads[0], *ctx.saved_tensors), None, None, None
