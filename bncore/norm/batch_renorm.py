@@ -106,51 +106,43 @@ class BatchRenorm(BatchNorm):
     def _renormalize_primitive(self, x: Tensor) -> Tensor:
         batch = moments(x, channel_axes(x))
         mean, sigma_batch = batch.mean.flatten(), (batch.var.flatten() + self.eps).sqrt()
-        r, d = self._correct_and_average(mean.detach(), sigma_batch.detach())
+        with torch.no_grad():
+            r, d = self._correct_and_average(mean.detach(), sigma_batch.detach())
         remember(self, mean, r, d)
         standardized = (x.to(mean.dtype) - along_channels(mean, x)) / along_channels(sigma_batch, x)
         y = standardized * along_channels(r, x) + along_channels(d, x)
         return scale_and_shift(y, self.weight, self.bias).to(x.dtype)
 
     def _correct_and_average(self, mean: Tensor, sigma_batch: Tensor) -> tuple[Tensor, Tensor]:
-        """r and d from the running statistics as they were, which then take in this batch."""
+        """r and d from the running statistics as they were, which then take in this batch. Without gradients."""
         if recomputing():
             r, d = recall(self, mean)
             return r, d
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        with torch.no_grad():
-            sigma = (self.running_var + self.eps).sqrt_()
-            correct = _opaque_correction if torch.compiler.is_compiling() else _correction
-            r_max, d_max = self._bounds(mean)
-            r, d = correct(mean, sigma_batch, self.running_mean, sigma, r_max, d_max)
-            if self._updates():
-                self._average(mean, sigma_batch, sigma)
+        running_mean, running_var = self.running_mean, self.running_var
+        assert running_mean is not None
+        assert running_var is not None
+        sigma = (running_var + self.eps).sqrt_()
+        correct = _opaque_correction if torch.compiler.is_compiling() else _correction
+        r, d = correct(mean, sigma_batch, running_mean, sigma, *self._bounds(mean))
+        if self._updates():
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+            newest = self._weight_of_newest()
+            blend(running_mean, self._guarded(mean, running_mean), newest)
+            blend(sigma, self._guarded(sigma_batch, sigma), newest)
+            # Not `square_`: vmap has no rule for it.
+            running_var.copy_((sigma.square() - self.eps).clamp_min(0.0))
         return r, d
 
     def _bounds(self, like: Tensor) -> tuple[Any, Any]:
         """r_max and d_max as of now: numbers where they are constant, which spares small operations."""
-        assert self.num_batches_tracked is not None
-        bounds = self.r_max, self.d_max
-        if torch.compiler.is_compiling() or any(isinstance(bound, Ramp) for bound in bounds):
+        r_max, d_max = self.r_max, self.d_max
+        if torch.compiler.is_compiling() or isinstance(r_max, Ramp) or isinstance(d_max, Ramp):
+            assert self.num_batches_tracked is not None
             # Single precision could not tell late steps of a long run apart.
             batches = self.num_batches_tracked.to(torch.float64)
-            r_max, d_max = (_value(bound, batches).to(like.dtype) for bound in bounds)
-            return r_max, d_max
-        return bounds
-
-    def _average(self, mean: Tensor, sigma_batch: Tensor, sigma: Tensor) -> None:
-        """Count this batch; average its mean, and its standard deviation into `sigma`, which is kept as a variance."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        newest = self._weight_of_newest()
-        blend(self.running_mean, self._guarded(mean, self.running_mean), newest)
-        blend(sigma, self._guarded(sigma_batch, sigma), newest)
-        # Not in place: vmap has no rule for `square_`.
-        self.running_var.copy_((sigma.square() - self.eps).clamp_min(0.0))
+            return _value(r_max, batches).to(like.dtype), _value(d_max, batches).to(like.dtype)
+        return r_max, d_max
 
 
 def _correction(
