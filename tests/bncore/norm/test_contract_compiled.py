@@ -1,23 +1,36 @@
 """Every layer compiled as one graph and exported: outputs, gradients and statistics are those of eager execution."""
 
+import shutil
+
 import pytest
 import torch
 
 from tests.bncore.norm.case import Case, sample, twin
 
-# Both come out of the compiler itself.
+# All of them come out of the compiler itself.
 pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*_prims_common.check:FutureWarning"),
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning"),
 ]
 
+BACKENDS = [
+    # Recomputes in the backward pass what it can: where a layer reads statistics that it then updates, this shows it.
+    "aot_eager_decomp_partition",
+    # What users get. It compiles C++ for seconds a layer.
+    pytest.param(
+        "inductor",
+        marks=[pytest.mark.slow, pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")],
+    ),
+]
 
-def test_compiled_as_one_graph_it_gives_the_eager_numbers(case: Case, shape_of: tuple[int, ...]) -> None:
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiled_as_one_graph_it_gives_the_eager_numbers(case: Case, shape_of: tuple[int, ...], backend: str) -> None:
     torch._dynamo.reset()
     eager = case.prepared(torch.float32)
     other = twin(eager)
-    # Recomputes in the backward pass what it can: where a layer reads statistics that it then updates, this shows it.
-    compiled = torch.compile(other, backend="aot_eager_decomp_partition", fullgraph=True)
+    compiled = torch.compile(other, backend=backend, fullgraph=True)
     for step in range(3):
         x = sample(shape_of, seed=step).float().requires_grad_()
         y = x.detach().clone().requires_grad_()
