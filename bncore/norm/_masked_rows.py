@@ -5,13 +5,16 @@ mask every pass, and padding is not even read. Only on the CPU, since the number
 reading it would stall a GPU.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
-from bncore.norm._moments import statistics_dtype
+from bncore.norm._moments import moments, statistics_dtype
+from bncore.norm._parts import differentiable_gradients
+from bncore.norm.batch_norm import standardize
 
 
 def lies_in_rows(x: Tensor, weight: Tensor | None) -> bool:
@@ -38,9 +41,40 @@ def normalize_rows(
         rows = scale_and_shift(rows, weight, bias)
     else:
         # With momentum 1 the kernel leaves the batch's own statistics in the running ones.
-        rows = torch.native_batch_norm(rows, weight, bias, mean, var, True, 1.0, eps)[0]
+        rows = _NormalizeRows.apply(rows, weight, bias, mean, var, eps)
     y: Tensor = _PutBack.apply(rows, valid, places, x.movedim(1, -1).shape)
     return y, mean, var, count
+
+
+class _NormalizeRows(torch.autograd.Function):
+    """Torch's batch norm of (V, C), whose own third derivative is silently wrong; leaves the statistics of the rows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float
+    ) -> Tensor:
+        y, *statistics = torch.native_batch_norm(rows, weight, bias, mean, var, True, 1.0, eps)
+        ctx.save_for_backward(rows, weight, bias, *statistics)
+        ctx.eps = eps
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight, bias, *statistics = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
+        inputs: Sequence[Tensor | None]
+        if torch.is_grad_enabled():
+
+            def compute(rows: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+                batch = moments(rows, [0])
+                return standardize(rows, batch.mean.flatten(), batch.var.flatten(), ctx.eps, weight, bias)
+
+            inputs = differentiable_gradients(compute, (rows, weight, bias), wanted, grads[0])
+        else:
+            inputs = torch.ops.aten.native_batch_norm_backward(
+                grads[0], rows, weight, None, None, *statistics, True, ctx.eps, wanted
+            )
+        return (*inputs, None, None, None)
 
 
 class _Take(torch.autograd.Function):

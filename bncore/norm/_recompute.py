@@ -43,12 +43,18 @@ def remember(layer: nn.Module, batch_mean: Tensor, *used: Tensor) -> None:
 def recall(layer: nn.Module, batch_mean: Tensor) -> Tensor:
     """What `layer` used for the remembered batch whose mean is nearest, stacked; nothing is read back from the device.
 
+    Of batches with the same mean, the last one: training on one batch over and over repeats the newest forward pass.
+
     Raises:
         RuntimeError: nothing was remembered: the first run was not seen as one that may run again.
     """
-    remembered = [pair for pair in _used.get(layer, ()) if pair[0].shape == batch_mean.shape]
+    # `argmin` takes the first of equals.
+    remembered = [pair for pair in reversed(_used.get(layer, deque())) if pair[0].shape == batch_mean.shape]
     if not remembered:
         raise RuntimeError("a forward pass runs inside a backward pass and does not repeat an earlier one")
-    means = torch.stack([mean for mean, _ in remembered])
-    nearest = (means - batch_mean.detach()).square().sum(tuple(range(1, means.dim()))).argmin()
+    means, batch_mean = torch.stack([mean for mean, _ in remembered]), batch_mean.detach()
+    # A batch that was not finite is near to itself alone: `argmin` takes NaN for the least.
+    same = (means == batch_mean) | (means.isnan() & batch_mean.isnan())
+    gaps = torch.where(same, 0.0, (means - batch_mean).square().nan_to_num(nan=torch.inf, posinf=torch.inf))
+    nearest = gaps.sum(tuple(range(1, means.dim()))).argmin()
     return torch.stack([used for _, used in remembered]).index_select(0, nearest.view(1)).squeeze(0)

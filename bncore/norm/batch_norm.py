@@ -39,7 +39,8 @@ class BatchNorm(_BatchNorm):
             would stay in them for good.
 
     Raises:
-        ValueError: from the forward pass, for input without batch axis, and in training for one value per channel.
+        ValueError: from the forward pass, for input without batch axis or with another number of channels, and in
+            training for one value per channel.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class BatchNorm(_BatchNorm):
         self.nan_guard = nan_guard
 
     def forward(self, x: Tensor) -> Tensor:
-        check_rank(x)
+        check_channels(x, self.num_features)
         if not self.training and self.running_mean is not None:
             return self._normalize_with_running(x)
         if x.numel() == 0:
@@ -66,7 +67,7 @@ class BatchNorm(_BatchNorm):
         return self._normalize_with_batch(x)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        check_rank(input)
+        check_channels(input, self.num_features)
 
     def _normalize_with_running(self, x: Tensor) -> Tensor:
         """Evaluation, the same for every variant that subclasses this one and keeps statistics."""
@@ -156,6 +157,13 @@ def check_rank(x: Tensor) -> None:
     """Raise ValueError unless `x` has a batch axis and a channel axis."""
     if x.dim() < 2:
         raise ValueError(f"expected a batch of shape (N, C, ...), got {x.dim()} axes; add the batch axis")
+
+
+def check_channels(x: Tensor, num_features: int) -> None:
+    """Raise ValueError unless `x` is a batch with so many channels: kernels would read past the end of a vector."""
+    check_rank(x)
+    if x.shape[1] != num_features:
+        raise ValueError(f"expected {num_features} channels along axis 1, got input size {tuple(x.shape)}")
 
 
 def check_more_than_one_value(x: Tensor) -> None:

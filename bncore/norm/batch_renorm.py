@@ -3,7 +3,9 @@
 Shapes: N examples, C channels (axis 1), any further axes are positions and count as examples.
 """
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed, blend
 from bncore.norm._moments import along_channels, channel_axes, moments
+from bncore.norm._parts import differentiable_gradients
 from bncore.norm._recompute import recall, recomputing, remember
 from bncore.norm.batch_norm import BatchNorm
 
@@ -61,7 +64,8 @@ class BatchRenorm(BatchNorm):
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
 
     Raises:
-        ValueError: for bounds that bound nothing; from the forward pass as `BatchNorm`.
+        ValueError: for bounds that bound nothing; from the forward pass as `BatchNorm`, and in training where running
+            statistics were taken away.
     """
 
     def __init__(
@@ -78,13 +82,15 @@ class BatchRenorm(BatchNorm):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
-        self.r_max = _bound(r_max, 1.0, warmup_steps)
-        self.d_max = _bound(d_max, 0.0, warmup_steps)
+        self.r_max = _bound("r_max", r_max, 1.0, warmup_steps)
+        self.d_max = _bound("d_max", d_max, 0.0, warmup_steps)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, r_max={self.r_max}, d_max={self.d_max}"
 
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
+        if self.running_mean is None:
+            raise ValueError("batch renorm corrects towards running statistics, and this layer has none; use BatchNorm")
         # Not `may_use_native`: compiled, an autograd.Function would give wrong gradients (see `_opaque_correction`).
         if torch.compiler.is_compiling() or being_transformed(x):
             return self._renormalize_primitive(x)
@@ -104,14 +110,11 @@ class BatchRenorm(BatchNorm):
         return y
 
     def _renormalize_primitive(self, x: Tensor) -> Tensor:
-        batch = moments(x, channel_axes(x))
-        mean, sigma_batch = batch.mean.flatten(), (batch.var.flatten() + self.eps).sqrt()
+        mean, sigma_batch = _statistics(x, self.eps)
         with torch.no_grad():
             r, d = self._correct_and_average(mean.detach(), sigma_batch.detach())
         remember(self, mean, r, d)
-        standardized = (x.to(mean.dtype) - along_channels(mean, x)) / along_channels(sigma_batch, x)
-        y = standardized * along_channels(r, x) + along_channels(d, x)
-        return scale_and_shift(y, self.weight, self.bias).to(x.dtype)
+        return _correct(x, mean, sigma_batch, r, d, self.weight, self.bias)
 
     def _correct_and_average(self, mean: Tensor, sigma_batch: Tensor) -> tuple[Tensor, Tensor]:
         """r and d from the running statistics as they were, which then take in this batch. Without gradients."""
@@ -167,11 +170,25 @@ def _(mean: Tensor, sigma_batch: Tensor, *_rest: Tensor) -> tuple[Tensor, Tensor
     return torch.empty_like(sigma_batch), torch.empty_like(mean)
 
 
-class _Renormalize(torch.autograd.Function):
-    """`weight * ((x - mean) / sigma * r + d) + bias`, differentiated through mean and sigma as functions of x.
+def _statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean (C,) and sigma_batch (C,), in primitive operations."""
+    batch = moments(x, channel_axes(x))
+    return batch.mean.flatten(), (batch.var.flatten() + eps).sqrt()
 
-    They are handed in because they are known already. The gradient is plain batch norm's with r folded into the scale;
-    it is differentiable once more.
+
+def _correct(
+    x: Tensor, mean: Tensor, sigma_batch: Tensor, r: Tensor, d: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """`weight * ((x - mean) / sigma_batch * r + d) + bias`, in primitive operations."""
+    standardized = (x.to(mean.dtype) - along_channels(mean, x)) / along_channels(sigma_batch, x)
+    y = standardized * along_channels(r, x) + along_channels(d, x)
+    return scale_and_shift(y, weight, bias).to(x.dtype)
+
+
+class _Renormalize(torch.autograd.Function):
+    """`_correct`, differentiated through mean and sigma_batch as functions of x.
+
+    They are handed in because they are known already. The gradient is plain batch norm's with r folded into the scale.
     """
 
     @staticmethod
@@ -187,14 +204,22 @@ class _Renormalize(torch.autograd.Function):
         inverse_sigma: Tensor,
         eps: float,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, r, d, mean, inverse_sigma)
+        ctx.save_for_backward(x, weight, bias, r, d, mean, inverse_sigma)
         ctx.eps = eps
         scale, shift = (r, d) if weight is None or bias is None else (weight * r, torch.addcmul(bias, weight, d))
         return torch.native_batch_norm(x, scale, shift, mean, var, False, 0.0, eps)[0]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, r, d, mean, inverse_sigma = ctx.saved_tensors
+        x, weight, bias, r, d, mean, inverse_sigma = ctx.saved_tensors
+        nothing = (None,) * 6
+        if torch.is_grad_enabled():
+
+            def compute(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+                return _correct(x, *_statistics(x, ctx.eps), r, d, weight, bias)
+
+            inputs = differentiable_gradients(compute, (x, weight, bias), ctx.needs_input_grad[:3], grads[0])
+            return (*inputs, *nothing)
         scale = r if weight is None else weight * r
         into_x, into_weight, into_bias = ctx.needs_input_grad[:3]
         wanted = [into_x, into_weight, into_weight or into_bias]
@@ -202,19 +227,31 @@ class _Renormalize(torch.autograd.Function):
             grads[0], x, scale, None, None, mean, inverse_sigma, True, ctx.eps, wanted
         )
         by_weight = torch.addcmul(by_scale * r, by_shift, d) if into_weight else None
-        return by_x, by_weight, by_shift if into_bias else None, None, None, None, None, None, None
+        return (by_x, by_weight, by_shift if into_bias else None, *nothing)
 
 
-def _bound(value: float | Ramp, plain: float, warmup_steps: int) -> float | Ramp:
+def _bound(name: str, value: float | Ramp, plain: float, warmup_steps: int) -> float | Ramp:
     """`plain` is the bound with which batch renorm is plain batch norm."""
-    lowest = min(value.start, value.end) if isinstance(value, Ramp) else value
-    if lowest < plain:
-        raise ValueError(f"the bound must be at least {plain}, got {lowest}")
-    if isinstance(value, Ramp):
-        if value.end_step <= value.start_step:
-            raise ValueError("a ramp must end after it starts")
-        return value
-    return Ramp(plain, value, 0, warmup_steps) if warmup_steps > 0 else value
+    if not isinstance(value, Ramp):
+        if not isinstance(value, Real):
+            raise ValueError(f"{name} must be a number or a Ramp, got {value!r}")
+        if warmup_steps <= 0:
+            _check_bound(name, value, plain)
+            return value
+        value = Ramp(plain, value, 0, warmup_steps)
+    for end in (value.start, value.end):
+        _check_bound(name, end, plain)
+        if math.isinf(end):
+            raise ValueError(f"{name} must be finite to be approached step by step; with warmup_steps=0 it may be inf")
+    if value.end_step <= value.start_step:
+        raise ValueError(f"the ramp of {name} must end after it starts, got {value}")
+    return value
+
+
+def _check_bound(name: str, bound: float, plain: float) -> None:
+    # NaN is not at least anything.
+    if not bound >= plain:
+        raise ValueError(f"{name} must be at least {plain}, got {bound}")
 
 
 def _value(bound: float | Ramp, batches: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._moments import along_channels, statistics_dtype
-from bncore.norm.batch_norm import check_rank
+from bncore.norm.batch_norm import check_channels
 
 
 class FrozenBatchNorm(nn.Module):
@@ -33,7 +33,7 @@ class FrozenBatchNorm(nn.Module):
         eps: added to the variance, inside the root.
 
     Raises:
-        ValueError: from the forward pass, for input without batch axis.
+        ValueError: from the forward pass, for input without batch axis or with another number of channels.
     """
 
     _version = 2
@@ -68,7 +68,7 @@ class FrozenBatchNorm(nn.Module):
         self.num_batches_tracked.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        check_rank(x)
+        check_channels(x, self.num_features)
         if may_use_native(x) and not (torch.is_grad_enabled() and x.requires_grad):
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         # The kernel would keep x for the gradients of scale and shift, which nobody wants here.

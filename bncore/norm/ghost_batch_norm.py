@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bncore.norm._dispatch import may_use_native
-from bncore.norm._moments import channel_axes, moments
+from bncore.norm._moments import channel_axes, moments, statistics_dtype
 from bncore.norm.batch_norm import BatchNorm, standardize
 
 
@@ -110,9 +110,9 @@ class GhostBatchNorm(BatchNorm):
         """Plain batch norm of (rows, columns * C, ...), and its statistics (2, columns, C)."""
         weight, bias = (one if one is None else one.expand(columns, -1).flatten() for one in (self.weight, self.bias))
         if may_use_native(x):
-            assert self.running_mean is not None
+            dtype = statistics_dtype(x.dtype) if self.weight is None else self.weight.dtype
             # With momentum 1 the kernel leaves the batch's own statistics here.
-            statistics = self.running_mean.new_zeros(2, x.shape[1])
+            statistics = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device)
             y = F.batch_norm(x, statistics[0], statistics[1], weight, bias, True, 1.0, self.eps)
             return y, statistics.view(2, columns, -1)
         batch = moments(x, channel_axes(x))

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed, blend
 from bncore.norm._masked_kernels import masked_gradients, masked_moments, masked_standardize, words_of
 from bncore.norm._masked_rows import lies_in_rows, normalize_rows
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._parts import differentiable_gradients
-from bncore.norm.batch_norm import BatchNorm, check_more_than_one_value, check_rank, standardize
+from bncore.norm.batch_norm import BatchNorm, check_channels, check_more_than_one_value, standardize
 
 
 class MaskedBatchNorm(BatchNorm):
@@ -65,7 +66,7 @@ class MaskedBatchNorm(BatchNorm):
             mask: bool (N, ...), the shape of `x` without its channel axis.
             lengths: int (N,) for `x` (N, C, L), instead of a mask.
         """
-        check_rank(x)
+        check_channels(x, self.num_features)
         if lengths is not None:
             if mask is not None:
                 raise ValueError("a mask and lengths were given; one of them says which positions are valid")
@@ -76,7 +77,7 @@ class MaskedBatchNorm(BatchNorm):
         if not self.training and self.running_mean is not None:
             return _keep(mask, self._normalize_with_running(_keep(mask, x)))
         if x.numel() == 0:
-            return _keep(mask, x)
+            return _keep(mask, scale_and_shift(x, self.weight, self.bias).to(x.dtype))
         check_more_than_one_value(x)
         return self._normalize_valid(x, mask)
 
@@ -127,6 +128,7 @@ class MaskedBatchNorm(BatchNorm):
 
 
 def _mask_of_lengths(x: Tensor, lengths: Tensor) -> Tensor:
+    _check_tensor("lengths", lengths)
     if x.dim() != 3 or lengths.shape != x.shape[:1] or lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise ValueError(
             f"lengths are integers, one for each example of a batch (N, C, L); got {lengths.dtype} of shape "
@@ -135,7 +137,13 @@ def _mask_of_lengths(x: Tensor, lengths: Tensor) -> Tensor:
     return torch.arange(x.shape[2], device=x.device) < lengths.to(x.device).unsqueeze(1)
 
 
+def _check_tensor(name: str, given: object) -> None:
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{name} must be a tensor, got {type(given).__name__}")
+
+
 def _check_mask(x: Tensor, mask: Tensor) -> None:
+    _check_tensor("mask", mask)
     wanted = (x.shape[0], *x.shape[2:])
     if mask.dtype != torch.bool or tuple(mask.shape) != wanted:
         raise ValueError(

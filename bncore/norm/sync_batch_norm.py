@@ -16,7 +16,7 @@ from bncore.norm._dispatch import being_transformed
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._parts import differentiable_gradients, merge_parts
 from bncore.norm._sync import Group, add_up, differentiable_gather, gather, group_size
-from bncore.norm.batch_norm import BatchNorm, check_rank, standardize
+from bncore.norm.batch_norm import BatchNorm, check_channels, standardize
 
 
 class SyncBatchNorm(BatchNorm):
@@ -67,7 +67,7 @@ class SyncBatchNorm(BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or x.is_meta or group_size(self.process_group) == 1:
             return super().forward(x)
-        check_rank(x)
+        check_channels(x, self.num_features)
         y: Tensor = self._normalize_together(x)
         return y
 

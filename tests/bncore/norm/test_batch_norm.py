@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from bncore.norm import BatchNorm
+from bncore.norm import (
+    BatchNorm,
+    BatchRenorm,
+    DomainBatchNorm,
+    FrozenBatchNorm,
+    GhostBatchNorm,
+    MaskedBatchNorm,
+    SyncBatchNorm,
+)
 
 RANKS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
@@ -56,6 +64,21 @@ def test_one_value_per_channel_is_refused_in_training_only(shape: tuple[int, ...
         layer(torch.zeros(shape))
     assert layer.num_batches_tracked == 0
     assert layer.eval()(torch.zeros(shape)).shape == shape
+
+
+LAYERS = [BatchNorm, BatchRenorm, DomainBatchNorm, FrozenBatchNorm, GhostBatchNorm, MaskedBatchNorm, SyncBatchNorm]
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize(("expected", "channels"), [(4, 1), (4, 3), (4, 6), (1, 3)])
+@pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
+def test_another_number_of_channels_is_refused(kind: type, expected: int, channels: int, grad: bool) -> None:
+    layer, x = kind(expected), torch.randn(6, channels, 2, requires_grad=grad)
+    masks = [torch.ones(6, 2, dtype=torch.bool)] if kind is MaskedBatchNorm else []
+    for training in (True, False):
+        with pytest.raises(ValueError, match=f"expected {expected} channels"):
+            layer.train(training)(x, *masks)
+    assert layer.num_batches_tracked == 0
 
 
 def test_without_running_statistics_evaluation_uses_the_batch() -> None:

@@ -97,10 +97,52 @@ def test_the_bounds_hold_at_every_point_of_their_ramp() -> None:
         assert (y[1] + y[0]).item() / 2 == pytest.approx(5 * share, abs=1e-3)
 
 
-@pytest.mark.parametrize("bounds", [{"r_max": 0.5}, {"d_max": -1.0}, {"r_max": Ramp(0.0, 3.0, 0, 10)}], ids=str)
-def test_bounds_that_bound_nothing_are_refused(bounds: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="at least"):
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"r_max": 0.5}, "r_max must be at least 1"),
+        ({"d_max": -1.0}, "d_max must be at least 0"),
+        ({"r_max": Ramp(0.0, 3.0, 0, 10)}, "r_max must be at least 1"),
+        ({"r_max": float("nan"), "warmup_steps": 0}, "r_max must be at least 1"),
+        ({"d_max": float("inf")}, "d_max must be finite"),
+        ({"r_max": lambda step: 2.0}, "r_max must be a number or a Ramp"),
+        ({"d_max": Ramp(0.0, 3.0, 5, 5)}, "ramp of d_max must end after"),
+    ],
+)
+def test_bounds_that_bound_nothing_are_refused(bounds: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         BatchRenorm(5, **bounds)
+
+
+def test_without_bounds_training_gives_the_evaluation_output() -> None:
+    renorm = BatchRenorm(5, r_max=float("inf"), d_max=float("inf"), warmup_steps=0)
+    for batch in batches(3):
+        expected = renorm.eval()(batch)
+        torch.testing.assert_close(renorm.train()(batch), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_without_running_statistics_it_says_so() -> None:
+    renorm = BatchRenorm(5)
+    renorm.running_mean = renorm.running_var = None
+    with pytest.raises(ValueError, match="running statistics"):
+        renorm(batches(1)[0])
+
+
+def test_the_third_derivative_is_right_though_that_of_the_kernel_is_not() -> None:
+    renorm = BatchRenorm(5, warmup_steps=0).double()
+    x, weights = (batch.double()[:3].requires_grad_() for batch in batches(2))
+
+    def third(y: Tensor) -> Tensor:
+        loss = (y.sin() * weights).sum()
+        for _ in range(3):
+            (grad,) = torch.autograd.grad(loss, x, create_graph=True)
+            loss = (grad * weights).sum()
+        return grad
+
+    mean, sigma = x.mean((0, 2, 3), keepdim=True), (x.var((0, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
+    # Fresh statistics: mean 0, sigma sqrt(1 + eps).
+    r, d = (sigma / (1 + 1e-5) ** 0.5).detach().clamp(1 / 3, 3), (mean / (1 + 1e-5) ** 0.5).detach().clamp(-5, 5)
+    torch.testing.assert_close(third(renorm(x)), third((x - mean) / sigma * r + d), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")

@@ -139,6 +139,14 @@ def test_channels_last_gradients_arrive_in_that_layout_and_have_derivatives(exam
     assert torch.autograd.gradgradcheck(lambda x: copy.deepcopy(narrow)(x), small)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_without_running_statistics_groups_are_normalized_all_the_same(training: bool) -> None:
+    ghost, x = GhostBatchNorm(5, 2).double(), batch(8)
+    expected = copy.deepcopy(ghost)(x)
+    ghost.running_mean = ghost.running_var = ghost.num_batches_tracked = None
+    torch.testing.assert_close(ghost.train(training)(x), expected, rtol=0, atol=0)
+
+
 def test_with_the_guard_on_one_spoilt_group_leaves_the_channel_as_it_was() -> None:
     ghost, x = GhostBatchNorm(5, 2, nan_guard=True).double(), batch(8)
     x[1, 2] = float("nan")

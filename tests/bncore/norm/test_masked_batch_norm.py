@@ -214,7 +214,8 @@ def test_a_batch_of_padding_alone_is_not_counted(momentum: float | None, spell: 
     else:
         assert (y == 0).all()
         assert all((grad == 0).all() for grad in gradients(y, x, layer))
-    assert layer(x[:0], mask[:0]).shape == (0, 4, 9)
+    empty = x.detach()[:0].requires_grad_()
+    assert all((grad == 0).all() for grad in gradients(layer(empty, mask[:0]), empty, layer))
     for name, value in before.state_dict().items():
         assert torch.equal(layer.state_dict()[name], value), name
     # An average over all batches is one over those that had something in them.
@@ -246,6 +247,8 @@ def test_a_single_valid_position_moves_the_mean_and_not_the_variance(spell: bool
         ({"mask": torch.ones(1, 9, dtype=torch.bool)}, "bool of shape"),
         ({"lengths": torch.ones(6)}, "lengths are integers"),
         ({"lengths": torch.ones(5, dtype=torch.long)}, "lengths are integers"),
+        ({"mask": [[True] * 9] * 6}, "mask must be a tensor, got list"),
+        ({"lengths": LENGTHS.tolist()}, "lengths must be a tensor, got list"),
         ({"lengths": LENGTHS, "mask": torch.ones(6, 9, dtype=torch.bool)}, "one of them"),
     ],
 )
@@ -262,6 +265,27 @@ def test_lengths_of_images_and_one_value_are_refused() -> None:
         layer_of()(torch.zeros(6, 4, 3, 3).double(), lengths=LENGTHS)
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
         layer_of()(torch.zeros(1, 4).double(), torch.ones(1, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["planes", "rows"])
+def test_the_third_derivative_is_right_though_that_of_the_kernel_is_not(rows: bool) -> None:
+    layer, (x, mask) = layer_of(), sequences()
+    x = (x.movedim(1, 2).contiguous().movedim(2, 1) if rows else x).requires_grad_()
+    weights = sample(x.shape, seed=5)
+
+    def third(run: Callable[[Tensor], Tensor]) -> Tensor:
+        loss = (run(x).sin() * weights).sum()
+        for _ in range(3):
+            (grad,) = torch.autograd.grad(loss, x, create_graph=True)
+            loss = (grad * weights).sum()
+        return grad
+
+    def packed(x: Tensor) -> Tensor:
+        valid = x.movedim(1, -1)[mask]
+        standard = (valid - valid.mean(0)) / (valid.var(0, correction=0) + layer.eps).sqrt()
+        return torch.zeros(6, 9, 4).double().index_put((mask,), affine(layer, standard)).movedim(-1, 1)
+
+    torch.testing.assert_close(third(lambda x: layer(x, mask)), third(packed), rtol=1e-9, atol=1e-9)
 
 
 @jit_is_deprecated

@@ -1,0 +1,38 @@
+"""Checkpointed batch renorm finds what it used the first time, where batches are alike and where some were spoilt."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from bncore.norm import BatchRenorm
+from tests.bncore.norm.case import sample
+
+reentrant = pytest.mark.parametrize("reentrant", [True, False])
+
+
+def assert_checkpointing_changes_nothing(batches: list[Tensor], reentrant: bool) -> None:
+    plain = BatchRenorm(4, momentum=0.2, warmup_steps=0, nan_guard=True).double()
+    again = copy.deepcopy(plain)
+    for batch in batches:
+        x, other = batch.clone().requires_grad_(), batch.clone().requires_grad_()
+        plain(x).sin().sum().backward()
+        checkpoint(again, other, use_reentrant=reentrant).sin().sum().backward()
+        torch.testing.assert_close(other.grad, x.grad, rtol=1e-12, atol=1e-12, equal_nan=True)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
+@reentrant
+def test_training_on_one_batch_over_and_over_repeats_the_newest_pass(reentrant: bool) -> None:
+    assert_checkpointing_changes_nothing([2 * sample((6, 4)) + 3] * 4, reentrant)
+
+
+@reentrant
+@pytest.mark.parametrize("spoilt", [float("nan"), float("inf")])
+def test_a_batch_that_is_not_finite_spoils_no_gradient_of_later_ones(spoilt: float, reentrant: bool) -> None:
+    batches = [2 * sample((6, 4), seed) + seed for seed in range(4)]
+    batches[1][2, 3] = spoilt
+    assert_checkpointing_changes_nothing(batches, reentrant)
