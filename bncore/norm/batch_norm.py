@@ -23,9 +23,9 @@ class BatchNorm(_BatchNorm):
 
     Difference from `torch.nn.BatchNorm1d/2d/3d`: one class for every rank, which wants the batch axis; `momentum=None`
     (equal-weight average) reads no number back from the device; a forward pass that activation checkpointing repeats
-    is not counted again; under `torch.func` transforms, forward-mode differentiation and on the meta device it is made
-    of primitive operations, so that derivatives of every order are right. An empty batch is as there: counted, and
-    otherwise without effect.
+    is not counted again, unless it is a compiled one that runs with `use_reentrant=True`; under `torch.func`
+    transforms, forward-mode differentiation and on the meta device it is made of primitive operations, so that
+    derivatives of every order are right. An empty batch is as there: counted, and otherwise without effect.
 
     arXiv 1502.03167, algorithms 1 and 2.
 

@@ -48,7 +48,7 @@ class BatchRenorm(BatchNorm):
     Difference from `torch.nn.BatchNorm*`: the correction, and the running quantity: the standard deviation is averaged,
     as in the paper, and kept under torch's key as `running_var = sigma^2 - eps`, without the unbiasing factor. Keys are
     those of `torch.nn.BatchNorm*`, so a trained layer loads into one. `convert_sync_batchnorm` would take this class
-    for a plain batch norm.
+    for a plain batch norm. It can be compiled, and it can be checkpointed, but not both at once.
 
     arXiv 1702.03275, algorithm 1; the bounds' schedule is section 4 of it.
 
@@ -66,6 +66,7 @@ class BatchRenorm(BatchNorm):
     Raises:
         ValueError: for bounds that bound nothing; from the forward pass as `BatchNorm`, and in training where running
             statistics were taken away.
+        RuntimeError: from the backward pass, compiled and under activation checkpointing.
     """
 
     def __init__(
@@ -162,6 +163,11 @@ def _correction(
 def _opaque_correction(
     mean: Tensor, sigma_batch: Tensor, running_mean: Tensor, sigma: Tensor, r_max: Tensor, d_max: Tensor
 ) -> tuple[Tensor, Tensor]:
+    if recomputing():
+        raise RuntimeError(
+            "compiled batch renorm cannot be run again by activation checkpointing, for its running statistics have "
+            "moved since; leave the layer out of the checkpointed part, or out of the compiled one"
+        )
     return _correction(mean, sigma_batch, running_mean, sigma, r_max, d_max)
 
 

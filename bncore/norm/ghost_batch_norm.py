@@ -41,6 +41,7 @@ class GhostBatchNorm(BatchNorm):
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        track_running_stats: keep running statistics; without them, evaluation uses the batch as well, in groups.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
 
     Raises:
@@ -55,13 +56,14 @@ class GhostBatchNorm(BatchNorm):
         eps: float = 1e-5,
         momentum: float | None = 0.1,
         affine: bool = True,
+        track_running_stats: bool = True,
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         if virtual_batch_size < 1:
             raise ValueError(f"a virtual batch has at least 1 example, got {virtual_batch_size}")
-        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, nan_guard, device, dtype)
         self.virtual_batch_size = virtual_batch_size
 
     def extra_repr(self) -> str:

@@ -42,6 +42,7 @@ class SyncBatchNorm(BatchNorm):
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        track_running_stats: keep running statistics; without them, evaluation uses the batch of this process alone.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
         process_group: the `torch.distributed.ProcessGroup` that shares the batch; None: all processes.
 
@@ -56,12 +57,13 @@ class SyncBatchNorm(BatchNorm):
         eps: float = 1e-5,
         momentum: float | None = 0.1,
         affine: bool = True,
+        track_running_stats: bool = True,
         nan_guard: bool = False,
         process_group: Group = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, nan_guard, device, dtype)
         self.process_group = process_group
 
     def forward(self, x: Tensor) -> Tensor:

@@ -85,3 +85,13 @@ def test_without_running_statistics_evaluation_uses_the_batch() -> None:
     layer = BatchNorm(5, track_running_stats=False).eval()
     (batch,) = batches(4, 1)
     torch.testing.assert_close(layer(batch), nn.BatchNorm2d(5)(batch))
+
+
+@pytest.mark.parametrize("kind", [GhostBatchNorm, MaskedBatchNorm, SyncBatchNorm], ids=lambda kind: kind.__name__)
+def test_variants_can_be_made_without_running_statistics_as_torch_can(kind: type) -> None:
+    layer, theirs = kind(5, track_running_stats=False), nn.BatchNorm2d(5, track_running_stats=False)
+    theirs.load_state_dict(layer.state_dict(), strict=True)
+    layer.load_state_dict(theirs.state_dict(), strict=True)
+    (batch,) = batches(4, 1)
+    for training in (True, False):
+        torch.testing.assert_close(layer.train(training)(batch), theirs.train(training)(batch))

@@ -1,6 +1,7 @@
 """Checkpointed batch renorm finds what it used the first time, where batches are alike and where some were spoilt."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -36,3 +37,22 @@ def test_a_batch_that_is_not_finite_spoils_no_gradient_of_later_ones(spoilt: flo
     batches = [2 * sample((6, 4), seed) + seed for seed in range(4)]
     batches[1][2, 3] = spoilt
     assert_checkpointing_changes_nothing(batches, reentrant)
+
+
+def compiled(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    torch._dynamo.reset()
+    return torch.compile(run, backend="aot_eager")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("how", ["compiled in it", "compiled in it, reentrant", "compiled around it"])
+def test_checkpointed_and_compiled_it_refuses_where_gradients_would_be_wrong(how: str) -> None:
+    layer, x = BatchRenorm(4, warmup_steps=0), sample((6, 4)).float().requires_grad_()
+    run = {
+        "compiled in it": lambda x: checkpoint(compiled(layer), x, use_reentrant=False),
+        "compiled in it, reentrant": lambda x: checkpoint(compiled(layer), x, use_reentrant=True),
+        "compiled around it": compiled(lambda x: checkpoint(layer, x, use_reentrant=False)),
+    }[how]
+    y = run(x)
+    with pytest.raises(RuntimeError, match="cannot be run again"):
+        y.sum().backward()
