@@ -58,8 +58,8 @@ class DomainBatchNorm(BatchNorm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if num_domains < 1:
-            raise ValueError(f"there is at least one domain, got {num_domains}")
+        if not isinstance(num_domains, int) or num_domains < 1:
+            raise ValueError(f"num_domains must be an integer, at least one domain, got {num_domains}")
         super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
         self.num_domains = num_domains
         self._domain = 0

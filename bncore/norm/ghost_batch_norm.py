@@ -61,8 +61,8 @@ class GhostBatchNorm(BatchNorm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if virtual_batch_size < 1:
-            raise ValueError(f"a virtual batch has at least 1 example, got {virtual_batch_size}")
+        if not isinstance(virtual_batch_size, int) or virtual_batch_size < 1:
+            raise ValueError(f"virtual_batch_size must be an integer, at least 1 example, got {virtual_batch_size}")
         super().__init__(num_features, eps, momentum, affine, track_running_stats, nan_guard, device, dtype)
         self.virtual_batch_size = virtual_batch_size
 

@@ -110,9 +110,10 @@ def test_groups_of_one_image_are_instance_norm_and_of_one_vector_are_refused() -
     assert ghost.num_batches_tracked == 1
 
 
-def test_a_size_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1 example"):
-        GhostBatchNorm(5, virtual_batch_size=0)
+@pytest.mark.parametrize("size", [0, 2.5, None])
+def test_a_size_that_is_none_is_refused(size: object) -> None:
+    with pytest.raises(ValueError, match=r"virtual_batch_size .*at least 1 example"):
+        GhostBatchNorm(5, virtual_batch_size=size)
 
 
 def test_a_contiguous_batch_is_neither_copied_nor_kept_a_second_time() -> None:
