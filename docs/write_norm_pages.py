@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from bncore.spec import kinds
+from bncore.spec import SpecError, kinds, load_spec
 
 PLACE = Path(__file__).parent / "norms"
 
@@ -35,7 +35,7 @@ def pages() -> dict[str, str]:
     return {**found, "README.md": _list_of(notes, schemas)}
 
 
-def _page(name: str, note: dict[str, str], schema: dict[str, Any] | None) -> str:
+def _page(name: str, note: dict[str, Any], schema: dict[str, Any] | None) -> str:
     thing = _object(note)
     parts = [f"# {note['title']}"]
     if thing is not None:
@@ -53,16 +53,16 @@ def _page(name: str, note: dict[str, str], schema: dict[str, Any] | None) -> str
         if title in sections:
             parts += [{"Args": "## Arguments", "Raises": "## Errors"}[title], sections[title]]
     if schema is not None:
-        parts += ["## In a spec", _example(name), *_fields(schema)]
+        parts += ["## In a spec", *_example(name, note.get("network", {})), *_fields(schema)]
     return "\n\n".join(parts) + "\n"
 
 
-def _name(note: dict[str, str]) -> str:
+def _name(note: dict[str, Any]) -> str:
     name = note.get("applied_by", note.get("object", "").rsplit(".", 1)[-1])
     return f"`{name}`" if name else ""
 
 
-def _object(note: dict[str, str]) -> Any:
+def _object(note: dict[str, Any]) -> Any:
     if "object" not in note:
         return None
     module, name = f"bncore.{note['object']}".rsplit(".", 1)
@@ -92,8 +92,15 @@ def _flowed(text: str, hanging: str = "") -> str:
     return textwrap.fill(words, 120, **options).replace("\0", " ")
 
 
-def _example(name: str) -> str:
-    return f"```json\n{json.dumps({'network': {'norm': {'kind': name}}})}\n```"
+def _example(name: str, network: dict[str, str]) -> list[str]:
+    """The smallest spec with it, and why the service refuses it if no spec with it makes sense yet."""
+    spec = {"network": {"kind": "mlp", **network, "norm": {"kind": name}}}
+    text = f"```json\n{json.dumps(spec)}\n```"
+    try:
+        load_spec(spec)
+    except SpecError as error:
+        return [text, _flowed(f"Refused as yet: {' '.join(f'{fault.detail}.' for fault in error.faults)}")]
+    return [text]
 
 
 def _fields(schema: dict[str, Any]) -> list[str]:
@@ -105,7 +112,7 @@ def _fields(schema: dict[str, Any]) -> list[str]:
     return ["\n".join(["| Field | Default | Meaning |", "| --- | --- | --- |", *rows])] if rows else []
 
 
-def _list_of(notes: dict[str, dict[str, str]], schemas: dict[str, Any]) -> str:
+def _list_of(notes: dict[str, dict[str, Any]], schemas: dict[str, Any]) -> str:
     rows = [
         f"| [{note['title']}]({name}.md) | {f'`{name}`' if name in schemas else ''} | {_name(note)} |"
         for name, note in notes.items()

@@ -45,11 +45,20 @@ CATALOG: dict[str, Any] = {
 
 def kinds(noun: str) -> list[Kind]:
     """The members of one union of `CATALOG`, in the order of their definition."""
+    found = members(CATALOG[noun])
     return [
         Kind(
             kind=str(member.model_fields["kind"].default),
             description=inspect.getdoc(member) or "",
-            schema=member.model_json_schema(),
+            schema=_schema(member, has_a_choice=len(found) > 1),
         )
-        for member in members(CATALOG[noun])
+        for member in found
     ]
+
+
+def _schema(member: type[BaseModel], has_a_choice: bool) -> dict[str, Any]:
+    schema = member.model_json_schema()
+    if has_a_choice:
+        # By itself the class knows its kind; in a spec it is what tells it from the others.
+        schema["required"] = ["kind", *schema.get("required", [])]
+    return schema

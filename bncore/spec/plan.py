@@ -19,6 +19,9 @@ from bncore.spec.optimizer import ScheduleSpec
 MAX_PARAMETERS = 50_000_000
 """With Adam a checkpoint is three float32 tensors a parameter: 600 MB, stored and restored through the database."""
 
+MAX_STATE = 2 * MAX_PARAMETERS
+"""Numbers that normalizations keep beside the parameters: as many as Adam."""
+
 MAX_STEPS = 100_000_000
 
 Shape = tuple[int, ...]
@@ -101,6 +104,7 @@ def faults_between_parts(data: DataSpec, network: NetworkSpec, train: TrainSpec,
     faults = list(_budget_faults(train, schedule, sizes))
     draft = _draft(network, sizes)
     faults += draft.faults or list(_batch_faults(train, sizes, draft))
+    faults += _state_faults(draft)
     parameters = sum(layer.parameters for layer in draft.layers)
     if parameters > MAX_PARAMETERS:
         width = "/network/hidden" if isinstance(network, MlpSpec) else "/network/channels"
@@ -132,6 +136,16 @@ def _batch_faults(train: TrainSpec, sizes: DataShape, draft: _Draft) -> Iterator
             if faults:
                 yield from faults
                 return
+
+
+def _state_faults(draft: _Draft) -> Iterator[Fault]:
+    state = sum(norm.state(place) for norm, place in draft.norms)
+    if state > MAX_STATE:
+        # What it grows with: a window of batches, or the width of a group.
+        norm = draft.norms[-1][0]
+        field, cure = ("window", "a shorter window") if hasattr(norm, "window") else ("num_groups", "more groups")
+        detail = f"The normalizations would keep {state:,} numbers; at most {MAX_STATE:,} are allowed; use {cure}"
+        yield Fault(f"/network/norm/{field}", detail, "too_much_state")
 
 
 def _draft(network: NetworkSpec, sizes: DataShape) -> _Draft:

@@ -42,5 +42,6 @@ Steps = Annotated[int, Field(ge=1, le=100_000_000)]
 """A number of optimizer steps; the upper end is a month of one-core training at 30 steps a second."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Epsilon = Annotated[float, Field(gt=0.0, le=1.0)]
-"""Added to a variance: positive, or a constant channel divides by zero; above 1 it drowns the variance itself."""
+Epsilon = Annotated[float, Field(ge=1e-30, le=1.0)]
+"""Added to a variance: positive in single precision too, or a constant channel divides by zero; above 1 it drowns the
+variance itself."""

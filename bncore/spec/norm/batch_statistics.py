@@ -68,7 +68,10 @@ class SyncBatchNormSpec(BatchStatistics):
 
 
 class FrozenBatchNormSpec(NormModel):
-    """Batch normalization with fixed statistics, scale and shift; for networks that were trained before."""
+    """Batch normalization with fixed statistics, scale and shift; for networks that were trained before.
+
+    For the library: every experiment starts from a new network, and refuses it.
+    """
 
     kind: Literal["frozen_batch_norm"] = "frozen_batch_norm"
     eps: Epsilon = Field(default=1e-5, description="Added to the variance.")
@@ -96,6 +99,7 @@ class LpBatchNormSpec(BatchStatistics):
     """Batch norm that divides by the mean l_p norm before centring (arXiv 1805.11604, section 3.3)."""
 
     kind: Literal["lp_batch_norm"] = "lp_batch_norm"
+    eps: Epsilon = Field(default=1e-5, description="Added to the square of the norm.")
     p: Annotated[Literal[1, 2, "inf"], Integer] = Field(
         default=2, description="1: mean magnitude; 2: root mean square; inf: maximum."
     )
@@ -105,13 +109,19 @@ class L1BatchNormSpec(BatchStatistics):
     """Batch norm with the mean absolute deviation in place of the standard deviation (arXiv 1803.01814)."""
 
     kind: Literal["l1_batch_norm"] = "l1_batch_norm"
+    eps: Epsilon = Field(default=1e-5, description="Added to the square of the deviation.")
 
 
 class DomainBatchNormSpec(BatchStatistics):
     """Batch norm with statistics of their own for each domain of the data (arXiv 1603.04779)."""
 
     kind: Literal["domain_batch_norm"] = "domain_batch_norm"
-    num_domains: int = Field(default=1, ge=1, le=1024, description="Sets of statistics; scale and shift are shared.")
+    num_domains: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="Sets of statistics; scale and shift are shared. More than the data set has domains are refused.",
+    )
 
     def faults(self, place: Place) -> Iterator[Fault]:
         if self.num_domains > 1:
@@ -120,7 +130,10 @@ class DomainBatchNormSpec(BatchStatistics):
 
 
 class CrossIterationBatchNormSpec(BatchStatistics):
-    """Cross-iteration batch norm (arXiv 2002.05712): statistics of several batches, moved with the weights."""
+    """Cross-iteration batch norm (arXiv 2002.05712): statistics of several batches, moved with the weights.
+
+    Needs the placement before_activation.
+    """
 
     kind: Literal["cross_iteration_batch_norm"] = "cross_iteration_batch_norm"
     window: int = Field(default=4, ge=1, le=64, description="Batches whose statistics count, this one included.")
@@ -130,9 +143,15 @@ class CrossIterationBatchNormSpec(BatchStatistics):
             detail = "It follows the weights right in front of it; use before_activation"
             yield Fault("/network/placement", detail, "weights_not_in_front")
 
+    def state(self, place: Place) -> int:
+        return (self.window - 1) * ((2 * place.channels + 1) * place.fan_in + 3 * place.channels)
+
 
 class MaskedBatchNormSpec(BatchStatistics):
-    """Batch norm that leaves padded positions out of the statistics."""
+    """Batch norm that leaves padded positions out of the statistics.
+
+    For the library: no data set here is padded, and every experiment refuses it.
+    """
 
     kind: Literal["masked_batch_norm"] = "masked_batch_norm"
 

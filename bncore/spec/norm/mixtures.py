@@ -7,12 +7,15 @@ from pydantic import Field
 
 from bncore.spec.faults import Fault
 from bncore.spec.norm.batch_statistics import BatchStatistics, Momentum, RunningStatistics
-from bncore.spec.norm.place import NormModel, Place, instance_faults, own_activation_faults
+from bncore.spec.norm.place import BatchSize, NormModel, Place, instance_faults, own_activation_faults
 from bncore.spec.strict import Epsilon
 
 
 class BatchInstanceNormSpec(BatchStatistics):
-    """Batch-instance normalization (arXiv 1805.07925): a learned gate per channel between the two; for images."""
+    """Batch-instance normalization (arXiv 1805.07925): a learned gate per channel between the two; for images.
+
+    Not for mlp, whose channels have one value each.
+    """
 
     kind: Literal["batch_instance_norm"] = "batch_instance_norm"
 
@@ -24,7 +27,10 @@ class BatchInstanceNormSpec(BatchStatistics):
 
 
 class SwitchableNormSpec(BatchStatistics):
-    """Switchable normalization (arXiv 1806.10779): a learned mixture of instance, layer and batch statistics."""
+    """Switchable normalization (arXiv 1806.10779): a learned mixture of instance, layer and batch; for images.
+
+    Not for mlp, whose channels have one value each.
+    """
 
     kind: Literal["switchable_norm"] = "switchable_norm"
 
@@ -36,7 +42,10 @@ class SwitchableNormSpec(BatchStatistics):
 
 
 class EvoNormB0Spec(RunningStatistics):
-    """EvoNorm-B0 (arXiv 2004.02967): normalization and activation in one, by the batch or by the instance."""
+    """EvoNorm-B0 (arXiv 2004.02967): normalization and activation in one, by the batch or by the instance.
+
+    Needs the activation identity.
+    """
 
     kind: Literal["evo_norm_b0"] = "evo_norm_b0"
 
@@ -55,7 +64,12 @@ class MovingAverageBatchNormSpec(BatchStatistics):
     window: int = Field(default=16, ge=1, le=1024, description="Batches whose plain averages stand in.")
     r_max: float = Field(default=5.0, ge=1.0, le=1e6, description="Bound of the correction between both averages.")
     warmup_steps: int = Field(default=100, ge=0, le=100_000_000, description="Steps by the batch's own statistics.")
-    r_warmup_steps: int = Field(default=1000, ge=0, le=100_000_000, description="Steps until r_max is reached.")
+    r_warmup_steps: int = Field(
+        default=1000, ge=0, le=100_000_000, description="Steps before r may differ from 1; warmup_steps at least."
+    )
+
+    def state(self, place: Place) -> int:
+        return 2 * self.window * place.channels
 
 
 class PowerNormSpec(NormModel):
@@ -72,3 +86,11 @@ class PowerNormSpec(NormModel):
         description="Steps by the batch's own quadratic mean, before the running one takes over.",
     )
     affine: bool = Field(default=True, description="Learn a scale and a shift per channel.")
+
+    def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
+        if self.warmup_steps > 0 and batch.samples * place.positions == 1:
+            detail = (
+                f"Layer {place.layer} (power_norm) would see one value per channel in {batch.which}, and keep its sign "
+                f"alone during warm-up; {batch.cure}, or 0 warmup_steps"
+            )
+            yield Fault("/train/batch_size", detail, "one_value_per_channel")

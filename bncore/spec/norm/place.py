@@ -53,6 +53,10 @@ class NormModel(SpecModel):
         """Numbers that it adds to the weights of a hidden layer with so many units."""
         return 0
 
+    def state(self, place: Place) -> int:
+        """Numbers that its layer keeps beside them, where they are more than a few a channel."""
+        return 0
+
     def faults(self, place: Place) -> Iterator[Fault]:
         """Why it cannot work there whatever the batch."""
         yield from ()
@@ -72,10 +76,10 @@ def group_faults(groups: int, place: Place) -> Iterator[Fault]:
         yield Fault("/network/norm/num_groups", detail, "groups_do_not_divide")
 
 
-def instance_faults(place: Place) -> Iterator[Fault]:
+def instance_faults(place: Place, cure: str = "it is for images") -> Iterator[Fault]:
     """Statistics of each channel of each example, where that is a single value."""
     if place.positions == 1:
-        detail = f"Layer {place.layer} has one value per channel and example, which it would erase; it is for images"
+        detail = f"Layer {place.layer} has one value per channel and example, which it would erase; {cure}"
         yield Fault(KIND, detail, "one_value_per_instance")
 
 

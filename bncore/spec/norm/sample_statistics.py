@@ -25,7 +25,10 @@ class LayerNormSpec(_Sample):
 
 
 class InstanceNormSpec(_Sample):
-    """Instance normalization (arXiv 1607.08022): over the positions of each channel of one sample; for images."""
+    """Instance normalization (arXiv 1607.08022): over the positions of each channel of one sample; for images.
+
+    Not for mlp, whose channels have one value each.
+    """
 
     kind: Literal["instance_norm"] = "instance_norm"
 
@@ -58,7 +61,10 @@ class RmsNormSpec(NormModel):
 
 
 class FilterResponseNormSpec(NormModel):
-    """Filter response normalization with its thresholded activation (arXiv 1911.09737); for images."""
+    """Filter response normalization with its thresholded activation (arXiv 1911.09737); for images.
+
+    With threshold it needs the activation identity; in mlp, whose channels have one value each, it needs learn_eps.
+    """
 
     kind: Literal["filter_response_norm"] = "filter_response_norm"
     eps: Epsilon = Field(default=1e-6, description="Added to the mean square.")
@@ -70,13 +76,16 @@ class FilterResponseNormSpec(NormModel):
 
     def faults(self, place: Place) -> Iterator[Fault]:
         if not self.learn_eps:
-            yield from instance_faults(place)
+            yield from instance_faults(place, "use learn_eps, or a network for images")
         if self.threshold:
             yield from own_activation_faults(place)
 
 
 class EvoNormS0Spec(NormModel):
-    """EvoNorm-S0 (arXiv 2004.02967): normalization and activation in one, by groups of one sample."""
+    """EvoNorm-S0 (arXiv 2004.02967): normalization and activation in one, by groups of one sample.
+
+    Needs the activation identity.
+    """
 
     kind: Literal["evo_norm_s0"] = "evo_norm_s0"
     num_groups: Count = Field(default=32, description="Must divide the channels of every normalized layer.")

@@ -15,7 +15,9 @@ class Whitening(BatchStatistics):
     """What they share: a covariance matrix for each group of channels, from more values than the group has channels."""
 
     num_groups: Count = Field(
-        default=1, description="Whitens each group of channels by itself; must divide the channels of every layer."
+        default=1,
+        description="Whitens each group of channels by itself; must divide the channels of every layer. A group needs "
+        "fewer channels than a batch has values per channel.",
     )
 
     def faults(self, place: Place) -> Iterator[Fault]:
@@ -26,9 +28,12 @@ class Whitening(BatchStatistics):
         if values <= width:
             detail = (
                 f"Layer {place.layer} would take the covariance of {width} channels from {values} values in "
-                f"{batch.which}; use more groups, or a larger batch"
+                f"{batch.which}; use more groups, or {batch.cure.removeprefix('use ')}"
             )
             yield Fault("/network/norm/num_groups", detail, "covariance_is_singular")
+
+    def state(self, place: Place) -> int:
+        return place.channels * (place.channels // self.num_groups)
 
 
 class DecorrelatedBatchNormSpec(Whitening):

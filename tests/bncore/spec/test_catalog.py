@@ -13,6 +13,22 @@ def test_every_kind_has_a_description_and_a_schema_that_knows_it(noun: str) -> N
         assert kind.schema["properties"]["kind"]["const"] == kind.kind
 
 
+def test_a_kind_is_required_where_there_is_a_choice() -> None:
+    for noun in CATALOG:
+        found = kinds(noun)
+        assert all(("kind" in kind.schema.get("required", [])) == (len(found) > 1) for kind in found), noun
+
+
+def test_a_kind_says_which_other_parts_of_a_spec_it_needs() -> None:
+    said = {kind.kind: kind.description for kind in kinds("normalizers")}
+    for kind in ("evo_norm_b0", "evo_norm_s0", "filter_response_norm"):
+        assert "activation identity" in said[kind]
+    for kind in ("instance_norm", "batch_instance_norm", "switchable_norm", "filter_response_norm"):
+        assert "mlp, whose channels have one value each" in said[kind]
+    assert "before_activation" in said["cross_iteration_batch_norm"]
+    assert all("refuse" in said[kind] for kind in ("frozen_batch_norm", "masked_batch_norm"))
+
+
 def test_the_normalizers_are_those_a_spec_accepts() -> None:
     adapter = TypeAdapter(NormSpec)
     names = [kind.kind for kind in kinds("normalizers")]

@@ -2,7 +2,10 @@
 
 import pytest
 
-from bncore.spec import NetworkSpec, NormSpec, SpecError, load_spec, members
+from bncore.networks import build_network
+from bncore.spec import Fault, NetworkSpec, NormSpec, SpecError, load_spec, members
+from bncore.spec.norm import Place
+from tests.norm_specs import admitted, network_with
 
 MLP: dict[str, list[tuple[str, str]]] = {
     "frozen_batch_norm": [("/network/norm/kind", "nothing_to_freeze")],
@@ -32,12 +35,16 @@ CNN: dict[str, list[tuple[str, str]]] = {
 KINDS = [member.model_fields["kind"].default for member in members(NormSpec)]
 
 
-def faults(network: dict[str, object], **others: object) -> list[tuple[str, str]]:
+def listed(network: dict[str, object], **others: object) -> list[Fault]:
     try:
         load_spec({"network": network, **others})
     except SpecError as error:
-        return [(fault.pointer, fault.code) for fault in error.faults]
+        return error.faults
     return []
+
+
+def faults(network: dict[str, object], **others: object) -> list[tuple[str, str]]:
+    return [(fault.pointer, fault.code) for fault in listed(network, **others)]
 
 
 @pytest.mark.parametrize("network", [member.model_fields["kind"].default for member in members(NetworkSpec)])
@@ -112,8 +119,66 @@ def test_a_covariance_needs_more_values_than_channels_in_the_last_batch_too() ->
     norm = {"kind": "iter_norm", "num_groups": 2}
     assert faults({"kind": "mlp", "norm": norm}, train={"batch_size": 1140}) == []
     # 1200 = 1170 + 30: fewer than the 50 channels of a group.
-    found = faults({"kind": "mlp", "norm": norm}, train={"batch_size": 1170})
-    assert found == [("/network/norm/num_groups", "covariance_is_singular")]
+    (fault,) = listed({"kind": "mlp", "norm": norm}, train={"batch_size": 1170})
+    assert (fault.pointer, fault.code) == ("/network/norm/num_groups", "covariance_is_singular")
+    assert fault.detail.endswith("use more groups, or another batch size or drop_last")
+    assert faults({"kind": "mlp", "norm": norm}, train={"batch_size": 1170, "drop_last": True}) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 1199])
+def test_power_norm_of_one_value_is_refused_while_it_warms_up(batch_size: int) -> None:
+    """By its own square alone a value keeps its sign only."""
+    train = {"batch_size": batch_size}
+    network = {"kind": "mlp", "norm": {"kind": "power_norm"}}
+    assert faults(network, train=train) == [("/train/batch_size", "one_value_per_channel")]
+    assert faults({**network, "norm": {"kind": "power_norm", "warmup_steps": 0}}, train=train) == []
+    assert faults({**network, "kind": "cnn"}, train=train) == []
+
+
+def test_filter_response_of_one_value_is_refused_with_the_way_out() -> None:
+    network = {"kind": "mlp", "activation": "identity", "norm": {"kind": "filter_response_norm"}}
+    (fault,) = listed(network)
+    assert "use learn_eps" in fault.detail
+
+
+@pytest.mark.parametrize(
+    ("network", "pointer"),
+    [
+        (
+            {"kind": "mlp", "hidden": [5000, 5000], "norm": {"kind": "cross_iteration_batch_norm", "window": 64}},
+            "/network/norm/window",
+        ),
+        (
+            {"kind": "cnn", "channels": [40_000], "kernel_size": 1, "norm": {"kind": "iter_norm"}},
+            "/network/norm/num_groups",
+        ),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_statistics_that_no_checkpoint_could_carry_are_refused(network: dict[str, object], pointer: str) -> None:
+    (fault,) = listed(network, train={"batch_size": 1200, "steps": 1})
+    assert (fault.pointer, fault.code) == (pointer, "too_much_state")
+    small = {"window": 2} if pointer.endswith("window") else {"num_groups": 40}
+    smaller = {**network, "norm": {"kind": network["norm"]["kind"], **small}}
+    assert faults(smaller, train={"batch_size": 1200, "steps": 1}) == []
+
+
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+def test_the_state_that_a_norm_counts_is_what_its_layer_keeps(network: str) -> None:
+    widths, fan_in = ("hidden", 8 * 8) if network == "mlp" else ("channels", 3 * 3)
+    place = Place("norm1", 40, 8 * 8, fan_in, f"/network/{widths}/0", "relu", "before_activation")
+    for kind in admitted(network):
+        spec = load_spec({"network": network_with(network, kind, **{widths: [40]})}).network
+        built = build_network(spec, (1, 8, 8), 10, device="meta")
+        kept = sum(buffer.numel() for name, buffer in built.named_buffers() if name.startswith("norm"))
+        # Two vectors of running statistics and some counts are not worth counting.
+        assert spec.norm.state(place) <= kept <= spec.norm.state(place) + 2 * 40 + 2, kind
+
+
+@pytest.mark.parametrize("norm", ["batch_norm", "group_norm", "iter_norm"])
+def test_an_eps_that_is_zero_in_single_precision_is_refused(norm: str) -> None:
+    (fault,) = faults({"kind": "mlp", "norm": {"kind": norm, "eps": 1e-46}})
+    assert fault == ("/network/norm/eps", "greater_than_equal")
 
 
 def test_what_is_wrong_with_every_layer_is_said_once() -> None:
