@@ -13,6 +13,9 @@ class Affine(nn.Module):
         num_features: C.
         eps: what the layer adds before it divides.
         affine: learn `weight` and `bias`; both are None otherwise.
+
+    Raises:
+        ValueError: for a negative eps.
     """
 
     weight: nn.Parameter | None
@@ -26,6 +29,8 @@ class Affine(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        if not eps >= 0.0:
+            raise ValueError(f"eps must be at least 0, got {eps}")
         super().__init__()
         self.num_features = num_features
         self.eps = eps

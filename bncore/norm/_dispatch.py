@@ -24,6 +24,17 @@ def being_transformed(x: Tensor) -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def times_(product: Tensor, factor: Tensor) -> Tensor:
+    """`product * factor`, in the memory of `product` unless the factor is a stack of gradients and the product is none.
+
+    `torch.autograd.grad(..., is_grads_batched=True)` stacks them in the older way, which is no transform to the rest.
+    """
+    functorch = torch._C._functorch
+    if functorch.is_legacy_batchedtensor(factor) or functorch.is_functorch_wrapped_tensor(factor):
+        return product * factor
+    return product.mul_(factor)
+
+
 def guarded(newest: Tensor, running: Tensor) -> Tensor:
     """`newest`, but `running` in its place where it is not finite."""
     return torch.where(newest.isfinite(), newest, running.to(newest.dtype))

@@ -5,8 +5,20 @@ that holds the property, and it is taken from that class. It also runs a paramet
 more.
 """
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+
+def weight_of(module: nn.Module, name: str) -> Tensor:
+    """`module.<name>`, which is about to be parametrized.
+
+    Raises:
+        ValueError: there is no tensor of this name.
+    """
+    weight = getattr(module, name, None)
+    if not isinstance(weight, Tensor):
+        raise ValueError(f"{type(module).__name__} has no parameter {name!r}")
+    return weight
 
 
 def fold(module: nn.Module, name: str = "weight") -> nn.Module:

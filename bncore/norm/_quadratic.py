@@ -16,7 +16,7 @@ from bncore.norm._dispatch import guarded
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._recompute import recall, recomputing, remember
 from bncore.norm._snapshot import snapshot
-from bncore.norm.batch_norm import check_rank
+from bncore.norm.batch_norm import check_channels
 
 
 class QuadraticNorm(Affine, ABC):
@@ -55,7 +55,7 @@ class QuadraticNorm(Affine, ABC):
         self.num_batches_tracked.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        check_rank(x)
+        check_channels(x, self.num_features)
         if x.numel() == 0:
             return scale_and_shift(x, self.weight, self.bias).to(x.dtype)
         if self.training:
@@ -94,6 +94,12 @@ class QuadraticNorm(Affine, ABC):
     def _guarded(self, newest: Tensor, running: Tensor) -> Tensor:
         """`newest`, but `running` in its place where the guard is on and it is not finite."""
         return guarded(newest, running) if self.nan_guard else newest
+
+
+def check_momentum(name: str, momentum: float | None) -> None:
+    """Raise ValueError unless it is a weight; None, an equal average of all batches to torch, is not offered here."""
+    if momentum is None or not 0.0 <= momentum <= 1.0:
+        raise ValueError(f"{name} must be a number from 0 to 1, got {momentum}")
 
 
 def normalized(x: Tensor, scale: Tensor, shift: Tensor, inverse: Tensor) -> Tensor:

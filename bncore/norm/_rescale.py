@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
+from bncore.norm._dispatch import times_
 from bncore.norm._sample_statistics import Spread, spelled_out
 
 
@@ -39,6 +40,6 @@ class _Rescale(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, origin = ctx.saved_tensors
         (grad,) = grads
-        into_scale = grad * x if origin is None else (x - origin).mul_(grad)
+        into_scale = grad * x if origin is None else times_(x - origin, grad)
         into_x, into_shift = (grad * scale).to(x.dtype), grad.sum_to_size(ctx.shape)
         return into_x, into_scale.sum_to_size(scale.shape), into_shift, None

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bncore.norm._dispatch import being_transformed
+from bncore.norm._dispatch import being_transformed, times_
 from bncore.norm._moments import statistics_dtype
 
 
@@ -91,7 +91,7 @@ class _Moments(torch.autograd.Function):
         x, origin, offset = ctx.saved_tensors
         into_offset, into_var = (grad / x.shape[2:].numel() for grad in grads)
         slope = 2.0 * into_var
-        return (x - origin).mul_(slope).add_(into_offset - offset * slope).to(x.dtype), None
+        return times_(x - origin, slope).add_(into_offset - offset * slope).to(x.dtype), None
 
 
 class _MeanSquare(torch.autograd.Function):

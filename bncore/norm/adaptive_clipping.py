@@ -30,7 +30,12 @@ def adaptive_clip_grad_(parameters: Tensor | Iterable[Tensor], clipping: float =
         parameters: what is clipped.
         clipping: the paper's lambda: 0.01 for its networks and batches of 4096, more for smaller ones.
         eps: lower bound of the weights' norm: a unit at 0 could not leave it otherwise.
+
+    Raises:
+        ValueError: for a negative `clipping`, which would turn gradients around.
     """
+    if not clipping >= 0.0:
+        raise ValueError(f"clipping must be at least 0, got {clipping}")
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     weights = [parameter for parameter in given if parameter.grad is not None]
     if not weights:

@@ -160,10 +160,16 @@ def check_rank(x: Tensor) -> None:
 
 
 def check_channels(x: Tensor, num_features: int) -> None:
-    """Raise ValueError unless `x` is a batch with so many channels: kernels would read past the end of a vector."""
+    """Raise ValueError unless `x` is a batch of floating-point numbers with so many channels.
+
+    Kernels would read past the end of a vector, and broadcasting takes shapes that are not meant.
+    """
     check_rank(x)
     if x.shape[1] != num_features:
         raise ValueError(f"expected {num_features} channels along axis 1, got input size {tuple(x.shape)}")
+    # The output has the type of the input, and would be rounded to whole numbers.
+    if not x.is_floating_point():
+        raise ValueError(f"expected input of a floating-point type, got {x.dtype}")
 
 
 def check_more_than_one_value(x: Tensor) -> None:

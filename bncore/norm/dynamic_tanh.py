@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bncore.norm._affine import Affine
 from bncore.norm._moments import along_channels
 from bncore.norm._rescale import rescale
-from bncore.norm.batch_norm import check_rank
+from bncore.norm.batch_norm import check_channels
 
 
 class DynamicTanh(Affine):
@@ -28,7 +28,8 @@ class DynamicTanh(Affine):
         affine: learn `weight` and `bias`.
 
     Raises:
-        ValueError: from the forward pass, for input without batch axis.
+        ValueError: from the forward pass, for input without batch axis, with another number of channels or not of
+            floating point.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class DynamicTanh(Affine):
         nn.init.constant_(self.alpha, self.initial_alpha)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_rank(x)
+        check_channels(x, self.num_features)
         y = (x * self.alpha).tanh()
         if self.weight is not None and self.bias is not None:
             y = rescale(y, along_channels(self.weight, y), along_channels(self.bias, y))

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from bncore.norm._affine import Affine, scale_and_shift
+from bncore.norm._dispatch import times_
 from bncore.norm._instance_and_batch import InstanceAndBatch
 from bncore.norm._moments import along_channels
 from bncore.norm._sample_statistics import Spread, instances, pooled, spelled_out
-from bncore.norm.batch_norm import check_rank
+from bncore.norm.batch_norm import check_channels
 from bncore.norm.group_norm import check_groups
 
 
@@ -92,8 +93,8 @@ class EvoNormS0(Affine):
         eps: added to the variance.
 
     Raises:
-        ValueError: for groups that do not divide the channels; from the forward pass for input without batch axis and
-            for one value per group.
+        ValueError: for groups that do not divide the channels; from the forward pass for input without batch axis, with
+            another number of channels or not of floating point, and for one value per group.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class EvoNormS0(Affine):
         nn.init.ones_(self.v)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_rank(x)
+        check_channels(x, self.num_features)
         size = self.num_features // self.num_groups
         if size * x.shape[2:].numel() == 1:
             raise ValueError(f"Expected more than 1 value per group, got input size {tuple(x.shape)}; use fewer groups")
@@ -189,8 +190,8 @@ class _Swish(torch.autograd.Function):
         slope = torch.addcmul(swish, swish, gate, value=-1.0)
         into_swish = grad * scale
         return (
-            torch.addcmul(gate, slope, v).mul_(into_swish).to(x.dtype),
+            times_(torch.addcmul(gate, slope, v), into_swish).to(x.dtype),
             (into_swish * x).mul_(slope).sum_to_size(v.shape),
-            swish.mul(grad).sum_to_size(scale.shape),
+            (swish * grad).sum_to_size(scale.shape),
             grad.sum_to_size(v.shape),
         )

@@ -10,7 +10,7 @@ from bncore.norm._affine import Affine
 from bncore.norm._moments import along_channels
 from bncore.norm._rescale import rescale
 from bncore.norm._sample_statistics import mean_square
-from bncore.norm.batch_norm import check_rank
+from bncore.norm.batch_norm import check_channels
 
 
 class FilterResponseNorm(Affine):
@@ -32,7 +32,8 @@ class FilterResponseNorm(Affine):
         threshold: end in `max(y, tau)`, where tau starts at 0; without, there is no `tau`.
 
     Raises:
-        ValueError: from the forward pass, for input without batch axis.
+        ValueError: from the forward pass, for input without batch axis, with another number of channels or not of
+            floating point.
     """
 
     tau: nn.Parameter | None
@@ -62,7 +63,7 @@ class FilterResponseNorm(Affine):
             nn.init.constant_(self.learned_eps, 1e-4)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_rank(x)
+        check_channels(x, self.num_features)
         square = mean_square(x) + self.eps
         if self.learned_eps is not None:
             square = square + along_channels(self.learned_eps.abs(), x)

@@ -10,7 +10,7 @@ from bncore.norm._affine import Affine
 from bncore.norm._moments import along_channels
 from bncore.norm._rescale import rescale
 from bncore.norm._sample_statistics import mean_square
-from bncore.norm.batch_norm import check_rank
+from bncore.norm.batch_norm import check_channels
 
 
 class GlobalResponseNorm(Affine):
@@ -30,7 +30,8 @@ class GlobalResponseNorm(Affine):
         eps: added to the mean over channels.
 
     Raises:
-        ValueError: from the forward pass, for input without batch axis.
+        ValueError: from the forward pass, for input without batch axis, with another number of channels or not of
+            floating point.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class GlobalResponseNorm(Affine):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_rank(x)
+        check_channels(x, self.num_features)
         assert self.weight is not None
         assert self.bias is not None
         positions = x.shape[2:].numel()

@@ -11,7 +11,7 @@ from bncore.norm._affine import Affine
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._rescale import standardize_instances
 from bncore.norm._sample_statistics import instances
-from bncore.norm.batch_norm import check_rank
+from bncore.norm.batch_norm import check_channels, check_rank
 
 
 class InstanceNorm(Affine):
@@ -33,7 +33,8 @@ class InstanceNorm(Affine):
         affine: learn `weight` and `bias`.
 
     Raises:
-        ValueError: from the forward pass, for input without batch axis and for a single position.
+        ValueError: from the forward pass, for input without batch axis, with another number of channels or not of
+            floating point, and for a single position.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class InstanceNorm(Affine):
         super().__init__(num_features, eps, affine, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_channels(x, self.num_features)
         check_more_than_one_position(x)
         # Torch's kernel wants this layout, and would copy there and back.
         if may_use_native(x) and x.is_contiguous() and x.numel() > 0:

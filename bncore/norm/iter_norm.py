@@ -66,8 +66,9 @@ class IterNorm(Whitening):
 
     def _whitening_matrix(self, covariance: Tensor) -> Tensor:
         covariance = regularized(covariance, self.eps)
-        trace = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
         identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+        # Not `diagonal`, which the default compiler lowers with a warning.
+        trace = (covariance * identity).sum((-2, -1), keepdim=True)
         root, inverse_root = covariance / trace, identity
         for step in range(self.iterations):
             factor = 1.5 * identity - 0.5 * (inverse_root @ root)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bncore.norm._affine import Affine
 from bncore.norm._dispatch import may_use_native
-from bncore.norm.batch_norm import check_rank
+from bncore.norm.batch_norm import check_channels
 from bncore.norm.group_norm import as_wide_as, standardize_groups
 
 
@@ -23,7 +23,8 @@ class LayerNorm(Affine):
     vector carry the same parameters. On (N, C) it equals `torch.nn.LayerNorm(C)`, on images `torch.nn.GroupNorm(1, C)`.
     Half-precision input goes with single-precision parameters on every device, the memory format is kept, and
     derivatives of every order are right under `torch.func` transforms and forward-mode differentiation. A
-    sample that is a single value is erased: the output is `bias`.
+    sample that is a single value is erased: the output is `bias`. For channels_last images with means that are large
+    beside the spread, see `GroupNorm`.
 
     arXiv 1607.06450, eq. 3.
 
@@ -33,7 +34,8 @@ class LayerNorm(Affine):
         affine: learn `weight` and `bias`.
 
     Raises:
-        ValueError: from the forward pass, for input without batch axis.
+        ValueError: from the forward pass, for input without batch axis, with another number of channels or not of
+            floating point.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class LayerNorm(Affine):
         super().__init__(num_features, eps, affine, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_rank(x)
+        check_channels(x, self.num_features)
         if x.dim() == 2 and may_use_native(x):
             wide = as_wide_as(self.weight, x)
             return F.layer_norm(wide, (self.num_features,), self.weight, self.bias, self.eps).to(x.dtype)

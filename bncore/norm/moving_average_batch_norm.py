@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bncore.norm._dispatch import blend, guarded
-from bncore.norm._quadratic import QuadraticNorm, into_input, normalized, sums
+from bncore.norm._quadratic import QuadraticNorm, check_momentum, into_input, normalized, sums
 
 
 class MovingAverageBatchNorm(QuadraticNorm):
@@ -48,7 +48,8 @@ class MovingAverageBatchNorm(QuadraticNorm):
         nan_guard: leave the averages of a channel as they are where the batch's statistics are not finite.
 
     Raises:
-        ValueError: for a window or an `r_max` below 1; from the forward pass, for input without batch axis.
+        ValueError: for a window or an `r_max` below 1, or a momentum that is not from 0 to 1; from the forward pass,
+            for input without batch axis, with another number of channels or not of floating point.
     """
 
     window_square: Tensor
@@ -71,6 +72,7 @@ class MovingAverageBatchNorm(QuadraticNorm):
     ) -> None:
         if window < 1 or r_max < 1.0:
             raise ValueError(f"window and r_max must be at least 1, got {window} and {r_max}")
+        check_momentum("momentum", momentum)
         super().__init__(num_features, eps, affine, nan_guard, device, dtype)
         self.window = window
         self.momentum = momentum

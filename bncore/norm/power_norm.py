@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bncore.norm._dispatch import blend, guarded
-from bncore.norm._quadratic import QuadraticNorm, into_input, normalized, sums
+from bncore.norm._quadratic import QuadraticNorm, check_momentum, into_input, normalized, sums
 
 
 class PowerNorm(QuadraticNorm):
@@ -43,7 +43,8 @@ class PowerNorm(QuadraticNorm):
         nan_guard: leave the averages of a channel as they are where the batch's statistics are not finite.
 
     Raises:
-        ValueError: from the forward pass, for input without batch axis.
+        ValueError: for a momentum that is not from 0 to 1; from the forward pass, for input without batch axis, with
+            another number of channels or not of floating point.
     """
 
     running_product: Tensor
@@ -60,6 +61,8 @@ class PowerNorm(QuadraticNorm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        check_momentum("forward_momentum", forward_momentum)
+        check_momentum("backward_momentum", backward_momentum)
         super().__init__(num_features, eps, affine, nan_guard, device, dtype)
         self.forward_momentum = forward_momentum
         self.backward_momentum = backward_momentum

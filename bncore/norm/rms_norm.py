@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._sample_statistics import mean_square
-from bncore.norm.batch_norm import check_rank
+from bncore.norm.batch_norm import check_channels
 
 
 class RMSNorm(Affine):
@@ -31,7 +31,8 @@ class RMSNorm(Affine):
         affine: learn `weight`.
 
     Raises:
-        ValueError: from the forward pass, for input without batch axis.
+        ValueError: from the forward pass, for input without batch axis, with another number of channels or not of
+            floating point.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class RMSNorm(Affine):
             nn.init.ones_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_rank(x)
+        check_channels(x, self.num_features)
         # Torch's kernel takes input and scale of one type only.
         if x.dim() == 2 and may_use_native(x) and (self.weight is None or self.weight.dtype == x.dtype):
             return F.rms_norm(x, (self.num_features,), self.weight, self.eps).to(x.dtype)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from bncore.norm._dispatch import being_transformed
-from bncore.norm._fold import fold
+from bncore.norm._fold import fold, weight_of
 from bncore.norm._moments import statistics_dtype
 from bncore.norm._recompute import may_run_again, recall, recomputing, remember
 
@@ -50,9 +50,9 @@ def spectral_norm(
         seed: of the start vectors.
 
     Raises:
-        ValueError: for less than one step.
+        ValueError: for less than one step, and where `module` has no such weight.
     """
-    weight = getattr(module, name)
+    weight = weight_of(module, name)
     unit_axis = 1 if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) else 0
     parametrization = SpectralNorm(weight, power_iterations, eps, unit_axis, seed)
     # `unsafe` spares the check of shapes, which would access the weight and so move the vectors.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _WeightNorm
 
-from bncore.norm._fold import fold
+from bncore.norm._fold import fold, weight_of
 
 
 def weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) -> nn.Module:
@@ -31,9 +31,17 @@ def weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) ->
     Args:
         module: the layer that holds the weight.
         name: the weight's name.
-        dim: the axis of units: 0 for linear layers and convolutions, 1 for transposed ones without groups; None for one
-            length for the whole weight.
+        dim: the axis of units: 0 for linear layers and convolutions, 1 for transposed ones without groups; None, or -1
+            as in torch, for one length for the whole weight.
+
+    Raises:
+        ValueError: where `module` has no such weight, or it is parametrized already, or has no axis `dim`.
     """
+    weight = weight_of(module, name)
+    if parametrize.is_parametrized(module, name):
+        raise ValueError(f"{name} of {type(module).__name__} is parametrized already; apply weight_norm first")
+    if dim is not None and not -weight.dim() <= dim < weight.dim():
+        raise ValueError(f"dim must be an axis of the weight {tuple(weight.shape)}, got {dim}")
     # `unsafe` as in torch: one weight becomes two parameters.
     return parametrize.register_parametrization(module, name, _OfPrimitives(dim), unsafe=True)
 
@@ -45,10 +53,17 @@ def remove_weight_norm(module: nn.Module, name: str = "weight") -> nn.Module:
 
 class _OfPrimitives(_WeightNorm):
     def forward(self, weight_g: Tensor, weight_v: Tensor) -> Tensor:
-        # torch writes -1 for "the whole weight".
-        axes = [axis for axis in range(weight_v.dim()) if axis != self.dim]
-        length: Tensor = torch.linalg.vector_norm(weight_v, dim=axes, keepdim=self.dim != -1)
-        return weight_v * (weight_g / length)
+        return weight_v * (weight_g / self._length(weight_v))
+
+    def _length(self, weight_v: Tensor) -> Tensor:
+        # torch writes -1 for "the whole weight", other negative numbers for axes from the end.
+        whole = self.dim == -1
+        axes = [axis for axis in range(weight_v.dim()) if whole or axis != self.dim % weight_v.dim()]
+        if not axes:
+            # Units of a vector are single numbers. To torch, no axes are all axes.
+            return weight_v.abs()
+        length: Tensor = torch.linalg.vector_norm(weight_v, dim=axes, keepdim=not whole)
+        return length
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"

@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from bncore.norm._dispatch import may_use_native
-from bncore.norm._fold import fold
+from bncore.norm._fold import fold, weight_of
 from bncore.norm._moments import moments
 
 
@@ -28,10 +28,10 @@ def weight_standardization(module: nn.Module, eps: float = 1e-5, name: str = "we
         name: the weight's name.
 
     Raises:
-        ValueError: for units with one weight each, which would become 0.
+        ValueError: for units with one weight each, which would become 0, and where `module` has no such weight.
     """
     groups = _groups(module)
-    _check_fan_in(getattr(module, name), groups)
+    _check_fan_in(weight_of(module, name), groups)
     return parametrize.register_parametrization(module, name, WeightStandardization(eps, groups))
 
 
@@ -50,9 +50,9 @@ def scaled_weight_standardization(
         name: the weight's name.
 
     Raises:
-        ValueError: for units with one weight each, which would become 0.
+        ValueError: for units with one weight each, which would become 0, and where `module` has no such weight.
     """
-    weight, groups = getattr(module, name), _groups(module)
+    weight, groups = weight_of(module, name), _groups(module)
     _check_fan_in(weight, groups)
     units = weight.shape[0] if groups is None else groups * weight.shape[1]
     scaled = ScaledWeightStandardization(units, eps, gain, groups, device=weight.device, dtype=weight.dtype)

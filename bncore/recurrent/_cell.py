@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bncore.norm._moments import statistics_dtype
-from bncore.recurrent._masked import without_padding
+from bncore.recurrent._masked import check_valid, without_padding
 from bncore.recurrent._step_pass import Pass, PlainPass
 from bncore.recurrent.step_batch_norm import StepBatchNorm
 
@@ -48,6 +48,8 @@ class RecurrentCell(nn.Module, ABC):
     ) -> None:
         if recurrent_init not in ("orthogonal", "identity"):
             raise ValueError(f"recurrent_init must be 'orthogonal' or 'identity', got {recurrent_init!r}")
+        if hidden_size < 1:
+            raise ValueError(f"hidden_size must be at least 1, got {hidden_size}")
         super().__init__()
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -127,10 +129,13 @@ class RecurrentCell(nn.Module, ABC):
         check_input(x, self.weight_ih)
         if state is None:
             state = self.zeros(x)
-        elif not batched:
-            state = tuple(tensor.unsqueeze(0) for tensor in state)
+        else:
+            check_kind(state, self.num_states)
+            state = tuple(tensor if batched else tensor.unsqueeze(0) for tensor in state)
         wide = statistics_dtype(self.weight_hh.dtype)
         state = tuple(tensor.to(wide) for tensor in state)
+        check_state(state, (x.shape[0], self.hidden_size))
+        check_valid(valid, (x.shape[0],))
         mask = None if valid is None else valid.unsqueeze(0)
         _, state = self.run(without_padding(x, valid).unsqueeze(0), state, mask, step)
         return tuple((tensor if batched else tensor.squeeze(0)).to(given.dtype) for tensor in state)
@@ -147,10 +152,27 @@ class RecurrentCell(nn.Module, ABC):
 
 def check_input(x: Tensor, weight: Tensor) -> None:
     """Raise ValueError unless `x` (..., I) fits `weight` (G H, I), and its type is as wide or loses nothing."""
+    if not x.is_floating_point():
+        raise ValueError(f"expected input of a floating-point type, got {x.dtype}")
     if x.shape[-1] != weight.shape[1]:
         raise ValueError(f"expected {weight.shape[1]} inputs, got input size {tuple(x.shape)}")
     if torch.promote_types(x.dtype, weight.dtype) != weight.dtype:
         raise ValueError(f"input of type {x.dtype} would lose digits in parameters of type {weight.dtype}")
+
+
+def check_kind(states: object, count: int) -> None:
+    """Raise ValueError unless so many tensors were given as the state; in a tuple, where it is more than one."""
+    given = states if isinstance(states, tuple | list) else (states,)
+    if len(given) != count or not all(isinstance(one, Tensor) for one in given):
+        wanted = "a tensor" if count == 1 else f"a tuple of {count} tensors"
+        raise ValueError(f"expected {wanted} as the state hx")
+
+
+def check_state(states: State, wanted: tuple[int, ...]) -> None:
+    """Raise ValueError unless all of them have this shape."""
+    for state in states:
+        if state.shape != wanted:
+            raise ValueError(f"expected a state of size {wanted}, got {tuple(state.shape)}")
 
 
 def _follow(layer: nn.Module, x: Tensor, valid: Tensor | None, step: int) -> Pass:

@@ -7,6 +7,21 @@ import torch
 from torch import Tensor
 
 
+def check_lengths(lengths: object, sequences: int) -> None:
+    """Raise ValueError unless `lengths` are whole numbers on a device, one for each sequence."""
+    if not isinstance(lengths, Tensor):
+        raise ValueError(f"lengths must be a tensor of whole numbers, got {type(lengths).__name__}")
+    if lengths.is_floating_point() or lengths.dtype == torch.bool or lengths.shape != (sequences,):
+        got = f"{lengths.dtype} of size {tuple(lengths.shape)}"
+        raise ValueError(f"expected {sequences} lengths, which are whole numbers; {got} do not fit")
+
+
+def check_valid(valid: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless `valid` is bool of this shape, or None."""
+    if valid is not None and (valid.dtype != torch.bool or tuple(valid.shape) != shape):
+        raise ValueError(f"valid is bool of shape {shape}, got {valid.dtype} of shape {tuple(valid.shape)}")
+
+
 def valid_steps(lengths: Tensor, steps: int) -> Tensor:
     """Whether sequence n of `lengths` (N,) has a step t: (T, N)."""
     return torch.arange(steps, device=lengths.device).unsqueeze(1) < lengths.unsqueeze(0)

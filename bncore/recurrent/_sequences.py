@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from bncore.recurrent._masked import valid_steps, without_padding
+from bncore.recurrent._masked import check_lengths, valid_steps, without_padding
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class Sequences:
             raise ValueError("expected sequences of at least one step")
         if lengths is None:
             return cls(x, None, None, None, batch_first, batched)
-        if lengths.shape != x.shape[1:2]:
-            raise ValueError(f"expected {x.shape[1]} lengths, got size {tuple(lengths.shape)}")
+        check_lengths(lengths, x.shape[1])
         lengths = lengths.to(x.device).clamp_max(x.shape[0])
         valid = valid_steps(lengths, x.shape[0])
         return cls(without_padding(x, valid), lengths, valid, None, batch_first, batched)

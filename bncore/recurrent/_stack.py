@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from bncore.norm._moments import statistics_dtype
-from bncore.recurrent._cell import RecurrentCell, State, check_input
+from bncore.recurrent._cell import RecurrentCell, State, check_input, check_kind, check_state
 from bncore.recurrent._sequences import Sequences
 
 
@@ -84,12 +84,10 @@ class RecurrentStack(nn.Module):
         cells = [cell for layer in self._layers() for cell in layer]
         if states is None:
             return iter([cell.zeros(sequences.x) for cell in cells])
+        check_kind(states, self._first.num_states)
         wide = statistics_dtype(self._first.weight_hh.dtype)
         states = tuple(sequences.arranged(state).to(wide) for state in states)
-        wanted = (len(cells), sequences.x.shape[1], self.hidden_size)
-        for state in states:
-            if state.shape != wanted:
-                raise ValueError(f"expected a state of size {wanted}, got {tuple(state.shape)}")
+        check_state(states, (len(cells), sequences.x.shape[1], self.hidden_size))
         return zip(*states, strict=True)
 
     @property

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from bncore.norm.masked_batch_norm import MaskedBatchNorm
-from bncore.recurrent._masked import valid_steps
+from bncore.recurrent._masked import check_lengths, valid_steps
 
 
 class SequenceBatchNorm(MaskedBatchNorm):
@@ -70,7 +70,8 @@ class SequenceBatchNorm(MaskedBatchNorm):
     def _valid(self, padded: Tensor, lengths: Tensor) -> Tensor:
         """Of each frame, in the order of the memory."""
         time = 1 if self.batch_first else 0
-        if padded.dim() != 3 or lengths.shape != padded.shape[1 - time : 2 - time]:
-            raise ValueError(f"lengths of size {tuple(lengths.shape)} do not fit input size {tuple(padded.shape)}")
+        if padded.dim() != 3:
+            raise ValueError(f"lengths do not fit input size {tuple(padded.shape)}, which has no axis of sequences")
+        check_lengths(lengths, padded.shape[1 - time])
         valid = valid_steps(lengths.to(padded.device), padded.shape[time])
         return (valid.t() if self.batch_first else valid).reshape(-1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bncore.norm._dispatch import blend
 from bncore.norm._moments import statistics_dtype
 from bncore.norm._recompute import recall, recomputing, remember
-from bncore.recurrent._masked import pool
+from bncore.recurrent._masked import check_valid, pool
 from bncore.recurrent._step_pass import StepPass
 
 
@@ -45,8 +45,8 @@ class StepBatchNorm(nn.Module):
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
 
     Raises:
-        ValueError: for a `max_length` below 1; from the forward pass, for input that is not (T, N, C), and in training
-            for a batch of one sequence.
+        ValueError: for a `max_length` below 1; from the forward pass, for input that is not (T, N, C), for a mask that
+            does not fit, and in training for a batch of one sequence.
     """
 
     running_mean: Tensor
@@ -100,6 +100,10 @@ class StepBatchNorm(nn.Module):
         """Normalize `x` (T, N, C), whose first step is number `step`; `valid` (T, N) is False at padding."""
         if x.dim() != 3:
             raise ValueError(f"expected (T, N, C), got {x.dim()} axes")
+        if x.shape[2] != self.num_features:
+            raise ValueError(f"expected {self.num_features} channels along the last axis, got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise ValueError(f"expected input of a floating-point type, got {x.dtype}")
         wide = x.to(statistics_dtype(x.dtype))
         steps = self.begin(wide, valid, step)
         y = steps.normalize(0, wide)
@@ -115,6 +119,9 @@ class StepBatchNorm(nn.Module):
             valid: False at padding, (T, N).
             step: number of the first step.
         """
+        if step < 0:
+            raise ValueError(f"steps are counted from 0, got {step}")
+        check_valid(valid, tuple(like.shape[:2]))
         if self.training and like.shape[1] == 1:
             raise ValueError(
                 f"Expected more than 1 value per channel when training, got input size {tuple(like.shape)}, "

@@ -107,3 +107,8 @@ def test_lengths_of_weight_norm_are_one_unit_and_its_directions_one_each() -> No
     adaptive_clip_grad_(layer.parameters(), 0.01)
     for name, value in layer.named_parameters():
         torch.testing.assert_close(value.grad, by_the_paper(*before[name], 0.01, 1e-3), rtol=1e-12, atol=1e-15)
+
+
+def test_a_negative_limit_would_turn_gradients_around_and_is_refused() -> None:
+    with pytest.raises(ValueError, match="clipping must be at least 0"):
+        adaptive_clip_grad_([], clipping=-0.01)

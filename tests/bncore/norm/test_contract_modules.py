@@ -97,6 +97,20 @@ def test_a_vector_without_batch_axis_is_refused(case: Case) -> None:
 
 
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
+def test_other_numbers_of_channels_and_whole_numbers_are_refused_and_leave_no_trace(
+    case: Case, shape: tuple[int, ...], mode: str
+) -> None:
+    layer = case.prepared().train(mode == "training")
+    before = twin(layer)
+    for channels in (1, 2, 5, 8):
+        with pytest.raises(ValueError, match="channels along axis 1"):
+            layer(sample((shape[0], channels, *shape[2:])))
+    with pytest.raises(ValueError, match="floating-point type"):
+        layer(torch.ones(shape, dtype=torch.long))
+    equal_state(before, layer)
+
+
+@pytest.mark.parametrize("mode", ["training", "evaluation"])
 def test_an_empty_batch_gives_an_empty_batch_and_moves_no_average(
     case: Case, shape_of: tuple[int, ...], mode: str
 ) -> None:

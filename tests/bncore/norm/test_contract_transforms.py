@@ -38,6 +38,20 @@ def test_gradients_under_a_function_transform_are_those_of_autograd(case: Case, 
         torch.testing.assert_close(buffers[name], buffer, rtol=1e-11, atol=1e-12, msg=name)
 
 
+# Kernels on the bits of a mask have no rule for it.
+@pytest.mark.where(lambda case: not case.averages_gradients and "padded" not in case.name)
+def test_a_stack_of_gradients_goes_back_at_once(case: Case, shape_of: tuple[int, ...]) -> None:
+    layer, x = case.prepared(), sample(shape_of).requires_grad_()
+    y = layer(x)
+    inputs = [x, *(parameter for parameter in layer.parameters() if parameter.requires_grad)]
+    stack = torch.stack([sample(shape_of, seed=seed) for seed in range(2)])
+    together = torch.autograd.grad(y, inputs, stack, is_grads_batched=True, retain_graph=True)
+    for number, grad in enumerate(stack):
+        alone = torch.autograd.grad(y, inputs, grad, retain_graph=True)
+        for mine, expected in zip(together, alone, strict=True):
+            torch.testing.assert_close(mine[number], expected, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
 def test_members_of_an_ensemble_run_as_one_equal_each_by_itself(
     case: Case, shape_of: tuple[int, ...], mode: str

@@ -58,6 +58,11 @@ def test_layer_norm_is_that_of_torch_on_vectors_and_its_group_norm_on_images() -
 def test_groups_that_do_not_divide_the_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="3 groups do not divide 4 channels"):
         GroupNorm(4, num_groups=3)
+    for groups in (0, -2):
+        with pytest.raises(ValueError, match=f"{groups} groups do not divide 4 channels"):
+            GroupNorm(4, num_groups=groups)
+    with pytest.raises(ValueError, match="eps must be at least 0"):
+        GroupNorm(4, num_groups=2, eps=-1e-5)
 
 
 @pytest.mark.parametrize("transformed", [False, True])

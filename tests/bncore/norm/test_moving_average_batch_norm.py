@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from bncore.norm.moving_average_batch_norm import MovingAverageBatchNorm
+from bncore.norm.power_norm import PowerNorm
 
 
 def batches(count: int, seed: int = 0) -> Tensor:
@@ -142,3 +143,12 @@ def test_it_cannot_be_differentiated_again() -> None:
 def test_averages_over_nothing_and_bounds_that_bound_nothing_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
         MovingAverageBatchNorm(4, **options)
+
+
+@pytest.mark.parametrize("momentum", [None, -0.1, 1.5])
+def test_a_momentum_that_is_no_weight_is_refused(momentum: float | None) -> None:
+    with pytest.raises(ValueError, match="momentum must be a number from 0 to 1"):
+        MovingAverageBatchNorm(4, momentum=momentum)
+    for name in ("forward_momentum", "backward_momentum"):
+        with pytest.raises(ValueError, match=f"{name} must be a number from 0 to 1"):
+            PowerNorm(4, **{name: momentum})

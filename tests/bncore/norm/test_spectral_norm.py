@@ -262,3 +262,5 @@ def test_on_meta_it_has_the_shapes_of_its_state() -> None:
     assert (layer.state_dict()[U].shape, layer.state_dict()[V].shape) == ((4,), (12,))
     with pytest.raises(ValueError, match="at least one power iteration"):
         spectral_norm(nn.Linear(2, 2), power_iterations=0)
+    with pytest.raises(ValueError, match="has no parameter 'weight'"):
+        spectral_norm(nn.ReLU())

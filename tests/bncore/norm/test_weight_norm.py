@@ -145,6 +145,39 @@ def test_removed_it_leaves_a_plain_layer_and_its_copies_alone(name: str) -> None
         remove_weight_norm(plain)
 
 
+@pytest.mark.parametrize("dim", [-1, -2, -3, -4, 3])
+def test_axes_are_counted_as_in_torch(dim: int) -> None:
+    plain = LAYERS["conv2d"]()
+    before = plain.weight.detach().clone()
+    layer, theirs = weight_norm(plain, dim=dim), parametrizations.weight_norm(LAYERS["conv2d"](), dim=dim)
+    torch.testing.assert_close(layer.weight, before)
+    theirs.load_state_dict(layer.state_dict(), strict=True)
+    torch.testing.assert_close(layer.weight, theirs.weight)
+
+
+@pytest.mark.parametrize("dim", [0, None])
+def test_a_vector_is_at_first_what_it_was_and_has_torchs_numbers(dim: int | None) -> None:
+    layer = nn.Linear(5, 4)
+    before = layer.bias.detach().clone()
+    weight_norm(layer, "bias", dim)
+    torch.testing.assert_close(layer.bias, before)
+    with torch.no_grad():
+        layer.parametrizations.bias.original0.mul_(3.0)
+    theirs = parametrizations.weight_norm(nn.Linear(5, 4), "bias", dim)
+    theirs.load_state_dict(layer.state_dict(), strict=True)
+    torch.testing.assert_close(layer.bias, theirs.bias)
+
+
+def test_what_cannot_be_normalized_is_refused() -> None:
+    for arguments in ((nn.ReLU(),), (nn.Linear(2, 2), "other"), (nn.Linear(2, 2, bias=False), "bias")):
+        with pytest.raises(ValueError, match="has no parameter"):
+            weight_norm(*arguments)
+    with pytest.raises(ValueError, match="dim must be an axis"):
+        weight_norm(nn.Linear(2, 2), dim=2)
+    with pytest.raises(ValueError, match="parametrized already"):
+        weight_norm(weight_norm(nn.Linear(2, 2)))
+
+
 def test_on_meta_it_has_the_shapes_of_its_parameters() -> None:
     layer = weight_norm(nn.Conv2d(3, 4, 3, device="meta"))
     assert layer(torch.empty(2, 3, 5, 5, device="meta")).shape == (2, 4, 3, 3)

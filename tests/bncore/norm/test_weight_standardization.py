@@ -165,6 +165,8 @@ def test_units_of_one_weight_are_refused(kind: str) -> None:
         with pytest.raises(ValueError, match="one weight each"):
             KINDS[kind](layer)
         assert not parametrize.is_parametrized(layer)
+    with pytest.raises(ValueError, match="has no parameter 'weight'"):
+        KINDS[kind](nn.ReLU())
     KINDS[kind](nn.ConvTranspose2d(4, 1, 1))
 
 

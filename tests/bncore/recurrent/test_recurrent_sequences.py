@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from bncore.recurrent import StepBatchNorm
 from tests.bncore.recurrent.oracle import (
     KINDS,
     RAGGED,
@@ -159,12 +160,44 @@ def test_input_that_does_not_fit_is_refused(kind: str) -> None:
         "at least one step": (x[:0],),
         "5 lengths": (x, None, lengths[:4]),
         "know their lengths": (packed, None, lengths),
+        "5 lengths, which are whole numbers": (x, None, lengths.double()),
+        "must be a tensor of whole numbers": (x, None, list(RAGGED)),
+        "floating-point type": (x.long(),),
         "state of size": (x, (wrong, wrong) if "lstm" in kind else wrong),
+        "as the state hx": (x, wrong if "lstm" in kind else (wrong, wrong)),
     }
     for message, arguments in refused.items():
         with pytest.raises(ValueError, match=message):
             layer(*arguments)
     with pytest.raises(ValueError, match="lose digits"):
         layer.float()(x)
-    with pytest.raises(ValueError, match="1 or 2 axes"):
-        layer.cells[0](x)
+    with pytest.raises(ValueError, match="hidden_size"):
+        KINDS[kind](3, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cell_refuses_what_does_not_fit(kind: str) -> None:
+    cell = make(kind).cells[0].eval()
+    x, wrong = torch.zeros(5, 3, dtype=torch.float64), torch.zeros(4, 2, dtype=torch.float64)
+    refused = {
+        "1 or 2 axes": {"input": x.unsqueeze(0)},
+        "state of size": {"hx": (wrong, wrong) if "lstm" in kind else wrong},
+        "as the state hx": {"hx": (wrong,)},
+        "valid is bool of shape": {"valid": torch.ones(4, dtype=torch.bool)},
+    }
+    for message, arguments in refused.items():
+        with pytest.raises(ValueError, match=message):
+            cell(**{"input": x, **arguments})
+
+
+def test_step_batch_norm_refuses_what_does_not_fit() -> None:
+    norm, x = StepBatchNorm(3).eval(), torch.zeros(4, 5, 3)
+    refused = {
+        "3 channels": {"x": x[..., :1]},
+        "floating-point type": {"x": x.long()},
+        "valid is bool of shape": {"valid": torch.ones(5, 4, dtype=torch.bool)},
+        "counted from 0": {"step": -1},
+    }
+    for message, arguments in refused.items():
+        with pytest.raises(ValueError, match=message):
+            norm(**{"x": x, **arguments})

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.bncore.recurrent.oracle import BATCH_KINDS, KINDS, RAGGED, make, padded, run, sequences, states_for, twin
+from tests.bncore.recurrent.oracle import KINDS, RAGGED, make, padded, run, sequences, states_for, twin
 
 LENGTHS = [None, torch.tensor(RAGGED)]
 WHOLE_OR_RAGGED = pytest.mark.parametrize("lengths", LENGTHS, ids=["full", "ragged"])
@@ -55,7 +55,7 @@ def test_members_of_an_ensemble_run_as_one_equal_each_by_itself(kind: str, mode:
             torch.testing.assert_close(buffers[name][number], buffer, rtol=1e-11, atol=1e-12, msg=name)
 
 
-@pytest.mark.parametrize("kind", BATCH_KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_third_and_forward_mode_derivatives_are_right(kind: str) -> None:
     layer = make(kind)
