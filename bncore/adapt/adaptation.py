@@ -33,14 +33,21 @@ class Snapshot:
     """The values of some tensors and the modes of all modules, to be brought back once."""
 
     def __init__(self, model: nn.Module, tensors: Iterable[Tensor]) -> None:
-        self._values = [(tensor, tensor.detach().clone()) for tensor in tensors]
+        values = {tensor: tensor.detach().clone() for tensor in tensors}
+        # By their places: a model that is moved meanwhile has other buffers.
+        places = [held for module in model.modules() for held in (module._parameters, module._buffers)]
+        self._values = [
+            (held, name, values[tensor]) for held in places for name, tensor in held.items() if tensor in values
+        ]
         self._modes = [(module, module.training) for module in model.modules()]
 
     def restore(self) -> None:
         """In place; what happens to the model afterwards is not this snapshot's to undo."""
         with torch.no_grad():
-            for tensor, value in self._values:
-                tensor.copy_(value)
+            for held, name, value in self._values:
+                tensor = held[name]
+                if tensor is not None:
+                    tensor.copy_(value)
         for module, training in self._modes:
             module.training = training
         self._values, self._modes = [], []

@@ -76,16 +76,24 @@ class Tent(Adaptation):
         """
         if self._started is None:
             self._start()
-        with torch.enable_grad(), _only_these_require_grad(self._model, self._adapted):
-            logits: Tensor = run(self._model, batch, self._forward)
-            gradients = torch.autograd.grad(_entropy(logits), self._adapted, allow_unused=True)
+        # Inference mode is left for the step as well: the optimizer could not go on with what it keeps from there.
+        with torch.inference_mode(False):
+            with torch.enable_grad(), _only_these_require_grad(self._model, self._adapted):
+                logits: Tensor = run(self._model, batch, self._forward)
+                gradients = torch.autograd.grad(_entropy(logits), self._adapted, allow_unused=True)
+            self._step(gradients)
+            return logits.detach()
+
+    def _step(self, gradients: tuple[Tensor | None, ...]) -> None:
+        """By these gradients; those that the parameters have are somebody else's."""
         before = [parameter.grad for parameter in self._adapted]
-        for parameter, gradient in zip(self._adapted, gradients, strict=True):
-            parameter.grad = gradient
-        self.optimizer.step()
-        for parameter, own in zip(self._adapted, before, strict=True):
-            parameter.grad = own
-        return logits.detach()
+        try:
+            for parameter, gradient in zip(self._adapted, gradients, strict=True):
+                parameter.grad = gradient
+            self.optimizer.step()
+        finally:
+            for parameter, own in zip(self._adapted, before, strict=True):
+                parameter.grad = own
 
     def reset(self) -> None:
         """Make the model and the optimizer what they were; the next call adapts from there again."""

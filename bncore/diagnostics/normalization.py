@@ -22,6 +22,7 @@ from bncore.norm.model.found import has_batch_statistics, normalizations
 from bncore.norm.model.observe import observing
 from bncore.norm.model.overlay import own_class
 from bncore.norm.model.population import Population, population_of, seen_values
+from bncore.norm.noisy_batch_norm import NoisyBatchNorm
 from bncore.norm.power_norm import PowerNorm
 from bncore.norm.sync_batch_norm import SyncBatchNorm
 
@@ -69,7 +70,7 @@ class _Look:
         self.population: Population | None = None
         self.values: Moments | None = None
         # The layer itself goes on with the statistics of the batch in its buffers.
-        self.twin: Any = copy.deepcopy(layer)
+        self.twin: Any = _twin(layer)
         self.squared_gap = self.squared_output = 0.0
         if has_batch_statistics(layer) and self.twin.num_batches_tracked is not None:
             # Training shows its output and looks for no more than that.
@@ -88,7 +89,7 @@ class _Look:
         if self.population is None or one.count == 1:
             return
         evaluation = _frames(self.twin.eval().forward(*args, **kwargs))
-        gap = _frames(self._train(args, kwargs)) - evaluation
+        gap = self._train(values, args, kwargs).reshape(evaluation.shape) - evaluation
         self.squared_gap += float(gap.double().square().sum())
         self.squared_output += float((evaluation + gap).double().square().sum())
 
@@ -99,11 +100,17 @@ class _Look:
             return None
         return math.sqrt(self.squared_gap / self.squared_output)
 
-    def _train(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if isinstance(self.twin, SyncBatchNorm | nn.SyncBatchNorm):
-            # Of this process alone: the others are not in this call.
-            return F.batch_norm(args[0], None, None, self.twin.weight, self.twin.bias, True, 0.0, self.twin.eps)
-        return copy.deepcopy(self.twin).train().forward(*args, **kwargs)
+    def _train(self, values: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        if isinstance(self.twin, SyncBatchNorm | nn.SyncBatchNorm | NoisyBatchNorm):
+            # Of this process alone: the others are not in this call. And without the noise, which is meant to be there.
+            return F.batch_norm(values, None, None, self.twin.weight, self.twin.bias, True, 0.0, self.twin.eps)
+        return _frames(_twin(self.twin).train().forward(*args, **kwargs))
+
+
+def _twin(layer: nn.Module) -> Any:
+    """A copy with tensors of its own; whatever else others hung on the layer is shared, as not all can be copied."""
+    own = ("_parameters", "_buffers", "_modules")
+    return copy.deepcopy(layer, {id(value): value for name, value in vars(layer).items() if name not in own})
 
 
 def _known(layer: nn.Module) -> Population | None:

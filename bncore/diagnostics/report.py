@@ -1,5 +1,6 @@
 """What a diagnosis says: numbers for programs, sentences for people."""
 
+import math
 from dataclasses import dataclass
 
 LARGE_GAP = 0.2
@@ -40,7 +41,8 @@ class LayerDiagnosis:
     values: int | None = None
     """Values per channel in the batch, of which the statistics are."""
     gap: float | None = None
-    """|training output - evaluation output| / |training output|, 2-norms over the batch."""
+    """|training output - evaluation output| / |training output|, 2-norms over the batch; without noise that training
+    adds. Not finite where one of the outputs is not."""
     mean_shift: Worst | None = None
     """|batch mean - running mean| in running standard deviations."""
     log_variance_ratio: Worst | None = None
@@ -96,13 +98,15 @@ def _findings_of_statistics(layer: LayerDiagnosis) -> list[str]:
     found = []
     if layer.dead:
         found.append(f"{len(layer.dead)} channels do not vary over the batch: {_listed(layer.dead)}")
+    if layer.gap is not None and not math.isfinite(layer.gap) and layer.finite_input and not layer.not_finite:
+        found.append("its output is not finite: running variances may be below 0, or too large for its type")
     visible = max((worst.value for worst in (layer.mean_shift, layer.log_variance_ratio) if worst), default=0.0)
     if layer.cold_start is not None and layer.cold_start > COLD_START and visible > VISIBLE:
         found.append(
             f"after {layer.batches_seen} batches, {layer.cold_start:.0%} of its running statistics are initial values: "
             "the momentum is too small for so short a run; enlarge it, or recalibrate"
         )
-    elif layer.gap is not None and layer.gap > LARGE_GAP:
+    elif layer.gap is not None and LARGE_GAP < layer.gap < math.inf:
         found.append(f"training and evaluation outputs differ by {layer.gap:.0%}; recalibrate, or use larger batches")
     if layer.values is not None and layer.values < FEW_VALUES:
         found.append(f"its statistics are of {layer.values} values per channel")

@@ -3,9 +3,11 @@
 A spec names its numbers as the layer does. mypy names a member of the union that has no `case`.
 """
 
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
 from bncore.norm.batch_instance_norm import BatchInstanceNorm
@@ -66,9 +68,11 @@ from bncore.spec.norm import (
     SyncBatchNormSpec,
 )
 
+_SPEC: TypeAdapter[NormSpec] = TypeAdapter(NormSpec)
+
 
 def build_norm(
-    spec: NormSpec,
+    spec: NormSpec | Mapping[str, Any],
     num_features: int,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -77,7 +81,11 @@ def build_norm(
     """The layer of `spec` for `num_features` channels; None where it asks for none or normalizes weights instead.
 
     `seed` is for layers that draw random numbers.
+
+    Raises:
+        ValueError: for a dict that is no spec.
     """
+    spec = norm_spec(spec)
     options: dict[str, Any] = spec.model_dump(exclude={"kind"})
     options |= {"device": device, "dtype": dtype}
     match spec:
@@ -94,6 +102,16 @@ def build_norm(
     if isinstance(spec, OtherStatisticsNorm):
         return _other_layer(spec)(num_features, **options)
     return None
+
+
+def norm_spec(spec: NormSpec | Mapping[str, Any]) -> NormSpec:
+    """The spec itself, or the one that a dict describes.
+
+    Raises:
+        ValueError: it is none.
+    """
+    wanted: NormSpec = _SPEC.validate_python(spec)
+    return wanted
 
 
 def _batch_layer(spec: BatchStatisticsNorm) -> type[nn.Module]:  # noqa: C901 - one case a member

@@ -69,7 +69,8 @@ class FrozenBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_channels(x, self.num_features)
-        if may_use_native(x) and not (torch.is_grad_enabled() and x.requires_grad):
+        wants_gradient = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_exporting()
+        if may_use_native(x) and not wants_gradient:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         # The kernel would keep x for the gradients of scale and shift, which nobody wants here.
         dtype = torch.promote_types(statistics_dtype(x.dtype), statistics_dtype(self.running_var.dtype))

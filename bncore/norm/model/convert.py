@@ -11,15 +11,15 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.modules.module import _WrappedHook
 
 from bncore.norm._slopes import Linear
-from bncore.norm.build import build_norm
+from bncore.norm.build import build_norm, norm_spec
 from bncore.norm.cross_iteration_batch_norm import CrossIterationBatchNorm
 from bncore.norm.model.carry import carry_state, has_scale
+from bncore.norm.model.encoder import run_what_they_hold
 from bncore.norm.model.found import layer_classes, normalizations, path
 from bncore.norm.model.last_axis import by_last_axis, normalizes_last_axis
 from bncore.norm.model.overlay import Temporary, own_class
@@ -39,8 +39,6 @@ _HOOKS = (
     "_state_dict_hooks",
     "_state_dict_pre_hooks",
 )
-
-_SPEC: TypeAdapter[NormSpec] = TypeAdapter(NormSpec)
 
 _HARMLESS = ("__init__", "extra_repr", "reset_parameters", "reset_running_stats")
 """Methods that a class may add without changing what its layers compute."""
@@ -75,6 +73,8 @@ def convert(
     `torch.nn.LayerNorm` and `RMSNorm` over the last axis: it holds the channels there, whatever the rank, and the new
     layer goes on to normalize along it, with every other axis as examples: (N, L, C) is seen as (N L, C). Such a layer
     is recognized and converted further as such. Over several axes there are no channels to be told, and it is refused.
+    `torch.nn.TransformerEncoderLayer` evaluates with a kernel that computes layer norm whatever it holds; it is kept
+    from that until it holds layer norms again.
 
     `StepBatchNorm` in recurrent layers, which is a part of their cells, is left alone.
 
@@ -107,11 +107,12 @@ def convert(
         _hand_over_hooks(layer, new)
     for parent in list(model.modules()):
         _replace_children(parent, replacements)
+    run_what_they_hold(model)
     return replacements.get(model, model)
 
 
 def _validated(spec: NormSpec | Mapping[str, Any]) -> NormSpec:
-    wanted: NormSpec = _SPEC.validate_python(spec)
+    wanted = norm_spec(spec)
     if not wanted.has_layer and not isinstance(wanted, NoNorm):
         raise ValueError(f"{wanted.kind} normalizes the weights of a layer, which no other layer can be replaced by")
     return wanted
@@ -211,7 +212,8 @@ def _hand_over_hooks(old: nn.Module, new: nn.Module) -> None:
 def _replace_children(parent: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
     for number, hook in list(parent._forward_pre_hooks.items()):
         # By which a layer that is replaced looked at its neighbour.
-        if getattr(hook, "__self__", None) in replacements:
+        owner = getattr(hook, "__self__", None)
+        if isinstance(owner, nn.Module) and owner in replacements:
             del parent._forward_pre_hooks[number]
             parent._forward_pre_hooks_with_kwargs.pop(number, None)
     for name, child in parent._modules.items():

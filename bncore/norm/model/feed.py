@@ -25,13 +25,15 @@ def run(model: nn.Module, batch: Any, forward: Forward | None) -> Any:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Within it, every module is in evaluation mode and gradients are off; after it, modes are what they were.
 
-    The flags are set one by one: `eval()` may be overridden, and would then do more than can be undone.
+    The flags are set one by one: `eval()` may be overridden, and would then do more than can be undone. A compiled
+    model runs as it is written: what was compiled for the same shapes before would not see the hooks by which layers
+    are looked at.
     """
     modes = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in modes:
             module.training = False
-        with torch.no_grad():
+        with torch.compiler.set_stance("force_eager"), torch.no_grad():
             yield
     finally:
         for module, training in modes:

@@ -145,7 +145,9 @@ def _checked(where: str, population: Population, found: Moments) -> dict[str, Te
     """What the layer keeps of all values."""
     if found.count < 2:
         raise ValueError(f"{where} has seen one value per channel, which has no variance; give more batches")
-    kept = population.kept(found)
+    # In the type of the buffers: a variance may be too large for half precision.
+    layer = population.layer
+    kept = {name: tensor.to(getattr(layer, name).dtype) for name, tensor in population.kept(found).items()}
     if not all(bool(tensor.isfinite().all()) for tensor in kept.values()):
         raise ValueError(f"{where} has seen values that are not finite, or too large for their variance")
     return kept

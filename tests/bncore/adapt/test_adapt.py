@@ -329,3 +329,31 @@ def test_tent_works_under_no_grad_leaves_gradients_alone_and_reduces_the_entropy
     assert torch.equal(model[1].weight.grad, torch.ones_like(model[1].weight))
     adapted.reset()
     assert everything.is_unchanged()
+
+
+def test_statistics_come_back_to_a_model_that_was_moved_meanwhile() -> None:
+    model = network()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    adaptation = adabn(model, [images()])
+    # There and back, as between devices: the buffers are other tensors then.
+    model.float().double()
+    adaptation.reset()
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+
+
+def test_a_step_that_fails_leaves_gradients_alone() -> None:
+    model = network()
+    # It wants a closure.
+    adapted = tent(model, torch.optim.LBFGS)
+    with pytest.raises(TypeError, match="closure"):
+        adapted(images())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_tent_works_in_inference_mode_and_goes_on_outside_of_it() -> None:
+    inside, outside = tent(network()), tent(network())
+    with torch.inference_mode():
+        inside(images())
+    outside(images())
+    assert torch.equal(inside(images(seed=2)), outside(images(seed=2)))

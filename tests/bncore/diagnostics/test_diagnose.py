@@ -1,7 +1,9 @@
 """A diagnosis finds what was put there, and leaves the model as it was."""
 
 import copy
+import inspect
 import math
+import threading
 from typing import Any
 
 import pytest
@@ -194,3 +196,63 @@ def test_the_table_names_each_layer_once_and_then_what_was_found() -> None:
     assert lines[1].split()[:3] == ["0", "BatchNorm1d", "64"]
     assert lines[2].split() == ["1", "LayerNorm"]
     assert lines[4].startswith("0: after 0 batches, 100%")
+
+
+class Logging:
+    """What hooks may hold, and cannot be copied."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def keep(self, layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        with self.lock:
+            layer.last_output = output
+
+
+def test_what_others_hang_on_a_layer_need_not_be_copied() -> None:
+    layer = trained(nn.BatchNorm1d(4))
+    layer.register_forward_hook(Logging().keep)
+    layer(values(64, 4))
+    assert not layer.last_output.is_leaf
+    assert only(layer, values(64, 4)).findings == ()
+
+
+def test_a_compiled_model_is_looked_at_although_it_ran_on_such_a_batch_before() -> None:
+    layer, x = trained(nn.BatchNorm1d(4)).eval(), values(64, 4)
+    compiled = torch.compile(layer, backend="eager")
+    with torch.no_grad():
+        compiled(x)
+    (found,) = diagnose(compiled, x).layers
+    assert found.gap == only(layer, x).gap
+
+
+def test_a_negative_variance_is_found_as_evaluation_without_numbers() -> None:
+    layer = trained(nn.BatchNorm1d(4))
+    layer.running_var[1] = -1.0
+    (finding,) = only(layer, values(64, 4)).findings
+    assert "output is not finite" in finding
+    assert not math.isfinite(only(layer, values(64, 4)).gap)
+
+
+def test_noise_that_is_meant_to_be_there_is_no_gap() -> None:
+    plain = trained(BatchNorm(4))
+    noisy = convert(nn.Sequential(plain), {"kind": "noisy_batch_norm"})[0]
+    assert only(noisy, values(64, 4)).gap == pytest.approx(only(plain, values(64, 4)).gap, rel=1e-12)
+
+
+@pytest.mark.parametrize("layer", [nn.LayerNorm(4), nn.SyncBatchNorm(4)], ids=["last axis", "by name"])
+def test_layers_for_several_processes_are_looked_at_wherever_their_channels_are(layer: nn.Module) -> None:
+    model = convert(ByName(layer).double(), {"kind": "sync_batch_norm"})
+    plain = convert(copy.deepcopy(model), {"kind": "batch_norm"})
+    x = values(64, 3, 4) if isinstance(layer, nn.LayerNorm) else values(64, 4)
+    assert diagnose(model, x).layers[0].gap == pytest.approx(diagnose(plain, x).layers[0].gap, rel=1e-12)
+
+
+class ByName(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        # What layers call their input differs.
+        return self.layer(**{next(iter(inspect.signature(self.layer.forward).parameters)): x})

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from bncore.norm import convert, freeze
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm
 from bncore.norm.build import build_norm
+from bncore.norm.group_norm import GroupNorm
 from bncore.spec.catalog import members
 from bncore.spec.norm import NormSpec
 
@@ -321,3 +323,29 @@ def test_where_one_layer_cannot_be_converted_none_is(layer: nn.Module, spec: dic
     assert all(one is other for one, other in zip(model.modules(), before, strict=True))
     assert model.first._forward_hooks is hooks
     assert len(hooks) == 1
+
+
+@dataclass
+class Counting:
+    """Equal by value, as a data class is, and so without a hash."""
+
+    calls: int = 0
+
+    def see(self, _module: nn.Module, _inputs: tuple[Tensor, ...]) -> None:
+        self.calls += 1
+
+
+def test_hooks_may_be_methods_of_objects_without_a_hash() -> None:
+    model, counting = nn.Sequential(nn.BatchNorm2d(32)), Counting()
+    for module in model.modules():
+        module.register_forward_pre_hook(counting.see)
+    convert(model, {"kind": "instance_norm"})(images().float())
+    assert counting.calls == 2
+
+
+def test_a_spec_may_be_a_dict_for_a_single_layer_too() -> None:
+    layer = build_norm({"kind": "group_norm", "num_groups": 4}, 32)
+    assert isinstance(layer, GroupNorm)
+    assert layer.num_groups == 4
+    with pytest.raises(ValueError, match="batchnorm"):
+        build_norm({"kind": "batchnorm"}, 32)

@@ -6,7 +6,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from bncore.norm import BatchNorm
+from bncore.norm import BatchNorm, convert
 from tests.bncore.norm.case import Case, cases, sample
 
 FAMILY = [case for case in cases() if case.loads_into_torch and isinstance(case.make(), BatchNorm)]
@@ -36,3 +36,19 @@ def test_it_folds_into_the_convolution_in_front(case: Case) -> None:
     x = sample((2, 3, 5, 5))
     folded = fuse_conv_bn_eval(convolution, layer)
     torch.testing.assert_close(folded(x), layer(convolution(x)), rtol=1e-10, atol=1e-10)
+
+
+# As above.
+def test_so_does_a_frozen_layer_behind_weights_that_train() -> None:
+    x = sample((2, 3, 5, 5)).float()
+    layer = nn.BatchNorm2d(4)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), layer)
+    model(x)
+    convert(model.eval(), {"kind": "frozen_batch_norm"})
+    expected = model(x).detach()
+    assert expected.std() > 0.1
+    program = torch.export.export(model, (x,))
+    assert [str(node.target) for node in program.graph.nodes if "norm" in str(node.target)] == [
+        "aten.batch_norm.default"
+    ]
+    torch.testing.assert_close(program.module()(x), expected, rtol=1e-5, atol=1e-5)

@@ -293,3 +293,21 @@ def test_after_an_error_nothing_has_changed(
     assert not any(module._forward_pre_hooks for module in model.modules())
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_a_compiled_model_is_measured_although_it_ran_on_such_batches_before() -> None:
+    model, data = network().eval(), batches(3, 6, 6, sizes=(4, 4))
+    expected = recalibrate(copy.deepcopy(model), data)
+    compiled = torch.compile(model, backend="eager")
+    with torch.no_grad():
+        compiled(data[0])
+    recalibrate(compiled, data)
+    for buffer, theirs in zip(model.buffers(), expected.buffers(), strict=True):
+        assert torch.equal(buffer, theirs)
+
+
+def test_a_variance_too_large_for_half_precision_is_refused() -> None:
+    layer = nn.BatchNorm1d(2).half()
+    with pytest.raises(ValueError, match="too large"):
+        recalibrate(layer, [torch.tensor([[-400.0, 1.0], [400.0, 2.0]]).half()])
+    assert torch.equal(layer.running_var, torch.ones(2).half())
