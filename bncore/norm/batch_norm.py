@@ -6,6 +6,7 @@ Shapes: N examples, C channels (axis 1), any further axes are positions and coun
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.jit._trace import is_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncore.norm._affine import scale_and_shift
@@ -165,7 +166,8 @@ def check_channels(x: Tensor, num_features: int) -> None:
     Kernels would read past the end of a vector, and broadcasting takes shapes that are not meant.
     """
     check_rank(x)
-    if x.shape[1] != num_features:
+    # Traced, sizes are tensors, and to ask one is a warning.
+    if not is_tracing() and x.shape[1] != num_features:
         raise ValueError(f"expected {num_features} channels along axis 1, got input size {tuple(x.shape)}")
     # The output has the type of the input, and would be rounded to whole numbers.
     if not x.is_floating_point():

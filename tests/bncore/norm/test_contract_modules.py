@@ -2,12 +2,14 @@
 
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bncore.norm import BatchNorm, DynamicTanh, LayerNorm
 from tests.bncore.norm.case import Case, sample, twin
 
 TORCH = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
@@ -108,6 +110,13 @@ def test_other_numbers_of_channels_and_whole_numbers_are_refused_and_leave_no_tr
     with pytest.raises(ValueError, match="floating-point type"):
         layer(torch.ones(shape, dtype=torch.long))
     equal_state(before, layer)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("make", [lambda: BatchNorm(4), lambda: LayerNorm(4), lambda: DynamicTanh(4)])
+def test_what_asks_for_channels_can_be_traced_without_a_warning(make: Callable[[], nn.Module]) -> None:
+    layer, x = make().eval(), sample((5, 4, 3)).float()
+    torch.testing.assert_close(torch.jit.trace(layer, (x,))(x), layer(x), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
