@@ -10,7 +10,9 @@ from bncore.spec.strict import Epsilon, Fraction, SpecModel, Steps
 
 LearningRate = Annotated[float, Field(gt=0.0, le=1e4)]
 """Up to 1e4, since scale-invariant networks train at rates that look absurd elsewhere."""
-WeightDecay = Annotated[float, Field(ge=0.0, le=100.0)]
+WeightDecay = Annotated[
+    float, Field(ge=0.0, le=100.0, description="Of every parameter: scales, shifts and biases decay as well.")
+]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 

@@ -231,4 +231,5 @@ def _place(draft: _Draft, network: MlpSpec | CnnSpec, number: int, fan_in: int) 
         width_pointer=f"/network/{width}/{number - 1}",
         activation=network.activation,
         placement=network.placement,
+        common_divisor=math.gcd(*(network.hidden if isinstance(network, MlpSpec) else network.channels)),
     )

@@ -3,6 +3,7 @@
 A normalization that would erase its input, or that cannot be computed at all, is refused at the POST with a reason.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,7 +19,8 @@ class Place:
     """A layer of a network that would be normalized.
 
     `positions` are the values of one channel of one example; `fan_in` is the number of weights of one unit of the layer
-    in front; `width_pointer` names the field of the spec that holds the number of channels.
+    in front; `width_pointer` names the field of the spec that holds the number of channels; `common_divisor` divides
+    the channels of every such layer of a network, and is 0 for a layer by itself.
     """
 
     layer: str
@@ -28,6 +30,7 @@ class Place:
     width_pointer: str
     activation: str
     placement: str
+    common_divisor: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,11 @@ class NormModel(SpecModel):
 def group_faults(groups: int, place: Place) -> Iterator[Fault]:
     """Groups that do not divide the channels."""
     if place.channels % groups:
-        fits = [divisor for divisor in range(1, place.channels + 1) if place.channels % divisor == 0]
+        common = math.gcd(place.channels, place.common_divisor)
+        fits = [divisor for divisor in range(1, common + 1) if common % divisor == 0]
+        if place.positions == 1 and len(fits) > 1:
+            # Groups of one channel would have a single value.
+            fits.pop()
         nearest = sorted(fits, key=lambda divisor: abs(divisor - groups))[:3]
         listed = ", ".join(str(divisor) for divisor in sorted(nearest))
         detail = f"{groups} groups do not divide the {place.channels} channels of layer {place.layer}; try {listed}"

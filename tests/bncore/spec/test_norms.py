@@ -96,6 +96,17 @@ def test_options_that_make_no_sense_are_refused_by_name(norm: dict[str, object],
     assert faults({"kind": "mlp", "norm": norm}) == [fault]
 
 
+@pytest.mark.parametrize("kind", ["group_norm", "evo_norm_s0", "iter_norm", "decorrelated_batch_norm"])
+@pytest.mark.parametrize("hidden", [[64, 100], [20], [7, 9]], ids=str)
+def test_the_groups_that_a_refusal_names_divide_every_layer(kind: str, hidden: list[int]) -> None:
+    network = {"kind": "mlp", "hidden": hidden, "activation": "identity"}
+    norm = {"kind": kind, "num_groups": 33}
+    fault = listed({**network, "norm": norm})[0]
+    assert (fault.pointer, fault.code) == ("/network/norm/num_groups", "groups_do_not_divide")
+    for groups in fault.detail.partition("; try ")[2].split(", "):
+        assert faults({**network, "norm": {**norm, "num_groups": int(groups)}}, train={"batch_size": 600}) == []
+
+
 def test_cross_iteration_needs_the_weights_right_in_front() -> None:
     network = {"kind": "cnn", "norm": {"kind": "cross_iteration_batch_norm"}, "placement": "after_activation"}
     assert faults(network) == [("/network/placement", "weights_not_in_front")]
