@@ -128,8 +128,9 @@ def _sample_faults(place: Place) -> Iterator[Fault]:
 
 def _group_statistics_faults(groups: int, place: Place) -> Iterator[Fault]:
     yield from group_faults(groups, place)
-    if groups == 1:
-        yield from _sample_faults(place)
-    elif place.channels == groups and place.positions == 1:
-        detail = f"Each group of layer {place.layer} would be a single value, and be erased; use fewer groups"
-        yield Fault("/network/norm/num_groups", detail, "one_value_per_group")
+    if place.channels == groups and place.positions == 1:
+        cure, pointer = "use fewer groups", "/network/norm/num_groups"
+        if groups == 1:
+            cure, pointer = "use more channels", place.width_pointer
+        detail = f"Each group of layer {place.layer} would be a single value, and be erased; {cure}"
+        yield Fault(pointer, detail, "one_value_per_group")

@@ -110,7 +110,7 @@ def test_the_groups_that_a_refusal_names_divide_every_layer(kind: str, hidden: l
 @pytest.mark.parametrize("kind", ["group_norm", "evo_norm_s0"])
 def test_a_layer_too_narrow_for_a_single_group_is_what_is_at_fault(kind: str) -> None:
     network = {"kind": "mlp", "hidden": [8, 1], "activation": "identity", "norm": {"kind": kind, "num_groups": 1}}
-    assert faults(network) == [("/network/hidden/1", "one_value_per_sample")]
+    assert faults(network) == [("/network/hidden/1", "one_value_per_group")]
 
 
 def test_cross_iteration_needs_the_weights_right_in_front() -> None:
