@@ -10,10 +10,12 @@ from torch.nn.utils import parametrize
 
 from bncore.norm._fold import fold
 from bncore.norm.spectral_norm import spectral_norm
+from bncore.norm.weight_centralization import weight_centralization
 from bncore.norm.weight_norm import weight_norm
 from bncore.norm.weight_standardization import scaled_weight_standardization, weight_standardization
 from bncore.seeds import derive_seed
 from bncore.spec.norm import (
+    MovingAverageBatchNormSpec,
     NormSpec,
     ScaledWeightStandardizationSpec,
     SpectralNormSpec,
@@ -23,7 +25,7 @@ from bncore.spec.norm import (
 
 
 def normalize_weights(network: nn.Sequential, spec: NormSpec, seed: int) -> None:
-    """Normalize the weights of every linear and convolutional child but `output`, in place, if `spec` is about weights.
+    """Do to the weights of every linear and convolutional child but `output`, in place, what `spec` asks for, if any.
 
     To be called once the weights are set, on any device, also on meta. Weights are scaled, not drawn: networks that
     differ in the normalization start from the same learned weights. Start vectors of spectral norm come from a stream
@@ -40,6 +42,8 @@ def normalize_weights(network: nn.Sequential, spec: NormSpec, seed: int) -> None
                 spectral_norm(layer, power_iterations=spec.power_iterations, seed=start)
             case WeightStandardizationSpec():
                 weight_standardization(layer, spec.eps)
+            case MovingAverageBatchNormSpec(center_weights=True):
+                weight_centralization(layer)
             case ScaledWeightStandardizationSpec():
                 scaled_weight_standardization(layer, spec.eps, spec.gain)
             case _:

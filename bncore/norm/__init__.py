@@ -37,6 +37,7 @@ from bncore.norm.skip_init import SkipInit
 from bncore.norm.spectral_norm import remove_spectral_norm, spectral_norm
 from bncore.norm.switchable_norm import SwitchableNorm
 from bncore.norm.sync_batch_norm import SyncBatchNorm
+from bncore.norm.weight_centralization import remove_weight_centralization, weight_centralization
 from bncore.norm.weight_norm import remove_weight_norm, weight_norm
 from bncore.norm.weight_standardization import (
     remove_weight_standardization,
@@ -84,12 +85,14 @@ __all__ = [
     "parameter_groups",
     "recalibrate",
     "remove_spectral_norm",
+    "remove_weight_centralization",
     "remove_weight_norm",
     "remove_weight_standardization",
     "scaled_weight_standardization",
     "select_domain",
     "spectral_norm",
     "unfreeze",
+    "weight_centralization",
     "weight_norm",
     "weight_standardization",
 ]

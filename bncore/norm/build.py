@@ -86,7 +86,7 @@ def build_norm(
         ValueError: for a dict that is no spec.
     """
     spec = norm_spec(spec)
-    options: dict[str, Any] = spec.model_dump(exclude={"kind"})
+    options: dict[str, Any] = spec.model_dump(exclude={"kind", "center_weights"})
     options |= {"device": device, "dtype": dtype}
     match spec:
         case BatchRenormSpec():

@@ -25,13 +25,13 @@ class MovingAverageBatchNorm(QuadraticNorm):
     makes the gradient exact; r is 1 until both `warmup_steps` and `r_warmup_steps` batches were seen. Evaluation:
     `y = weight * x / sqrt(running_square + eps) + bias`. Input and output: (N, C, ...).
 
-    Differences from `torch.nn.BatchNorm*`: no mean is subtracted; in the paper the layer in front keeps its outputs
-    centred, by weights from which the mean of each output channel's own is taken. That is not done here: the layer in
-    front is not this layer's. The state is `running_square`, `window_square` and `window_product` (M, C), newest first,
-    and two counts. The gradient is not that of the forward pass: it cannot be differentiated again, depends on the
-    order of backward passes, and averages in units of the loss, so a scaled loss should be scaled alike in all steps.
-    Differences from the authors' code: momentum is torch's (theirs is 1 - m), `running_square` averages single batches,
-    not S, and a window that is not full is averaged over what it holds.
+    Differences from `torch.nn.BatchNorm*`: no mean is subtracted. In the paper the layer in front keeps its outputs
+    centred instead, by `weight_centralization`; networks built from a spec do that, and where you place the layer
+    yourself or convert to it, the layer in front is yours to centre. The state is `running_square`, `window_square` and
+    `window_product` (M, C), newest first, and two counts. The gradient is not that of the forward pass: it cannot be
+    differentiated again, depends on the order of backward passes, and averages in units of the loss, so a scaled loss
+    should be scaled alike in all steps. Differences from the authors' code: momentum is torch's (theirs is 1 - m),
+    `running_square` averages single batches, not S, and a window that is not full is averaged over what it holds.
 
     arXiv 2001.06838, section 4: S and P are its simple moving averages (SMAS), `running_square` is its exponential one
     (EMAS).

@@ -1,18 +1,17 @@
 """Weight standardization: the weights of each output unit have mean 0 and a fixed variance.
 
-Shapes: a weight (O, I, ...) has O units along axis 0, one of a transposed convolution (I, O / groups, ...) has O /
-groups units along axis 1 in each group of inputs. `fan_in` is the number of weights of one unit.
+Shapes: those of `_units.py`. `fan_in` is the number of weights of one unit.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._fold import fold, weight_of
 from bncore.norm._moments import moments
+from bncore.norm._units import by_unit, check_fan_in, transposed_groups
 
 
 def weight_standardization(module: nn.Module, eps: float = 1e-5, name: str = "weight") -> nn.Module:
@@ -30,8 +29,8 @@ def weight_standardization(module: nn.Module, eps: float = 1e-5, name: str = "we
     Raises:
         ValueError: for units with one weight each, which would become 0, and where `module` has no such weight.
     """
-    groups = _groups(module)
-    _check_fan_in(weight_of(module, name), groups)
+    groups = transposed_groups(module)
+    check_fan_in(weight_of(module, name), groups)
     return parametrize.register_parametrization(module, name, WeightStandardization(eps, groups))
 
 
@@ -52,8 +51,8 @@ def scaled_weight_standardization(
     Raises:
         ValueError: for units with one weight each, which would become 0, and where `module` has no such weight.
     """
-    weight, groups = weight_of(module, name), _groups(module)
-    _check_fan_in(weight, groups)
+    weight, groups = weight_of(module, name), transposed_groups(module)
+    check_fan_in(weight, groups)
     units = weight.shape[0] if groups is None else groups * weight.shape[1]
     scaled = ScaledWeightStandardization(units, eps, gain, groups, device=weight.device, dtype=weight.dtype)
     return parametrize.register_parametrization(module, name, scaled)
@@ -93,9 +92,9 @@ class WeightStandardization(nn.Module):
         if self.transposed_groups is None and weight.is_contiguous() and may_use_native(weight):
             rows = weight.view(1, weight.shape[0], -1)
             return F.batch_norm(rows, None, None, None, None, True, 0.0, self.eps).view_as(weight)
-        by_unit, axes = _by_unit(weight, self.transposed_groups)
-        of_unit = moments(by_unit, axes)
-        standardized = (by_unit.to(of_unit.mean.dtype) - of_unit.mean) * (of_unit.var + self.eps).rsqrt()
+        parts, axes = by_unit(weight, self.transposed_groups)
+        of_unit = moments(parts, axes)
+        standardized = (parts.to(of_unit.mean.dtype) - of_unit.mean) * (of_unit.var + self.eps).rsqrt()
         return standardized.view_as(weight).to(weight.dtype)
 
     def right_inverse(self, value: Tensor) -> Tensor:
@@ -148,10 +147,10 @@ class ScaledWeightStandardization(nn.Module):
         nn.init.ones_(self.gain)
 
     def forward(self, weight: Tensor) -> Tensor:
-        by_unit, axes = _by_unit(weight, self.transposed_groups)
-        of_unit = moments(by_unit, axes)
+        parts, axes = by_unit(weight, self.transposed_groups)
+        of_unit = moments(parts, axes)
         scale = self.gamma * (of_unit.var * of_unit.count).clamp_min(self.eps).rsqrt()
-        scaled = (by_unit.to(of_unit.mean.dtype) - of_unit.mean) * (scale * self.gain.view_as(scale))
+        scaled = (parts.to(of_unit.mean.dtype) - of_unit.mean) * (scale * self.gain.view_as(scale))
         return scaled.view_as(weight).to(weight.dtype)
 
     def right_inverse(self, value: Tensor) -> Tensor:
@@ -160,21 +159,3 @@ class ScaledWeightStandardization(nn.Module):
 
     def extra_repr(self) -> str:
         return f"eps={self.eps}, gamma={self.gamma}"
-
-
-def _by_unit(weight: Tensor, transposed_groups: int | None) -> tuple[Tensor, list[int]]:
-    """The weight with an axis for its groups where it is transposed, and the axes of the weights of one unit."""
-    if transposed_groups is None:
-        return weight, list(range(1, weight.dim()))
-    by_group = weight.unflatten(0, (transposed_groups, -1))
-    return by_group, [axis for axis in range(1, by_group.dim()) if axis != 2]
-
-
-def _groups(module: nn.Module) -> int | None:
-    return module.groups if isinstance(module, _ConvTransposeNd) else None
-
-
-def _check_fan_in(weight: Tensor, transposed_groups: int | None) -> None:
-    by_unit, axes = _by_unit(weight, transposed_groups)
-    if all(by_unit.shape[axis] == 1 for axis in axes):
-        raise ValueError(f"units of a weight {tuple(weight.shape)} have one weight each, which would become 0")

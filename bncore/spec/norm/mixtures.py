@@ -7,7 +7,7 @@ from pydantic import Field
 
 from bncore.spec.faults import Fault
 from bncore.spec.norm.batch_statistics import BatchStatistics, Momentum, RunningStatistics
-from bncore.spec.norm.place import BatchSize, NormModel, Place, instance_faults, own_activation_faults
+from bncore.spec.norm.place import BatchSize, NormModel, Place, fan_in_faults, instance_faults, own_activation_faults
 from bncore.spec.strict import Epsilon
 
 
@@ -67,6 +67,13 @@ class MovingAverageBatchNormSpec(BatchStatistics):
     r_warmup_steps: int = Field(
         default=1000, ge=0, le=100_000_000, description="Steps before r may differ from 1; warmup_steps at least."
     )
+    center_weights: bool = Field(
+        default=True, description="Centre the weights of each unit in front, as the paper does."
+    )
+
+    def faults(self, place: Place) -> Iterator[Fault]:
+        if self.center_weights:
+            yield from fan_in_faults(place, "/network/norm/center_weights")
 
     def state(self, place: Place) -> int:
         return 2 * self.window * place.channels

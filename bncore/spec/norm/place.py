@@ -95,3 +95,10 @@ def own_activation_faults(place: Place) -> Iterator[Fault]:
     if place.activation != "identity":
         detail = "It is normalization and activation in one; set activation to identity"
         yield Fault("/network/activation", detail, "two_activations")
+
+
+def fan_in_faults(place: Place, pointer: str = KIND) -> Iterator[Fault]:
+    """Weights without their mean, where each unit has a single one; `pointer` is the field that asks for it."""
+    if place.fan_in == 1:
+        detail = f"The units in front of {place.layer} have one weight each, of which nothing is left without its mean"
+        yield Fault(pointer, detail, "one_weight_per_unit")

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from bncore.spec.faults import Fault
-from bncore.spec.norm.place import KIND, NormModel, Place
+from bncore.spec.norm.place import NormModel, Place, fan_in_faults
 from bncore.spec.strict import Epsilon
 
 
@@ -37,7 +37,7 @@ class WeightStandardizationSpec(_Weights):
     eps: Epsilon = Field(default=1e-5, description="Added to the variance of the weights.")
 
     def faults(self, place: Place) -> Iterator[Fault]:
-        return _fan_in_faults(place)
+        return fan_in_faults(place)
 
 
 class ScaledWeightStandardizationSpec(_Weights):
@@ -53,10 +53,4 @@ class ScaledWeightStandardizationSpec(_Weights):
         return units
 
     def faults(self, place: Place) -> Iterator[Fault]:
-        return _fan_in_faults(place)
-
-
-def _fan_in_faults(place: Place) -> Iterator[Fault]:
-    if place.fan_in == 1:
-        detail = f"The units in front of {place.layer} have one weight each, which standardization would erase"
-        yield Fault(KIND, detail, "one_weight_per_unit")
+        return fan_in_faults(place)

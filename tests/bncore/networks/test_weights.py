@@ -57,6 +57,18 @@ def test_what_is_learned_starts_from_the_weights_of_the_plain_network(kind: str,
     assert torch.equal(built.output.weight, plain.output.weight)
 
 
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+def test_moving_averages_stand_behind_centred_weights_unless_told_otherwise(network: str) -> None:
+    built = build_network(spec_of("moving_average_batch_norm", network), (1, 8, 8), 10, seed=2)
+    for layer in hidden(built):
+        rows = layer.weight.detach().flatten(1)
+        torch.testing.assert_close(rows.mean(1), torch.zeros(len(rows)), rtol=0, atol=1e-7)
+        assert layer.parametrizations.weight.original.flatten(1).mean(1).abs().max() > 1e-4
+    assert not parametrize.is_parametrized(built.output)
+    plain = build_network(spec_of("moving_average_batch_norm", network, center_weights=False), (1, 8, 8), 10, seed=2)
+    assert not any(parametrize.is_parametrized(layer) for layer in plain)
+
+
 def test_options_of_the_spec_arrive() -> None:
     shape = (1, 8, 8)
     scaled = build_network(spec_of("scaled_weight_standardization", eps=0.01, gain=1.5), shape, 10)

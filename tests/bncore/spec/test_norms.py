@@ -124,6 +124,13 @@ def test_units_with_one_weight_cannot_be_standardized() -> None:
     assert faults({**network, "kernel_size": 3}) == []
 
 
+def test_units_with_one_weight_cannot_be_centred() -> None:
+    network = {"kind": "cnn", "channels": [4], "kernel_size": 1}
+    norm = {"kind": "moving_average_batch_norm"}
+    assert faults({**network, "norm": norm}) == [("/network/norm/center_weights", "one_weight_per_unit")]
+    assert faults({**network, "norm": {**norm, "center_weights": False}}) == []
+
+
 @pytest.mark.parametrize(
     "norm", [kind for kind in KINDS if kind not in MLP and "batch" in kind and kind != "cross_iteration_batch_norm"]
 )
