@@ -18,10 +18,10 @@ class DecorrelatedBatchNorm(Whitening):
     Evaluation: the same with the running mean and the running covariance. Input and output: (N, C, ...).
 
     Differences from `torch.nn.BatchNorm*`: the whitening; `running_covariance` (G, D, D) in place of `running_var`,
-    with the unbiased covariance, so the keys are other ones. The covariance is averaged, not the whitening matrix: the
-    mean of inverse roots is not the inverse root of the mean, and is far too large where a batch has few more values
-    than a group has channels. Evaluation finds the eigenvectors anew each time. Groups of one channel are batch norm
-    with `running_covariance` for `running_var`.
+    with the unbiased covariance, so the keys are other ones. The covariance is averaged, not the whitening matrix as in
+    the authors' code: the mean of inverse roots is not the inverse root of the mean, and is far too large where a batch
+    has few more values than a group has channels. Evaluation finds the eigenvectors anew each time. Groups of one
+    channel are batch norm with `running_covariance` for `running_var`.
 
     A batch with no more values than a group has channels has a singular covariance; `eps` alone bounds W then. The
     gradient is right at equal eigenvalues; derivatives are right up to the fourth order.

@@ -70,7 +70,11 @@ class SyncBatchNorm(BatchNorm):
         if not self.training or x.is_meta or group_size(self.process_group) == 1:
             return super().forward(x)
         check_channels(x, self.num_features)
-        y: Tensor = self._normalize_together(x)
+        from bncore.norm._out_of_graphs import out_of_graphs
+
+        # Compiled, how many values there are could not be asked, and the backward pass might be cut at other places in
+        # other processes, which would then wait for each other.
+        y: Tensor = out_of_graphs(self._normalize_together, x)
         return y
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SyncBatchNorm":
@@ -81,9 +85,6 @@ class SyncBatchNorm(BatchNorm):
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return copied
 
-    # Compiled, how many values there are could not be asked, and the backward pass might be cut at other places in
-    # other processes, which would then wait for each other.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _normalize_together(self, x: Tensor) -> Tensor:
         transformed = being_transformed(x)
         if transformed:

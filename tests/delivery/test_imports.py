@@ -45,3 +45,11 @@ def test_the_shared_part_of_bncore_loads_no_torch() -> None:
 def test_importing_bncore_loads_no_torch() -> None:
     code = "import bncore, json, sys; print(json.dumps(sorted(sys.modules)))"
     assert "torch" not in loaded_after(code)
+
+
+def test_importing_the_library_loads_no_compiler() -> None:
+    # It takes longer to import than all the rest of torch.
+    packages = "bncore.adapt, bncore.diagnostics, bncore.norm, bncore.recurrent"
+    loaded = loaded_after(f"import {packages}, json, sys; print(json.dumps(sorted(sys.modules)))")
+    assert "bncore.norm.sync_batch_norm" in loaded
+    assert "torch._dynamo" not in loaded

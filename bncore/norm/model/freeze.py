@@ -20,7 +20,9 @@ def freeze(
 
     They normalize with their running statistics, which move no more; with `affine`, their parameters do not require
     gradients either, so that an optimizer that holds them moves them no more, from the next gradient on. The layers
-    stay the same objects with the same keys, and `isinstance` still holds. Freezing a frozen layer adds what was not
+    stay the same objects with the same keys, and `isinstance` still holds. `recalibrate` and `bncore.adapt`, whose
+    business running statistics are, still set them. In front of `DistributedDataParallel`, freeze first: it counts on
+    the gradients that it was made with. Freezing a frozen layer adds what was not
     frozen yet. torch's batch norms and ours; `FrozenBatchNorm` and layers that look at single samples have nothing to
     freeze.
 
@@ -31,8 +33,7 @@ def freeze(
 
     Raises:
         ValueError: with the path of a layer that keeps no running statistics: its evaluation needs the batch. Nothing
-        is
-            changed then.
+            is changed then.
     """
     layers: list[tuple[str, Any]] = [
         (name, layer)
