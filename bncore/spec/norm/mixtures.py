@@ -73,7 +73,7 @@ class MovingAverageBatchNormSpec(BatchStatistics):
 
     def faults(self, place: Place) -> Iterator[Fault]:
         if self.center_weights:
-            yield from fan_in_faults(place, "/network/norm/center_weights")
+            yield from fan_in_faults(place, "/network/norm/center_weights", "set it to false")
 
     def state(self, place: Place) -> int:
         return 2 * self.window * place.channels

@@ -97,8 +97,8 @@ def own_activation_faults(place: Place) -> Iterator[Fault]:
         yield Fault("/network/activation", detail, "two_activations")
 
 
-def fan_in_faults(place: Place, pointer: str = KIND) -> Iterator[Fault]:
+def fan_in_faults(place: Place, pointer: str = KIND, cure: str = "use a larger kernel") -> Iterator[Fault]:
     """Weights without their mean, where each unit has a single one; `pointer` is the field that asks for it."""
     if place.fan_in == 1:
-        detail = f"The units in front of {place.layer} have one weight each, of which nothing is left without its mean"
+        detail = f"The units in front of {place.layer} have one weight each, 0 without its mean; {cure}"
         yield Fault(pointer, detail, "one_weight_per_unit")
