@@ -177,7 +177,7 @@ def _built(
     if "affine" in fields and fields["affine"].annotation is bool and "affine" not in spec.model_fields_set:
         spec = spec.model_copy(update={"affine": has_scale(layer)})
     if normalizes_last_axis(layer):
-        place = Place("", channels, 1, 2, "", "identity", "before_activation")
+        place = Place("on the last axis", channels, 1, 2, "", "identity", "before_activation")
         for fault in spec.faults(place):
             if fault.code in _ERASES:
                 raise ValueError(f"there is one position along the last axis. {fault.detail}")
