@@ -24,6 +24,19 @@ def recomputing() -> bool:
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
+def refuse_to_run_again() -> None:
+    """For operators that the compiler cannot see into, whose values a second run would take from moved buffers.
+
+    Raises:
+        RuntimeError: this is a forward pass inside a backward pass.
+    """
+    if recomputing():
+        raise RuntimeError(
+            "a compiled layer whose training output depends on its buffers cannot be run again by activation "
+            "checkpointing, for they have moved since; leave it out of the checkpointed part or of the compiled one"
+        )
+
+
 def may_run_again() -> bool:
     """Whether this forward pass is one that checkpointing may repeat.
 

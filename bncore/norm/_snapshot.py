@@ -8,6 +8,8 @@ reads that too; what only the backward pass reads is computed there. So such val
 import torch
 from torch import Tensor
 
+from bncore.norm._recompute import refuse_to_run_again
+
 
 def snapshot(value: Tensor) -> Tensor:
     """A copy of `value` that a compiled backward pass saves instead of recomputing it."""
@@ -16,6 +18,7 @@ def snapshot(value: Tensor) -> Tensor:
 
 @torch.library.custom_op("bncore::snapshot", mutates_args=())
 def _opaque_copy(value: Tensor) -> Tensor:
+    refuse_to_run_again()
     return value.clone()
 
 

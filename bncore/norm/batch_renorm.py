@@ -15,7 +15,7 @@ from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed, blend
 from bncore.norm._moments import along_channels, channel_axes, moments
 from bncore.norm._parts import differentiable_gradients
-from bncore.norm._recompute import recall, recomputing, remember
+from bncore.norm._recompute import recall, recomputing, refuse_to_run_again, remember
 from bncore.norm.batch_norm import BatchNorm
 
 
@@ -163,11 +163,7 @@ def _correction(
 def _opaque_correction(
     mean: Tensor, sigma_batch: Tensor, running_mean: Tensor, sigma: Tensor, r_max: Tensor, d_max: Tensor
 ) -> tuple[Tensor, Tensor]:
-    if recomputing():
-        raise RuntimeError(
-            "compiled batch renorm cannot be run again by activation checkpointing, for its running statistics have "
-            "moved since; leave the layer out of the checkpointed part, or out of the compiled one"
-        )
+    refuse_to_run_again()
     return _correction(mean, sigma_batch, running_mean, sigma, r_max, d_max)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._noise import normal, signed_uniform
-from bncore.norm._recompute import may_run_again, recall, recomputing, remember
+from bncore.norm._recompute import may_run_again, recall, recomputing, refuse_to_run_again, remember
 from bncore.norm.batch_norm import BatchNorm
 
 
@@ -28,7 +28,8 @@ class NoisyBatchNorm(BatchNorm):
     drawn. Layers with equal seed draw equal numbers, and so do processes that share a run: give each its own.
 
     Difference from `torch.nn.BatchNorm*`: the noise; with `mean_range=0, std_range=1` and both jitters 0 it is the
-    same. Keys are the same. The defaults are the values that the paper uses in all of its experiments.
+    same. Keys are the same. The defaults are the values that the paper uses in all of its experiments. It can be
+    compiled, and it can be checkpointed, but not both at once.
 
     arXiv 1805.11604, appendix A.2.1, algorithm 1.
 
@@ -117,6 +118,7 @@ def _mean(x: Tensor) -> Tensor:
 
 
 def _copy(count: Tensor) -> Tensor:
+    refuse_to_run_again()
     return count.clone()
 
 

@@ -29,7 +29,7 @@ class PowerNorm(QuadraticNorm):
     depends on the order of backward passes, and `running_product` is in units of the loss, so a scaled loss should be
     scaled alike in all steps. Differences from the authors' code: momentum is torch's (theirs is 1 - m), the backward
     pass divides by what the forward pass divided by, the warm-up has its exact gradient, and no scaling over the
-    channels of a token comes first.
+    channels of a token comes first. It can be compiled, and it can be checkpointed, but not both at once.
 
     arXiv 2003.07845, section 4: PN-V, and algorithm 2 (PN).
 

@@ -1,14 +1,14 @@
-"""Checkpointed batch renorm finds what it used the first time, where batches are alike and where some were spoilt."""
+"""Checkpointed layers find what they used the first time, or refuse where they cannot."""
 
 import copy
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bncore.norm import BatchRenorm
+from bncore.norm import BatchRenorm, CrossIterationBatchNorm, MovingAverageBatchNorm, NoisyBatchNorm, PowerNorm
 from tests.bncore.norm.case import sample
 
 reentrant = pytest.mark.parametrize("reentrant", [True, False])
@@ -39,15 +39,21 @@ def test_a_batch_that_is_not_finite_spoils_no_gradient_of_later_ones(spoilt: flo
     assert_checkpointing_changes_nothing(batches, reentrant)
 
 
+DEPENDS_ON_BUFFERS = [BatchRenorm, CrossIterationBatchNorm, MovingAverageBatchNorm, NoisyBatchNorm, PowerNorm]
+"""Layers whose output in training depends on what earlier batches left behind."""
+
+
 def compiled(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     torch._dynamo.reset()
     return torch.compile(run, backend="aot_eager")
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("how", ["compiled in it", "compiled in it, reentrant", "compiled around it"])
-def test_checkpointed_and_compiled_it_refuses_where_gradients_would_be_wrong(how: str) -> None:
-    layer, x = BatchRenorm(4, warmup_steps=0), sample((6, 4)).float().requires_grad_()
+@pytest.mark.parametrize("kind", DEPENDS_ON_BUFFERS, ids=lambda kind: kind.__name__)
+def test_checkpointed_and_compiled_it_refuses_where_gradients_would_be_wrong(kind: type[nn.Module], how: str) -> None:
+    layer, x = kind(4), sample((6, 4)).float().requires_grad_()
     run = {
         "compiled in it": lambda x: checkpoint(compiled(layer), x, use_reentrant=False),
         "compiled in it, reentrant": lambda x: checkpoint(compiled(layer), x, use_reentrant=True),
