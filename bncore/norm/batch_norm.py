@@ -169,7 +169,11 @@ def check_channels(x: Tensor, num_features: int) -> None:
     # Traced, sizes are tensors, and to ask one is a warning.
     if not is_tracing() and x.shape[1] != num_features:
         raise ValueError(f"expected {num_features} channels along axis 1, got input size {tuple(x.shape)}")
-    # The output has the type of the input, and would be rounded to whole numbers.
+    check_floating_point(x)
+
+
+def check_floating_point(x: Tensor) -> None:
+    """Raise ValueError for whole numbers: the output has the type of the input, and would be rounded to them."""
     if not x.is_floating_point():
         raise ValueError(f"expected input of a floating-point type, got {x.dtype}")
 

@@ -36,10 +36,10 @@ class CrossIterationBatchNorm(BatchNorm):
     the mean is large: `nu_i(w) - mean_i(w)^2 = var_i + <d var_i / dv, w - v> - <d mean_i / dv, w - v>^2`, the same
     number. A bias in front moves the mean by exactly its change.
 
-    Differences from `torch.nn.BatchNorm*`: the window, which is state: `window_mean`, `window_var`, `window_filled` (K
-    - 1, C) and, with a layer in front, `window_weight`, `window_var_slope` (K - 1, C, F), `window_mean_slope` (K - 1,
-    G, F). So a training run resumes bit for bit, and the keys are other ones. Batches weigh equally, whatever their
-    size. With `window=1` it is batch norm. It can be compiled, and it can be checkpointed, but not both at once.
+    Differences from `torch.nn.BatchNorm*`: the window, which is state: `window_mean`, `window_var`, `window_filled`
+    (K - 1, C) and, with a layer in front, `window_weight`, `window_var_slope` (K - 1, C, F), `window_mean_slope`
+    (K - 1, G, F). So a training run resumes bit for bit, and the keys are other ones. Batches weigh equally, whatever
+    their size. With `window=1` it is batch norm. It can be compiled, and it can be checkpointed, but not both at once.
 
     arXiv 2002.05712, section 3: the compensation, eq. 8 and 9; the averages over the window, eq. 10 to 13.
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bncore.norm._moments import statistics_dtype
+from bncore.norm.batch_norm import check_floating_point
 from bncore.recurrent._masked import check_valid, without_padding
 from bncore.recurrent._step_pass import Pass, PlainPass
 from bncore.recurrent.step_batch_norm import StepBatchNorm
@@ -152,8 +153,7 @@ class RecurrentCell(nn.Module, ABC):
 
 def check_input(x: Tensor, weight: Tensor) -> None:
     """Raise ValueError unless `x` (..., I) fits `weight` (G H, I), and its type is as wide or loses nothing."""
-    if not x.is_floating_point():
-        raise ValueError(f"expected input of a floating-point type, got {x.dtype}")
+    check_floating_point(x)
     if x.shape[-1] != weight.shape[1]:
         raise ValueError(f"expected {weight.shape[1]} inputs, got input size {tuple(x.shape)}")
     if torch.promote_types(x.dtype, weight.dtype) != weight.dtype:

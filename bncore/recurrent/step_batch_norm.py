@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bncore.norm._dispatch import blend
 from bncore.norm._moments import statistics_dtype
 from bncore.norm._recompute import recall, recomputing, remember
+from bncore.norm.batch_norm import check_floating_point
 from bncore.recurrent._masked import check_valid, pool
 from bncore.recurrent._step_pass import StepPass
 
@@ -102,8 +103,7 @@ class StepBatchNorm(nn.Module):
             raise ValueError(f"expected (T, N, C), got {x.dim()} axes")
         if x.shape[2] != self.num_features:
             raise ValueError(f"expected {self.num_features} channels along the last axis, got {tuple(x.shape)}")
-        if not x.is_floating_point():
-            raise ValueError(f"expected input of a floating-point type, got {x.dtype}")
+        check_floating_point(x)
         wide = x.to(statistics_dtype(x.dtype))
         steps = self.begin(wide, valid, step)
         y = steps.normalize(0, wide)

@@ -22,9 +22,8 @@ def freeze(
     gradients either, so that an optimizer that holds them moves them no more, from the next gradient on. The layers
     stay the same objects with the same keys, and `isinstance` still holds. `recalibrate` and `bncore.adapt`, whose
     business running statistics are, still set them. In front of `DistributedDataParallel`, freeze first: it counts on
-    the gradients that it was made with. Freezing a frozen layer adds what was not
-    frozen yet. torch's batch norms and ours; `FrozenBatchNorm` and layers that look at single samples have nothing to
-    freeze.
+    the gradients that it was made with. Freezing a frozen layer adds what was not frozen yet. torch's batch norms and
+    ours; `FrozenBatchNorm` and layers that look at single samples have nothing to freeze.
 
     Args:
         model: any module; it is changed in place and returned.
