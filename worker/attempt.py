@@ -107,7 +107,13 @@ class Attempt:
             return
         try:
             self._insist(
-                lambda: fetch(self._place.database, checkpoint, self._directory.restore, self._restoring_goes_on)
+                lambda: fetch(
+                    self._place.database,
+                    self._claim.lease.experiment_id,
+                    checkpoint,
+                    self._directory,
+                    self._restoring_goes_on,
+                )
             )
         except RestoreInterrupted:
             log.info("restore_interrupted", asked=self._asked)
