@@ -19,6 +19,7 @@ from api.headers import idempotency_key
 from api.settings import ApiSettings
 from store import keys
 from store.database import Database
+from store.keys import Authenticated
 
 
 @dataclass(frozen=True)
@@ -59,21 +60,18 @@ _bearer = HTTPBearer(
 
 def authenticate(
     service: Service, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> str:
-    """The id of the caller's API key, who is the owner of what it submits. Raises `Unauthenticated`."""
+) -> Authenticated:
+    """The caller's API key, and whose it is. Raises `Unauthenticated`."""
     if credentials is None:
         raise Unauthenticated
     with service.database.read() as session:
         key = keys.authenticate(session, credentials.credentials)
     if key is None:
         raise Unauthenticated
-    if key.touch_due:
-        with service.database.write() as session:
-            keys.touch(session, key.id)
-    return key.id
+    return key
 
 
-Owner = Annotated[str, Depends(authenticate)]
+Caller = Annotated[Authenticated, Depends(authenticate)]
 ReadSession = Annotated[Session, Depends(get_reading_session, scope="function")]
 WriteSession = Annotated[Session, Depends(get_writing_session, scope="function")]
 IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]

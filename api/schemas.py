@@ -9,8 +9,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from store import models
-from store.states import TERMINAL, State
+from store import tables
+from store.jobs.states import TERMINAL, State
 
 _REAL = {"anyOf": [{"type": "number"}, {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]}]}
 Real = Annotated[float, WithJsonSchema(_REAL)]
@@ -81,7 +81,7 @@ class Experiment(Shown):
     links: Links
 
     @classmethod
-    def of(cls, row: models.Experiment) -> "Experiment":
+    def of(cls, row: tables.Experiment) -> "Experiment":
         return cls(
             id=row.id,
             name=row.name,
@@ -127,7 +127,7 @@ class ResultCheckpoint(Shown):
     metrics: dict[str, Any]
 
     @classmethod
-    def of(cls, row: models.Checkpoint) -> "ResultCheckpoint":
+    def of(cls, row: tables.Checkpoint) -> "ResultCheckpoint":
         return cls(id=row.id, kind=row.kind, step=row.step, size=row.size, sha256=row.sha256, metrics=row.metrics)
 
 
@@ -172,7 +172,7 @@ class Event(Shown):
     data: dict[str, Any]
 
     @classmethod
-    def of(cls, row: models.ExperimentEvent) -> "Event":
+    def of(cls, row: tables.JobEvent) -> "Event":
         return cls(
             number=row.number, at=utc(row.at), attempt=row.attempt, kind=row.kind, message=row.message, data=row.data
         )
@@ -200,7 +200,7 @@ class Checkpoint(Shown):
     training_state: StoredFile | None
 
     @classmethod
-    def of(cls, row: models.Checkpoint) -> "Checkpoint":
+    def of(cls, row: tables.Checkpoint) -> "Checkpoint":
         content = f"{links_of(row.experiment_id).checkpoints}/{row.id}/content"
         state = None
         if row.state_size is not None and row.state_sha256 is not None:
@@ -236,13 +236,13 @@ class Readiness(Shown):
     devices: dict[str, int] = Field(description="Living workers by the queue they serve.")
 
 
-def progress_of(row: models.Experiment) -> Progress:
+def progress_of(row: tables.Experiment) -> Progress:
     """How far the row has come."""
     fraction = min(1.0, row.step / row.total_steps) if row.total_steps else 0.0
     return Progress(step=row.step, total_steps=row.total_steps, fraction=fraction)
 
 
-def failure_of(row: models.Experiment) -> Failure | None:
+def failure_of(row: tables.Experiment) -> Failure | None:
     """Why the row failed, if it did."""
     if row.state is not State.FAILED:
         return None

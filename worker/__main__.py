@@ -74,7 +74,8 @@ def run(settings: WorkerSettings, device: Device, found: dict[str, str]) -> int:
         every_seconds=settings.heartbeat_seconds,
         versions=found,
         device=device,
-        running=lambda: supervisor.experiment_id,
+        working_on=lambda: supervisor.job_id,
+        trouble=lambda: supervisor.trouble,
     )
     log.info("started", pid=os.getpid(), device=device.kind, device_model=device.model)
     supervisor.warm_up()

@@ -18,7 +18,7 @@ from api.headers import none_match
 from api.parameters import Parameters
 from api.problems import declared
 from api.schemas import Checkpoint, Page
-from store import blobs, experiments, models
+from store import blobs, experiments, tables
 from store.errors import CheckpointNotFound
 
 _CONTENT: dict[int | str, dict[str, Any]] = {
@@ -102,6 +102,6 @@ def download_checkpoint(
     return StreamingResponse(chunks, media_type="application/octet-stream", headers=headers)
 
 
-def _found(session: Session, experiment_id: str, checkpoint_id: str) -> models.Checkpoint:
+def _found(session: Session, experiment_id: str, checkpoint_id: str) -> tables.Checkpoint:
     experiments.get(session, experiment_id)
     return blobs.get(session, experiment_id, checkpoint_id)

@@ -9,7 +9,8 @@ from api.deps import ExperimentId, ReadSession
 from api.parameters import MAX_INTEGER, Parameters
 from api.problems import declared
 from api.schemas import Event, Shown
-from store import eventlog, experiments
+from store import experiments
+from store.jobs import eventlog
 
 
 class EventQuery(Parameters):

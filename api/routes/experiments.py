@@ -10,17 +10,19 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from api.bodies import Spec
-from api.deps import ApiService, ExperimentId, IdempotencyKey, Owner, ReadSession, Service, WriteSession
+from api.deps import ApiService, Caller, ExperimentId, IdempotencyKey, ReadSession, Service, WriteSession
 from api.headers import entity_tag, none_match
 from api.openapi import idempotency_parameter, spec_request_body
 from api.parameters import Parameters, PlainText
 from api.problems import declared
 from api.schemas import Experiment, Page, Shown
 from bncore.spec import ExperimentSpec, plan
-from store import experiments, idempotency, models, processes
-from store.experiments import MAX_PAGE, Filters
+from store import experiments, idempotency, processes, tables
+from store.experiments import MAX_PAGE, Filters, Submission
 from store.idempotency import Scope, Submitted
-from store.states import TERMINAL, State
+from store.jobs import wishes
+from store.jobs.states import TERMINAL, State
+from store.jobs.wishes import By
 
 _LOG = structlog.get_logger("api")
 
@@ -136,7 +138,7 @@ def _add_one(routes: APIRouter) -> None:
 
 def submit_experiment(
     spec: Spec,
-    owner: Owner,
+    caller: Caller,
     key: IdempotencyKey,
     session: WriteSession,
     service: Service,
@@ -148,12 +150,15 @@ def submit_experiment(
     A repeat is answered with the experiment as it is then, 404 if it was deleted meanwhile; the same key with another
     spec is an error.
     """
+    submission = Submission.of(spec)
     device = _device(session, service, spec)
     if key is None:
-        submitted = Submitted(experiments.submit(session, spec, owner=owner, device=device), replayed=False)
+        submitted = Submitted(
+            experiments.submit(session, submission, owner=caller.owner, device=device, key_id=caller.id), replayed=False
+        )
     else:
-        scope = Scope(owner=owner, method=request.method, path=request.url.path, key=key)
-        submitted = idempotency.submit_once(session, scope, spec, device=device)
+        scope = Scope(owner=caller.owner, method=request.method, path=request.url.path, key=key)
+        submitted = idempotency.submit_once(session, scope, submission, device=device, key_id=caller.id)
     shown = Experiment.of(submitted.experiment)
     response.headers["Location"] = shown.links.self_
     response.headers["Retry-After"] = "1"
@@ -203,20 +208,23 @@ def get_experiment(
     return Experiment.of(row)
 
 
-def cancel_experiment(experiment_id: ExperimentId, response: Response, session: WriteSession) -> Experiment:
+def cancel_experiment(
+    experiment_id: ExperimentId, caller: Caller, response: Response, session: WriteSession
+) -> Experiment:
     """202 while a worker still has to stop it, 200 when it is at its end; repeats change nothing.
 
     A run that completes its budget before the worker hears of it succeeds.
     """
-    row = experiments.request_cancel(session, experiment_id)
+    wishes.ask(session, experiment_id, "cancel", By(None, caller.id))
+    row = experiments.get(session, experiment_id)
     response.status_code = 200 if row.state in TERMINAL else 202
     response.headers.update(_headers(row))
     return Experiment.of(row)
 
 
-def delete_experiment(experiment_id: ExperimentId, session: WriteSession) -> None:
+def delete_experiment(experiment_id: ExperimentId, caller: Caller, session: WriteSession) -> None:
     """Only at its end, else 409 with the state and the actions that it allows. It is gone at once, its bytes soon."""
-    experiments.delete(session, experiment_id)
+    experiments.delete(session, experiment_id, By(None, caller.id))
 
 
 def _device(session: Session, service: ApiService, spec: ExperimentSpec) -> str:
@@ -227,7 +235,7 @@ def _device(session: Session, service: ApiService, spec: ExperimentSpec) -> str:
     return "cuda" if processes.device_is_live(session, "cuda", within_seconds=within) else "cpu"
 
 
-def _headers(row: models.Experiment) -> dict[str, str]:
+def _headers(row: tables.Experiment) -> dict[str, str]:
     headers = {"ETag": entity_tag(row.version), "Cache-Control": "no-cache"}
     return headers if row.state in TERMINAL else {**headers, "Retry-After": "1"}
 

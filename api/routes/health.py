@@ -11,7 +11,7 @@ from api.deps import Service
 from api.problems import RETRY_AFTER_SECONDS, declared, problem
 from api.schemas import Health, Readiness
 from store import processes
-from store.models import Process
+from store.tables import Process
 
 
 def router() -> APIRouter:

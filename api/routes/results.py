@@ -15,9 +15,9 @@ from api.headers import entity_tag, none_match
 from api.parameters import Parameters
 from api.problems import declared
 from api.schemas import ResultCheckpoint, Results, Summary, failure_of, links_of, progress_of
-from store import blobs, experiments, models, results
+from store import blobs, experiments, results, tables
 from store.experiments import Mark
-from store.states import TERMINAL
+from store.jobs.states import TERMINAL
 
 MAX_WAIT_SECONDS = 60.0
 
@@ -78,7 +78,7 @@ def _read(service: ApiService, experiment_id: str) -> tuple[int, Results]:
         return row.version, _shown(session, row)
 
 
-def _shown(session: Session, row: models.Experiment) -> Results:
+def _shown(session: Session, row: tables.Experiment) -> Results:
     series = {found.key: found for found in results.summaries(session, row.id)}
     return Results(
         id=row.id,
@@ -97,7 +97,7 @@ def _shown(session: Session, row: models.Experiment) -> Results:
     )
 
 
-def _summary(row: models.Experiment, series: dict[str, models.MetricSeries]) -> Summary:
+def _summary(row: tables.Experiment, series: dict[str, tables.MetricSeries]) -> Summary:
     """The trainer's own summary once there is one; until then what the series say."""
     accuracy, loss = series.get("test/accuracy"), series.get("test/loss")
     known: dict[str, Any] = {

@@ -11,8 +11,8 @@ from sqlalchemy import func, select
 
 from bncore.spec import load_spec, plan
 from store import outbox, processes
-from store.models import Experiment
 from store.processes import Heartbeat
+from store.tables import Experiment
 
 SPEC = {
     "name": "digits-brn",

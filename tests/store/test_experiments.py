@@ -10,8 +10,8 @@ from bncore.spec import plan
 from store import cursors, experiments, idempotency
 from store.errors import CursorInvalid, ExperimentNotFound, IllegalTransition
 from store.experiments import Filters
-from store.leases import Cancelled, Succeeded
-from store.states import State
+from store.jobs.states import State
+from store.work import Cancelled, Succeeded
 
 
 def page(lab: Any, cursor: str | None = None, limit: int = 20, **filters: Any) -> experiments.Page:
@@ -25,7 +25,7 @@ def ids(found: experiments.Page) -> list[str]:
 
 def cancel(lab: Any, experiment_id: str) -> Any:
     with lab.database.write() as session:
-        return experiments.request_cancel(session, experiment_id)
+        return wishes.ask(session, experiment_id, "cancel", By(None))
 
 
 def delete(lab: Any, experiment_id: str) -> None:
@@ -48,7 +48,7 @@ def test_a_submitted_experiment_is_queued_with_a_bell_and_a_line(lab: Any) -> No
     assert (row.total_steps, row.step, row.attempt) == (plan(spec).total_steps, 0, 0)
     assert (row.max_restarts, row.deadline_seconds) == (7, 5.0)
     everything = lab.everything()
-    assert len(everything["outbox"]) == len(everything["experiment_events"]) == 1
+    assert len(everything["bells"]) == len(everything["job_events"]) == 1
 
 
 def test_pages_go_from_new_to_old_without_gap_or_repeat(lab: Any) -> None:
@@ -113,9 +113,9 @@ def test_cancelling_what_does_not_run_ends_it_at_once(lab: Any) -> None:
 
 def test_cancelling_what_runs_is_a_wish_and_repeats_change_nothing(lab: Any) -> None:
     lease = lab.running()
-    row = cancel(lab, lease.experiment_id)
+    row = cancel(lab, lease.job_id)
     assert (row.state, row.desired) == (State.RUNNING, "cancel")
-    assert cancel(lab, lease.experiment_id).version == row.version
+    assert cancel(lab, lease.job_id).version == row.version
     assert lab.finish(lease, Cancelled()).desired is None
 
 
@@ -146,12 +146,12 @@ def test_purging_deletes_all_bytes_in_bounded_batches(lab: Any, block: Any) -> N
         lab.checkpoint(one, "last", 5, os.urandom(3 << 20))
         lab.finish(one, Succeeded("budget", {}))
     assert purge(lab) == 0
-    delete(lab, lease.experiment_id)
+    delete(lab, lease.job_id)
     assert [purge(lab, 4) for _ in range(4)] == [4, 4, 3, 0]
     for table, rows in lab.everything().items():
-        assert not any(lease.experiment_id in row for row in rows), table
-    assert len(lab.points(other.experiment_id, "a")[0]) == 5
-    assert lab.checkpoints(other.experiment_id) == [("last", 5)]
+        assert not any(lease.job_id in row for row in rows), table
+    assert len(lab.points(other.job_id, "a")[0]) == 5
+    assert lab.checkpoints(other.job_id) == [("last", 5)]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -159,7 +159,7 @@ def test_sqlite_gives_purged_bytes_back_to_the_disk(lab: Any) -> None:
     lease = lab.running()
     lab.checkpoint(lease, "last", 5, os.urandom(4 << 20))
     lab.finish(lease, Succeeded("budget", {}))
-    delete(lab, lease.experiment_id)
+    delete(lab, lease.job_id)
     with lab.database.read() as session:
         before = session.execute(text("PRAGMA page_count")).scalar_one()
     assert purge(lab) > 0

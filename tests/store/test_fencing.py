@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from bncore.events import Note, PhaseChanged, Started, TargetReached
 from store import blobs, leases, results
 from store.errors import StaleLease
-from store.leases import Cancelled, Failed, Lease, Paused, Succeeded
+from store.work import Cancelled, Failed, Lease, Paused, Succeeded
 
 Write = Callable[[Session, Lease, Any], object]
 
@@ -17,14 +17,14 @@ STARTED = Started(
     step=0, total_steps=2000, device="cpu", device_model="Model A", torch_version="2.13.0", threads=1, at=1.0
 )
 WRITES: dict[str, Write] = {
-    "renewing": lambda session, lease, _: leases.renew(session, lease, lease_seconds=60),
+    "renewing": lambda session, lease, _: leases.renew(session, lease),
     "releasing": lambda session, lease, _: leases.release(session, lease),
     "restarting": lambda session, lease, _: leases.restart(session, lease, "trainer_killed", "Killed."),
     "succeeding": lambda session, lease, _: leases.finish(session, lease, Succeeded("budget", {"steps": 1})),
     "failing": lambda session, lease, _: leases.finish(session, lease, Failed("trainer_error", "Broke.")),
     "cancelling": lambda session, lease, _: leases.finish(session, lease, Cancelled()),
     "pausing": lambda session, lease, _: leases.finish(session, lease, Paused()),
-    "appending nothing": lambda session, lease, _: results.append(session, lease, [], lease_seconds=60),
+    "appending nothing": lambda session, lease, _: results.append(session, lease, []),
     "appending metrics": lambda session, lease, lab: results.append(
         session, lease, [lab.metrics(900, train__loss=[1, 2])], lease_seconds=60
     ),
@@ -40,7 +40,7 @@ WRITES: dict[str, Write] = {
     "writing a chunk": lambda session, lease, lab: blobs.write_chunk(
         session, lease, lab.begun, "weights", 0, b"other", lease_seconds=60
     ),
-    "completing a checkpoint": lambda session, lease, lab: blobs.complete(session, lease, lab.begun, lease_seconds=60),
+    "completing a checkpoint": lambda session, lease, lab: blobs.complete(session, lease, lab.begun),
 }
 
 
@@ -51,8 +51,8 @@ def stale(lab: Any, block: Any, saved: Any) -> Lease:
     lab.append(lease, STARTED, block(1, train__loss=[3, 2, 1]))
     lab.checkpoint(lease, "last", 3)
     with lab.database.write() as session:
-        lab.begun = blobs.begin(session, lease, saved("best", 5, 5, None), lease_seconds=60)
-        blobs.write_chunk(session, lease, lab.begun, "weights", 0, b"12345", lease_seconds=60)
+        lab.begun = blobs.begin(session, lease, saved("best", 5, 5, None))
+        blobs.write_chunk(session, lease, lab.begun, "weights", 0, b"12345")
     lab.metrics, lab.saved = block, saved
     lab.release(lease)
     return lease
@@ -81,9 +81,9 @@ def test_a_lease_opens_only_the_checkpoints_of_its_own_attempt(lab: Any, stale: 
     current = lab.claim().lease
     before = lab.everything(but=["experiments"])
     with lab.database.write() as session, pytest.raises(blobs.CheckpointNotFound):
-        blobs.write_chunk(session, current, lab.begun, "weights", 0, b"other", lease_seconds=60)
+        blobs.write_chunk(session, current, lab.begun, "weights", 0, b"other")
     with lab.database.write() as session, pytest.raises(blobs.CheckpointNotFound):
-        blobs.complete(session, current, lab.begun, lease_seconds=60)
+        blobs.complete(session, current, lab.begun)
     assert lab.everything(but=["experiments"]) == before
 
 
@@ -97,5 +97,5 @@ def test_a_refused_write_leaves_nothing_of_its_transaction(lab: Any, stale: Leas
 
 def _write_both(lab: Any, good: Lease, stale: Lease, block: Any) -> None:
     with lab.database.write() as session:
-        results.append(session, good, [block(1, train__loss=[1])], lease_seconds=60)
-        results.append(session, stale, [block(1, train__loss=[1])], lease_seconds=60)
+        results.append(session, good, [block(1, train__loss=[1])])
+        results.append(session, stale, [block(1, train__loss=[1])])

@@ -9,7 +9,7 @@ from sqlalchemy import update
 from store import idempotency, keys
 from store.errors import IdempotencyConflict, KeyNotFound
 from store.idempotency import Scope
-from store.models import IdempotencyKey
+from store.tables import IdempotencyKey
 
 SCOPE = Scope("key_1", "POST", "/v1/experiments", "once")
 
@@ -86,7 +86,7 @@ def test_a_repeated_request_gets_the_same_experiment(lab: Any) -> None:
     experiment_id, replayed = submit_once(lab)
     assert not replayed
     assert submit_once(lab) == (experiment_id, True)
-    assert len(lab.everything()["outbox"]) == 1
+    assert len(lab.everything()["bells"]) == 1
 
 
 def test_a_key_for_another_request_is_a_conflict(lab: Any) -> None:

@@ -6,8 +6,8 @@ from sqlalchemy import update
 
 from store import outbox, processes
 from store.database import now
-from store.models import Process
 from store.processes import Heartbeat
+from store.tables import Process
 
 
 def beat(lab: Any, process_id: str, **values: Any) -> None:
@@ -59,7 +59,7 @@ def test_a_heartbeat_is_one_row_a_process(lab: Any) -> None:
     with lab.database.read() as session:
         (again,) = processes.live(session, within_seconds=60)
     assert (first.versions, first.device_model, first.broker_ok) == ({"torch": "2.13.0"}, "Model A", None)
-    assert (again.broker_ok, again.experiment_id, again.started_at) == (True, "exp_1", first.started_at)
+    assert (again.broker_ok, again.job_id, again.started_at) == (True, "exp_1", first.started_at)
     assert again.heartbeat_at >= first.heartbeat_at
 
 

@@ -12,8 +12,8 @@ from bncore.spec import load_spec
 from store import experiments, idempotency, leases, results
 from store.database import Database
 from store.idempotency import Scope
-from store.leases import Worker
-from store.states import State
+from store.jobs.leases import Worker
+from store.jobs.states import State
 
 CLAIMANTS, ROUNDS = 32, 50
 
@@ -37,7 +37,7 @@ def test_of_32_racing_claimants_one_wins_in_each_of_50_rounds(postgresql_url: st
     def claim(number: int) -> bool:
         with database.write() as session:
             worker = Worker(f"prc_{number}", "cpu", "Model A", "2.13.0")
-            return leases.claim(session, worker, lease_seconds=60) is not None
+            return leases.claim(session, worker) is not None
 
     with ThreadPoolExecutor(CLAIMANTS) as pool:
         for _ in range(ROUNDS):
@@ -52,12 +52,12 @@ def test_of_32_racing_claimants_one_wins_in_each_of_50_rounds(postgresql_url: st
 def test_claimants_that_race_for_several_experiments_take_one_each(lab: Any) -> None:
     submitted = {lab.submit() for _ in range(8)}
     claims = at_once(8, lambda number: lab.claim(process_id=f"prc_{number}"))
-    assert {claim.lease.experiment_id for claim in claims if claim is not None} <= submitted
+    assert {claim.lease.job_id for claim in claims if claim is not None} <= submitted
     taken = [claim for claim in claims if claim is not None]
     # A claimant may find its row locked by another and go home; the next one to hear the bell takes what is left.
     while (claim := lab.claim()) is not None:
         taken.append(claim)
-    assert sorted(claim.lease.experiment_id for claim in taken) == sorted(submitted)
+    assert sorted(claim.lease.job_id for claim in taken) == sorted(submitted)
 
 
 def test_ten_threads_with_one_idempotency_key_make_one_experiment(lab: Any) -> None:
@@ -71,7 +71,7 @@ def test_ten_threads_with_one_idempotency_key_make_one_experiment(lab: Any) -> N
     answers = at_once(10, submit)
     assert len({experiment_id for experiment_id, _ in answers}) == 1
     assert sorted(replayed for _, replayed in answers) == [False] + [True] * 9
-    assert len(lab.everything()["experiments"]) == len(lab.everything()["outbox"]) == 1
+    assert len(lab.everything()["experiments"]) == len(lab.everything()["bells"]) == 1
 
 
 def test_cancel_and_claim_at_once_end_cancelled_or_with_a_wish(lab: Any) -> None:
@@ -82,7 +82,7 @@ def test_cancel_and_claim_at_once_end_cancelled_or_with_a_wish(lab: Any) -> None
             if number:
                 return lab.claim()
             with lab.database.write() as session:
-                return experiments.request_cancel(session, experiment_id)
+                return wishes.ask(session, experiment_id, "cancel", By(None))
 
         at_once(2, act)
         row = lab.get(experiment_id)

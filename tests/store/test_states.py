@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from store.states import ALLOWED, TERMINAL, State, actions, sources
-from store.transitions import move
+from store.jobs.moves import move
+from store.jobs.states import ALLOWED, TERMINAL, State, actions, sources
 
 
 @pytest.mark.parametrize("target", list(State))

@@ -4,7 +4,7 @@ import psutil
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from store.models import CheckpointChunk, Experiment, ExperimentEvent, MetricSegment
+from store.tables import CheckpointChunk, Experiment, ExperimentEvent, MetricSegment
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from store.models import MetricSegment
+from store.tables import MetricSegment
 
 Steps = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]

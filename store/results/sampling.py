@@ -7,7 +7,7 @@ points stay as long as they fit; the answer never has more points than asked for
 import numpy as np
 import numpy.typing as npt
 
-from store.segments import Steps, Values
+from store.results.segments import Steps, Values
 
 MIN_POINTS = 10
 """Fewer cannot hold one bucket with its non-finite point and look like anything."""

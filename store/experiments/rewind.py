@@ -9,25 +9,25 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from store.columns import core
 from store.database import clock
-from store.models import Checkpoint, Experiment, MetricSegment, MetricSeries
-from store.segments import cut_after, merged
+from store.results.segments import cut_after, merged
+from store.tables import Checkpoint, Experiment, MetricSegment, MetricSeries
 
 _QUIETLY = {"synchronize_session": False}
 
 
-def rewind(session: Session, row: Experiment) -> Checkpoint | None:
+def rewind(session: Session, experiment_id: str) -> Checkpoint | None:
     """Forget what lies beyond the newest restorable checkpoint, and set the experiment's step to it.
 
     Without such a checkpoint training begins again, and everything goes.
     """
-    checkpoint = _newest_restorable(session, row.id)
+    checkpoint = _newest_restorable(session, experiment_id)
     step = None if checkpoint is None else checkpoint.step
-    _drop_checkpoints_beyond(session, row.id, step)
-    _drop_metrics_beyond(session, row.id, step)
-    values = {"step": step or 0}
-    session.execute(update(Experiment).where(Experiment.id == row.id).values(values), execution_options=_QUIETLY)
-    session.refresh(row)
+    _drop_checkpoints_beyond(session, experiment_id, step)
+    _drop_metrics_beyond(session, experiment_id, step)
+    table = core(Experiment)
+    session.execute(update(table).where(table.c.id == experiment_id).values(step=step or 0))
     return checkpoint
 
 

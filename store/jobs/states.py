@@ -1,14 +1,14 @@
-"""The states of an experiment and the only ways between them.
+"""The states of a job and the only ways between them.
 
 Invariant: the state column changes only along `ALLOWED`, inside the UPDATE that checks where it comes from
-(`store.transitions.move`).
+(`store.jobs.moves.move`).
 """
 
 from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where an experiment is; treat a word you do not know as not terminal."""
+    """Where a job is; treat a word you do not know as not terminal."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -25,8 +25,18 @@ ALLOWED: dict[State, frozenset[State]] = {
     State.RUNNING: frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.PAUSED, State.QUEUED}),
     State.PAUSED: frozenset({State.QUEUED, State.CANCELLED}),
     State.SUCCEEDED: frozenset(),
-    State.FAILED: frozenset(),
-    State.CANCELLED: frozenset(),
+    # By `retry` alone: the same job, its next attempt, from its last checkpoint.
+    State.FAILED: frozenset({State.QUEUED}),
+    State.CANCELLED: frozenset({State.QUEUED}),
+}
+
+_ACTIONS: dict[State, tuple[str, ...]] = {
+    State.QUEUED: ("cancel", "pause"),
+    State.RUNNING: ("cancel", "kill", "pause"),
+    State.PAUSED: ("cancel", "resume"),
+    State.SUCCEEDED: ("delete",),
+    State.FAILED: ("delete", "retry"),
+    State.CANCELLED: ("delete", "retry"),
 }
 
 
@@ -36,5 +46,5 @@ def sources(target: State) -> frozenset[State]:
 
 
 def actions(state: State) -> tuple[str, ...]:
-    """What an owner can ask of an experiment in this state."""
-    return ("delete",) if state in TERMINAL else ("cancel",)
+    """What an owner can ask of a job in this state."""
+    return _ACTIONS[state]

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 
 from bncore.events import Event, FirstStep, Note, Started, TargetReached
-from store.eventlog import Entry
+from store.jobs.eventlog import Entry
 
 
 def entries(events: Iterable[Event]) -> list[Entry]:
