@@ -19,6 +19,13 @@ def exit_on_eof(fd: int, on_eof: Callable[[], None]) -> threading.Thread:
     return thread
 
 
+def exit_within(seconds: float, code: int = 1) -> None:
+    """End this process that much later, if it is still there, whatever its threads hang in. Returns at once."""
+    timer = threading.Timer(seconds, os._exit, args=(code,))
+    timer.daemon = True
+    timer.start()
+
+
 def _watch(fd: int, on_eof: Callable[[], None]) -> None:
     try:
         while os.read(fd, 4096):

@@ -86,6 +86,10 @@ class Attempt:
                     self._trainer.kill()
                     self._trainer.close()
 
+    def look_for_reasons_to_stop(self) -> None:
+        """From any thread: tell the trainer to stop if the worker has to go."""
+        self._stopping.look()
+
     def _outcome(self) -> Outcome:
         try:
             return self._train()

@@ -46,7 +46,9 @@ class WorkerSettings(_QueueSettings):
 class RelaySettings(_QueueSettings):
     """The relay: rings the bells of the outbox, reaps, purges."""
 
-    poll_seconds: float = Field(default=0.05, gt=0, description="How often the outbox is looked at.")
+    poll_seconds: float = Field(
+        default=1.0, gt=0, description="How often the outbox is looked at when the database says nothing."
+    )
     rering_seconds: float = Field(default=2.0, gt=0, description="A queue unclaimed for so long is rung again.")
     reap_seconds: float = Field(default=5.0, gt=0, description="How often expired leases are looked for, at most.")
     purge_seconds: float = Field(default=60.0, gt=0, description="How often deleted experiments give back their bytes.")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from bncore.lifeline import exit_within
 from store import work
 from store.database import Database
 from store.jobs import leases
@@ -25,6 +26,8 @@ from worker.trainers import Trainers
 log = structlog.get_logger()
 
 _MAX_PENALTY_SECONDS = 60.0
+# After the grace of trainers: for the last words to the database.
+_HARD_EXIT_SECONDS = 15.0
 
 
 @dataclass
@@ -48,6 +51,7 @@ class Supervisor:
         self._place = Workplace(database, settings, device, trainers, wake, threading.Event())
         self._claiming = _Claiming(leases.new_token())
         self._mishaps = 0
+        self._attempt: Attempt | None = None
         self.job_id: str | None = None
         self.trouble: str | None = None
         """Why it claims nothing at the moment, if so."""
@@ -63,12 +67,16 @@ class Supervisor:
             if claim is None:
                 return
             with structlog.contextvars.bound_contextvars(experiment_id=claim.lease.job_id, attempt=claim.lease.attempt):
-                self._attempt(claim)
+                self._run(claim)
 
     def shut_down(self) -> None:
-        """Stop what runs, hand it back, claim nothing more."""
+        """Stop what runs, hand it back, claim nothing more; and end, even if a thread hangs in the database."""
+        if not self._place.shutdown.is_set():
+            exit_within(self._place.settings.grace_seconds + _HARD_EXIT_SECONDS)
         self._place.shutdown.set()
         self._place.wake.set()
+        # In a thread that touches no database: the one that runs the attempt may hang in it.
+        threading.Thread(target=self._stop_trainer, name="stop-trainer", daemon=True).start()
 
     def close(self) -> None:
         """End the waiting trainer."""
@@ -96,10 +104,16 @@ class Supervisor:
         self._claiming = _Claiming(leases.new_token())
         return claim
 
-    def _attempt(self, claim: Claim) -> None:
+    def _stop_trainer(self) -> None:
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.look_for_reasons_to_stop()
+
+    def _run(self, claim: Claim) -> None:
         self.job_id = claim.lease.job_id
         try:
-            Attempt(claim, self._place).run()
+            self._attempt = Attempt(claim, self._place)
+            self._attempt.run()
             self._mishaps = 0
         except GaveUp:
             log.warning("gave_up")
@@ -110,7 +124,7 @@ class Supervisor:
             self._mishaps += 1
             self._place.shutdown.wait(min(2.0**self._mishaps, _MAX_PENALTY_SECONDS))
         finally:
-            self.job_id = None
+            self.job_id = self._attempt = None
             if not self._place.shutdown.is_set():
                 self.warm_up()
 
