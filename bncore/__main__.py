@@ -1,40 +1,20 @@
-"""The trainer process: `python -m bncore RUN_DIR` trains one run directory, `python -m bncore --wait` waits for one.
+"""The trainer process: `python -m bncore RUN_DIR` trains one run directory, `python -m bncore --zygote` waits for jobs.
 
-It exits with 0 when the run finished or was stopped, 1 when it failed, 73 when another trainer holds the directory.
-SIGTERM and SIGINT save a checkpoint at the next step and stop. Nothing of torch is imported before it is needed.
+It exits with a code of `bncore.run_directory`. SIGTERM and SIGINT save a checkpoint at the next step and stop. Nothing
+of torch is imported before it is needed.
 """
 
 import argparse
 import contextlib
 import logging
 import os
-import select
-import signal
 import sys
-import threading
-import traceback
+from collections.abc import Callable
 from pathlib import Path
 
-from bncore.lifeline import exit_on_eof
-
-EXIT_FAILED = 1
-EXIT_BUSY = 73
-LOWEST_PRIORITY = 19
-
-
-class StopRequest:
-    """Set by a signal, read between steps. `wake` becomes readable with each signal."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.wake, write_end = os.pipe()
-        os.set_blocking(write_end, False)
-        signal.set_wakeup_fd(write_end)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
-
-    def _ask(self, _number: int, _frame: object) -> None:
-        self.asked = True
+from bncore import hand_over, zygote
+from bncore.run_directory import EXIT_BUSY, EXIT_DISK_FULL, EXIT_DONE, EXIT_FAILED
+from bncore.stop_request import StopRequest
 
 
 def main() -> int:
@@ -42,72 +22,49 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bncore", description="Train one run directory.")
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("run_dir", type=Path, nargs="?", help="directory with spec.json; everything is written there")
-    chosen.add_argument("--wait", action="store_true", help="warm up, then read the run directory from standard input")
+    chosen.add_argument("--zygote", action="store_true", help="take jobs from a worker, whose socket is standard input")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     stop = StopRequest()
-    run_dir = _wait_for_run_dir(stop) if arguments.wait else arguments.run_dir
-    return _train(run_dir, stop)
+    if not arguments.zygote:
+        return _train(arguments.run_dir, stop, wait_seconds=0.0, ring=lambda: None)
+    job = zygote.serve(stop, _warm_up)
+    if job is None:
+        return EXIT_DONE
+    from bncore.train.run_directory import LOCK_SECONDS
 
-
-def _wait_for_run_dir(stop: StopRequest) -> Path:
-    """Warm up beside the training of others, and read one line. The parent's end of the pipe is our life."""
-    warming = threading.Thread(target=_warm_up, name="warm-up", daemon=True)
-    warming.start()
-    line = _read_line(stop)
-    exit_on_eof(0, lambda: os._exit(EXIT_FAILED))
-    # The run is waiting now, and warming is in its way. An ordinary user may not raise a priority again.
-    with contextlib.suppress(PermissionError, ProcessLookupError):
-        os.setpriority(os.PRIO_PROCESS, warming.native_id or 0, 0)
-    warming.join()
-    return Path(line)
+    return _train(job.run_directory, stop, wait_seconds=LOCK_SECONDS, ring=lambda: hand_over.ring(job))
 
 
 def _warm_up() -> None:
-    # On Linux a priority belongs to a thread: the one that will train keeps its own.
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
-    try:
-        from bncore.train.warmup import warm_up
+    from bncore.train.warmup import warm_up
 
-        warm_up()
-        os.write(1, b"ready\n")
-    except BaseException:
-        traceback.print_exc()
-        os._exit(EXIT_FAILED)
+    warm_up()
 
 
-def _read_line(stop: StopRequest) -> str:
-    line = b""
-    while not line.endswith(b"\n"):
-        readable, _, _ = select.select([0, stop.wake], [], [])
-        if 0 in readable:
-            # A byte at a time: what follows the line belongs to the lifeline.
-            byte = os.read(0, 1)
-            if not byte:
-                os._exit(EXIT_FAILED)
-            line += byte
-        elif stop.asked and not line:
-            # There is nothing to save, and the interpreter cannot end cleanly in the middle of an import.
-            os._exit(0)
-    return os.fsdecode(line[:-1])
-
-
-def _train(run_dir: Path, stop: StopRequest) -> int:
-    from bncore.train.attempt import run_attempt
+def _train(run_dir: Path, stop: StopRequest, *, wait_seconds: float, ring: Callable[[], None]) -> int:
+    from bncore.train.attempt import is_disk_full, run_attempt
     from bncore.train.run_directory import RunDirectoryBusy, RunDirectoryUsed
 
     try:
-        outcome = run_attempt(run_dir, lambda: stop.asked)
+        outcome = run_attempt(run_dir, lambda: stop.asked, wait_seconds=wait_seconds, ring=ring)
     except RunDirectoryBusy as error:
-        sys.stderr.write(f"{error}\n")
+        _say(error)
         return EXIT_BUSY
     except (RunDirectoryUsed, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_FAILED
+        _say(error)
+        return EXIT_DISK_FULL if is_disk_full(error) else EXIT_FAILED
     if outcome.kind == "failed":
-        sys.stderr.write(f"{outcome.code}: {outcome.message}\n")
-        return EXIT_FAILED
-    return 0
+        _say(f"{outcome.code}: {outcome.message}")
+        return EXIT_DISK_FULL if outcome.code == "disk_full" else EXIT_FAILED
+    return EXIT_DONE
+
+
+def _say(words: object) -> None:
+    # The log is on the disk that may be full.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{words}\n")
+        sys.stderr.flush()
 
 
 if __name__ == "__main__":

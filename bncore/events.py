@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 Phase = Literal["restoring", "loading_data", "training", "evaluating", "saving"]
 StopReason = Literal["budget", "target_reached", "diverged"]
-FailureCode = Literal["invalid_data", "out_of_memory", "trainer_error"]
+FailureCode = Literal["invalid_data", "out_of_memory", "checkpoint_damaged", "disk_full", "trainer_error"]
 
 
 class _Event(BaseModel):

@@ -1,147 +1,16 @@
-"""`python -m worker`: one worker for one device.
+"""`python -m worker`. Importing what a worker needs takes seconds; one that is told to go meanwhile just goes.
 
-Invariant: told to go (SIGTERM, or the end of standard input if so told), it hands its experiment back with everything
-saved; killed, it leaves an expiring lease and a trainer that dies with it.
+Invariant: from the first line on, a signal to go ends the process with code 0.
 """
 
 import os
 import signal
 import sys
-import threading
-import warnings
-from collections.abc import Callable
-
-import structlog
-from celery import Celery
-from celery.apps.worker import Worker as CeleryWorker
-from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
-from celery.platforms import EX_OK
-from celery.signals import setup_logging
-from celery.worker import state
-
-from bncore.lifeline import exit_on_eof
-from store.database import Database
-from store.processes import new_process_id
-from worker.broker import Broker
-from worker.celery_app import create_celery, queue_of
-from worker.device import Device, DeviceMissing, find_device, versions
-from worker.heartbeat import Heart
-from worker.log import configure_logging
-from worker.run_directory import remove_leftovers
-from worker.settings import WorkerSettings
-from worker.supervisor import Supervisor
-from worker.tasks import answer_bells, turn_event_loop
-
-log = structlog.get_logger()
-
-# A worker whose parent is gone has this long beyond its grace; nobody is left to kill it.
-_ORPHAN_SECONDS = 30.0
-
-
-def main() -> int:
-    """Run until told to go; the exit code."""
-    settings = WorkerSettings()
-    configure_logging(settings.log_format, "worker")
-    try:
-        device = find_device(settings.device)
-    except DeviceMissing as error:
-        log.error("no_device", error=str(error))
-        return 1
-    found = versions()
-    if "torch" not in found:
-        log.error("no_torch", error="torch is not installed here: pip install 'bnlab[train]'")
-        return 1
-    if settings.exit_on_eof:
-        exit_on_eof(sys.stdin.fileno(), lambda: _leave(settings.grace_seconds + _ORPHAN_SECONDS))
-    return run(settings, device, found)
-
-
-def run(settings: WorkerSettings, device: Device, found: dict[str, str]) -> int:
-    """Everything the worker does; the exit code."""
-    process_id = new_process_id()
-    for path in remove_leftovers(settings.runs_dir):
-        log.info("leftover_removed", path=str(path))
-    redis_url = settings.redis_url.get_secret_value()
-    database = Database(settings.database_url.get_secret_value())
-    app = create_celery(redis_url)
-    broker = Broker(app, redis_url)
-    supervisor = Supervisor(database, settings, device, process_id=process_id, torch_version=found["torch"])
-    heart = Heart(
-        database,
-        broker,
-        kind="worker",
-        process_id=process_id,
-        every_seconds=settings.heartbeat_seconds,
-        versions=found,
-        device=device,
-        working_on=lambda: supervisor.job_id,
-        trouble=lambda: supervisor.trouble,
-    )
-    log.info("started", pid=os.getpid(), device=device.kind, device_model=device.model)
-    supervisor.warm_up()
-    heart.start()
-    try:
-        return _serve(app, supervisor, device, process_id)
-    finally:
-        supervisor.close()
-        heart.stop()
-        broker.close()
-        database.dispose()
-        log.info("stopped")
-
-
-def _serve(app: Celery, supervisor: Supervisor, device: Device, process_id: str) -> int:
-    answer_bells(app, supervisor.run_queue)
-    setup_logging.connect(_keep_own_logging)
-    try:
-        # Threads: a trainer is a process of its own, and a pool of processes would only stand between it and us.
-        worker = _Worker(
-            app=app,
-            hostname=f"{process_id}@{device.kind}",
-            pool_cls="threads",
-            concurrency=1,
-            queues=[queue_of(device.kind)],
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-            quiet=True,
-        )
-        worker.on_signal = supervisor.shut_down
-        worker.start()
-        return int(worker.exitcode or 0)
-    finally:
-        setup_logging.disconnect(_keep_own_logging)
-
-
-def _keep_own_logging(**_: object) -> None:
-    # To have a receiver keeps Celery from setting up logging, but not from showing two warnings of its own: that root
-    # is no good user to be (for the sake of pickle, which is not accepted), and, whenever the broker is lost, that a
-    # setting which is set here will have another default in Celery 6.
-    for category in (SecurityWarning, CPendingDeprecationWarning):
-        warnings.filterwarnings("ignore", category=category)
-
-
-class _Worker(CeleryWorker):  # type: ignore[misc]
-    """Celery's, but any signal to go means the same: hand back, then end. Its own SIGHUP would execute itself anew."""
-
-    on_signal: Callable[[], None]
-
-    def install_platform_tweaks(self, _worker: CeleryWorker) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._go)
-
-    def _go(self, _number: int, _frame: object) -> None:
-        self.on_signal()
-        state.should_stop = EX_OK
-        # Another thread's, since a loop does not wake itself; it would see the signal when its pause is over.
-        threading.Thread(target=turn_event_loop, args=(0.0,), daemon=True).start()
-
-
-def _leave(at_most_seconds: float) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-    threading.Event().wait(at_most_seconds)
-    os._exit(1)
-
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Nothing is held yet: no claim, no file, no process.
+        signal.signal(number, lambda _number, _frame: os._exit(0))
+    from worker.process import main
+
     sys.exit(main())

@@ -1,7 +1,8 @@
 """The directories that supervisor and trainer share, one an attempt: `<runs>/<experiment id>/<attempt>`.
 
-Invariant: a directory is removed only by the supervisor that made it, or once neither a supervisor nor a trainer holds
-its lock; a kernel lock goes with its process, however that died.
+Invariant: a directory is removed only by the process that made it, or once neither a supervisor nor a trainer holds its
+lock; a kernel lock goes with its process, however that died. The trainers of one experiment share one lock, whichever
+attempt they belong to: on one host there are never two at work.
 """
 
 import fcntl
@@ -12,42 +13,61 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-_SUPERVISOR_LOCK = "supervisor.lock"
-_TRAINER_LOCK = "lock"
+from bncore.run_directory import RunLayout
+
+_ATTEMPTS, _WAITING = "exp_*/*/", ".waiting/*/"
+_SHARED_LOCK = "lock"
 
 
-class RunDirectory:
-    """One attempt's directory, held for as long as the context lasts and removed at its end."""
+class HeldDirectory(RunLayout):
+    """A directory held for as long as the context lasts and removed at its end."""
 
-    def __init__(self, runs_dir: Path, experiment_id: str, attempt: int) -> None:
-        self.path = runs_dir.resolve() / experiment_id / str(attempt)
-        self.restore = self.path / "restore"
-        self.spec = self.path / "spec.json"
-        self.events = self.path / "events.jsonl"
-        self.log = self.path / "trainer.log"
+    def __init__(self, runs_dir: Path, path: Path) -> None:
+        super().__init__(path)
         self._runs_dir = runs_dir
-        self._lock: BinaryIO | None = None
+        self._held: BinaryIO | None = None
 
     def __enter__(self) -> Self:
         with _changing(self._runs_dir):
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(parents=True)
-            self._lock = _taken(self.path / _SUPERVISOR_LOCK)
+            self._held = _taken(self.supervisor_lock)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with _changing(self._runs_dir):
             _remove(self.path)
-        if self._lock is not None:
-            self._lock.close()
+        if self._held is not None:
+            self._held.close()
+
+
+class WaitingDirectory(HeldDirectory):
+    """Where a worker's waiting process leaves its log, and its temporary files while it warms up."""
+
+    def __init__(self, runs_dir: Path, process_id: str) -> None:
+        super().__init__(runs_dir, runs_dir.resolve() / ".waiting" / process_id)
+
+
+class RunDirectory(HeldDirectory):
+    """One attempt's directory."""
+
+    def __init__(self, runs_dir: Path, experiment_id: str, attempt: int) -> None:
+        super().__init__(runs_dir, runs_dir.resolve() / experiment_id / str(attempt))
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.lock.symlink_to(Path("..") / _SHARED_LOCK)
+        return self
 
 
 def remove_leftovers(runs_dir: Path) -> list[Path]:
-    """Remove the directories of attempts whose worker and trainer are gone."""
+    """Remove the directories of workers and trainers that are gone."""
     removed = []
     with _changing(runs_dir):
-        for path in sorted(runs_dir.resolve().glob("exp_*/*/")):
-            if _is_free(path / _SUPERVISOR_LOCK) and _is_free(path / _TRAINER_LOCK):
+        root = runs_dir.resolve()
+        for path in sorted([*root.glob(_ATTEMPTS), *root.glob(_WAITING)]):
+            layout = RunLayout(path)
+            if _is_free(layout.supervisor_lock) and _is_free(layout.lock):
                 _remove(path)
                 removed.append(path)
     return removed
@@ -64,10 +84,11 @@ def _changing(runs_dir: Path) -> Iterator[None]:
 
 def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
-    try:
+    shared = path.parent / _SHARED_LOCK
+    if {other.name for other in path.parent.iterdir()} <= {_SHARED_LOCK}:
+        # No attempt is left that could have it open.
+        shared.unlink(missing_ok=True)
         path.parent.rmdir()
-    except OSError:
-        return  # another attempt of the experiment is in there
 
 
 def _is_free(path: Path) -> bool:

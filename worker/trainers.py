@@ -1,41 +1,70 @@
-"""Keeping the next trainer warm: importing torch takes seconds, taking a warm process milliseconds.
+"""Keeping a process warm that trains, or forks what trains: importing torch takes seconds, a fork milliseconds.
 
-Invariant: a trainer trains once. The next is started only when the current one has ended, so that warming up takes
-nothing from a run.
+Invariant: a trainer trains once. A waiting process that cannot fork is replaced only when its run has ended, so that
+warming up takes nothing from a run.
 """
 
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
 import structlog
 
+from worker.run_directory import WaitingDirectory
 from worker.trainer_process import TrainerGone, TrainerProcess
+from worker.zygote import Zygote
 
 log = structlog.get_logger()
 
 
-class Trainers:
-    """At most one warm trainer."""
+def _unheard() -> None:
+    """Nobody listens."""
 
-    def __init__(self, runs_dir: Path, device: str, process_id: str, on_end: Callable[[], None]) -> None:
-        self._waiting_logs = runs_dir.resolve() / ".waiting"
+
+class Trainers:
+    """At most one waiting process. `on_end` and `on_news` are those of every trainer (`worker.trainer_process`)."""
+
+    def __init__(
+        self,
+        runs_dir: Path,
+        device: str,
+        process_id: str,
+        on_end: Callable[[], None],
+        on_news: Callable[[], None] = _unheard,
+    ) -> None:
+        self._directory = WaitingDirectory(runs_dir, process_id)
         self._device = device
-        self._process_id = process_id
         self._on_end = on_end
+        self._on_news = on_news
+        # Also held by the thread that learns of the waiting process's end.
+        self._changing = threading.RLock()
         self._numbers = count()
-        self._warm: TrainerProcess | None = None
+        self._holding = ExitStack()
+        self._waiting: Zygote | None = None
+        self._closed = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether a run that is handed over now begins at once."""
+        waiting = self._waiting
+        return waiting is not None and waiting.was_ready and not waiting.spent
 
     def warm_up(self) -> None:
-        """Start the next trainer, unless one waits already."""
-        if self._warm is not None and not self._warm.ended:
-            return
-        self._discard()
-        path = self._waiting_logs / f"{self._process_id}-{next(self._numbers)}.log"
-        self._warm = TrainerProcess(path, self._device, self._on_end)
+        """Start the waiting process, unless there is one."""
+        with self._changing:
+            if self._closed or (self._waiting is not None and not self._waiting.spent):
+                return
+            self._discard()
+            number = next(self._numbers)
+            if number == 0:
+                self._holding.enter_context(self._directory)
+            log_path = self._directory.path / f"{number}.log"
+            self._waiting = Zygote(log_path, self._device, self._replace)
 
     def hand_over(self, run_directory: Path, log_path: Path) -> TrainerProcess:
-        """Have the warm trainer train; one that died meanwhile is replaced. Raises `TrainerGone` if that dies too."""
+        """Have the directory trained; a waiting process that died is replaced, once. Raises `TrainerGone`."""
         try:
             return self._hand_over(run_directory, log_path)
         except TrainerGone:
@@ -43,22 +72,31 @@ class Trainers:
             return self._hand_over(run_directory, log_path)
 
     def close(self) -> None:
-        """End the warm trainer."""
-        self._discard()
+        """End the waiting process."""
+        with self._changing:
+            self._closed = True
+            self._discard()
+            self._holding.close()
 
     def _hand_over(self, run_directory: Path, log_path: Path) -> TrainerProcess:
-        self.warm_up()
-        trainer, self._warm = self._warm, None
-        assert trainer is not None
-        try:
-            trainer.train(run_directory, log_path)
-        except TrainerGone:
-            trainer.close()
-            raise
-        return trainer
+        with self._changing:
+            self.warm_up()
+            waiting = self._waiting
+            if waiting is None:
+                raise TrainerGone
+            trainer = waiting.train(run_directory, log_path, self._on_end, self._on_news)
+            if waiting.spent and waiting.may_fork:
+                # It was not ready. If the next came only after this run, the run after this would be as cold.
+                self.warm_up()
+            return trainer
+
+    def _replace(self) -> None:
+        """What was ready once can be again; what never was must not be tried again and again."""
+        with self._changing:
+            if self._waiting is not None and self._waiting.spent and self._waiting.was_ready and self._device == "cpu":
+                self.warm_up()
 
     def _discard(self) -> None:
-        if self._warm is not None:
-            self._warm.close()
-            self._warm.forget_log()
-            self._warm = None
+        if self._waiting is not None:
+            self._waiting.close()
+            self._waiting = None

@@ -1,5 +1,7 @@
 """One attempt from an opened run directory to its last event, whatever goes wrong in between."""
 
+import contextlib
+import errno
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ import torch
 from bncore.data import InvalidData, load_data
 from bncore.events import Failed, FailureCode, Finished, PhaseChanged, Stopped
 from bncore.spec import load_spec, parse_json
+from bncore.train.checkpoint import CheckpointDamaged
 from bncore.train.environment import prepare
 from bncore.train.run_directory import RunDirectory
 from bncore.train.trainer import Trainer
@@ -21,19 +24,34 @@ def never() -> bool:
     return False
 
 
-def run_attempt(path: Path, stop_asked: Callable[[], bool] = never) -> Finished | Stopped | Failed:
-    """Train the spec of the run directory `path`; the last event written there.
+def unheard() -> None:
+    """Nobody listens."""
 
-    `stop_asked` is called before every step: once it says yes, the run is saved and ends. Raises `RunDirectoryBusy` or
-    `RunDirectoryUsed`, and writes nothing, where the directory is not free to train in.
+
+def run_attempt(
+    path: Path,
+    stop_asked: Callable[[], bool] = never,
+    *,
+    wait_seconds: float = 0.0,
+    ring: Callable[[], None] = unheard,
+) -> Finished | Stopped | Failed:
+    """Train the spec of the run directory `path`; how it ended, which is the last event written there.
+
+    `stop_asked` is called before every step: once it says yes, the run is saved and ends. For another trainer's end it
+    waits up to `wait_seconds`; `ring` is called when there are new numbers. Raises `RunDirectoryBusy` or
+    `RunDirectoryUsed`, and writes nothing, where the directory is not free to train in. On a full disk the event may be
+    missing.
     """
-    directory = RunDirectory(path)
+    directory = RunDirectory(path, wait_seconds=wait_seconds, stop_asked=stop_asked, ring=ring)
     try:
-        outcome = _train(directory, stop_asked)
-        directory.log(outcome)
+        return _conclude(directory, _train(directory, stop_asked))
     finally:
         directory.close()
-    return outcome
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the error is the host's want of room, which another try elsewhere would not repeat."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _train(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Finished | Stopped | Failed:
@@ -53,7 +71,25 @@ def _train(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Finished 
         return Failed(code=_code(error), message=_line(error))
 
 
+def _conclude(directory: RunDirectory, outcome: Finished | Stopped | Failed) -> Finished | Stopped | Failed:
+    try:
+        directory.log(outcome)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        failed = Failed(code="disk_full", message=_line(error))
+        # It is shorter than a result; the exit code says it too.
+        with contextlib.suppress(OSError):
+            directory.log(failed)
+        return failed
+    return outcome
+
+
 def _code(error: Exception) -> FailureCode:
+    if is_disk_full(error):
+        return "disk_full"
+    if isinstance(error, CheckpointDamaged):
+        return "checkpoint_damaged"
     if isinstance(error, InvalidData):
         return "invalid_data"
     if isinstance(error, torch.OutOfMemoryError):

@@ -6,12 +6,15 @@ order of them, and with it the hash of the file, changes from run to run.
 """
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
-from safetensors import safe_open
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -37,6 +40,10 @@ class CheckpointMismatch(ValueError):
     """A checkpoint that does not belong to the run it was given to."""
 
 
+class CheckpointDamaged(ValueError):
+    """A file of a checkpoint that is missing or not what was written: an older one may do."""
+
+
 def write_weights(path: Path, network: nn.Module, spec: ExperimentSpec, step: int) -> None:
     """Write the network's state_dict; metadata `{format_version, spec, step}`."""
     tensors = {name: _plain(tensor) for name, tensor in network.state_dict().items()}
@@ -57,27 +64,42 @@ def write_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer
 
 
 def read_weights(path: Path, network: nn.Module) -> None:
-    """Load a weights file into `network`. Raises `CheckpointMismatch` unless it fits exactly."""
+    """Load a weights file into `network`. Raises `CheckpointDamaged`; `CheckpointMismatch` unless it fits exactly."""
+    with _reading(path):
+        tensors = load_file(path)
     try:
-        network.load_state_dict(load_file(path), strict=True)
+        network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise CheckpointMismatch(f"the weights do not fit the network: {error}") from error
 
 
 def read_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> HostState:
-    """Load a training state file into `optimizer` and the random generators, and return the rest."""
-    with safe_open(path, framework="pt") as file:
-        state = HostState.model_validate_json(file.metadata()[METADATA_KEY])
+    """Load a training state file into `optimizer` and the random generators, and return the rest.
+
+    Raises `CheckpointDamaged` and `CheckpointMismatch`.
+    """
+    with _reading(path):
+        with safe_open(path, framework="pt") as file:
+            state = HostState.model_validate_json(file.metadata()[METADATA_KEY])
+        tensors = load_file(path)
+        random_state = tensors["rng/cpu"]
     if state.format_version != FORMAT_VERSION:
         raise CheckpointMismatch(
             f"training state of format {state.format_version}; this version reads {FORMAT_VERSION}"
         )
-    tensors = load_file(path)
     _restore_optimizer(tensors, network, optimizer)
-    torch.set_rng_state(tensors["rng/cpu"])
+    torch.set_rng_state(random_state)
     if "rng/cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["rng/cuda"])
     return state
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, FileNotFoundError, ValidationError, KeyError, TypeError) as error:
+        raise CheckpointDamaged(f"{path.name} cannot be read: {error}") from error
 
 
 def _restore_optimizer(tensors: dict[str, Tensor], network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -99,4 +121,11 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: str) -> None:
-    save_file(tensors, path, metadata={METADATA_KEY: metadata})
+    try:
+        save_file(tensors, path, metadata={METADATA_KEY: metadata})
+    except SafetensorError as error:
+        # It wraps what the system says into a text, the number at its end.
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), str(error)) from error

@@ -3,6 +3,8 @@
 Everything here is process-wide: a process trains one run.
 """
 
+import functools
+import hashlib
 import os
 import platform
 import re
@@ -19,8 +21,15 @@ CUBLAS_WORKSPACE = ":4096:8"
 """With a workspace of its own for each stream cuBLAS is deterministic; read when CUDA starts."""
 
 
+_LIMITS = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
+"""Variables by which kernels are told to use less than the processor has."""
+
+_VECTOR_FLAGS = re.compile(r"(avx|fma|amx|asimd|sve|vx)\w*|f16c|bf16|i8mm|vsx")
+"""Flags of a processor that decide which kernels MKL and oneDNN choose; x86, ARM, Power, Z."""
+
+
 class Environment(BaseModel):
-    """What bit-exact resumption depends on; stored with every training state."""
+    """What bit-exact resumption depends on; stored with every training state. None: stored before it was asked for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,12 +38,26 @@ class Environment(BaseModel):
     torch_version: str
     threads: int
     memory_format: Literal["contiguous"] = "contiguous"
+    torch_build: str | None = None
+    cpu_capability: str | None = None
+    vector_instructions: str | None = None
+    instruction_limits: str | None = None
+
+    def changes_since(self, then: "Environment") -> list[str]:
+        """What is known to differ from `then`, in words; nothing where it is not known."""
+        old, new = then.model_dump(), self.model_dump()
+        return [
+            f"{name} {old[name] or 'none'} -> {new[name] or 'none'}"
+            for name in old
+            if old[name] is not None and old[name] != new[name]
+        ]
 
 
 def prepare(spec: ExperimentSpec) -> Environment:
     """Choose the device and fix everything that could make two runs differ. Raises RuntimeError without that device."""
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = CUBLAS_WORKSPACE
-    torch.use_deterministic_algorithms(True)
+    # What `use_deterministic_algorithms` does, without importing the compiler to tell it.
+    torch.set_deterministic_debug_mode("error")
     # Filling fresh memory catches programs that read it; it costs a pass over every output.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
@@ -48,17 +71,38 @@ def prepare(spec: ExperimentSpec) -> Environment:
         device_model=torch.cuda.get_device_name() if device == "cuda" else processor_model(),
         torch_version=torch.__version__,
         threads=spec.resources.threads,
+        torch_build=_torch_build(),
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        vector_instructions=_vector_instructions(),
+        instruction_limits=" ".join(f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ),
     )
 
 
 def processor_model() -> str:
     """The name of the processor, as far as the system tells."""
-    try:
-        described = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        described = ""
-    named = re.search(r"^model name\s*:\s*(.+)$", described, re.MULTILINE)
+    named = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
     return named[1].strip() if named else platform.processor() or platform.machine()
+
+
+def _vector_instructions() -> str:
+    """A model such as "AMD EPYC" names processors of many kinds, and a hypervisor may hide what one has."""
+    listed = re.search(r"^(?:flags|features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE | re.IGNORECASE)
+    flags = listed[1].split() if listed else ()
+    return " ".join(sorted({flag for flag in flags if _VECTOR_FLAGS.fullmatch(flag)}))
+
+
+def _torch_build() -> str:
+    """One version of torch is built in many ways: with MKL or without, for this CUDA or that."""
+    shown = [line for line in torch.__config__.show().splitlines() if "CPU capability usage" not in line]
+    return hashlib.sha256("\n".join(shown).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _forbid_tf32() -> None:

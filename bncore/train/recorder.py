@@ -12,6 +12,8 @@ from bncore.train.progress import Measured, Progress
 from bncore.train.run_directory import RunDirectory
 
 WRITE_SECONDS = 0.25
+"""Blocks are written this far apart at least, but for the first: whoever watches wants to see that it runs."""
+RING_SECONDS = 0.05
 SPEED_SECONDS = 1.0
 ANNOUNCE_SECONDS = 0.5
 """A phase that took less the last time is not announced: hundreds of evaluations of a millisecond are no news."""
@@ -24,7 +26,7 @@ class Recorder:
         self._directory = directory
         self._progress = progress
         self._metrics = StepMetrics(progress.step)
-        self._write_at = time.perf_counter() + WRITE_SECONDS
+        self._write_at = self._ring_at = time.perf_counter()
         self._speed_since = (progress.step, progress.seconds)
         self._durations: dict[str, float] = {}
 
@@ -46,7 +48,7 @@ class Recorder:
         self._progress.note_losses(first_step, losses)
 
     def write(self) -> None:
-        """Drain, and write every number up to the current step; the speed too, about once a second."""
+        """Drain, write every number up to the current step, and ring; the speed too, about once a second."""
         self.drain()
         block = self._metrics.take()
         if block is not None:
@@ -56,7 +58,12 @@ class Recorder:
         if passed >= SPEED_SECONDS:
             self._speed_since = (self._progress.step, self._progress.seconds)
             self._point(self._progress.step, {"system/steps_per_second": (self._progress.step - step) / passed})
-        self._write_at = time.perf_counter() + WRITE_SECONDS
+        now = time.perf_counter()
+        self._write_at = now + WRITE_SECONDS
+        if block is not None and now >= self._ring_at:
+            # Evaluations every few steps make hundreds of blocks a second; those are found by looking now and then.
+            self._directory.ring()
+            self._ring_at = now + RING_SECONDS
 
     def write_evaluation(self, measured: Measured) -> None:
         """Write one point of the test series."""

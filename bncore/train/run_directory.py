@@ -1,16 +1,25 @@
-"""The run directory: the whole interface between a trainer and whoever watches it.
+"""The trainer's side of a run directory, which is the whole interface between it and whoever watches.
 
-At most one trainer works in it: the lock is held by the process and goes with it however it ends. A line of events
-counts once its newline is there; a checkpoint counts once it has its final name.
+At most one trainer works in it: the lock is held by the process and goes with it however it ends. A line of events is
+there whole or not at all; a checkpoint counts once it has its final name.
 """
 
 import fcntl
 import hashlib
+import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bncore.events import Event, StoredFile, encode
+from bncore.run_directory import RunLayout
+
+LOCK_SECONDS = 60.0
+"""How long a trainer waits for the one before it, which ends as soon as its supervisor hears that the lease is lost."""
+_POLL_SECONDS = 0.02
+
+_logger = logging.getLogger(__name__)
 
 
 class RunDirectoryBusy(RuntimeError):
@@ -22,18 +31,30 @@ class RunDirectoryUsed(RuntimeError):
 
 
 class RunDirectory:
-    """Paths, the lock and the event log of one attempt. Opening it takes the lock."""
+    """The lock, the event log and the checkpoints of one attempt. Opening it takes the lock.
 
-    def __init__(self, path: Path) -> None:
+    `wait_seconds` is how long it may take, unless `stop_asked` says yes before. `ring` tells whoever watches that there
+    is something to read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        wait_seconds: float = 0.0,
+        stop_asked: Callable[[], bool] = lambda: False,
+        ring: Callable[[], None] = lambda: None,
+    ) -> None:
         self.path = path
-        self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        self.ring = ring
+        self._layout = RunLayout(path)
+        self._lock = os.open(self._layout.lock, os.O_RDWR | os.O_CREAT, 0o644)
+        if not _locked(self._lock, wait_seconds, stop_asked):
             os.close(self._lock)
-            raise RunDirectoryBusy(f"{path} is being trained by another process") from None
-        self._events = os.open(path / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        if os.fstat(self._events).st_size:
+            raise RunDirectoryBusy(f"{path} is being trained by another process")
+        self._events = os.open(self._layout.events, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._written = os.fstat(self._events).st_size
+        if self._written:
             self.close()
             raise RunDirectoryUsed(
                 f"{path} already holds an attempt; to go on from it, put its last checkpoint into restore/ of a new one"
@@ -46,33 +67,62 @@ class RunDirectory:
 
     def read_spec(self) -> bytes:
         """The text of `spec.json`."""
-        return (self.path / "spec.json").read_bytes()
+        return self._layout.spec.read_bytes()
 
     def restorable(self) -> tuple[Path, Path] | None:
         """Weights and training state to go on from, if the attempt does not start at step 0."""
-        weights = self.path / "restore" / "weights.safetensors"
-        state = self.path / "restore" / "state.safetensors"
+        weights, state = self._layout.restore_weights, self._layout.restore_state
         return (weights, state) if weights.exists() else None
 
     def log(self, event: Event) -> None:
-        """Append one line, at once and whole unless the disk is full."""
+        """Append one line. Where there is room for a part of it only, nothing of it stays, and OSError is raised."""
         line = encode(event).encode()
-        while line:
-            line = line[os.write(self._events, line) :]
+        rest = line
+        try:
+            while rest:
+                rest = rest[os.write(self._events, rest) :]
+        except OSError:
+            if len(rest) < len(line):
+                # The next line would be glued to it.
+                os.ftruncate(self._events, self._written)
+            raise
+        self._written += len(line)
 
     def store(self, name: str, write: Callable[[Path], None]) -> StoredFile:
         """Have `write` make a file, and give it its name under `checkpoints/` when all of it is on the disk."""
-        folder = self.path / "checkpoints"
+        folder = self._layout.checkpoints
         folder.mkdir(exist_ok=True)
         unfinished, final = folder / f"{name}.tmp", folder / name
-        write(unfinished)
-        with unfinished.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.seek(0, os.SEEK_END)
-            os.fsync(file.fileno())
+        try:
+            write(unfinished)
+            with unfinished.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                size = file.seek(0, os.SEEK_END)
+                os.fsync(file.fileno())
+        except OSError:
+            # On a full disk, its room may be what the last event needs.
+            unfinished.unlink(missing_ok=True)
+            raise
         unfinished.rename(final)
         _sync_folder(folder)
-        return StoredFile(file=f"checkpoints/{name}", size=size, sha256=digest)
+        return StoredFile(file=str(final.relative_to(self.path)), size=size, sha256=digest)
+
+
+def _locked(lock: int, wait_seconds: float, stop_asked: Callable[[], bool]) -> bool:
+    until = time.monotonic() + wait_seconds
+    waits = False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until or stop_asked():
+                return False
+        if not waits:
+            _logger.info("another trainer is at it: waiting for its end")
+            waits = True
+        # A lock cannot be waited for together with a signal and a clock.
+        time.sleep(_POLL_SECONDS)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -66,10 +66,10 @@ class Trainer:
         host = read_state(state, self._network, self._optimizer)
         self._progress = host.progress
         self._start = self._saved_step = host.progress.step
-        if host.environment != self._environment:
-            then, now = host.environment.model_dump(), self._environment.model_dump()
-            changed = ", ".join(f"{key} {then[key]} -> {now[key]}" for key in then if then[key] != now[key])
-            self._directory.log(Note(code="not_bit_exact", message=f"resumed in another environment: {changed}"))
+        changes = self._environment.changes_since(host.environment)
+        if changes:
+            message = f"resumed in another environment: {', '.join(changes)}"
+            self._directory.log(Note(code="not_bit_exact", message=message))
 
     def run(self, stop_asked: Callable[[], bool]) -> Finished | Stopped:
         """Train until there is a reason to end or somebody asks to stop; the last event of the attempt."""
@@ -78,7 +78,7 @@ class Trainer:
             Started(
                 step=self._start,
                 total_steps=self._plan.total_steps,
-                **self._environment.model_dump(exclude={"memory_format"}),
+                **self._environment.model_dump(include={"device", "device_model", "torch_version", "threads"}),
             )
         )
         self._network.train()

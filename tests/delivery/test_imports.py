@@ -37,7 +37,8 @@ def test_no_module_of_a_package_outside_bncore_loads_torch(package: str) -> None
 
 
 def test_the_shared_part_of_bncore_loads_no_torch() -> None:
-    loaded = loaded_after(IMPORT_ALL, "bncore.spec", "bncore.events", "bncore.seeds", "bncore.lifeline")
+    shared = ("events", "hand_over", "lifeline", "run_directory", "seeds", "spec", "zygote")
+    loaded = loaded_after(IMPORT_ALL, *(f"bncore.{name}" for name in shared))
     assert "bncore.spec.plan" in loaded
     assert "torch" not in loaded
 

@@ -1,0 +1,65 @@
+"""What a trainer and whoever watches it agree on: the files of a run directory, and how the process ends.
+
+Invariant: every name and exit code stands here and nowhere else. Nothing of torch is imported: both sides import this.
+"""
+
+from pathlib import Path
+
+EXIT_DONE = 0
+"""The run finished or was stopped; the last event says which."""
+EXIT_FAILED = 1
+"""The last event says why; without one, the log does."""
+EXIT_BUSY = 73
+"""Another trainer holds the lock, and went on holding it for as long as this one waited."""
+EXIT_DISK_FULL = 74
+"""The disk is full. There may have been no room for an event that says so."""
+
+
+class RunLayout:
+    """The paths of one run directory; none of them need exist."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def spec(self) -> Path:
+        """What to train, as JSON; written before the trainer is told of the directory."""
+        return self.path / "spec.json"
+
+    @property
+    def events(self) -> Path:
+        """A line of `bncore.events` each; one counts once its newline is there."""
+        return self.path / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What the trainer prints."""
+        return self.path / "trainer.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the trainer. A link to a lock shared by several directories keeps them from being trained at once."""
+        return self.path / "lock"
+
+    @property
+    def supervisor_lock(self) -> Path:
+        """Held by whoever made the directory."""
+        return self.path / "supervisor.lock"
+
+    @property
+    def checkpoints(self) -> Path:
+        """A file here is whole once it has its final name."""
+        return self.path / "checkpoints"
+
+    @property
+    def restore(self) -> Path:
+        """The checkpoint to go on from, if the run does not start at step 0."""
+        return self.path / "restore"
+
+    @property
+    def restore_weights(self) -> Path:
+        return self.restore / "weights.safetensors"
+
+    @property
+    def restore_state(self) -> Path:
+        return self.restore / "state.safetensors"
