@@ -18,8 +18,9 @@ from store.work import Claim, Failed, Outcome
 from worker.device import Device
 from worker.ending import Exit, judge
 from worker.event_file import NotAnEvent
-from worker.insisting import Insistence
+from worker.insisting import GaveUp, Insistence
 from worker.preparing import Preparation
+from worker.recovery import sign
 from worker.reporting import Reporting
 from worker.run_directory import RunDirectory
 from worker.settings import WorkerSettings
@@ -30,6 +31,8 @@ from worker.trainers import Trainers
 log = structlog.get_logger()
 
 _LAST_WORDS_BYTES = 4000
+# News is stored at once, but not more often than this.
+_SOONEST_SECONDS = 0.05
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -43,6 +46,8 @@ class Workplace:
     trainers: Trainers
     wake: threading.Event
     """Set when a trainer has news or ends, and when the worker is told to go."""
+    news: threading.Event
+    """Set when a trainer has written numbers."""
     shutdown: threading.Event
 
 
@@ -72,15 +77,21 @@ class Attempt:
         )
         self._insist = Insistence(self._stopping, place.wake, place.shutdown, settings.tick_seconds)
         self._trainer: TrainerProcess | None = None
-        self._flush_at = 0.0
+        self._flush_at = self._flushed_at = 0.0
 
     def run(self) -> None:
         """Restore, train, store the outcome. Raises `GaveUp`; a lost lease is no error."""
         with self._directory:
+            sign(self._directory, self._claim.lease)
             try:
                 self._store(self._outcome())
             except StaleLease:
                 log.warning("lease_lost")
+            except GaveUp:
+                # The next worker here hands it back, if nobody has taken it by then.
+                sign(self._directory, self._claim.lease, handed_back=True)
+                self._directory.keep()
+                raise
             finally:
                 if self._trainer is not None:
                     self._trainer.kill()
@@ -121,11 +132,12 @@ class Attempt:
 
     def _follow(self, trainer: TrainerProcess) -> Outcome:
         while not trainer.ended:
-            self._place.wake.wait(max(0.0, min(self._flush_at, self._stopping.next_look()) - time.monotonic()))
+            self._place.wake.wait(max(0.0, min(self._next_flush(), self._stopping.next_look()) - time.monotonic()))
             self._place.wake.clear()
             self._stopping.look()
-            if time.monotonic() >= self._flush_at and not trainer.ended:
+            if time.monotonic() >= self._next_flush() and not trainer.ended:
                 self._flush()
+                self._hold_to_lease(trainer)
         if not self._place.shutdown.is_set():
             self._place.trainers.warm_up()
         self._insist.on(self._drain)
@@ -134,13 +146,32 @@ class Attempt:
         end = Exit(self._reporting.last_event, trainer.returncode, trainer.was_ready, words)
         return judge(end, self._stopping.reason)
 
+    def _next_flush(self) -> float:
+        soonest = self._flushed_at + _SOONEST_SECONDS
+        return min(soonest, self._flush_at) if self._place.news.is_set() else self._flush_at
+
     def _flush(self) -> None:
+        settings = self._place.settings
+        self._place.news.clear()
         if self._insist.once(self._reporting.flush):
-            pause = min(self._place.settings.flush_seconds, self._place.settings.tick_seconds)
+            pause = min(settings.flush_seconds, settings.tick_seconds)
         else:
             self._reporting.hold_on()
-            pause = self._place.settings.tick_seconds
-        self._flush_at = time.monotonic() + pause
+            pause = settings.tick_seconds
+        self._flushed_at = time.monotonic()
+        self._flush_at = self._flushed_at + pause
+
+    def _hold_to_lease(self, trainer: TrainerProcess) -> None:
+        """Without a lease the job may be somebody else's by now: the trainer stands still until that is known."""
+        lapsed = time.monotonic() - self._reporting.renewed_at >= self._place.settings.lease_seconds
+        if lapsed and not self._stopping.frozen:
+            log.warning("trainer_frozen", pid=trainer.pid, reason="the lease could not be renewed in time")
+            trainer.freeze()
+        elif self._stopping.frozen and not lapsed:
+            log.info("trainer_thawed", pid=trainer.pid)
+            trainer.thaw()
+            self._reporting.listen_anew()
+        self._stopping.frozen = lapsed
 
     def _drain(self) -> None:
         while self._reporting.flush():

@@ -6,16 +6,17 @@ alone; a directory whose supervisor's lock is free belongs to nobody.
 
 import json
 import os
+from pathlib import Path
 
 import structlog
 
+from bncore.run_directory import RunLayout
 from store import work
 from store.database import Database
 from store.errors import StaleLease
 from store.jobs.leases import Lease
 from store.work import Failed, Outcome, Released
 from worker.outage import OUTAGE, in_a_line
-from worker.run_directory import RunLayout
 
 log = structlog.get_logger()
 
@@ -25,16 +26,16 @@ _LOST = Failed("worker_lost", "The worker ended, and another one on its host fou
 def sign(layout: RunLayout, lease: Lease, *, handed_back: bool = False) -> None:
     """Leave the lease in a run directory; `handed_back` says that the worker went because it was told to."""
     text = json.dumps({**vars(lease), "handed_back": handed_back})
-    draft = layout.lease.with_suffix(".new")
+    draft = _lease(layout).with_suffix(".new")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
-    draft.replace(layout.lease)
+    draft.replace(_lease(layout))
 
 
 def give_back(database: Database, layout: RunLayout) -> None:
     """Move the job of an abandoned run directory on, if nobody has done so yet."""
     try:
-        signed = json.loads(layout.lease.read_bytes())
+        signed = json.loads(_lease(layout).read_bytes())
         outcome: Outcome = Released() if signed.pop("handed_back") else _LOST
         lease = Lease(**signed)
     except (OSError, ValueError, TypeError, KeyError):
@@ -48,3 +49,7 @@ def give_back(database: Database, layout: RunLayout) -> None:
         log.warning("give_back_failed", error=in_a_line(error))
         return
     log.info("given_back", experiment_id=lease.job_id, attempt=lease.attempt, state=state.value)
+
+
+def _lease(layout: RunLayout) -> Path:
+    return layout.path / "lease.json"

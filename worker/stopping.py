@@ -38,6 +38,8 @@ class Stopping:
         self._kill_at = math.inf
         self._trainer: TrainerProcess | None = None
         self.reason: Reason | None = None
+        self.frozen = False
+        """Set while the trainer has to stand still: it cannot be expected to say anything."""
 
     @property
     def grace_is_over(self) -> bool:
@@ -64,7 +66,7 @@ class Stopping:
             self._stop("deadline")
         if self._trainer is None or self._trainer.ended:
             return
-        if self._stall_seconds < math.inf and self._silent_seconds() >= self._stall_seconds:
+        if not self.frozen and self._silent_seconds() >= self._stall_seconds:
             self._stop("stall")
         if self.grace_is_over:
             log.warning("trainer_killed", reason=self.reason, grace_seconds=self._grace_seconds)
@@ -73,7 +75,7 @@ class Stopping:
     def next_look(self) -> float:
         """When, by the monotonic clock, `look` could find something new by itself."""
         stall_at = math.inf
-        if self._trainer is not None and self._stall_seconds < math.inf:
+        if self._trainer is not None and not self.frozen:
             stall_at = time.monotonic() + self._stall_seconds - self._silent_seconds()
         return min(self._kill_at, math.inf if self.reason else min(self._deadline_at, stall_at))
 

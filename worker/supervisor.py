@@ -47,8 +47,14 @@ class Supervisor:
         self._worker = Worker(process_id, device.kind, device.model, torch_version)
         self._terms = Terms(settings.lease_seconds, settings.running_per_owner)
         wake = threading.Event()
-        trainers = Trainers(settings.runs_dir, device.kind, process_id, wake.set)
-        self._place = Workplace(database, settings, device, trainers, wake, threading.Event())
+        news = threading.Event()
+
+        def hear_news() -> None:
+            news.set()
+            wake.set()
+
+        trainers = Trainers(settings.runs_dir, device.kind, process_id, wake.set, hear_news)
+        self._place = Workplace(database, settings, device, trainers, wake, news, threading.Event())
         self._claiming = _Claiming(leases.new_token())
         self._mishaps = 0
         self._attempt: Attempt | None = None
