@@ -63,7 +63,7 @@ class Attempt:
             place.database,
             claim.lease,
             self._directory.path,
-            keep_periodic=bool(claim.spec["checkpoint"]["keep_periodic"]),
+            keep_periodic=bool(claim.spec.get("checkpoint", {}).get("keep_periodic")),
             owner_bytes=settings.bytes_per_owner,
             renew_seconds=settings.tick_seconds,
             on_answer=lambda answer: self._stopping.hear(answer),
@@ -154,12 +154,12 @@ class Attempt:
         settings = self._place.settings
         self._place.news.clear()
         if self._insist.once(self._reporting.flush):
-            pause = min(settings.flush_seconds, settings.tick_seconds)
+            self._flushed_at = time.monotonic()
+            self._flush_at = self._flushed_at + min(settings.flush_seconds, settings.tick_seconds)
         else:
             self._reporting.hold_on()
-            pause = settings.tick_seconds
-        self._flushed_at = time.monotonic()
-        self._flush_at = self._flushed_at + pause
+            # News cannot hurry a database that is away.
+            self._flushed_at = self._flush_at = time.monotonic() + settings.tick_seconds
 
     def _hold_to_lease(self, trainer: TrainerProcess) -> None:
         """Without a lease the job may be somebody else's by now: the trainer stands still until that is known."""
