@@ -1,10 +1,11 @@
 """Request and response headers that several routes share: entity tags and idempotency keys."""
 
 import re
+from typing import Any
 
 from starlette.requests import Request
 
-from api.errors import IdempotencyKeyInvalid
+from api.errors import IdempotencyKeyInvalid, PreconditionFailed
 
 MAX_KEY_CHARS = 255
 
@@ -20,12 +21,28 @@ def entity_tag(version: int) -> str:
 
 def none_match(request: Request, tag: str) -> bool:
     """Whether If-None-Match names this very tag, so that the answer is 304 (RFC 9110, 13.1.2)."""
-    given = ",".join(request.headers.getlist("if-none-match"))
-    names = [name.strip().removeprefix("W/") for name in given.split(",")]
+    names = [name.removeprefix("W/") for name in _tags(request, "if-none-match")]
     return "*" in names or tag in names
 
 
-def idempotency_key(request: Request) -> str | None:
+def require_match(request: Request, tag: str) -> None:
+    """Raise `PreconditionFailed` when If-Match names other tags only (RFC 9110, 13.1.1); a weak one names none."""
+    names = _tags(request, "if-match")
+    if names and "*" not in names and tag not in names:
+        raise PreconditionFailed(tag)
+
+
+def if_match_parameter() -> dict[str, Any]:
+    """For the description of an operation that calls `require_match`."""
+    return _parameter("If-Match", "ETags, or *: only if the experiment still has one of them, else 412.")
+
+
+def if_none_match_parameter() -> dict[str, Any]:
+    """For the description of an operation that calls `none_match`."""
+    return _parameter("If-None-Match", "ETags, or *: 304 without a body if one of them is still the newest.")
+
+
+async def idempotency_key(request: Request) -> str | None:
     """The key of `Idempotency-Key: "..."`; the bare form without quotes means the same key."""
     given = request.headers.getlist("idempotency-key")
     if not given:
@@ -38,3 +55,13 @@ def idempotency_key(request: Request) -> str | None:
     if not quoted and key.startswith('"'):
         raise IdempotencyKeyInvalid
     return key
+
+
+def _parameter(name: str, description: str) -> dict[str, Any]:
+    shape = {"type": "string", "pattern": "^[ -~]*$"}
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": shape}
+
+
+def _tags(request: Request, header: str) -> list[str]:
+    # A comma inside a tag would cut it in two; tags of this service have none.
+    return [name.strip() for given in request.headers.getlist(header) for name in given.split(",")]

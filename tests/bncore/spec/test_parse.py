@@ -185,7 +185,9 @@ HOSTILE = {
     "one repeat behind many lists": lambda n: b"[" + b"[]," * (n // 2 - 5) + b'{"a":0,"a":1}]',
     "misspelt fields": lambda n: b"{" + b",".join(b'"momentun%d":0' % i for i in range(n)) + b"}",
     "wrong items": lambda n: b'{"network":{"kind":"mlp","hidden":[' + b",".join([b'"x"'] * (n - 9)) + b"]}}",
-    "tags of control characters": lambda n: b'{"tags":{' + b",".join(b'"\\u0000%d":0' % i for i in range(n - 9)) + b"}}",
+    "tags of control characters": lambda n: (
+        b'{"tags":{' + b",".join(b'"\\u0000%d":0' % i for i in range(n - 9)) + b"}}"
+    ),
     "escapes": lambda n: b'{"name":"' + b"\\ud800" * (n * 16) + b'"}',
     "one long field": lambda n: b'{"' + b"k" * (n * 100) + b'":0}',
     "digits": lambda n: b'{"max_restarts":' + b"9" * (n * 100) + b"}",
