@@ -99,10 +99,10 @@ class IllegalTransition(StoreError):
 class VersionMismatch(StoreError):
     """The row has another version than the one the wish was about."""
 
-    code = "version_mismatch"
+    code = "precondition_failed"
 
     def __init__(self, version: int) -> None:
-        super().__init__("The experiment has changed since; read it again.")
+        super().__init__("It has changed since: look at it again, and send the new ETag.")
         self.version = version
 
 
@@ -115,6 +115,8 @@ class QuotaExceeded(StoreError):
         super().__init__(f"Your limit of {limit} {what.replace('_', ' ')} is reached.")
         self.what = what
         self.limit = limit
+        self.passes = what == "queued_jobs"
+        """Whether waiting helps."""
 
 
 class OwnerNotFound(StoreError):

@@ -59,7 +59,7 @@ class Submission:
 class Limits:
     """What one owner may have at a time."""
 
-    queued_jobs: int = 2**31
+    queued_jobs: int = 2**31 - 1
     stored_bytes: int = 2**63 - 1
 
 
@@ -104,7 +104,7 @@ def submit_many(
 
 
 def _require_room(session: Session, owner: str, wanted: int, limits: Limits) -> None:
-    if limits.queued_jobs < 2**31:
+    if limits.queued_jobs < 2**31 - 1:
         queued = session.execute(select(func.count()).where(IS_QUEUED, Job.owner == owner)).scalar_one()
         if queued + wanted > limits.queued_jobs:
             raise QuotaExceeded("queued_jobs", limits.queued_jobs)

@@ -144,7 +144,7 @@ def test_a_missing_content_type_is_taken_for_json(shared_api: Any) -> None:
     assert shared_api.client.post("/v1/experiments:validate", content=b"{}").status_code == 200
 
 
-@pytest.mark.parametrize("key", ["", "a b", '"unclosed', '"a\x7f"', "k" * 256, "caf\xe9", '""', '"a" ; b'], ids=repr)
+@pytest.mark.parametrize("key", ["", "a b", '"unclosed', "k" * 256, "caf\xe9", '""', '"a" ; b'], ids=repr)
 def test_an_idempotency_key_of_another_form_is_refused(shared_api: Any, key: str) -> None:
     headers = {"Idempotency-Key": key.encode("latin-1"), "Content-Type": "application/json"}
     document = problem_of(shared_api.client.post("/v1/experiments", content="{}", headers=headers), 400)
