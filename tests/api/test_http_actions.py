@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from store import leases, work
+from store import work
+from store.jobs import leases
 
 
 def test_cancelling_a_queued_experiment_ends_it_at_once(api: Any) -> None:
