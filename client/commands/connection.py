@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
+from client.commands.output import tell
 from client.http import DEFAULT_URL, Client
 from client.local.lock import holder_of
 from client.local.places import Places, default_data_dir
 
 RETRY_SECONDS = 5.0
-"""A person is waiting; long waits (`submit --wait`) have their own patience."""
+"""A person is waiting, and is told; long waits (`submit --wait`) have their own patience."""
 
 Url = Annotated[
     str | None,
@@ -23,7 +24,12 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="Machine-readable: JSON on standard output, and nothing else there.")
 ]
 ExperimentId = Annotated[
-    str, typer.Argument(help="As `submit` and `list` show it: exp_...", metavar="ID", show_default=False)
+    str,
+    typer.Argument(
+        help="An experiment: its id, the beginning of that, its name, or `last` for the newest.",
+        metavar="EXPERIMENT",
+        show_default=False,
+    ),
 ]
 
 
@@ -33,9 +39,9 @@ def connect(url: str | None) -> Client:
     local_url = holder_of(places.lock_file).get("url")
     url = url or local_url or DEFAULT_URL
     key = os.environ.get("BNLAB_API_KEY")
-    if not key and url == local_url:
+    if not key and url.rstrip("/") == local_url:
         key = places.api_key()
-    return Client(url, key, retry_seconds=RETRY_SECONDS)
+    return Client(url, key, retry_seconds=RETRY_SECONDS, refused_at_once=True, notice=tell)
 
 
 def _absolute(path: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 
 from client.commands.connection import AsJson
 from client.commands.outcome import Exit, leave, reported
-from client.commands.output import bars, emit, show, table, tell
+from client.commands.output import bars, emit, inline, message, show, table, tell
 from client.commands.stack_outcome import stack_reported
 from client.demo import ARMS, read_spec
 from client.errors import Json
@@ -107,7 +107,7 @@ def _print(answer: dict[str, Any]) -> None:
     show(table(COLUMNS.values(), rows))
     for row in answer["experiments"]:
         if row["failure"]:
-            show(f"{row['normalization']}: {row['failure']['code']}: {row['failure']['message']}", markup=False)
+            show(f"{row['normalization']}: {inline(row['failure']['code'])}: {message(row['failure']['message'])}")
     fetched = answer["download"]
     if fetched:
         show(
