@@ -24,4 +24,4 @@ def child_environment(base: Mapping[str, str], settings: Mapping[str, object]) -
     # -P for the processes that a child starts. And logs are files here: a block of output that waits in a buffer is a
     # log line nobody sees.
     ours = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
-    return kept |  {f"BNLAB_{key.upper()}": str(value) for key, value in settings.items()}
+    return kept | ours | {f"BNLAB_{key.upper()}": str(value) for key, value in settings.items()}
