@@ -11,16 +11,18 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bncore import hand_over
 from bncore.hand_over import Job
-from bncore.lifeline import exit_on_eof
-from bncore.run_directory import EXIT_DONE, EXIT_FAILED
+from bncore.lifeline import exit_on_silence
+from bncore.run_directory import EXIT_ALONE, EXIT_DONE
 from bncore.stop_request import StopRequest
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
+_GONE_SECONDS = 0.0002
 
 
 def serve(stop: StopRequest, warm_up: Callable[[], None]) -> Job | None:
@@ -61,7 +63,7 @@ def _leaving_early(channel: socket.socket, stop: StopRequest) -> Iterator[None]:
         found = {end for end, _ in poll.poll()}
         if read_end not in found and not _has_job(channel):
             # An interpreter cannot end cleanly in the middle of an import.
-            os._exit(EXIT_FAILED if channel.fileno() in found else EXIT_DONE)
+            os._exit(EXIT_ALONE if channel.fileno() in found else EXIT_DONE)
 
     watching = threading.Thread(target=watch, name="leaving-early", daemon=True)
     watching.start()
@@ -70,6 +72,9 @@ def _leaving_early(channel: socket.socket, stop: StopRequest) -> Iterator[None]:
     finally:
         os.write(write_end, b".")
         watching.join()
+        # Joined is not yet gone, and it would be counted.
+        while Path(f"/proc/self/task/{watching.native_id}").exists():
+            time.sleep(_GONE_SECONDS)
         os.close(read_end)
         os.close(write_end)
 
@@ -98,22 +103,16 @@ def _next_job(channel: socket.socket, stop: StopRequest) -> Job | None:
 
 
 def _fork_a_trainer(stop: StopRequest) -> bool:
-    """Whether this process is the trainer: the new one, or the old one where there is no room for another process."""
+    """Whether this process is the trainer. Where there is no room for another process, OSError ends this one."""
     sys.stdout.flush()
     sys.stderr.flush()
-    try:
-        between = os.fork()
-    except OSError:
-        return True
+    between = os.fork()
     if between:
-        _, status = os.waitpid(between, 0)
-        return status != 0
+        os.waitpid(between, 0)
+        return False
     between = os.getpid()
-    try:
-        if os.fork():
-            os._exit(0)
-    except OSError:
-        os._exit(1)
+    if os.fork():
+        os._exit(0)
     os.setsid()
     stop.stop_waking()
     _await_end(between)
@@ -136,5 +135,5 @@ def _take(job: Job) -> None:
     os.dup2(job.log, _STDERR)
     os.close(job.lifeline)
     os.close(job.log)
-    exit_on_eof(_STDIN, lambda: os._exit(EXIT_FAILED))
+    exit_on_silence(_STDIN, lambda: os._exit(EXIT_ALONE))
     hand_over.announce(job)

@@ -29,7 +29,9 @@ class WorkerSettings(_QueueSettings):
     tick_seconds: float = Field(default=5.0, gt=0, description="Renew the lease at least this often.")
     flush_seconds: float = Field(default=0.5, gt=0, description="Store new events at most this often.")
     grace_seconds: float = Field(default=120.0, ge=0, description="From SIGTERM to SIGKILL of a trainer.")
-    running_per_owner: int = Field(default=64, ge=1, lt=2**31, description="How many jobs of one owner may run at a time.")
+    running_per_owner: int = Field(
+        default=64, ge=1, lt=2**31, description="How many jobs of one owner may run at a time."
+    )
     bytes_per_owner: int = Field(default=100 << 30, ge=0, description="Of checkpoints that one owner may have stored.")
     spare_bytes: int = Field(default=256 << 20, ge=0, description="With less room on its disk a worker takes no job.")
 

@@ -53,7 +53,15 @@ class Supervisor:
             news.set()
             wake.set()
 
-        trainers = Trainers(settings.runs_dir, device.kind, process_id, wake.set, hear_news)
+        trainers = Trainers(
+            settings.runs_dir,
+            device.kind,
+            process_id,
+            wake.set,
+            hear_news,
+            # A worker that is frozen for so long has lost its lease: its trainer must not go on beside another.
+            alone_seconds=settings.lease_seconds,
+        )
         self._place = Workplace(database, settings, device, trainers, wake, news, threading.Event())
         self._claiming = _Claiming(leases.new_token())
         self._mishaps = 0

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from bncore.lifeline import exit_on_eof
+from bncore.lifeline import allow, exit_on_eof, exit_on_silence
 
 CHILD = """
 import os, time
@@ -35,6 +35,23 @@ def test_the_end_of_the_pipe_is_told_once_and_what_is_written_is_ignored() -> No
     assert ended.wait(10)
     thread.join(10)
     os.close(read_end)
+
+
+def test_it_lives_by_what_it_is_allowed_and_from_then_on_only_so() -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    ended = threading.Event()
+    thread = exit_on_silence(read_end, ended.set)
+    assert not ended.wait(0.1)
+    for _ in range(2000):  # more than is read at once, and the last one counts
+        allow(write_end, 0.01)
+    allow(write_end, 0.4)
+    assert not ended.wait(0.2)
+    assert ended.wait(10)
+    thread.join(10)
+    os.close(read_end)
+    allow(write_end, 1.0)  # nobody need read it
+    os.close(write_end)
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for a process that is not its child: Linux")

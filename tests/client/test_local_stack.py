@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 REDIS = ("-m", "client.local.redis_server")
-TRAINER = ("-m", "bncore", "--wait")
+TRAINER = ("-m", "bncore", "--zygote")
 
 
 @pytest.fixture
