@@ -127,7 +127,7 @@ def shared_api(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) 
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def by_hand() -> Callable[[Database], ByHand]:
     """Claims the oldest queued experiment."""
     return ByHand
@@ -141,7 +141,11 @@ def serve() -> Callable[..., Any]:
 
 @contextmanager
 def serving(database_url: str, **settings: Any) -> Iterator[Api]:
-    app = create_app(ApiSettings(database_url=database_url, port=0, **{"poll_seconds": 0.02, "readiness_cache_seconds": 0.0, **settings}))
+    app = create_app(
+        ApiSettings(
+            database_url=database_url, port=0, **{"poll_seconds": 0.02, "readiness_cache_seconds": 0.0, **settings}
+        )
+    )
     server = _ReadyServer(app)
     thread = threading.Thread(target=server.run, name="server", daemon=True)
     thread.start()
