@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA_DIR ?=
 PORT ?= 8000
+WORKERS ?=
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
@@ -13,11 +14,11 @@ TESTS ?= tests
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
 
-demo: $(VENV)/local.stamp ## Start the service, train three networks through it, stop it. Less than a minute.
-	@$(BIN)/bnlab demo
+demo: $(VENV)/local.stamp ## Start the service, train three networks through it, stop it. Less than a minute. WORKERS=...
+	@$(BIN)/bnlab demo $(if $(WORKERS),--workers $(WORKERS))
 
-up: $(VENV)/local.stamp ## Run the service on this machine until Ctrl-C. DATA_DIR=... PORT=...
-	@$(BIN)/bnlab up --port $(PORT) $(if $(DATA_DIR),--data-dir '$(DATA_DIR)')
+up: $(VENV)/local.stamp ## Run the service on this machine until Ctrl-C. DATA_DIR=... PORT=... WORKERS=...
+	@$(BIN)/bnlab up --port $(PORT) $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(if $(WORKERS),--workers $(WORKERS))
 
 test: $(VENV)/dev.stamp ## Run the tests, on SQLite and PostgreSQL. TESTS=tests/store runs a part.
 	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile $(TESTS)

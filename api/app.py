@@ -10,25 +10,21 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from api import errors, openapi
-from api.changes import ChangeWatch
-from api.deps import ApiService
-from api.logs import RequestLog
+from api import docs, errors, openapi
+from api.edge import Edge
 from api.routes import mount
+from api.service import ApiService
 from api.settings import ApiSettings
-from store.database import Database
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
     """The whole HTTP service of one process."""
-    database = Database(settings.database_url.get_secret_value())
-    changes = ChangeWatch(database, settings.poll_seconds)
+    service = ApiService(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        yield
-        changes.close()
-        database.dispose()
+        async with service.running():
+            yield
 
     app = FastAPI(
         title="BNLab",
@@ -36,14 +32,17 @@ def create_app(settings: ApiSettings) -> FastAPI:
         summary="Normalization experiments over HTTP",
         description=openapi.DESCRIPTION,
         openapi_tags=openapi.TAGS,
+        docs_url=None,
+        redoc_url=None,
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
     )
-    app.state.service = ApiService(settings, database, changes)
-    app.add_middleware(RequestLog)
+    app.state.service = service
+    app.add_middleware(Edge)
     errors.install(app)
     mount(app)
+    docs.mount(app)
     openapi.install(app)
     return app
 

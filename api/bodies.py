@@ -4,6 +4,7 @@ The body is parsed by `bncore.spec`, not by the framework: duplicate keys, depth
 pointers.
 """
 
+import functools
 import re
 from typing import Annotated
 
@@ -16,6 +17,8 @@ from api.errors import BodyTooLarge, UnsupportedMediaType
 from bncore.spec import ExperimentSpec, load_spec, parse_json
 
 _JSON = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json", re.ASCII)
+_AT_ONCE_BYTES = 16_384
+"""A body up to this size is read within a millisecond or two; a larger one would hold up every other request."""
 
 
 async def raw_body(request: Request, service: Service) -> bytes:
@@ -34,12 +37,18 @@ async def raw_body(request: Request, service: Service) -> bytes:
     return bytes(body)
 
 
-def submitted_spec(body: Annotated[bytes, Depends(raw_body)]) -> ExperimentSpec:
-    """The complete spec. Raises `SpecError`. A plain function: parsing a megabyte belongs in a thread."""
-    return load_spec(parse_json(body))
+async def submitted_spec(body: Annotated[bytes, Depends(raw_body)], service: Service) -> ExperimentSpec:
+    """The complete spec. Raises `SpecError`."""
+    if len(body) <= _AT_ONCE_BYTES:
+        return _read(body)
+    return await service.reads.run(functools.partial(_read, body))
 
 
 Spec = Annotated[ExperimentSpec, Depends(submitted_spec)]
+
+
+def _read(body: bytes) -> ExperimentSpec:
+    return load_spec(parse_json(body))
 
 
 def _is_json(headers: Headers) -> bool:

@@ -1,23 +1,28 @@
 """Waiting for an experiment to change, for any number of requests at the price of one.
 
-Invariant: all waiters together cost one short query a tick, in one thread, and no session is held between ticks. A
-change between a request's own reading and its waiting is seen at the first tick, because a waiter compares versions.
+Invariant: all waiters together cost one short look a tick, over one connection and in one thread that are theirs, and
+no session is held between ticks. A change between a request's own reading and its waiting is seen at the first tick,
+because a waiter compares versions.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+import functools
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
 
+from api.lanes import DatabaseSilent, Lane
 from store import experiments
 from store.database import Database
 from store.experiments import Mark
 
 _LOG = structlog.get_logger("api")
+_WAIT_SECONDS = 10.0
+_LOOK_ANYWAY_SECONDS = 1.0
+"""Should SQLite's word on whether anything changed ever be wrong, this is how late a waiter is."""
 
 
 @dataclass(eq=False)
@@ -30,49 +35,93 @@ class _Waiter:
 class ChangeWatch:
     """One poller for all waiting requests of a process; it runs only while there are any."""
 
-    def __init__(self, database: Database, poll_seconds: float) -> None:
-        self._database = database
+    def __init__(self, database_url: str, poll_seconds: float) -> None:
+        self._database = Database(database_url, connections=1)
+        self._lane = Lane("changes", 1, _WAIT_SECONDS)
         self._poll_seconds = poll_seconds
         self._waiters: set[_Waiter] = set()
+        self._unseen = False
         self._poller: asyncio.Task[None] | None = None
         self._closed = False
+        self._data_version: object = None
+        self._looked = 0.0
 
-    async def wait(self, experiment_id: str, ready: Callable[[Mark | None], bool], timeout_seconds: float) -> None:
-        """Return when `ready` holds for the experiment (None: it is gone), at the timeout, or at `close`."""
+    async def wait(
+        self,
+        experiment_id: str,
+        ready: Callable[[Mark | None], bool],
+        timeout_seconds: float,
+        gone: Callable[[], Awaitable[None]],
+    ) -> bool:
+        """Return when `ready` holds for the experiment (None: it is gone), at the timeout, or at `wake_all`.
+
+        False as soon as `gone` returns: whoever waited does not any more.
+        """
         if self._closed:
-            return
+            return True
         waiter = _Waiter(experiment_id, ready)
         self._waiters.add(waiter)
+        self._unseen = True
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll())
+        woken = asyncio.ensure_future(waiter.woken.wait())
+        left = asyncio.ensure_future(gone())
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_seconds):
-                    await waiter.woken.wait()
+            await asyncio.wait((woken, left), timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+            return not left.done()
         finally:
             self._waiters.discard(waiter)
+            woken.cancel()
+            left.cancel()
 
-    def close(self) -> None:
-        """Wake everybody, now and from now on: the process is about to end. Call it in the event loop."""
+    def wake_all(self) -> None:
+        """Now and from now on: the process is about to end. Call it in the event loop."""
         self._closed = True
         for waiter in self._waiters:
             waiter.woken.set()
 
+    def close(self) -> None:
+        self._lane.close()
+        self._database.dispose()
+
     async def _poll(self) -> None:
         while self._waiters:
             ids = sorted({waiter.experiment_id for waiter in self._waiters})
+            anyway, self._unseen = self._unseen, False
             try:
-                marks = await run_in_threadpool(self._read, ids)
-            except SQLAlchemyError as error:
+                marks = await self._lane.run(functools.partial(self._look, ids, anyway))
+            except (SQLAlchemyError, DatabaseSilent) as error:
                 # Waiters outlast a database outage; at their timeout they answer with what they find then.
+                self._unseen = True
                 _LOG.warning("change_poll_failed", error=type(error).__name__)
             else:
-                self._wake(set(ids), marks)
+                if marks is not None:
+                    self._wake(set(ids), marks)
             await asyncio.sleep(self._poll_seconds)
 
-    def _read(self, ids: list[str]) -> dict[str, Mark]:
+    def _look(self, ids: list[str], anyway: bool) -> dict[str, Mark] | None:
+        """None when nothing at all has changed since the last look."""
+        version = self._version_of_all_data()
+        due = time.monotonic() - self._looked > _LOOK_ANYWAY_SECONDS
+        if version is not None and version == self._data_version and not anyway and not due:
+            return None
         with self._database.read() as session:
-            return experiments.marks(session, ids)
+            marks = experiments.marks(session, ids)
+        self._data_version, self._looked = version, time.monotonic()
+        return marks
+
+    def _version_of_all_data(self) -> object:
+        """Another one after every commit of another connection; SQLite alone has it. Read before what it is of."""
+        if self._database.engine.dialect.name != "sqlite":
+            return None
+        # The pool holds one connection: numbers of different ones could not be compared.
+        connection = self._database.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA data_version")
+            return cursor.fetchone()
+        finally:
+            connection.close()
 
     def _wake(self, asked: set[str], marks: dict[str, Mark]) -> None:
         for waiter in self._waiters:

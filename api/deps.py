@@ -1,81 +1,61 @@
-"""What routes ask for: the service's parts, a session, the owner of the key.
+"""What routes ask for: the service's parts, the caller, ids and headers.
 
-Invariant: a session ends, and a writing one commits, before the answer is sent (`scope="function"`): a client never
-holds a 202 for a row that is not there, and no stream holds a connection.
+Invariant: nothing here takes a thread or a session: that is for the route, once, around its store call.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Path
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlalchemy.orm import Session
-from starlette.requests import Request
+from fastapi import Depends, Path, Request
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 
-from api.changes import ChangeWatch
-from api.errors import Unauthenticated
+from api.errors import Forbidden, Unauthenticated
 from api.headers import idempotency_key
-from api.settings import ApiSettings
-from store import keys
-from store.database import Database
+from api.service import ApiService
+from store.keys import Authenticated, KeyScope
 
 
-@dataclass(frozen=True)
-class ApiService:
-    """What lives as long as the process; `create_app` puts it into `app.state.service`."""
-
-    settings: ApiSettings
-    database: Database
-    changes: ChangeWatch
-
-
-def get_service(request: Request) -> ApiService:
+async def get_service(request: Request) -> ApiService:
     """The parts that `create_app` made."""
     service = request.app.state.service
     assert isinstance(service, ApiService)
     return service
 
 
+class BearerKey(SecurityBase):
+    """The caller's API key, if it is good for what is asked. Raises `Unauthenticated`, `Forbidden`."""
+
+    def __init__(self) -> None:
+        self.scheme_name = "bearer"
+        self.model = HTTPBearer(description="An API key, made with `python -m store keys create`.")
+
+    async def __call__(self, request: Request) -> Authenticated:
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        service = await get_service(request)
+        key = await service.keyring.find(secret.strip()) if scheme.lower() == "bearer" and secret else None
+        if key is None:
+            raise Unauthenticated
+        scope = _scope_of(request)
+        if not key.allows(scope):
+            raise Forbidden(scope.value)
+        return key
+
+
+authenticate = BearerKey()
+
 Service = Annotated[ApiService, Depends(get_service)]
-
-
-def get_reading_session(service: Service) -> Iterator[Session]:
-    """A snapshot."""
-    with service.database.read() as session:
-        yield session
-
-
-def get_writing_session(service: Service) -> Iterator[Session]:
-    """A transaction: committed when the route returns, rolled back when it raises."""
-    with service.database.write() as session:
-        yield session
-
-
-_bearer = HTTPBearer(
-    auto_error=False, scheme_name="bearer", description="An API key, made with `python -m store keys create`."
-)
-
-
-def authenticate(
-    service: Service, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> str:
-    """The id of the caller's API key, who is the owner of what it submits. Raises `Unauthenticated`."""
-    if credentials is None:
-        raise Unauthenticated
-    with service.database.read() as session:
-        key = keys.authenticate(session, credentials.credentials)
-    if key is None:
-        raise Unauthenticated
-    if key.touch_due:
-        with service.database.write() as session:
-            keys.touch(session, key.id)
-    return key.id
-
-
-Owner = Annotated[str, Depends(authenticate)]
-ReadSession = Annotated[Session, Depends(get_reading_session, scope="function")]
-WriteSession = Annotated[Session, Depends(get_writing_session, scope="function")]
+Caller = Annotated[Authenticated, Depends(authenticate)]
 IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
 ExperimentId = Annotated[str, Path(pattern="^exp_[0-9a-f]{32}$", examples=["exp_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
 CheckpointId = Annotated[str, Path(pattern="^ckp_[0-9a-f]{32}$", examples=["ckp_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
+
+
+def sees(caller: Authenticated) -> str | None:
+    """Whose jobs the caller may see and change: the owner's, or everybody's (None)."""
+    return None if KeyScope.ADMIN in caller.scopes else caller.owner
+
+
+def _scope_of(request: Request) -> KeyScope:
+    """Looking needs `read`, and trying out what would be submitted is looking; everything else needs `submit`."""
+    looks = request.method in ("GET", "HEAD") or request.url.path.endswith(":validate")
+    return KeyScope.READ if looks else KeyScope.SUBMIT

@@ -1,22 +1,23 @@
 """What each refusal means over HTTP: one table from error class to status, and the handlers that use it.
 
-Errors of the store and of this package carry a code and facts; whatever else goes wrong, in the framework too, ends as
-problem JSON here.
+Errors of the store and of this package carry a code and facts; so do the framework's. What nobody foresaw goes on to
+`api.edge`, which knows the request's line in the log.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
+from api.lanes import DatabaseSilent
+from api.outages import is_outage
 from api.problems import RETRY_AFTER_SECONDS, problem
 from bncore.spec import Fault, SpecError
 from bncore.spec.faults import pointer_part
@@ -27,24 +28,35 @@ _LOG = structlog.get_logger("api")
 
 
 class ApiError(Exception):
-    """Something this package refuses before the store is asked."""
+    """Something this package refuses."""
 
     code: ClassVar[str] = "api_error"
+
+    def __init__(self, detail: str, headers: Mapping[str, str] | None = None, **facts: Any) -> None:
+        super().__init__(detail)
+        self.headers = dict(headers or {})
+        self.facts = facts
 
 
 class Unauthenticated(ApiError):
     code = "unauthenticated"
 
     def __init__(self) -> None:
-        super().__init__("Send a valid API key as `Authorization: Bearer <key>`.")
+        super().__init__("Send a valid API key as `Authorization: Bearer <key>`.", {"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(ApiError):
+    code = "forbidden"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This API key lacks the scope `{scope}`.")
 
 
 class BodyTooLarge(ApiError):
     code = "body_too_large"
 
     def __init__(self, max_body_bytes: int) -> None:
-        super().__init__(f"The body may have at most {max_body_bytes} bytes.")
-        self.max_body_bytes = max_body_bytes
+        super().__init__(f"The body may have at most {max_body_bytes} bytes.", max_body_bytes=max_body_bytes)
 
 
 class UnsupportedMediaType(ApiError):
@@ -54,12 +66,22 @@ class UnsupportedMediaType(ApiError):
         super().__init__("Send JSON in UTF-8, as application/json and without a content encoding.")
 
 
+class RangeNotSatisfiable(ApiError):
+    code = "range_not_satisfiable"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has {size} bytes.", {"Content-Range": f"bytes */{size}"})
+
+
 class IdempotencyKeyInvalid(ApiError):
     code = "idempotency_key_invalid"
 
     def __init__(self) -> None:
         super().__init__("An idempotency key is 1 to 255 visible ASCII characters, quoted or bare, and given once.")
 
+
+QUEUE_RETRY_SECONDS = 30
+"""A queue that is full of one owner's jobs empties no faster than they are trained."""
 
 STATUS: dict[type[StoreError | ApiError], int] = {
     store_errors.ExperimentNotFound: 404,
@@ -68,12 +90,18 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     store_errors.IllegalTransition: 409,
     store_errors.StaleLease: 409,
     store_errors.CheckpointIncomplete: 409,
+    store_errors.CheckpointDamaged: 500,
+    store_errors.VersionMismatch: 412,
+    store_errors.QuotaExceeded: 429,
+    store_errors.OwnerNotFound: 404,
     store_errors.IdempotencyConflict: 422,
     store_errors.CursorInvalid: 422,
     Unauthenticated: 401,
+    Forbidden: 403,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
     IdempotencyKeyInvalid: 400,
+    RangeNotSatisfiable: 416,
 }
 
 
@@ -81,18 +109,15 @@ def install(app: FastAPI) -> None:
     """Answer every error with problem JSON."""
     for refusal in (StoreError, ApiError):
         app.add_exception_handler(refusal, _refused)
-    for outage in (OperationalError, InterfaceError, PoolTimeout):
-        app.add_exception_handler(outage, _no_database)
+    for trouble in (SQLAlchemyError, DatabaseSilent):
+        app.add_exception_handler(trouble, _database_trouble)
     app.add_exception_handler(SpecError, _invalid_spec)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, StoreError | ApiError)
-    status = STATUS[type(error)]
     facts: dict[str, Any] = {}
     faults: list[Fault] = []
     headers: dict[str, str] = {}
@@ -103,12 +128,18 @@ async def _refused(request: Request, error: Exception) -> Response:
             faults = [Fault("/query/cursor", "Start again without a cursor.", error.code)]
         case IdempotencyKeyInvalid() | store_errors.IdempotencyConflict():
             faults = [Fault("/header/Idempotency-Key", str(error), error.code)]
-        case Unauthenticated():
-            headers = {"WWW-Authenticate": "Bearer"}
-        case BodyTooLarge():
-            facts = {"max_body_bytes": error.max_body_bytes}
+        case store_errors.VersionMismatch():
+            headers = {"ETag": f'"{error.version}"'}
+        case store_errors.QuotaExceeded():
+            facts = {"what": error.what, "limit": error.limit}
+            headers = {"Retry-After": str(QUEUE_RETRY_SECONDS)} if error.passes else {}
+        case ApiError():
+            facts, headers = error.facts, error.headers
         case _:
             pass
+    status = STATUS[type(error)]
+    if isinstance(error, store_errors.QuotaExceeded) and not error.passes:
+        status = 403
     return problem(request, status, error.code, str(error), faults=faults, facts=facts, headers=headers)
 
 
@@ -143,20 +174,12 @@ async def _http(request: Request, error: Exception) -> Response:
             return problem(request, status, phrase.lower().replace(" ", "_"), phrase, headers=headers)
 
 
-async def _no_database(request: Request, error: Exception) -> Response:
+async def _database_trouble(request: Request, error: Exception) -> Response:
+    if not is_outage(error):
+        raise error
     _LOG.error("database_unavailable", error=type(error).__name__, reason=str(error.__cause__ or "")[:500])
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return problem(request, 503, "database_unavailable", "The database does not answer; try again.", headers=headers)
-
-
-async def _gone(request: Request, _error: Exception) -> Response:
-    # Nobody reads this answer; without it the end of a connection would be logged as our failure.
-    return problem(request, 400, "client_disconnected", "The request ended before its body did.")
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    _LOG.error("unexpected_error", exc_info=error)
-    return problem(request, 500, "internal_error", "Something went wrong here; the log has it under this instance.")
 
 
 def _faults(details: Sequence[Any]) -> list[Fault]:
@@ -175,4 +198,5 @@ def _allowed_methods(request: Request) -> list[str]:
     path = getattr(request.scope.get("route"), "path", None)
     app = request.app
     operations = app.openapi()["paths"].get(path, {}) if isinstance(app, FastAPI) and path else {}
-    return sorted(method.upper() for method in operations)
+    allowed = {method.upper() for method in operations}
+    return sorted(allowed | {"HEAD"} if "GET" in allowed else allowed)

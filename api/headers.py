@@ -1,6 +1,7 @@
 """Request and response headers that several routes share: entity tags and idempotency keys."""
 
 import re
+from typing import Any
 
 from starlette.requests import Request
 
@@ -10,6 +11,8 @@ MAX_KEY_CHARS = 255
 
 # A structured-field string (RFC 8941, 3.3.3): printable ASCII, with \" and \\ as the only escapes.
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+# As many digits as a version ever has.
+_VERSION_TAG = re.compile(r'"([0-9]{1,9})"')
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -20,12 +23,29 @@ def entity_tag(version: int) -> str:
 
 def none_match(request: Request, tag: str) -> bool:
     """Whether If-None-Match names this very tag, so that the answer is 304 (RFC 9110, 13.1.2)."""
-    given = ",".join(request.headers.getlist("if-none-match"))
-    names = [name.strip().removeprefix("W/") for name in given.split(",")]
+    names = [name.removeprefix("W/") for name in _tags(request, "if-none-match")]
     return "*" in names or tag in names
 
 
-def idempotency_key(request: Request) -> str | None:
+def matched_versions(request: Request) -> frozenset[int] | None:
+    """The versions that If-Match names (RFC 9110, 13.1.1; a weak tag names none); None when any will do."""
+    names = _tags(request, "if-match")
+    if not names or "*" in names:
+        return None
+    return frozenset(int(found[1]) for name in names if (found := _VERSION_TAG.fullmatch(name)))
+
+
+def if_match_parameter() -> dict[str, Any]:
+    """For the description of an operation that calls `matched_versions`."""
+    return _parameter("If-Match", "ETags, or *: only if the experiment still has one of them, else 412.")
+
+
+def if_none_match_parameter() -> dict[str, Any]:
+    """For the description of an operation that calls `none_match`."""
+    return _parameter("If-None-Match", "ETags, or *: 304 without a body if one of them is still the newest.")
+
+
+async def idempotency_key(request: Request) -> str | None:
     """The key of `Idempotency-Key: "..."`; the bare form without quotes means the same key."""
     given = request.headers.getlist("idempotency-key")
     if not given:
@@ -38,3 +58,13 @@ def idempotency_key(request: Request) -> str | None:
     if not quoted and key.startswith('"'):
         raise IdempotencyKeyInvalid
     return key
+
+
+def _parameter(name: str, description: str) -> dict[str, Any]:
+    shape = {"type": "string", "pattern": "^[ -~]*$"}
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": shape}
+
+
+def _tags(request: Request, header: str) -> list[str]:
+    # A comma inside a tag would cut it in two; tags of this service have none.
+    return [name.strip() for given in request.headers.getlist(header) for name in given.split(",")]

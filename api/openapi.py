@@ -17,7 +17,9 @@ DESCRIPTION = """
 Training as a service for normalization experiments: POST a spec, read metrics, results and checkpoints back.
 
 Every error is `application/problem+json` (RFC 9457). States and codes may be added: treat a state you do not know as
-not terminal. Listings are pages of `{data, has_more, next_cursor}`.
+not terminal. Listings are pages of `{data, has_more, next_cursor}`. HEAD is answered wherever GET is, with the same
+headers. A parameter that is no list may come once. A 503 may have been carried out: repeat a POST with its
+`Idempotency-Key`. A key that was revoked may go on working for a few seconds.
 """
 
 TAGS = [
@@ -87,6 +89,27 @@ def idempotency_parameter() -> dict[str, Any]:
         "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS + 2, "pattern": "^[!-~]+$"},
         "example": '"5f2d1c1e-3c1b-4c6f-9d53-8a5a0b2f6c11"',
     }
+
+
+def range_parameters() -> list[dict[str, Any]]:
+    """The headers that ask for a part of a file."""
+    return [
+        {
+            "name": "Range",
+            "in": "header",
+            "required": False,
+            "description": "One range of bytes; anything else is answered with the whole file.",
+            "schema": {"type": "string", "pattern": "^[!-~]*$"},
+            "example": "bytes=0-1048575",
+        },
+        {
+            "name": "If-Range",
+            "in": "header",
+            "required": False,
+            "description": "An ETag: the part if it is still this file's, else the whole.",
+            "schema": {"type": "string", "pattern": "^[!-~]*$"},
+        },
+    ]
 
 
 def _complete(document: dict[str, Any]) -> None:

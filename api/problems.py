@@ -70,6 +70,16 @@ def problem(
 ) -> JSONResponse:
     """The response that says what went wrong; `facts` become members of the document."""
     request_id = connection.scope.get("state", {}).get("request_id")
+    document = problem_document(status, code, detail, request_id, faults)
+    return JSONResponse(
+        {**(facts or {}), **document}, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {})
+    )
+
+
+def problem_document(
+    status: int, code: str, detail: str, request_id: str | None, faults: Sequence[Fault] = ()
+) -> dict[str, Any]:
+    """The members that every problem has."""
     document: dict[str, Any] = {
         "type": f"urn:bnlab:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -80,9 +90,7 @@ def problem(
     }
     if request_id is not None:
         document["instance"] = f"urn:uuid:{request_id}"
-    return JSONResponse(
-        {**(facts or {}), **document}, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {})
-    )
+    return document
 
 
 def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:

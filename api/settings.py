@@ -23,3 +23,24 @@ class ApiSettings(BaseSettings):
     )
     poll_seconds: float = Field(default=0.2, gt=0, description="How often waiting requests look for a change.")
     graceful_shutdown_seconds: int = Field(default=10, ge=1, description="For requests in flight at shutdown.")
+
+    database_seconds: float = Field(default=20.0, gt=0, description="A request waits that long for the database: 503.")
+    key_cache_seconds: float = Field(default=5.0, ge=0, description="A revoked key may go on working for that long.")
+    key_use_seconds: float = Field(default=60.0, gt=0, description="How often it is stored which keys were used.")
+    readiness_cache_seconds: float = Field(default=1.0, ge=0, description="How old an answer of /readyz may be.")
+
+    first_byte_seconds: float = Field(default=10.0, gt=0, description="From a connection to its first byte.")
+    head_seconds: float = Field(default=10.0, gt=0, description="From the first byte of a request to its whole head.")
+    body_seconds: float = Field(default=10.0, gt=0, description="For a body, and what `min_body_rate` adds.")
+    min_body_rate: float = Field(default=16_384.0, gt=0, description="Bytes a second that a body has to come with.")
+    idle_seconds: float = Field(default=15.0, gt=0, description="Between two requests on one connection.")
+    stall_seconds: float = Field(default=60.0, gt=0, description="For a client that takes nothing of its answer.")
+    max_connections: int | None = Field(
+        default=None, ge=1, description="Open at once; by default what the limit of open files leaves, at most 4096."
+    )
+    queued_per_owner: int = Field(
+        default=20_000, ge=1, lt=2**31, description="Jobs of one owner that may wait at a time."
+    )
+    bytes_per_owner: int = Field(
+        default=100 << 30, ge=0, description="Of checkpoints; an owner who has more may submit nothing new."
+    )

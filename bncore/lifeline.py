@@ -38,6 +38,13 @@ def allow(fd: int, seconds: float) -> None:
         return
 
 
+def exit_within(seconds: float, code: int = 1) -> None:
+    """End this process that much later, if it is still there, whatever its threads hang in. Returns at once."""
+    timer = threading.Timer(seconds, os._exit, args=(code,))
+    timer.daemon = True
+    timer.start()
+
+
 def _start(read: Callable[[int], None], fd: int, on_end: Callable[[], None]) -> threading.Thread:
     def watch() -> None:
         try:

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from store import keys, migrate, processes
 from store.database import Database
 from store.errors import StoreError
-from store.models import ApiKey
 from store.settings import StoreSettings
+from store.tables import ApiKey
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,36 +1,42 @@
 """The bytes of checkpoints, in chunks, so that none is ever whole in memory.
 
-Invariant: a checkpoint is shown only when every byte it announced is there; each chunk is a fenced transaction of its
-own; and the newest restorable checkpoint is never given up before a newer one is whole.
+Invariant: a checkpoint is shown only when every byte it announced is there and their SHA-256 is the announced one; each
+chunk is a fenced transaction of its own; and the newest restorable checkpoint is never given up before a newer one is
+whole.
 """
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from bncore.events import CheckpointSaved
+from store.columns import core
 from store.database import Database, clock
-from store.errors import CheckpointIncomplete, CheckpointNotFound
-from store.eventlog import Entry
-from store.eventlog import append as append_to_log
+from store.errors import CheckpointDamaged, CheckpointIncomplete, CheckpointNotFound, QuotaExceeded
 from store.ids import new_id
-from store.leases import Go, Lease, Stop, renew
-from store.models import Checkpoint, CheckpointChunk, Experiment
+from store.jobs import eventlog
+from store.jobs.eventlog import Entry
+from store.jobs.leases import Go, Lease, Stop, renew
 from store.retention import retain
+from store.tables import Checkpoint, CheckpointChunk, Experiment, Job, Owner
 
 CHUNK_BYTES = 1 << 20
 
 File = Literal["weights", "state"]
 
 
-def begin(session: Session, lease: Lease, event: CheckpointSaved, *, lease_seconds: float) -> str:
-    """Announce a checkpoint and get its id; the same one when this attempt has announced it before."""
-    renew(session, lease, lease_seconds=lease_seconds)
+def begin(session: Session, lease: Lease, event: CheckpointSaved, *, owner_bytes: int | None = None) -> str:
+    """Announce a checkpoint and get its id; the same one when this attempt has announced it before.
+
+    Raises `StaleLease`, and `QuotaExceeded` when the owner would have more than `owner_bytes`.
+    """
+    renew(session, lease)
     statement = select(Checkpoint.id).where(
-        Checkpoint.experiment_id == lease.experiment_id,
+        Checkpoint.experiment_id == lease.job_id,
         Checkpoint.attempt == lease.attempt,
         Checkpoint.kind == event.checkpoint_kind,
         Checkpoint.step == event.step,
@@ -40,7 +46,7 @@ def begin(session: Session, lease: Lease, event: CheckpointSaved, *, lease_secon
         return known
     values = {
         "id": new_id("ckp"),
-        "experiment_id": lease.experiment_id,
+        "experiment_id": lease.job_id,
         "attempt": lease.attempt,
         "kind": event.checkpoint_kind,
         "step": event.step,
@@ -52,14 +58,19 @@ def begin(session: Session, lease: Lease, event: CheckpointSaved, *, lease_secon
         "state_sha256": None if event.state is None else event.state.sha256,
         "created_at": clock(),
     }
-    return session.scalars(insert(Checkpoint).values(values).returning(Checkpoint.id)).one()
+    size = event.weights.size + (0 if event.state is None else event.state.size)
+    owner = select(Job.owner).where(Job.id == lease.job_id).scalar_subquery()
+    counted = update(core(Owner)).where(Owner.id == owner).values(stored_bytes=Owner.stored_bytes + size)
+    stored = session.execute(counted.returning(Owner.stored_bytes)).scalar_one_or_none()
+    if stored is not None and owner_bytes is not None and stored > owner_bytes:
+        raise QuotaExceeded("stored_bytes", owner_bytes)
+    session.execute(insert(core(Checkpoint)).values(values))
+    return str(values["id"])
 
 
-def write_chunk(
-    session: Session, lease: Lease, checkpoint_id: str, file: File, seq: int, data: bytes, *, lease_seconds: float
-) -> Go | Stop:
+def write_chunk(session: Session, lease: Lease, checkpoint_id: str, file: File, seq: int, data: bytes) -> Go | Stop:
     """Store one chunk (numbered from 0, all but the last `CHUNK_BYTES` long); a repeat replaces it."""
-    answer = renew(session, lease, lease_seconds=lease_seconds)
+    answer = renew(session, lease)
     if len(data) > CHUNK_BYTES:
         raise ValueError(f"a chunk has at most {CHUNK_BYTES} bytes")
     checkpoint = _own(session, lease, checkpoint_id)
@@ -70,38 +81,93 @@ def write_chunk(
     return answer
 
 
-def complete(session: Session, lease: Lease, checkpoint_id: str, *, lease_seconds: float) -> Go | Stop:
-    """Show the checkpoint, and give up those it replaces. Raises `CheckpointIncomplete` if bytes are missing."""
-    answer = renew(session, lease, lease_seconds=lease_seconds)
+def complete(session: Session, lease: Lease, checkpoint_id: str, digests: Mapping[File, str]) -> Go | Stop:
+    """Show the checkpoint, and give up those it replaces. `digests` are those of what is stored (`digest`).
+
+    Raises `StaleLease`, `CheckpointIncomplete` if bytes are missing, `CheckpointDamaged` if they are not the announced.
+    """
+    answer = renew(session, lease)
     checkpoint = _own(session, lease, checkpoint_id)
     if checkpoint.whole_at is not None:
         return answer
-    _verify(session, checkpoint, "weights", checkpoint.size)
-    _verify(session, checkpoint, "state", checkpoint.state_size or 0)
+    for file, size, sha256 in _announced(checkpoint):
+        _verify(session, checkpoint, file, size)
+        if digests.get(file) != sha256:
+            raise CheckpointDamaged(checkpoint_id, file, f"its SHA-256 is {digests.get(file)}, not {sha256}")
     shown = update(Checkpoint).where(Checkpoint.id == checkpoint_id).values(whole_at=clock())
     session.execute(shown, execution_options={"synchronize_session": False})
-    spec = session.scalars(select(Experiment.spec).where(Experiment.id == lease.experiment_id)).one()
-    retain(session, lease.experiment_id, keep_periodic=bool(spec.get("checkpoint", {}).get("keep_periodic")))
+    spec = session.scalars(select(core(Experiment).c.spec).where(core(Experiment).c.id == lease.job_id)).one()
+    retain(session, lease.job_id, keep_periodic=bool(spec.get("checkpoint", {}).get("keep_periodic")))
     data = {"checkpoint_id": checkpoint_id, "kind": checkpoint.kind, "step": checkpoint.step}
     message = f"Checkpoint ({checkpoint.kind}) of step {checkpoint.step} is stored."
-    append_to_log(session, lease.experiment_id, lease.attempt, [Entry("checkpoint", message, data)])
+    eventlog.append(session, lease.job_id, lease.attempt, [Entry("checkpoint", message, data)])
     return answer
 
 
-def checkpoints(session: Session, experiment_id: str) -> list[Checkpoint]:
-    """The checkpoints of an experiment that can be read, newest step first."""
-    statement = select(Checkpoint).where(
-        Checkpoint.experiment_id == experiment_id, Checkpoint.whole_at.is_not(None), Checkpoint.dropped_at.is_(None)
-    )
-    return list(session.scalars(statement.order_by(Checkpoint.step.desc(), Checkpoint.kind)))
+def give_up(session: Session, lease: Lease, checkpoint_id: str, why: str) -> None:
+    """Drop a checkpoint that is not what it should be, of whichever attempt, and say so in the log.
+
+    Raises `StaleLease`.
+    """
+    renew(session, lease)
+    table = core(Checkpoint)
+    mine = (table.c.id == checkpoint_id, table.c.experiment_id == lease.job_id, table.c.dropped_at.is_(None))
+    dropped = update(table).where(*mine).values(dropped_at=clock()).returning(table.c.kind, table.c.step)
+    found = session.execute(dropped).one_or_none()
+    if found is not None:
+        data = {"checkpoint_id": checkpoint_id, "kind": found.kind, "step": found.step}
+        message = f"Checkpoint ({found.kind}) of step {found.step} is given up: {why}"
+        eventlog.append(session, lease.job_id, lease.attempt, [Entry("checkpoint_damaged", message, data)])
+
+
+Position = tuple[int, str, str]
+"""Where a listing of checkpoints goes on: behind this step, kind and id."""
+
+
+def checkpoints(
+    session: Session, experiment_id: str, after: Position | None = None, limit: int | None = None
+) -> list[Checkpoint]:
+    """The checkpoints of an experiment that can be read, newest step first; at most `limit`."""
+    statement = select(Checkpoint).where(*_readable(experiment_id))
+    if after is not None:
+        step, kind, checkpoint_id = after
+        behind = tuple_(Checkpoint.kind, Checkpoint.id) > tuple_(kind, checkpoint_id)
+        # The step is said twice, so that an index can be entered at it.
+        statement = statement.where(Checkpoint.step <= step, (Checkpoint.step < step) | behind)
+    ordered = statement.order_by(Checkpoint.step.desc(), Checkpoint.kind, Checkpoint.id)
+    return list(session.scalars(ordered.limit(limit)))
 
 
 def get(session: Session, experiment_id: str, checkpoint_id: str) -> Checkpoint:
     """One readable checkpoint of an experiment. Raises `CheckpointNotFound`."""
-    for checkpoint in checkpoints(session, experiment_id):
-        if checkpoint.id == checkpoint_id:
-            return checkpoint
-    raise CheckpointNotFound(checkpoint_id)
+    statement = select(Checkpoint).where(Checkpoint.id == checkpoint_id, *_readable(experiment_id))
+    found = session.scalars(statement).one_or_none()
+    if found is None:
+        raise CheckpointNotFound(checkpoint_id)
+    return found
+
+
+def digest(database: Database, checkpoint_id: str, file: File) -> str:
+    """The SHA-256 of what is stored of a file, whole or not, in hex."""
+    found = hashlib.sha256()
+    with database.read() as session:
+        chunks = select(CheckpointChunk.seq).filter_by(checkpoint_id=checkpoint_id, file=file)
+        numbers = session.scalars(chunks.order_by(CheckpointChunk.seq)).all()
+    for seq in numbers:
+        with database.read() as session:
+            found.update(_chunk(session, checkpoint_id, file, seq))
+    return found.hexdigest()
+
+
+def verify(database: Database, checkpoint_id: str, file: File) -> None:
+    """Raise `CheckpointDamaged` unless what is stored of a whole checkpoint's file is what was announced."""
+    with database.read() as session:
+        checkpoint = session.get(Checkpoint, checkpoint_id)
+    if checkpoint is None:
+        raise CheckpointNotFound(checkpoint_id)
+    for name, _, sha256 in _announced(checkpoint):
+        if name == file and digest(database, checkpoint_id, file) != sha256:
+            raise CheckpointDamaged(checkpoint_id, file, "what is stored is not what was announced")
 
 
 def read(database: Database, checkpoint_id: str, file: File) -> Iterator[bytes]:
@@ -114,16 +180,31 @@ def read(database: Database, checkpoint_id: str, file: File) -> Iterator[bytes]:
     return _chunks(database, checkpoint_id, file, size)
 
 
+def _readable(experiment_id: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Checkpoint.experiment_id == experiment_id,
+        Checkpoint.whole_at.is_not(None),
+        Checkpoint.dropped_at.is_(None),
+    )
+
+
 def _own(session: Session, lease: Lease, checkpoint_id: str) -> Checkpoint:
     statement = select(Checkpoint).where(
         Checkpoint.id == checkpoint_id,
-        Checkpoint.experiment_id == lease.experiment_id,
+        Checkpoint.experiment_id == lease.job_id,
         Checkpoint.attempt == lease.attempt,
     )
     checkpoint = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
     if checkpoint is None:
         raise CheckpointNotFound(checkpoint_id)
     return checkpoint
+
+
+def _announced(checkpoint: Checkpoint) -> list[tuple[File, int, str]]:
+    files: list[tuple[File, int, str]] = [("weights", checkpoint.size, checkpoint.sha256)]
+    if checkpoint.state_size is not None and checkpoint.state_sha256 is not None:
+        files.append(("state", checkpoint.state_size, checkpoint.state_sha256))
+    return files
 
 
 def _verify(session: Session, checkpoint: Checkpoint, file: File, expected: int) -> None:
@@ -139,12 +220,12 @@ def _readable_size(session: Session, checkpoint_id: str, file: File) -> int:
     size = Checkpoint.size if file == "weights" else Checkpoint.state_size
     statement = (
         select(size)
-        .join(Experiment, Experiment.id == Checkpoint.experiment_id)
+        .join(Job, Job.id == Checkpoint.experiment_id)
         .where(
             Checkpoint.id == checkpoint_id,
             Checkpoint.whole_at.is_not(None),
             Checkpoint.dropped_at.is_(None),
-            Experiment.deleted_at.is_(None),
+            Job.deleted_at.is_(None),
         )
     )
     found = session.scalars(statement).one_or_none()
@@ -155,9 +236,14 @@ def _readable_size(session: Session, checkpoint_id: str, file: File) -> int:
 
 def _chunks(database: Database, checkpoint_id: str, file: File, size: int) -> Iterator[bytes]:
     for seq in range(-(-size // CHUNK_BYTES)):
-        statement = select(CheckpointChunk.data).filter_by(checkpoint_id=checkpoint_id, file=file, seq=seq)
         with database.read() as session:
-            data = session.scalars(statement).one_or_none()
-        if data is None:
-            raise CheckpointNotFound(checkpoint_id)
+            data = _chunk(session, checkpoint_id, file, seq)
         yield data
+
+
+def _chunk(session: Session, checkpoint_id: str, file: File, seq: int) -> bytes:
+    statement = select(CheckpointChunk.data).filter_by(checkpoint_id=checkpoint_id, file=file, seq=seq)
+    data = session.scalars(statement).one_or_none()
+    if data is None:
+        raise CheckpointNotFound(checkpoint_id)
+    return data

@@ -7,7 +7,8 @@ follows from its columns, so that a migration can refer to it.
 import math
 from typing import Annotated, Any
 
-from sqlalchemy import BigInteger, Dialect, Double, Integer, MetaData, String
+from sqlalchemy import BigInteger, Dialect, Double, Integer, MetaData, String, text
+from sqlalchemy import Table as SqlTable
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -48,3 +49,18 @@ MaybeSeconds = Annotated[float | None, mapped_column(Double())]
 Word = Annotated[str, mapped_column(String(64))]
 MaybeWord = Annotated[str | None, mapped_column(String(64))]
 Count = Annotated[int, mapped_column(BigInteger())]
+
+
+def where(condition: str) -> dict[str, Any]:
+    """The arguments that make an index partial on both databases.
+
+    A statement uses such an index only when it says the very condition, in literals: bound values come too late.
+    """
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
+def core(table: type[Table]) -> SqlTable:
+    """The table below a class: statements on it skip the bookkeeping of the ORM, which writes have no use for."""
+    found = table.__table__
+    assert isinstance(found, SqlTable)
+    return found

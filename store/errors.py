@@ -4,16 +4,20 @@ StoreError
 ├── ExperimentNotFound
 ├── CheckpointNotFound
 ├── CheckpointIncomplete
+├── CheckpointDamaged
 ├── KeyNotFound
 ├── StaleLease
 ├── IllegalTransition
+├── VersionMismatch
+├── QuotaExceeded
+├── OwnerNotFound
 ├── IdempotencyConflict
 └── CursorInvalid
 """
 
 from typing import ClassVar
 
-from store.states import State
+from store.jobs.states import State
 
 
 class StoreError(Exception):
@@ -51,6 +55,17 @@ class CheckpointIncomplete(StoreError):
         self.stored_bytes = stored_bytes
 
 
+class CheckpointDamaged(StoreError):
+    """What is stored of a checkpoint is not what was announced."""
+
+    code = "checkpoint_damaged"
+
+    def __init__(self, checkpoint_id: str, file: str, why: str) -> None:
+        super().__init__(f"{file} of this checkpoint is damaged: {why}.")
+        self.checkpoint_id = checkpoint_id
+        self.file = file
+
+
 class KeyNotFound(StoreError):
     code = "key_not_found"
 
@@ -64,9 +79,9 @@ class StaleLease(StoreError):
 
     code = "stale_lease"
 
-    def __init__(self, experiment_id: str, attempt: int) -> None:
-        super().__init__(f"Attempt {attempt} no longer holds experiment {experiment_id}.")
-        self.experiment_id = experiment_id
+    def __init__(self, job_id: str, attempt: int) -> None:
+        super().__init__(f"Attempt {attempt} no longer holds {job_id}.")
+        self.job_id = job_id
         self.attempt = attempt
 
 
@@ -79,6 +94,37 @@ class IllegalTransition(StoreError):
         super().__init__(f"Not possible while the experiment is {state.value}.")
         self.state = state
         self.allowed_actions = allowed_actions
+
+
+class VersionMismatch(StoreError):
+    """The row has another version than the one the wish was about."""
+
+    code = "precondition_failed"
+
+    def __init__(self, version: int) -> None:
+        super().__init__("It has changed since: look at it again, and send the new ETag.")
+        self.version = version
+
+
+class QuotaExceeded(StoreError):
+    """The owner has as much of something as one owner may have."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"Your limit of {limit} {what.replace('_', ' ')} is reached.")
+        self.what = what
+        self.limit = limit
+        self.passes = what == "queued_jobs"
+        """Whether waiting helps."""
+
+
+class OwnerNotFound(StoreError):
+    code = "owner_not_found"
+
+    def __init__(self, owner: str) -> None:
+        super().__init__("There is no such owner.")
+        self.owner = owner
 
 
 class IdempotencyConflict(StoreError):

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.orm import Session
 
-from bncore.spec import ExperimentSpec
 from store import experiments
 from store.database import clock, insert_if_absent
 from store.errors import IdempotencyConflict
-from store.models import Experiment, IdempotencyKey
+from store.experiments import Limits, Submission
+from store.tables import Experiment, IdempotencyKey
 
 LIFETIME_SECONDS = 24 * 3600.0
 _QUIETLY = {"synchronize_session": False}
@@ -37,16 +37,24 @@ class Submitted:
     replayed: bool
 
 
-def submit_once(session: Session, scope: Scope, spec: ExperimentSpec, *, device: str) -> Submitted:
+def submit_once(
+    session: Session,
+    scope: Scope,
+    submission: Submission,
+    *,
+    device: str,
+    key_id: str | None = None,
+    limits: Limits | None = None,
+) -> Submitted:
     """Submit, or find what the same request submitted before.
 
     Raises `IdempotencyConflict` when the key stands for another spec, `ExperimentNotFound` when the experiment was
-    deleted since.
+    deleted since, `QuotaExceeded`.
     """
-    experiment_id = reserve(session, scope, spec.fingerprint())
+    experiment_id = reserve(session, scope, submission.fingerprint)
     if experiment_id is not None:
         return Submitted(experiments.get(session, experiment_id), replayed=True)
-    experiment = experiments.submit(session, spec, owner=scope.owner, device=device)
+    experiment = experiments.submit(session, submission, owner=scope.owner, device=device, key_id=key_id, limits=limits)
     bind(session, scope, experiment.id)
     return Submitted(experiment, replayed=False)
 

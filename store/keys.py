@@ -6,22 +6,37 @@ costs a request nothing.
 
 import hashlib
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import case, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from store import owners
+from store.columns import core
 from store.database import clock, insert_if_absent
 from store.errors import KeyNotFound
 from store.ids import new_id
-from store.models import ApiKey
+from store.tables import ApiKey
 from store.text import storable
 
 PREFIX = "bnl_"
 _SHOWN_CHARS = 12
-_TOUCH_EVERY_SECONDS = 60.0
-_QUIETLY = {"synchronize_session": False}
+
+
+class KeyScope(StrEnum):
+    """What a key allows."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    """To submit, and to change what is the owner's; whoever may submit may read."""
+    ADMIN = "admin"
+    """Everything, of every owner."""
+
+
+EVERY_SCOPE = tuple(KeyScope)
 
 
 @dataclass(frozen=True)
@@ -35,64 +50,116 @@ class CreatedKey:
 
 @dataclass(frozen=True)
 class Authenticated:
-    """Whose key it is; with `touch_due` the caller should call `touch` in a writing session."""
+    """Whose key it is, and what it allows."""
 
     id: str
     name: str
-    touch_due: bool
+    owner: str
+    scopes: frozenset[KeyScope]
+    expires_at: float | None
+
+    def allows(self, scope: KeyScope) -> bool:
+        """Whether it is good for this: `admin` for everything, `submit` for reading too."""
+        if KeyScope.ADMIN in self.scopes or scope in self.scopes:
+            return True
+        return scope is KeyScope.READ and KeyScope.SUBMIT in self.scopes
 
 
-def create(session: Session, name: str) -> CreatedKey:
-    """A new key."""
+def create(
+    session: Session,
+    name: str,
+    *,
+    owner: str | None = None,
+    scopes: Collection[KeyScope] = EVERY_SCOPE,
+    expires_in_seconds: float | None = None,
+) -> CreatedKey:
+    """A new key, of the default owner unless another is named by its id."""
     secret = PREFIX + secrets.token_urlsafe(32)
-    key_id = session.scalars(insert(ApiKey).values(_columns(name, secret)).returning(ApiKey.id)).one()
+    values = _columns(name, secret, owner or owners.default(session), scopes)
+    if expires_in_seconds is not None:
+        values["expires_at"] = clock() + expires_in_seconds
+    table = core(ApiKey)
+    key_id = session.execute(insert(table).values(values).returning(table.c.id)).scalar_one()
     return CreatedKey(key_id, name, secret)
 
 
 def ensure(session: Session, name: str, secret: str) -> bool:
-    """Make this very secret a key unless it ever was one; a revoked one stays revoked. True if it was made."""
-    return insert_if_absent(session, ApiKey, _columns(name, secret))
+    """Make this very secret a key of the default owner unless it ever was one; a revoked one stays revoked.
+
+    True if it was made.
+    """
+    return insert_if_absent(session, ApiKey, _columns(name, secret, owners.default(session), EVERY_SCOPE))
 
 
-def list_all(session: Session) -> list[ApiKey]:
-    """All keys, revoked ones too, oldest first."""
-    return list(session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)))
+def list_all(session: Session, *, owner: str | None = None) -> list[ApiKey]:
+    """All keys, or all of an owner, revoked ones too, oldest first."""
+    statement = select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)
+    if owner is not None:
+        statement = statement.where(ApiKey.owner == owner)
+    return list(session.scalars(statement, execution_options={"populate_existing": True}))
 
 
-def revoke(session: Session, key_id: str) -> None:
-    """The key opens nothing from now on; repeats change nothing. Raises `KeyNotFound`."""
-    statement = (
-        update(ApiKey)
-        .where(ApiKey.id == key_id)
-        .values(revoked_at=func.coalesce(ApiKey.revoked_at, clock()))
-        .returning(ApiKey.id)
-    )
-    if session.execute(statement, execution_options=_QUIETLY).first() is None:
+def get(session: Session, key_id: str, *, owner: str | None = None) -> ApiKey:
+    """One key. Raises `KeyNotFound`, for those of others too."""
+    row = session.get(ApiKey, key_id, populate_existing=True)
+    if row is None or owner not in (None, row.owner):
         raise KeyNotFound(key_id)
+    return row
+
+
+def revoke(session: Session, key_id: str, *, owner: str | None = None) -> None:
+    """The key opens nothing from now on; repeats change nothing. Raises `KeyNotFound`."""
+    get(session, key_id, owner=owner)
+    statement = (
+        update(core(ApiKey)).where(ApiKey.id == key_id).values(revoked_at=func.coalesce(ApiKey.revoked_at, clock()))
+    )
+    session.execute(statement)
+
+
+def rotate(session: Session, key_id: str, *, owner: str | None = None, overlap_seconds: float = 0.0) -> CreatedKey:
+    """A new secret with the name, owner, scopes and expiry of a key, which itself ends after the overlap.
+
+    Raises `KeyNotFound`, for a revoked key too.
+    """
+    old = get(session, key_id, owner=owner)
+    if old.revoked_at is not None:
+        raise KeyNotFound(key_id)
+    new = create(session, old.name, owner=old.owner, scopes=[KeyScope(scope) for scope in old.scopes])
+    table = core(ApiKey)
+    session.execute(update(table).where(table.c.id == new.id).values(expires_at=old.expires_at))
+    end = clock() + overlap_seconds
+    sooner = case((table.c.expires_at < end, table.c.expires_at), else_=end)
+    session.execute(update(table).where(table.c.id == key_id).values(expires_at=sooner))
+    return new
 
 
 def authenticate(session: Session, secret: str) -> Authenticated | None:
-    """Whose key this is; None for an unknown or revoked one. Only reads."""
-    touch_due = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < clock() - _TOUCH_EVERY_SECONDS)
-    statement = select(ApiKey.id, ApiKey.name, touch_due).where(
-        ApiKey.secret_sha256 == _sha256(secret), ApiKey.revoked_at.is_(None)
+    """Whose key this is; None for an unknown, revoked or expired one. Only reads."""
+    statement = select(ApiKey.id, ApiKey.name, ApiKey.owner, ApiKey.scopes, ApiKey.expires_at).where(
+        ApiKey.secret_sha256 == _sha256(secret),
+        ApiKey.revoked_at.is_(None),
+        or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > clock()),
     )
     found = session.execute(statement).one_or_none()
-    return None if found is None else Authenticated(found[0], found[1], bool(found[2]))
+    if found is None:
+        return None
+    key_id, name, owner, scopes, expires_at = found
+    return Authenticated(key_id, name, owner, frozenset(map(KeyScope, scopes)), expires_at)
 
 
-def touch(session: Session, key_id: str) -> None:
-    """Note that the key was used; once a minute is often enough, see `Authenticated.touch_due`."""
-    statement = update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=clock())
-    session.execute(statement, execution_options=_QUIETLY)
+def touch(session: Session, key_ids: Collection[str]) -> None:
+    """Note that keys were used lately; readers collect them and have it noted once a minute."""
+    session.execute(update(core(ApiKey)).where(ApiKey.id.in_(key_ids)).values(last_used_at=clock()))
 
 
-def _columns(name: str, secret: str) -> dict[str, Any]:
+def _columns(name: str, secret: str, owner: str, scopes: Collection[KeyScope]) -> dict[str, Any]:
     return {
         "id": new_id("key"),
+        "owner": owner,
         "name": storable(name, 200),
         "prefix": secret[:_SHOWN_CHARS],
         "secret_sha256": _sha256(secret),
+        "scopes": [scope.value for scope in KeyScope if scope in scopes],
         "created_at": clock(),
     }
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from store.database import clock
 from store.ids import new_id
-from store.models import Process
+from store.tables import Process
 
 _QUIETLY = {"synchronize_session": False}
 
@@ -28,7 +28,8 @@ class Heartbeat:
     device_model: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     broker_ok: bool | None = None
-    experiment_id: str | None = None
+    job_id: str | None = None
+    trouble: str | None = None
 
 
 def new_process_id() -> str:

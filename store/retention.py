@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from store.database import clock
-from store.models import Checkpoint
+from store.tables import Checkpoint
 
 
 def retain(session: Session, experiment_id: str, *, keep_periodic: bool) -> None:
@@ -20,16 +20,21 @@ def retain(session: Session, experiment_id: str, *, keep_periodic: bool) -> None
     lasts = [row for row in rows if row.kind == "last"]
     if not lasts:
         return
-    resume_step = max(row.step for row in lasts)
-    old_lasts = [row.id for row in lasts if row.step < resume_step]
-    reached = [row for row in rows if row.kind == "best" and row.step <= resume_step]
-    best_step = max((row.step for row in reached), default=0)
-    old_bests = [row.id for row in reached if row.step < best_step]
+    newest_last = max(lasts, key=_age)
+    old_lasts = [row.id for row in lasts if _age(row) < _age(newest_last)]
+    reached = [row for row in rows if row.kind == "best" and row.step <= newest_last.step]
+    # By the attempt too: one that began again after its last checkpoint makes the best of that step again.
+    newest_best = max(map(_age, reached), default=(0, 0))
+    old_bests = [row.id for row in reached if _age(row) < newest_best]
     if keep_periodic:
         _change(session, old_lasts, kind="periodic")
         _change(session, old_bests, dropped_at=clock())
     else:
         _change(session, [*old_lasts, *old_bests], dropped_at=clock())
+
+
+def _age(row: Checkpoint) -> tuple[int, int]:
+    return row.step, row.attempt
 
 
 def _change(session: Session, ids: list[str], **values: object) -> None:

@@ -19,10 +19,13 @@ import numpy as np
 import psutil
 
 from bncore.spec import load_spec
-from store import blobs, eventlog, experiments, results
+from store import blobs, experiments, results
 from store.database import Database
-from store.models import Checkpoint, Experiment
-from store.states import TERMINAL
+from store.experiments import Submission
+from store.jobs import eventlog, wishes
+from store.jobs.states import TERMINAL
+from store.jobs.wishes import By
+from store.tables import Checkpoint, Experiment
 
 MODULES = {"api": "api", "relay": "worker.relay", "worker": "worker"}
 _POLL_SECONDS = 0.02
@@ -115,11 +118,11 @@ class Stack:
     def submit(self, spec: dict[str, Any], device: str = "cpu") -> str:
         """Queue an experiment as the API would; its id."""
         with self.database.write() as session:
-            return experiments.submit(session, load_spec(spec), owner="tests", device=device).id
+            return experiments.submit(session, Submission.of(load_spec(spec)), owner="own_tests", device=device).id
 
     def cancel(self, experiment_id: str) -> None:
         with self.database.write() as session:
-            experiments.request_cancel(session, experiment_id)
+            wishes.ask(session, experiment_id, "cancel", By(None))
 
     def experiment(self, experiment_id: str) -> Experiment:
         with self.database.read() as session:

@@ -1,40 +1,39 @@
-"""One attempt at one experiment, from its claim to its end.
+"""One attempt at one job, from its claim to its end.
 
 Invariant: nothing is stored but under the lease; when the lease is lost the trainer dies at once and nothing more is
 written. A database that is away stops neither the trainer nor the attempt.
 """
 
-import json
-import math
+import errno
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
+from store import work
 from store.database import Database
-from store.errors import StaleLease
-from store.leases import Claim, Failed, Go, Stop
+from store.errors import QuotaExceeded, StaleLease
+from store.work import Claim, Failed, Outcome
 from worker.device import Device
-from worker.ending import Ending, Exit, Reason, commit, judge
+from worker.ending import Exit, judge
 from worker.event_file import NotAnEvent
-from worker.outage import OUTAGE, in_a_line
+from worker.insisting import GaveUp, Insistence
+from worker.preparing import Preparation
+from worker.recovery import sign
 from worker.reporting import Reporting
-from worker.restore import RestoreInterrupted, fetch
 from worker.run_directory import RunDirectory
 from worker.settings import WorkerSettings
+from worker.stopping import Stopping
 from worker.trainer_process import TrainerProcess
 from worker.trainers import Trainers
 
 log = structlog.get_logger()
 
 _LAST_WORDS_BYTES = 4000
-
-
-class GaveUp(Exception):
-    """The worker has to go and the database stayed away; the reaper will see to the experiment."""
+# News is stored at once, but not more often than this.
+_SOONEST_SECONDS = 0.05
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,9 @@ class Workplace:
     device: Device
     trainers: Trainers
     wake: threading.Event
-    """Set when a trainer ends and when the worker is told to go."""
+    """Set when a trainer has news or ends, and when the worker is told to go."""
+    news: threading.Event
+    """Set when a trainer has written numbers."""
     shutdown: threading.Event
 
 
@@ -54,165 +55,136 @@ class Attempt:
     """Use `run` once."""
 
     def __init__(self, claim: Claim, place: Workplace) -> None:
+        settings = place.settings
         self._claim = claim
         self._place = place
-        self._settings = place.settings
-        self._directory = RunDirectory(place.settings.runs_dir, claim.lease.experiment_id, claim.lease.attempt)
+        self._directory = RunDirectory(settings.runs_dir, claim.lease.job_id, claim.lease.attempt)
         self._reporting = Reporting(
             place.database,
             claim.lease,
-            claim.spec,
             self._directory.path,
-            lease_seconds=self._settings.lease_seconds,
-            renew_seconds=self._settings.tick_seconds,
-            on_answer=self._hear,
+            keep_periodic=bool(claim.spec.get("checkpoint", {}).get("keep_periodic")),
+            owner_bytes=settings.bytes_per_owner,
+            renew_seconds=settings.tick_seconds,
+            on_answer=lambda answer: self._stopping.hear(answer),
         )
+        self._stopping = Stopping(
+            place.shutdown,
+            grace_seconds=settings.grace_seconds,
+            seconds_left=claim.seconds_left,
+            stall_seconds=claim.spec.get("stall_seconds"),
+            silent_seconds=self._reporting.silent_seconds,
+        )
+        self._insist = Insistence(self._stopping, place.wake, place.shutdown, settings.tick_seconds)
         self._trainer: TrainerProcess | None = None
-        self._asked: Reason | None = None
-        self._kill_at = math.inf
-        self._flush_at = 0.0
-        self._database_is_away = False
+        self._flush_at = self._flushed_at = 0.0
 
     def run(self) -> None:
         """Restore, train, store the outcome. Raises `GaveUp`; a lost lease is no error."""
         with self._directory:
+            sign(self._directory, self._claim.lease)
             try:
-                self._store_ending(self._train())
+                self._store(self._outcome())
             except StaleLease:
                 log.warning("lease_lost")
+            except GaveUp:
+                # The next worker here hands it back, if nobody has taken it by then.
+                sign(self._directory, self._claim.lease, handed_back=True)
+                self._directory.keep()
+                raise
             finally:
                 if self._trainer is not None:
                     self._trainer.kill()
                     self._trainer.close()
 
-    def _train(self) -> Ending:
+    def look_for_reasons_to_stop(self) -> None:
+        """From any thread: tell the trainer to stop if the worker has to go."""
+        self._stopping.look()
+
+    def _outcome(self) -> Outcome:
         try:
-            self._prepare()
-            if self._asked is not None:
-                return judge(Exit(None, 0, True, ""), self._asked)
-            place = self._directory
-            self._trainer = self._place.trainers.hand_over(place.path, place.log)
-            log.info("training", pid=self._trainer.pid, resumed_from_step=self._claim.restore_step)
-            return self._follow(self._trainer)
+            return self._train()
         except NotAnEvent as error:
             return Failed("trainer_error", f"The trainer wrote a line that is no event: {error}")
+        except QuotaExceeded as error:
+            return Failed("quota", str(error))
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            return Failed("disk_full", f"The worker's disk is full: {error.strerror}.")
 
-    def _prepare(self) -> None:
-        spec: dict[str, Any] = dict(self._claim.spec)
-        # The queue has decided; `auto` must not be decided a second time, perhaps differently.
-        spec["resources"] = {**spec["resources"], "device": self._place.device.kind}
-        self._directory.spec.write_text(json.dumps(spec), encoding="utf-8")
-        checkpoint = self._claim.restore
-        if checkpoint is None:
-            return
-        try:
-            self._insist(
-                lambda: fetch(
-                    self._place.database,
-                    self._claim.lease.experiment_id,
-                    checkpoint,
-                    self._directory,
-                    self._restoring_goes_on,
-                )
-            )
-        except RestoreInterrupted:
-            log.info("restore_interrupted", asked=self._asked)
+    def _train(self) -> Outcome:
+        place, directory = self._place, self._directory
+        preparation = Preparation(self._claim, directory, place.database, place.device.kind)
+        if not preparation.finish(self._insist, self._goes_on):
+            assert self._stopping.reason is not None
+            return judge(Exit(None, 0, True, ""), self._stopping.reason)
+        self._trainer = place.trainers.hand_over(directory.path, directory.log)
+        self._stopping.watch(self._trainer)
+        log.info("training", pid=self._trainer.pid, resumed_from_step=preparation.restore_step)
+        return self._follow(self._trainer)
 
-    def _restoring_goes_on(self) -> bool:
+    def _goes_on(self) -> bool:
+        """While a checkpoint is restored: renew when that is due, and look for reasons to stop."""
         self._reporting.flush()
-        self._hear_shutdown()
-        return self._asked is None
+        self._stopping.look()
+        return self._stopping.reason is None
 
-    def _follow(self, trainer: TrainerProcess) -> Ending:
+    def _follow(self, trainer: TrainerProcess) -> Outcome:
         while not trainer.ended:
-            self._place.wake.wait(self._idle_seconds())
+            self._place.wake.wait(max(0.0, min(self._next_flush(), self._stopping.next_look()) - time.monotonic()))
             self._place.wake.clear()
-            self._hear_shutdown()
-            self._kill_if_overdue()
-            if time.monotonic() >= self._flush_at and not trainer.ended:
-                self._try_to_flush()
+            self._stopping.look()
+            if time.monotonic() >= self._next_flush() and not trainer.ended:
+                self._flush()
+                self._hold_to_lease(trainer)
         if not self._place.shutdown.is_set():
             self._place.trainers.warm_up()
-        self._insist(self._drain)
+        self._insist.on(self._drain)
         assert trainer.returncode is not None
         words = trainer.last_words(_LAST_WORDS_BYTES)
-        return judge(Exit(self._reporting.last_event, trainer.returncode, trainer.was_ready, words), self._asked)
+        end = Exit(self._reporting.last_event, trainer.returncode, trainer.was_ready, words)
+        return judge(end, self._stopping.reason)
+
+    def _next_flush(self) -> float:
+        soonest = self._flushed_at + _SOONEST_SECONDS
+        return min(soonest, self._flush_at) if self._place.news.is_set() else self._flush_at
+
+    def _flush(self) -> None:
+        settings = self._place.settings
+        self._place.news.clear()
+        if self._insist.once(self._reporting.flush):
+            self._flushed_at = time.monotonic()
+            self._flush_at = self._flushed_at + min(settings.flush_seconds, settings.tick_seconds)
+        else:
+            self._reporting.hold_on()
+            # News cannot hurry a database that is away.
+            self._flushed_at = self._flush_at = time.monotonic() + settings.tick_seconds
+
+    def _hold_to_lease(self, trainer: TrainerProcess) -> None:
+        """Without a lease the job may be somebody else's by now: the trainer stands still until that is known."""
+        lapsed = time.monotonic() - self._reporting.renewed_at >= self._place.settings.lease_seconds
+        if lapsed and not self._stopping.frozen:
+            log.warning("trainer_frozen", pid=trainer.pid, reason="the lease could not be renewed in time")
+            trainer.freeze()
+        elif self._stopping.frozen and not lapsed:
+            log.info("trainer_thawed", pid=trainer.pid)
+            trainer.thaw()
+            self._reporting.listen_anew()
+        self._stopping.frozen = lapsed
 
     def _drain(self) -> None:
         while self._reporting.flush():
             continue
 
-    def _store_ending(self, ending: Ending) -> None:
+    def _store(self, outcome: Outcome) -> None:
         def store() -> None:
             with self._place.database.write() as session:
-                state = commit(session, self._claim.lease, ending).state
-            log.info("attempt_ended", ending=type(ending).__name__.lower(), state=state.value, **_facts(ending))
+                state = work.finish(session, self._claim.lease, outcome).state
+            log.info("attempt_ended", ending=type(outcome).__name__.lower(), state=state.value, **_facts(outcome))
 
-        self._insist(store)
-
-    def _hear(self, answer: Go | Stop) -> None:
-        if isinstance(answer, Stop):
-            self._ask(answer.reason)
-        self._hear_shutdown()
-        self._kill_if_overdue()
-
-    def _hear_shutdown(self) -> None:
-        if self._place.shutdown.is_set():
-            self._ask("shutdown")
-
-    def _ask(self, reason: Reason) -> None:
-        if self._asked is not None:
-            return
-        self._asked = reason
-        self._kill_at = time.monotonic() + self._settings.grace_seconds
-        log.info("stopping", reason=reason)
-        if self._trainer is not None:
-            self._trainer.stop()
-
-    def _kill_if_overdue(self) -> None:
-        if time.monotonic() >= self._kill_at and self._trainer is not None and not self._trainer.ended:
-            log.warning("grace_is_over", grace_seconds=self._settings.grace_seconds)
-            self._trainer.kill()
-
-    def _idle_seconds(self) -> float:
-        return max(0.0, min(self._flush_at, self._kill_at) - time.monotonic())
-
-    def _try_to_flush(self) -> None:
-        try:
-            self._reporting.flush()
-        except OUTAGE as error:
-            self._database_went_away(error)
-            self._flush_at = time.monotonic() + self._settings.tick_seconds
-        else:
-            self._database_answered()
-            self._flush_at = time.monotonic() + min(self._settings.flush_seconds, self._settings.tick_seconds)
-
-    def _insist(self, act: Callable[[], None]) -> None:
-        """Do it now or, if the database is away, as soon as it is back."""
-        while True:
-            try:
-                act()
-            except OUTAGE as error:
-                self._database_went_away(error)
-            else:
-                self._database_answered()
-                return
-            self._hear_shutdown()
-            if self._place.shutdown.is_set() and time.monotonic() >= self._kill_at:
-                raise GaveUp
-            self._place.wake.wait(self._settings.tick_seconds)
-            self._place.wake.clear()
-
-    def _database_went_away(self, error: Exception) -> None:
-        if not self._database_is_away:
-            log.warning("database_away", error=in_a_line(error))
-        self._database_is_away = True
-
-    def _database_answered(self) -> None:
-        if self._database_is_away:
-            log.info("database_back")
-        self._database_is_away = False
+        self._insist.on(store)
 
 
-def _facts(ending: Ending) -> dict[str, str]:
-    return {name: value for name, value in vars(ending).items() if isinstance(value, str)}
+def _facts(outcome: Outcome) -> dict[str, str]:
+    return {name: value for name, value in vars(outcome).items() if isinstance(value, str)}

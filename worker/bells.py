@@ -1,15 +1,23 @@
 """From the outbox to the broker: ringing the bells.
 
 Invariant: a bell leaves the outbox only after its message is out, and no database session is open while it is
-published; so a bell may be rung twice, and is never lost here. What the broker loses is rung again.
+published; so a bell may be rung twice, and is never lost here. What the broker loses is rung again. A queue has never
+many more messages than workers to hear them, however many jobs wait.
 """
 
-from store import outbox
-from store.database import Database, now
-from worker.broker import Broker
+from collections import Counter
+from collections.abc import Sequence
 
-_BATCH = 100
+from store import processes
+from store.database import Database, now
+from store.jobs import bells
+from store.tables import Process
+from worker.broker import Broker
+from worker.celery_app import QUEUES
+
+_BATCH = 1000
 _MOST_RINGS = 32
+_LIVE_SECONDS = 20.0
 
 
 class Bells:
@@ -23,27 +31,37 @@ class Bells:
     def ring(self) -> bool:
         """Ring the bells of the outbox; whether there are more than fit into one turn."""
         with self._database.read() as session:
-            bells = [(bell.id, bell.device) for bell in outbox.pending(session, _BATCH)]
-        if not bells:
+            hanging = bells.hanging(session, _BATCH)
+            workers = _workers(processes.live(session, within_seconds=_LIVE_SECONDS)) if hanging else Counter()
+        if not hanging:
             return False
-        for _, device in bells:
-            self._broker.ring(device)
+        wanted: Counter[str] = Counter()
+        for bell in hanging:
+            wanted[bell.queue] += bell.jobs
+        for queue, jobs in wanted.items():
+            self._wake(queue, jobs, workers[queue])
         with self._database.write() as session:
-            outbox.delete(session, [bell_id for bell_id, _ in bells])
-        return len(bells) == _BATCH
+            bells.take_down(session, [bell.id for bell in hanging])
+        return len(hanging) == _BATCH
 
     def ring_again(self) -> None:
         """Ring for queues where something waits, that nobody has claimed from lately, and whose bells are gone."""
-        for device, count in self._unclaimed().items():
-            if self._broker.waiting(device) == 0:
-                for _ in range(min(count, _MOST_RINGS)):
-                    self._broker.ring(device)
+        for queue in QUEUES:
+            with self._database.read() as session:
+                waiting = bells.claimable(session, queue, _MOST_RINGS)
+                lately = now(session) - self._rering_seconds
+                idle = waiting > 0 and (bells.last_claim_at(session, queue) or 0.0) < lately
+            if idle and self._broker.waiting(queue) == 0:
+                for _ in range(waiting):
+                    self._broker.ring(queue)
 
-    def _unclaimed(self) -> dict[str, int]:
-        with self._database.read() as session:
-            lately = now(session) - self._rering_seconds
-            return {
-                device: count
-                for device, count in outbox.queued_counts(session).items()
-                if (outbox.last_claim_at(session, device) or 0.0) < lately
-            }
+    def _wake(self, queue: str, jobs: int, workers: int) -> None:
+        # A worker that is awake takes all there is. One message too many costs a query; one too few, a worker's help.
+        hearers = min(max(workers, 1), _MOST_RINGS)
+        unheard = self._broker.waiting(queue) if jobs > 1 else 0
+        for _ in range(max(1, min(jobs, hearers - unheard))):
+            self._broker.ring(queue)
+
+
+def _workers(living: Sequence[Process]) -> Counter[str]:
+    return Counter(process.device or "" for process in living if process.kind == "worker")

@@ -8,7 +8,8 @@ from celery import Celery
 from kombu.entity import Queue
 
 RING = "bnlab.ring"
-_DEVICES = ("cpu", "cuda")
+QUEUES = ("cpu", "cuda")
+"""One a kind of device."""
 
 # Connecting and publishing; a consumer waits longer than that for a bell, but then without holding anything up.
 PUBLISH_SECONDS = 3.0
@@ -27,7 +28,7 @@ def create_celery(redis_url: str) -> Celery:
         task_serializer="json",
         task_ignore_result=True,
         task_acks_late=False,
-        task_queues=[Queue(queue_of(device)) for device in _DEVICES],  # type: ignore[no-untyped-call]
+        task_queues=[Queue(queue_of(device)) for device in QUEUES],  # type: ignore[no-untyped-call]
         task_create_missing_queues=False,
         task_publish_retry=True,
         # Once more at once: the first publish after a restart of the broker meets a connection that is gone.

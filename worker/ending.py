@@ -1,39 +1,25 @@
 """How an attempt ended, and what follows from it.
 
-Invariant: a run that finished its budget has succeeded, whatever was asked meanwhile; a failure that another try
-would repeat is final, one that came from outside is a restart.
+Invariant: a run that finished its budget has succeeded, whatever was asked meanwhile. Which failures are final and
+which are restarts is said by their codes (`store.jobs.failures`).
 """
 
 import signal
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
-from sqlalchemy.orm import Session
-
 from bncore.events import Event, Finished, Stopped
 from bncore.events import Failed as TrainerFailed
-from store import leases
-from store.leases import Cancelled, Failed, Lease, Paused, Succeeded
-from store.models import Experiment
+from bncore.run_directory import EXIT_ALONE, EXIT_BUSY, EXIT_DISK_FULL
+from store.work import Cancelled, Failed, Outcome, Paused, Released, Succeeded
 
-Reason = Literal["cancel", "pause", "deadline", "shutdown"]
-"""Why a trainer was asked to stop."""
+_GONE = {
+    EXIT_ALONE: "The worker was frozen for longer than its lease.",
+    EXIT_BUSY: "An earlier trainer of this experiment went on for too long.",
+}
 
-
-@dataclass(frozen=True)
-class Restart:
-    """Try again, and count it."""
-
-    code: Literal["trainer_killed", "worker_lost"]
-    message: str
-
-
-@dataclass(frozen=True)
-class Release:
-    """Hand it back: nothing went wrong."""
-
-
-Ending = Succeeded | Failed | Cancelled | Paused | Restart | Release
+Reason = Literal["cancel", "pause", "kill", "deadline", "stall", "shutdown"]
+"""Why a trainer was told to stop."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +32,7 @@ class Exit:
     last_words: str
 
 
-def judge(end: Exit, asked: Reason | None) -> Ending:
+def judge(end: Exit, asked: Reason | None) -> Outcome:
     """What the attempt comes to; `asked` is why it was told to stop, if it was."""
     match end.last_event:
         case Finished(stop_reason=stop_reason, summary=summary):
@@ -54,44 +40,39 @@ def judge(end: Exit, asked: Reason | None) -> Ending:
         case TrainerFailed(code=code, message=message):
             return Failed(code, message)
         case Stopped() if asked is None:
-            return Release()  # somebody else's SIGTERM; it has saved everything
+            return Released()  # somebody else's SIGTERM; it has saved everything
         case _ if asked is not None:
             return _as_asked(asked)
         case _:
             return _died(end)
 
 
-def commit(session: Session, lease: Lease, ending: Ending) -> Experiment:
-    """Store it. Raises `StaleLease`."""
-    match ending:
-        case Restart(code, message):
-            return leases.restart(session, lease, code, message)
-        case Release():
-            return leases.release(session, lease)
-        case _:
-            return leases.finish(session, lease, ending)
-
-
-def _as_asked(reason: Reason) -> Ending:
+def _as_asked(reason: Reason) -> Outcome:
     match reason:
-        case "cancel":
+        case "cancel" | "kill":
             return Cancelled()
         case "pause":
             return Paused()
         case "deadline":
             return Failed("deadline", "The experiment took longer than deadline_seconds.")
+        case "stall":
+            return Failed("trainer_stalled", "The trainer said nothing for stall_seconds, and was killed.")
         case "shutdown":
-            return Release()
+            return Released()
         case _:
             assert_never(reason)
 
 
-def _died(end: Exit) -> Ending:
+def _died(end: Exit) -> Outcome:
     if end.returncode < 0:
         name = signal.Signals(-end.returncode).name
         hint = ", perhaps by the kernel for want of memory" if name == "SIGKILL" else ""
-        return Restart("trainer_killed", f"The trainer was killed by {name}{hint}.")
+        return Failed("trainer_killed", f"The trainer was killed by {name}{hint}.")
+    if end.returncode == EXIT_DISK_FULL:
+        return Failed("disk_full", "The worker's disk is full.")
+    if end.returncode in (EXIT_ALONE, EXIT_BUSY):
+        return Failed("worker_lost", _GONE[end.returncode])
     words = f": {end.last_words}" if end.last_words else ", and said nothing."
     if not end.was_ready:
-        return Restart("worker_lost", f"The trainer of this worker does not start{words}")
+        return Failed("worker_lost", f"The trainer of this worker does not start{words}")
     return Failed("trainer_error", f"The trainer ended with exit code {end.returncode}{words}")

@@ -34,7 +34,8 @@ class Heart:
         every_seconds: float,
         versions: Mapping[str, str],
         device: Device | None = None,
-        running: Callable[[], str | None] = lambda: None,
+        working_on: Callable[[], str | None] = lambda: None,
+        trouble: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._database = database
         self._broker = broker
@@ -42,7 +43,8 @@ class Heart:
         self._process_id = process_id
         self._versions = versions
         self._device = device
-        self._running = running
+        self._working_on = working_on
+        self._trouble = trouble
         self._beats = Repeating("heartbeat", self._beat, every_seconds)
 
     def start(self) -> None:
@@ -66,7 +68,8 @@ class Heart:
             device_model=self._device.model if self._device else None,
             versions=self._versions,
             broker_ok=self._broker.answers(),
-            experiment_id=self._running(),
+            job_id=self._working_on(),
+            trouble=self._trouble(),
         )
         with self._database.write() as session:
             processes.beat(session, heartbeat)

@@ -1,7 +1,7 @@
-"""Reaping lost experiments and giving back the bytes of deleted ones.
+"""Reaping lost jobs and giving back the bytes of deleted ones.
 
-Invariant: nothing is reaped until workers have had one whole lease to renew after the database came back, or after this
-process itself was away: an outage kills nothing that lives.
+Invariant: nothing is reaped until workers have had one whole lease to renew after the database came back, its clock
+jumped, or the machine was away (`store.jobs.reaper`): what lives and renews is never reaped.
 """
 
 import time
@@ -9,68 +9,76 @@ from collections.abc import Callable
 
 import structlog
 
-from store import experiments, idempotency, processes
-from store.database import Database, now
-from store.reaper import reap
+from store import idempotency, processes, purging
+from store.database import Database
+from store.jobs import reaper
+from store.jobs.reaper import Reaped
 
 log = structlog.get_logger()
 
-_FORGET_PROCESS_SECONDS = 24 * 3600.0
-
-
-class ReapingClock:
-    """When reaping is safe: one lease after the first contact that followed a gap."""
-
-    def __init__(self, *, lease_seconds: float, longest_gap_seconds: float, clock: Callable[[], float]) -> None:
-        self._lease_seconds = lease_seconds
-        self._longest_gap_seconds = longest_gap_seconds
-        self._clock = clock
-        self._contact_at = -float("inf")
-        self._safe_at = 0.0
-
-    def contact(self) -> bool:
-        """The database has answered; whether it has done so long enough."""
-        moment = self._clock()
-        if moment - self._contact_at > self._longest_gap_seconds:
-            self._safe_at = moment + self._lease_seconds
-        self._contact_at = moment
-        return moment >= self._safe_at
+_FORGET_PROCESS_SECONDS = 600.0
+# Steps of a clock below this are its being kept right, or a statement that waited.
+_JUMP_SECONDS = 30.0
 
 
 class Reaper:
-    """Looks for expired leases."""
+    """Looks for expired leases, and for jobs whose time is over while they wait."""
 
     def __init__(self, database: Database, *, lease_seconds: float, every_seconds: float) -> None:
         self._database = database
-        # A contact that comes late is an outage, whether the database was away or this process was stopped.
-        self._clock = ReapingClock(
-            lease_seconds=lease_seconds, longest_gap_seconds=2 * every_seconds, clock=time.monotonic
-        )
+        self._lease_seconds = lease_seconds
+        # A look that comes late is an outage, whether the database was away or this process was stopped.
+        self._longest_gap_seconds = 2 * every_seconds
+        self._looked: tuple[float, float] | None = None
 
     def turn(self) -> None:
         """Move on what is lost, if it is safe to say so."""
-        with self._database.read() as session:
-            now(session)
-        if not self._clock.contact():
+        with self._database.write() as session:
+            look = reaper.look(
+                session, lease_seconds=self._lease_seconds, longest_gap_seconds=self._longest_gap_seconds
+            )
+            jumped = self._jumped_seconds(look.at)
+            if jumped:
+                reaper.forgive(session, jumped)
+        if jumped:
+            log.warning("clock_jumped", seconds=round(jumped, 1))
+        if not look.trusted:
             return
         with self._database.write() as session:
-            reaped = reap(session)
+            reaped = [*reaper.reap(session), *reaper.end_overdue(session)]
         for one in reaped:
-            log.warning("reaped", experiment_id=one.experiment_id, attempt=one.attempt, state=one.state.value)
+            _say(one)
+
+    def _jumped_seconds(self, at: float) -> float:
+        """By how much the database's clock went further than ours since the last look; 0 when about as far."""
+        before, self._looked = self._looked, (at, time.monotonic())
+        if before is None:
+            return 0.0
+        jumped = (at - before[0]) - (self._looked[1] - before[1])
+        return jumped if abs(jumped) >= _JUMP_SECONDS else 0.0
 
 
 class Purge:
-    """Gives back what was deleted."""
+    """Gives back what was deleted, in steps between which others get at the database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, rest: Callable[[float], object] = time.sleep) -> None:
         self._database = database
+        self._rest = rest
 
     def turn(self) -> bool:
-        """A batch of rows; whether there may be more."""
+        """A step; whether there may be more."""
+        began = time.monotonic()
+        with self._database.read() as session:
+            due = purging.is_due(session)
         with self._database.write() as session:
             processes.purge(session, older_than_seconds=_FORGET_PROCESS_SECONDS)
             idempotency.purge(session)
-            deleted = experiments.purge(session)
+            deleted = purging.purge(session) if due else 0
         if deleted:
             log.info("purged", rows=deleted)
+            self._rest(2 * (time.monotonic() - began))
         return deleted > 0
+
+
+def _say(one: Reaped) -> None:
+    log.warning("reaped", job_id=one.job_id, attempt=one.attempt, state=one.state.value)

@@ -27,7 +27,8 @@ from worker.celery_app import create_celery, queue_of
 from worker.device import Device, DeviceMissing, find_device, versions
 from worker.heartbeat import Heart
 from worker.log import configure_logging
-from worker.run_directory import remove_leftovers
+from worker.recovery import give_back
+from worker.run_directory import abandoned, remove_leftovers
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 from worker.tasks import answer_bells, turn_event_loop
@@ -59,10 +60,12 @@ def main() -> int:
 def run(settings: WorkerSettings, device: Device, found: dict[str, str]) -> int:
     """Everything the worker does; the exit code."""
     process_id = new_process_id()
-    for path in remove_leftovers(settings.runs_dir):
-        log.info("leftover_removed", path=str(path))
     redis_url = settings.redis_url.get_secret_value()
     database = Database(settings.database_url.get_secret_value())
+    for layout in abandoned(settings.runs_dir):
+        give_back(database, layout)
+    for path in remove_leftovers(settings.runs_dir):
+        log.info("leftover_removed", path=str(path))
     app = create_celery(redis_url)
     broker = Broker(app, redis_url)
     supervisor = Supervisor(database, settings, device, process_id=process_id, torch_version=found["torch"])
@@ -74,7 +77,8 @@ def run(settings: WorkerSettings, device: Device, found: dict[str, str]) -> int:
         every_seconds=settings.heartbeat_seconds,
         versions=found,
         device=device,
-        running=lambda: supervisor.experiment_id,
+        working_on=lambda: supervisor.job_id,
+        trouble=lambda: supervisor.trouble,
     )
     log.info("started", pid=os.getpid(), device=device.kind, device_model=device.model)
     _go_on_signals(supervisor.shut_down)

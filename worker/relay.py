@@ -13,6 +13,7 @@ import structlog
 from bncore.lifeline import exit_on_eof
 from store.database import Database
 from store.processes import new_process_id
+from store.signals import signal_of
 from worker.bells import Bells
 from worker.broker import Broker
 from worker.celery_app import create_celery
@@ -52,7 +53,7 @@ def run(settings: RelaySettings, stop: threading.Event) -> None:
         every_seconds=settings.heartbeat_seconds,
         versions=versions(),
     )
-    turns = _turns(settings, database, broker)
+    turns = _turns(settings, database, broker, stop)
     log.info("started", pid=os.getpid())
     heart.start()
     for turn in turns:
@@ -66,11 +67,12 @@ def run(settings: RelaySettings, stop: threading.Event) -> None:
     log.info("stopped")
 
 
-def _turns(settings: RelaySettings, database: Database, broker: Broker) -> list[Repeating]:
+def _turns(settings: RelaySettings, database: Database, broker: Broker, stop: threading.Event) -> list[Repeating]:
     bells = Bells(database, broker, rering_seconds=settings.rering_seconds)
     reaper = Reaper(database, lease_seconds=settings.lease_seconds, every_seconds=settings.reap_every_seconds)
+    hung = signal_of(database, "bnlab_bells", stop)
     return [
-        Repeating("ring", bells.ring, settings.poll_seconds),
+        Repeating("ring", bells.ring, settings.poll_seconds, stop=stop, sooner=hung.wait),
         Repeating("ring_again", bells.ring_again, settings.rering_seconds),
         Repeating("reap", reaper.turn, settings.reap_every_seconds),
         Repeating("purge", Purge(database).turn, settings.purge_seconds),

@@ -18,13 +18,25 @@ _JOIN_SECONDS = 15.0
 
 
 class Repeating:
-    """Calls `step` every so many seconds; at once again when it returns True (there is more to do)."""
+    """Calls `step` every so many seconds; at once again when it returns True (there is more to do).
 
-    def __init__(self, name: str, step: Callable[[], bool | None], every_seconds: float) -> None:
+    `sooner(seconds)` is a pause that ends early when there is a reason to look, and when `stop` is set.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], bool | None],
+        every_seconds: float,
+        *,
+        stop: threading.Event | None = None,
+        sooner: Callable[[float], object] | None = None,
+    ) -> None:
         self._name = name
         self._step = step
         self._every_seconds = every_seconds
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
+        self._sooner = sooner or self._stop.wait
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -50,7 +62,8 @@ class Repeating:
                     log.warning("does_not_work", what=self._name, error=in_a_line(error), exc_info=not expected)
                 failures += 1
             if not more:
-                self._stop.wait(self._pause_seconds(failures))
+                pause = self._stop.wait if failures else self._sooner
+                pause(self._pause_seconds(failures))
 
     def _pause_seconds(self, failures: int) -> float:
         longest = max(self._every_seconds, MAX_PAUSE_SECONDS)

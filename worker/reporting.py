@@ -1,20 +1,26 @@
 """What the trainer reports, on its way into the store, and the lease that is renewed with it.
 
 Invariant: metrics are stored before the checkpoint that follows them; what is stored is stored once, however often a
-transaction whose answer was lost is repeated (`store.results.append`).
+transaction whose answer was lost is repeated (`store.results.append`). Where inserts fail, the lease is renewed without
+them.
 """
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+import structlog
 
 from bncore.events import CheckpointSaved, Event
 from store import results
 from store.database import Database
-from store.leases import Go, Lease, Stop
+from store.jobs import leases
+from store.jobs.leases import Go, Lease, Stop
 from worker.checkpoint_upload import CheckpointUpload
 from worker.event_file import EventFile
+from worker.outage import OUTAGE, in_a_line
+
+log = structlog.get_logger()
 
 
 class Reporting:
@@ -24,50 +30,75 @@ class Reporting:
         self,
         database: Database,
         lease: Lease,
-        spec: dict[str, Any],
         directory: Path,
         *,
-        lease_seconds: float,
+        keep_periodic: bool,
+        owner_bytes: int,
         renew_seconds: float,
         on_answer: Callable[[Go | Stop], None],
     ) -> None:
         self._database = database
         self._lease = lease
-        self._lease_seconds = lease_seconds
         self._renew_seconds = renew_seconds
         self._on_answer = on_answer
-        self._renewed_at = time.monotonic()
         self._events = EventFile(directory / "events.jsonl")
         self._upload = CheckpointUpload(
-            database,
-            lease,
-            directory,
-            lease_seconds=lease_seconds,
-            keep_periodic=bool(spec["checkpoint"]["keep_periodic"]),
-            on_answer=self._renewed,
+            database, lease, directory, keep_periodic=keep_periodic, owner_bytes=owner_bytes, on_answer=self._renewed
         )
+        self.renewed_at = time.monotonic()
+        """When the newest renewal that was answered had been sent, or a moment later."""
         self.last_event: Event | None = None
 
     def flush(self) -> bool:
         """Store what is new and renew the lease if that is due; whether anything was new.
 
-        Raises `StaleLease`, `NotAnEvent`, and what `worker.outage` lists; after an outage call it again.
+        Raises `StaleLease`, `QuotaExceeded`, `NotAnEvent`, and what `worker.outage` lists; after an outage call it
+        again.
         """
         batch = self._events.read()
         if batch.events or self._renewal_is_due():
+            began = time.monotonic()
             with self._database.write() as session:
-                answer = results.append(session, self._lease, batch.events, lease_seconds=self._lease_seconds)
-            self._renewed(answer)
+                answer = results.append(session, self._lease, batch.events)
+            self._renewed(answer, began)
         self._events.advance(batch)
         if batch.events:
             self.last_event = batch.events[-1]
-        self._upload.add([event for event in batch.events if isinstance(event, CheckpointSaved)])
+        self._upload.add(_checkpoints(batch.events))
         self._upload.run()
         return bool(batch.events)
 
-    def _renewal_is_due(self) -> bool:
-        return time.monotonic() - self._renewed_at >= self._renew_seconds
+    def hold_on(self) -> None:
+        """After a flush that failed: keep the lease, if that much works, and the disk from filling. Raises
+        `StaleLease`.
+        """
+        self._upload.foresee(_checkpoints(self._events.ahead()))
+        if not self._renewal_is_due():
+            return
+        began = time.monotonic()
+        try:
+            with self._database.write() as session:
+                answer = leases.renew(session, self._lease)
+        except OUTAGE as error:
+            log.debug("renewal_failed", error=in_a_line(error))
+        else:
+            self._renewed(answer, began)
 
-    def _renewed(self, answer: Go | Stop) -> None:
-        self._renewed_at = time.monotonic()
+    def silent_seconds(self) -> float:
+        """For how long the trainer has written nothing."""
+        return self._events.silent_seconds()
+
+    def listen_anew(self) -> None:
+        """Count silence from now on."""
+        self._events.listen_anew()
+
+    def _renewal_is_due(self) -> bool:
+        return time.monotonic() - self.renewed_at >= self._renew_seconds
+
+    def _renewed(self, answer: Go | Stop, began: float | None = None) -> None:
+        self.renewed_at = time.monotonic() if began is None else began
         self._on_answer(answer)
+
+
+def _checkpoints(events: tuple[Event, ...]) -> list[CheckpointSaved]:
+    return [event for event in events if isinstance(event, CheckpointSaved)]

@@ -11,21 +11,11 @@ from bncore.run_directory import RunLayout
 from store import blobs
 from store.blobs import File
 from store.database import Database
-from store.errors import CheckpointNotFound
+from store.errors import CheckpointDamaged, CheckpointNotFound
 
 
 class RestoreInterrupted(Exception):
     """There was a reason to stop before everything was there."""
-
-
-class CheckpointDamaged(Exception):
-    """A file of the checkpoint is not what was stored; an older checkpoint may be."""
-
-    def __init__(self, checkpoint_id: str, file: File, reason: str) -> None:
-        super().__init__(f"Checkpoint {checkpoint_id} is damaged, in its {file}: {reason}.")
-        self.checkpoint_id = checkpoint_id
-        self.file = file
-        self.reason = reason
 
 
 def fetch(

@@ -26,6 +26,7 @@ class HeldDirectory(RunLayout):
         super().__init__(path)
         self._runs_dir = runs_dir
         self._held: BinaryIO | None = None
+        self._kept = False
 
     def __enter__(self) -> Self:
         with _changing(self._runs_dir):
@@ -34,9 +35,14 @@ class HeldDirectory(RunLayout):
             self._held = _taken(self.supervisor_lock)
         return self
 
+    def keep(self) -> None:
+        """Leave it where it is at the end, for whoever looks for leftovers next."""
+        self._kept = True
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with _changing(self._runs_dir):
-            _remove(self.path)
+        if not self._kept:
+            with _changing(self._runs_dir):
+                _remove(self.path)
         if self._held is not None:
             self._held.close()
 
@@ -58,6 +64,13 @@ class RunDirectory(HeldDirectory):
         super().__enter__()
         self.lock.symlink_to(Path("..") / _SHARED_LOCK)
         return self
+
+
+def abandoned(runs_dir: Path) -> list[RunLayout]:
+    """The directories of attempts whose worker is gone; their trainers may be about to end."""
+    with _changing(runs_dir):
+        layouts = [RunLayout(path) for path in sorted(runs_dir.resolve().glob(_ATTEMPTS))]
+        return [layout for layout in layouts if _is_free(layout.supervisor_lock)]
 
 
 def remove_leftovers(runs_dir: Path) -> list[Path]:

@@ -29,6 +29,11 @@ class WorkerSettings(_QueueSettings):
     tick_seconds: float = Field(default=5.0, gt=0, description="Renew the lease at least this often.")
     flush_seconds: float = Field(default=0.5, gt=0, description="Store new events at most this often.")
     grace_seconds: float = Field(default=120.0, ge=0, description="From SIGTERM to SIGKILL of a trainer.")
+    running_per_owner: int = Field(
+        default=64, ge=1, lt=2**31, description="How many jobs of one owner may run at a time."
+    )
+    bytes_per_owner: int = Field(default=100 << 30, ge=0, description="Of checkpoints that one owner may have stored.")
+    spare_bytes: int = Field(default=256 << 20, ge=0, description="With less room on its disk a worker takes no job.")
 
     @model_validator(mode="after")
     def _renewals_fit_into_the_lease(self) -> Self:
@@ -43,7 +48,9 @@ class WorkerSettings(_QueueSettings):
 class RelaySettings(_QueueSettings):
     """The relay: rings the bells of the outbox, reaps, purges."""
 
-    poll_seconds: float = Field(default=0.05, gt=0, description="How often the outbox is looked at.")
+    poll_seconds: float = Field(
+        default=1.0, gt=0, description="How often the outbox is looked at when the database says nothing."
+    )
     rering_seconds: float = Field(default=2.0, gt=0, description="A queue unclaimed for so long is rung again.")
     reap_seconds: float = Field(default=5.0, gt=0, description="How often expired leases are looked for, at most.")
     purge_seconds: float = Field(default=60.0, gt=0, description="How often deleted experiments give back their bytes.")

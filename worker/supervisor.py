@@ -1,38 +1,74 @@
 """The worker's loop: claim, attempt, and again until the queue is empty.
 
-Invariant: one experiment at a time, since there is one device; a worker that is told to go claims nothing more.
+Invariant: one job at a time, since there is one device; a worker that is told to go, or that cannot write where its
+jobs work, claims nothing more.
 """
 
 import threading
+from dataclasses import dataclass
 
 import structlog
 
-from store import leases
+from bncore.lifeline import exit_within
+from store import work
 from store.database import Database
-from store.leases import Claim, Lease, Worker
+from store.jobs import leases
+from store.jobs.leases import Lease, Terms, Worker
+from store.work import Claim, Failed
 from worker.attempt import Attempt, Workplace
 from worker.device import Device
+from worker.insisting import GaveUp
 from worker.outage import OUTAGE, in_a_line
+from worker.room import trouble_in
 from worker.settings import WorkerSettings
 from worker.trainers import Trainers
 
 log = structlog.get_logger()
 
 _MAX_PENALTY_SECONDS = 60.0
+# After the grace of trainers: for the last words to the database.
+_HARD_EXIT_SECONDS = 15.0
+
+
+@dataclass
+class _Claiming:
+    """The token of the claim that is being made; `doubtful` when its answer was lost."""
+
+    token: str
+    doubtful: bool = False
 
 
 class Supervisor:
-    """Runs experiments in the thread that calls `run_queue`; `shut_down` may be called from anywhere, a signal too."""
+    """Runs jobs in the thread that calls `run_queue`; `shut_down` may be called from anywhere, a signal too."""
 
     def __init__(
         self, database: Database, settings: WorkerSettings, device: Device, *, process_id: str, torch_version: str
     ) -> None:
         self._worker = Worker(process_id, device.kind, device.model, torch_version)
+        self._terms = Terms(settings.lease_seconds, settings.running_per_owner)
         wake = threading.Event()
-        trainers = Trainers(settings.runs_dir, device.kind, process_id, wake.set)
-        self._place = Workplace(database, settings, device, trainers, wake, threading.Event())
+        news = threading.Event()
+
+        def hear_news() -> None:
+            news.set()
+            wake.set()
+
+        trainers = Trainers(
+            settings.runs_dir,
+            device.kind,
+            process_id,
+            wake.set,
+            hear_news,
+            # A worker that is frozen for so long has lost its lease: its trainer must not go on beside another.
+            alone_seconds=settings.lease_seconds,
+        )
+        self._place = Workplace(database, settings, device, trainers, wake, news, threading.Event())
+        self._claiming = _Claiming(leases.new_token())
         self._mishaps = 0
-        self.experiment_id: str | None = None
+        self._attempt: Attempt | None = None
+        self.job_id: str | None = None
+        self.trouble: str | None = None
+        """Why it claims nothing at the moment, if so."""
 
     def warm_up(self) -> None:
         """Have a trainer ready before the first bell."""
@@ -40,52 +76,75 @@ class Supervisor:
 
     def run_queue(self) -> None:
         """Claim and train until nothing is queued, or the worker is told to go."""
-        while not self._place.shutdown.is_set():
+        while not self._place.shutdown.is_set() and self._has_room():
             claim = self._claim()
             if claim is None:
                 return
-            with structlog.contextvars.bound_contextvars(
-                experiment_id=claim.lease.experiment_id, attempt=claim.lease.attempt
-            ):
-                self._attempt(claim)
+            with structlog.contextvars.bound_contextvars(experiment_id=claim.lease.job_id, attempt=claim.lease.attempt):
+                self._run(claim)
 
     def shut_down(self) -> None:
-        """Stop what runs, hand it back, claim nothing more."""
+        """Stop what runs, hand it back, claim nothing more; and end, even if a thread hangs in the database."""
+        if not self._place.shutdown.is_set():
+            exit_within(self._place.settings.grace_seconds + _HARD_EXIT_SECONDS)
         self._place.shutdown.set()
         self._place.wake.set()
+        # In a thread that touches no database: the one that runs the attempt may hang in it.
+        threading.Thread(target=self._stop_trainer, name="stop-trainer", daemon=True).start()
 
     def close(self) -> None:
         """End the waiting trainer."""
         self._place.trainers.close()
 
+    def _has_room(self) -> bool:
+        settings = self._place.settings
+        trouble = trouble_in(settings.runs_dir, settings.spare_bytes)
+        if trouble != self.trouble:
+            log.warning("takes_no_jobs", reason=trouble) if trouble else log.info("takes_jobs_again")
+        self.trouble = trouble
+        return trouble is None
+
     def _claim(self) -> Claim | None:
+        claiming = self._claiming
         try:
             with self._place.database.write() as session:
-                return leases.claim(session, self._worker, lease_seconds=self._place.settings.lease_seconds)
+                claim = work.taken(session, self._worker, claiming.token) if claiming.doubtful else None
+                claim = claim or work.take(session, self._worker, self._terms, claiming.token)
         except OUTAGE as error:
-            # The relay rings again when the database is back.
+            # It may have been done all the same. The relay rings again when the database is back.
+            claiming.doubtful = True
             log.warning("claim_failed", error=in_a_line(error))
             return None
+        self._claiming = _Claiming(leases.new_token())
+        return claim
 
-    def _attempt(self, claim: Claim) -> None:
-        self.experiment_id = claim.lease.experiment_id
+    def _stop_trainer(self) -> None:
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.look_for_reasons_to_stop()
+
+    def _run(self, claim: Claim) -> None:
+        self.job_id = claim.lease.job_id
         try:
-            Attempt(claim, self._place).run()
+            self._attempt = Attempt(claim, self._place)
+            self._attempt.run()
             self._mishaps = 0
+        except GaveUp:
+            log.warning("gave_up")
         except Exception as error:
-            # Ours, not the trainer's: a full disk, a mistake. The experiment may fare better elsewhere.
+            # Ours, not the trainer's: a mistake, a broken machine. The job may fare better elsewhere.
             log.exception("attempt_broke")
             self._hand_back(claim.lease, error)
             self._mishaps += 1
             self._place.shutdown.wait(min(2.0**self._mishaps, _MAX_PENALTY_SECONDS))
         finally:
-            self.experiment_id = None
+            self.job_id = self._attempt = None
             if not self._place.shutdown.is_set():
                 self.warm_up()
 
     def _hand_back(self, lease: Lease, error: Exception) -> None:
         try:
             with self._place.database.write() as session:
-                leases.restart(session, lease, "worker_lost", f"The worker broke: {type(error).__name__}.")
+                work.finish(session, lease, Failed("worker_lost", f"The worker broke: {type(error).__name__}."))
         except Exception:
             log.exception("hand_back_failed")  # the reaper will find it

@@ -83,6 +83,14 @@ class TrainerProcess:
         """Ask it to save and end."""
         self._process.send_signal(signal.SIGTERM)
 
+    def freeze(self) -> None:
+        """Have it do nothing until `thaw`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Have it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it and its children now."""
         self._process.kill()

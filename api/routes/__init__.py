@@ -4,9 +4,9 @@ from fastapi import Depends, FastAPI
 
 from api.deps import authenticate
 from api.problems import declared
-from api.routes import catalog, checkpoints, events, experiments, health, metrics, results
+from api.routes import catalog, checkpoints, downloads, events, experiments, health, metrics, results, submissions
 
-_BEHIND_THE_KEY = (experiments, results, metrics, events, checkpoints, catalog)
+_BEHIND_THE_KEY = (submissions, experiments, results, metrics, events, checkpoints, downloads, catalog)
 
 
 def mount(app: FastAPI) -> None:

@@ -1,25 +1,13 @@
 """What a spec can choose from, generated from the unions of `bncore.spec`: a new kind appears here by itself."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter
-from pydantic import Field
+from starlette.responses import Response
 
-from api.schemas import Shown
+from api.answers import answer
+from api.shown.catalog import CatalogKind, CatalogList
 from bncore.spec import CATALOG, kinds
-
-
-class CatalogKind(Shown):
-    """One choice: its `kind` in a spec, what it is, and the JSON Schema of its fields."""
-
-    kind: str
-    description: str
-    json_schema: dict[str, Any] = Field(alias="schema")
-
-
-class CatalogList(Shown):
-    data: list[CatalogKind]
 
 
 def router() -> APIRouter:
@@ -32,16 +20,18 @@ def router() -> APIRouter:
     return routes
 
 
-def _listing(noun: str) -> Callable[[], CatalogList]:
+def _listing(noun: str) -> Callable[[], Awaitable[Response]]:
     listed = CatalogList(
         data=[
             CatalogKind(kind=found.kind, description=found.description, json_schema=found.schema)
             for found in kinds(noun)
         ]
     )
+    # The same for everyone, as long as the process lives.
+    headers = {"Cache-Control": "private, max-age=60"}
 
-    def list_kinds() -> CatalogList:
-        return listed
+    async def list_kinds() -> Response:
+        return answer(listed, headers=headers)
 
     list_kinds.__doc__ = f"Every kind of {noun} that a spec can name, in the order of their definition."
     return list_kinds

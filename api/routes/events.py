@@ -2,30 +2,23 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends
 from pydantic import Field
+from starlette.responses import Response
 
-from api.deps import ExperimentId, ReadSession
-from api.parameters import MAX_INTEGER, Parameters
+from api.answers import answer
+from api.deps import Caller, ExperimentId, Service, sees
+from api.lanes import reading
+from api.parameters import MAX_INTEGER, Parameters, parameters
 from api.problems import declared
-from api.schemas import Event, Shown
-from store import eventlog, experiments
+from api.shown.events import Event, EventPage
+from store import experiments
+from store.jobs import eventlog
 
 
 class EventQuery(Parameters):
     after: int = Field(default=0, ge=0, le=MAX_INTEGER, description="Only lines with greater numbers.")
     limit: int = Field(default=100, ge=1, le=100)
-
-
-class EventPage(Shown):
-    """Lines, oldest first; `next_cursor` is the `after` of the next page and null at the end.
-
-    To follow a log, go on with the `number` of the last line you have.
-    """
-
-    data: list[Event]
-    has_more: bool
-    next_cursor: int | None
 
 
 def router() -> APIRouter:
@@ -37,10 +30,17 @@ def router() -> APIRouter:
     return routes
 
 
-def list_events(experiment_id: ExperimentId, query: Annotated[EventQuery, Query()], session: ReadSession) -> EventPage:
+@reading
+def list_events(
+    experiment_id: ExperimentId,
+    caller: Caller,
+    query: Annotated[EventQuery, Depends(parameters(EventQuery))],
+    service: Service,
+) -> Response:
     """Submitted, claimed, checkpointed, restarted, ended: lines are only ever added, numbered without gaps."""
-    experiments.get(session, experiment_id)
-    rows = eventlog.page(session, experiment_id, after=query.after, limit=query.limit + 1)
+    with service.database.read() as session:
+        experiments.get(session, experiment_id, owner=sees(caller))
+        rows = eventlog.page(session, experiment_id, after=query.after, limit=query.limit + 1)
     shown = [Event.of(row) for row in rows[: query.limit]]
     more = len(rows) > query.limit
-    return EventPage(data=shown, has_more=more, next_cursor=shown[-1].number if more else None)
+    return answer(EventPage(data=shown, has_more=more, next_cursor=shown[-1].number if more else None))

@@ -2,16 +2,21 @@
 
 from collections import Counter
 
+import structlog
 from fastapi import APIRouter
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.answers import answer
 from api.deps import Service
+from api.lanes import DatabaseSilent
+from api.outages import is_outage
 from api.problems import RETRY_AFTER_SECONDS, declared, problem
-from api.schemas import Health, Readiness
-from store import processes
-from store.models import Process
+from api.shown.health import Health, Readiness
+from store.tables import Process
+
+_LOG = structlog.get_logger("api")
 
 
 def router() -> APIRouter:
@@ -24,22 +29,29 @@ def router() -> APIRouter:
     return routes
 
 
-def get_health() -> Health:
-    """Asks nobody else."""
-    return Health()
+async def get_health() -> Response:
+    """Asks nobody else: neither the database nor a thread."""
+    return answer(Health())
 
 
-def get_readiness(request: Request, service: Service) -> Readiness | Response:
+async def get_readiness(request: Request, service: Service) -> Response:
     """Reads the heartbeats in the database. Broker, relay and workers are words only: without them experiments wait."""
     try:
-        with service.database.read() as session:
-            living = processes.live(session, within_seconds=service.settings.live_within_seconds)
-    except SQLAlchemyError:
-        unknown = {"database": "unreachable", "broker": "unknown", "relay": "unknown", "workers": "unknown"}
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        detail = "The database does not answer."
-        return problem(request, 503, "database_unavailable", detail, facts=unknown, headers=headers)
-    return _in_words(living)
+        living = await service.readiness.living()
+    except (SQLAlchemyError, DatabaseSilent) as error:
+        return _not_ready(request, error)
+    return answer(_in_words(living))
+
+
+def _not_ready(request: Request, error: Exception) -> Response:
+    code, word, detail = "database_unavailable", "unreachable", "The database does not answer."
+    if not is_outage(error):
+        code, word = "database_unusable", "unusable"
+        detail = "The database lacks what this version needs; was it migrated? The log says more."
+        _LOG.error("database_unusable", exc_info=error)
+    unknown = {"database": word, "broker": "unknown", "relay": "unknown", "workers": "unknown"}
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return problem(request, 503, code, detail, facts=unknown, headers=headers)
 
 
 def _in_words(living: list[Process]) -> Readiness:

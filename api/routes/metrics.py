@@ -2,13 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends
 from pydantic import Field
+from starlette.responses import Response
 
-from api.deps import ExperimentId, ReadSession
-from api.parameters import MAX_INTEGER, Parameters, PlainText
+from api.answers import answer
+from api.deps import Caller, ExperimentId, Service, sees
+from api.lanes import reading
+from api.parameters import MAX_INTEGER, Parameters, PlainText, parameters
 from api.problems import declared
-from api.schemas import Metrics, MetricSeries
+from api.shown.metrics import Metrics, MetricSeries
 from store import experiments, results
 
 _NO_POINTS = MetricSeries(steps=[], values=[], count=0)
@@ -40,19 +43,26 @@ def router() -> APIRouter:
     return routes
 
 
-def get_metrics(experiment_id: ExperimentId, query: Annotated[MetricsQuery, Query()], session: ReadSession) -> Metrics:
+@reading
+def get_metrics(
+    experiment_id: ExperimentId,
+    caller: Caller,
+    query: Annotated[MetricsQuery, Depends(parameters(MetricsQuery))],
+    service: Service,
+) -> Response:
     """Points by key. A key without points, because none was written yet or ever, is an empty series, not an error."""
-    experiments.get(session, experiment_id)
-    found = results.series(
-        session,
-        experiment_id,
-        query.keys or None,
-        first_step=query.first_step,
-        last_step=query.last_step,
-        max_points=query.max_points,
-    )
+    with service.database.read() as session:
+        experiments.get(session, experiment_id, owner=sees(caller))
+        found = results.series(
+            session,
+            experiment_id,
+            query.keys or None,
+            first_step=query.first_step,
+            last_step=query.last_step,
+            max_points=query.max_points,
+        )
     shown = {
         key: MetricSeries(steps=series.steps.tolist(), values=series.values.tolist(), count=series.count)
         for key, series in found.items()
     }
-    return Metrics(series={key: _NO_POINTS for key in query.keys} | shown)
+    return answer(Metrics(series={key: _NO_POINTS for key in query.keys} | shown))

@@ -1,23 +1,24 @@
 """How an experiment stands, and waiting until that changes."""
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends
 from pydantic import Field
-from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from api.deps import ApiService, ExperimentId, Service
-from api.headers import entity_tag, none_match
-from api.parameters import Parameters
+from api.answers import answer
+from api.deps import Caller, ExperimentId, Service, sees
+from api.headers import entity_tag, if_none_match_parameter, none_match
+from api.parameters import Parameters, parameters
 from api.problems import declared
-from api.schemas import ResultCheckpoint, Results, Summary, failure_of, links_of, progress_of
-from store import blobs, experiments, models, results
+from api.service import ApiService
+from api.shown.results import Results
+from store import blobs, experiments, results
 from store.experiments import Mark
-from store.states import TERMINAL
 
 MAX_WAIT_SECONDS = 60.0
 
@@ -37,30 +38,38 @@ def router() -> APIRouter:
     routes = APIRouter(prefix="/v1/experiments/{experiment_id}", tags=["results"])
     responses: dict[int | str, dict[str, Any]] = {**declared(404, 422), 304: {"description": "Nothing has changed"}}
     routes.add_api_route(
-        "/results", get_results, response_model=Results, responses=responses, summary="Results, at once or on change"
+        "/results",
+        get_results,
+        response_model=Results,
+        responses=responses,
+        openapi_extra={"parameters": [if_none_match_parameter()]},
+        summary="Results, at once or on change",
     )
     return routes
 
 
 async def get_results(
     experiment_id: ExperimentId,
-    query: Annotated[ResultsQuery, Query()],
+    caller: Caller,
+    query: Annotated[ResultsQuery, Depends(parameters(ResultsQuery))],
     request: Request,
-    response: Response,
     service: Service,
-) -> Results | Response:
+) -> Response:
     """State, progress, summary, the newest value of every metric and the checkpoints; complete at any time."""
-    version, shown = await run_in_threadpool(_read, service, experiment_id)
-    if query.wait and not shown.is_terminal and (ready := _ready(request, version)):
-        await service.changes.wait(experiment_id, ready, query.wait)
-        version, shown = await run_in_threadpool(_read, service, experiment_id)
-    headers = {"ETag": entity_tag(version), "Cache-Control": "no-cache"}
-    if not shown.is_terminal:
-        headers["Retry-After"] = "1"
-    if none_match(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    response.headers.update(headers)
-    return shown
+    read = functools.partial(_read, service, request, experiment_id, sees(caller))
+    found = await service.reads.run(read)
+    if query.wait and not found.is_terminal and (ready := _ready(request, found.version)):
+        if not await service.changes.wait(experiment_id, ready, query.wait, functools.partial(_left, request)):
+            raise ClientDisconnect
+        found = await service.reads.run(read)
+    return found.response
+
+
+@dataclass(frozen=True)
+class _Found:
+    version: int
+    is_terminal: bool
+    response: Response
 
 
 def _ready(request: Request, version: int) -> Callable[[Mark | None], bool] | None:
@@ -72,40 +81,21 @@ def _ready(request: Request, version: int) -> Callable[[Mark | None], bool] | No
     return lambda mark: mark is None or mark.is_terminal or not none_match(request, entity_tag(mark.version))
 
 
-def _read(service: ApiService, experiment_id: str) -> tuple[int, Results]:
+async def _left(request: Request) -> None:
+    """Return when the client is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _read(service: ApiService, request: Request, experiment_id: str, owner: str | None) -> _Found:
     with service.database.read() as session:
-        row = experiments.get(session, experiment_id)
-        return row.version, _shown(session, row)
-
-
-def _shown(session: Session, row: models.Experiment) -> Results:
-    series = {found.key: found for found in results.summaries(session, row.id)}
-    return Results(
-        id=row.id,
-        name=row.name,
-        state=row.state,
-        is_terminal=row.state in TERMINAL,
-        phase=row.phase,
-        stop_reason=row.stop_reason,
-        failure=failure_of(row),
-        progress=progress_of(row),
-        attempt=row.attempt,
-        summary=_summary(row, series),
-        metrics={key: found.last for key, found in series.items()},
-        checkpoints=[ResultCheckpoint.of(found) for found in blobs.checkpoints(session, row.id)],
-        links=links_of(row.id),
-    )
-
-
-def _summary(row: models.Experiment, series: dict[str, models.MetricSeries]) -> Summary:
-    """The trainer's own summary once there is one; until then what the series say."""
-    accuracy, loss = series.get("test/accuracy"), series.get("test/loss")
-    known: dict[str, Any] = {
-        "steps": row.step,
-        "seconds": None,
-        "test_accuracy": accuracy and accuracy.last,
-        "test_loss": loss and loss.last,
-        "best_test_accuracy": accuracy and accuracy.maximum,
-        "steps_to_target": None,
-    }
-    return Summary.model_validate(known | (row.summary or {}))
+        row = experiments.get(session, experiment_id, owner=owner)
+        series = results.summaries(session, experiment_id)
+        checkpoints = blobs.checkpoints(session, experiment_id)
+    shown = Results.of(row, series, checkpoints)
+    headers = {"ETag": entity_tag(row.version), "Cache-Control": "no-cache"}
+    if not shown.is_terminal:
+        headers["Retry-After"] = "1"
+    if none_match(request, headers["ETag"]):
+        return _Found(row.version, shown.is_terminal, Response(status_code=304, headers=headers))
+    return _Found(row.version, shown.is_terminal, answer(shown, headers=headers))

@@ -49,6 +49,11 @@ class ExperimentSpec(SpecModel):
     deadline_seconds: Annotated[float, Field(gt=0.0, le=2_592_000.0)] | None = Field(
         default=None, description="Seconds from the first start, pauses excluded, at most 30 days; then it fails."
     )
+    stall_seconds: Annotated[float, Field(ge=1.0, le=2_592_000.0)] | None = Field(
+        default=3600.0,
+        description="A trainer that has written nothing for so long is taken for stuck: it is killed and starts again. "
+        "Longer than any step, evaluation and saving takes; null waits for ever.",
+    )
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> "ExperimentSpec":

@@ -8,12 +8,15 @@ import difflib
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 MAX_FAULTS = 100
+_LONGEST_FIELD = 64
+"""Characters. A field's name is a word; the search for the nearest one reads all that it is given."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,10 @@ class SpecError(ValueError):
 
 
 def faults_of(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
-    """The faults of a pydantic error raised while validating `model`."""
-    return [fault for details in error.errors(include_url=False) for fault in _faults(details, model)]
+    """The faults of a pydantic error raised while validating `model`: counted first, worded up to `MAX_FAULTS`."""
+    # Without the input: an error would carry, and its text repeat, what was sent.
+    every = error.errors(include_url=False, include_input=False)
+    return list(islice((fault for details in every for fault in _faults(details, model)), MAX_FAULTS))
 
 
 def pointer_part(part: int | str) -> str:
@@ -68,7 +73,7 @@ def _faults(details: ErrorDetails, model: type[BaseModel]) -> Iterator[Fault]:
 
 def _unknown_field(name: str, owner: type[BaseModel] | None) -> str:
     known = sorted(owner.model_fields) if owner else []
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name[:_LONGEST_FIELD], known, n=1)
     if close:
         return f"Unknown field; did you mean {close[0]}?"
     return f"Unknown field; known here: {', '.join(known)}" if known else "Unknown field"

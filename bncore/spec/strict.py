@@ -3,7 +3,7 @@
 Strict because a spec is evidence: `true` read as 1 or "0.1" read as 0.1 would be a guess about what was meant.
 """
 
-import unicodedata
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -16,8 +16,12 @@ class SpecModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+# The Unicode categories Cc and Cs.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
 def _plain_text(text: str) -> str:
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+    if _CONTROL.search(text):
         # PostgreSQL cannot store NUL, UTF-8 has no lone surrogates, and the others forge log lines and terminals.
         raise PydanticCustomError("control_character", "Control characters are not allowed")
     return text

@@ -4,10 +4,11 @@ from itertools import islice
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from client.commands.connection import AsJson, Url, connect
 from client.commands.outcome import reported
-from client.commands.output import emit, minute, show, table, tell
+from client.commands.output import coloured, emit, minute, show, table, tell
 from client.errors import Json
 
 State = Annotated[
@@ -47,6 +48,6 @@ def list_experiments(
         tell(f"The newest {limit}; --limit shows more.")
 
 
-def _state(entry: Json) -> str:
+def _state(entry: Json) -> Text:
     running = entry["state"] == "running"
-    return f"{entry['state']} {100 * entry['progress']['fraction']:.0f} %" if running else str(entry["state"])
+    return coloured(entry).append(f" {100 * entry['progress']['fraction']:.0f} %" if running else "")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -17,8 +17,10 @@ from api.app import create_app
 from api.server import Server
 from api.settings import ApiSettings
 from bncore.events import CheckpointSaved, Event, MetricsBlock, Started, StoredFile
-from store import blobs, keys, leases, results
+from store import blobs, keys, results, work
 from store.database import Database
+from store.jobs import leases
+from store.jobs.leases import Terms
 
 LEASE_SECONDS = 60.0
 SUMMARY = {
@@ -52,7 +54,7 @@ class ByHand:
         self.database = database
         worker = leases.Worker("prc_hand", device, "some model", "2.13.0")
         with database.write() as session:
-            claim = leases.claim(session, worker, lease_seconds=LEASE_SECONDS)
+            claim = work.take(session, worker, Terms(LEASE_SECONDS), leases.new_token())
         assert claim is not None
         self.lease = claim.lease
 
@@ -63,7 +65,7 @@ class ByHand:
     def append(self, *events: Event) -> leases.Go | leases.Stop:
         """Report what a trainer would write."""
         with self.database.write() as session:
-            return results.append(session, self.lease, events, lease_seconds=LEASE_SECONDS)
+            return results.append(session, self.lease, events)
 
     def metrics(self, first_step: int, **values: list[float]) -> None:
         """Report a block of steps; `__` in a name stands for `/`."""
@@ -78,20 +80,21 @@ class ByHand:
             state=None if state is None else _file(state),
         )  # fmt: skip
         with self.database.write() as session:
-            checkpoint_id = blobs.begin(session, self.lease, event, lease_seconds=LEASE_SECONDS)
+            checkpoint_id = blobs.begin(session, self.lease, event)
         for name, content in (("weights", weights), ("state", state or b"")):
             for seq, start in enumerate(range(0, len(content), blobs.CHUNK_BYTES)):
                 chunk = content[start : start + blobs.CHUNK_BYTES]
                 with self.database.write() as session:
-                    blobs.write_chunk(session, self.lease, checkpoint_id, name, seq, chunk, lease_seconds=LEASE_SECONDS)
+                    blobs.write_chunk(session, self.lease, checkpoint_id, name, seq, chunk)
+        digests = {file: blobs.digest(self.database, checkpoint_id, file) for file in get_args(blobs.File)}
         with self.database.write() as session:
-            blobs.complete(session, self.lease, checkpoint_id, lease_seconds=LEASE_SECONDS)
+            blobs.complete(session, self.lease, checkpoint_id, digests)
         return checkpoint_id
 
-    def finish(self, outcome: leases.Outcome | None = None) -> None:
+    def finish(self, outcome: work.Outcome | None = None) -> None:
         """End the attempt; by default well."""
         with self.database.write() as session:
-            leases.finish(session, self.lease, outcome or leases.Succeeded("budget", SUMMARY))
+            work.finish(session, self.lease, outcome or work.Succeeded("budget", SUMMARY))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -127,7 +130,7 @@ def shared_api(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) 
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def by_hand() -> Callable[[Database], ByHand]:
     """Claims the oldest queued experiment."""
     return ByHand
@@ -141,7 +144,11 @@ def serve() -> Callable[..., Any]:
 
 @contextmanager
 def serving(database_url: str, **settings: Any) -> Iterator[Api]:
-    app = create_app(ApiSettings(database_url=database_url, port=0, poll_seconds=0.02, **settings))
+    app = create_app(
+        ApiSettings(
+            database_url=database_url, port=0, **{"poll_seconds": 0.02, "readiness_cache_seconds": 0.0, **settings}
+        )
+    )
     server = _ReadyServer(app)
     thread = threading.Thread(target=server.run, name="server", daemon=True)
     thread.start()

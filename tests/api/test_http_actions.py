@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from store import leases
+from store import work
+from store.jobs import leases
 
 
 def test_cancelling_a_queued_experiment_ends_it_at_once(api: Any) -> None:
@@ -21,7 +22,7 @@ def test_cancelling_a_running_experiment_is_a_wish_its_worker_hears(api: Any, by
     assert (answer.status_code, answer.json()["state"], answer.json()["desired"]) == (202, "running", "cancel")
     assert api.client.post(f"/v1/experiments/{made}/cancel").status_code == 202
     assert hand.append() == leases.Stop("cancel")
-    hand.finish(leases.Cancelled())
+    hand.finish(work.Cancelled())
     after = api.client.post(f"/v1/experiments/{made}/cancel")
     assert (after.status_code, after.json()["state"]) == (200, "cancelled")
 
@@ -61,7 +62,7 @@ def test_a_deleted_experiment_is_gone_for_every_address(api: Any, by_hand: Calla
 
 def test_a_failed_experiment_says_why(api: Any, by_hand: Callable[..., Any]) -> None:
     made = api.submit()
-    by_hand(api.database).finish(leases.Failed("trainer_error", "boom \x00 \ud800"))
+    by_hand(api.database).finish(work.Failed("trainer_error", "boom \x00 \ud800"))
     for part in ("", "/results"):
         shown = api.client.get(f"/v1/experiments/{made}{part}").json()
         assert shown["state"] == "failed"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from store.models import CheckpointChunk
+from store.tables import CheckpointChunk
 
 WEIGHTS = random.Random(0).randbytes(2 * (1 << 20) + 12_345)
 STATE = random.Random(1).randbytes(1 << 20)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from store import leases
+from store import work
 
 
 def results_of(api: Any, experiment_id: str, wait: float = 0, tag: str | None = None) -> httpx.Response:
@@ -209,7 +209,7 @@ def test_a_diverged_run_shows_its_numbers(running: tuple[Any, str, Any]) -> None
         "steps": 3, "seconds": 1.0, "test_accuracy": 0.1, "test_loss": math.nan, "best_test_accuracy": 0.1,
         "steps_to_target": None, "diverged_at": 3,
     }  # fmt: skip
-    hand.finish(leases.Succeeded("diverged", summary))
+    hand.finish(work.Succeeded("diverged", summary))
     shown = results_of(api, made).json()
     assert (shown["state"], shown["stop_reason"]) == ("succeeded", "diverged")
     assert (shown["summary"]["test_loss"], shown["summary"]["diverged_at"]) == ("NaN", 3)

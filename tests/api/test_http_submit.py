@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import func, select
 
 from bncore.spec import load_spec, plan
-from store import outbox, processes
-from store.models import Experiment
+from store import processes
+from store.jobs import bells
 from store.processes import Heartbeat
+from store.tables import Experiment
 
 SPEC = {
     "name": "digits-brn",
@@ -44,7 +45,7 @@ def test_a_submitted_experiment_is_accepted_and_stored_with_its_bell(api: Any) -
     assert shown["created_at"].endswith("Z")
     assert api.client.get(answer.headers["location"]).json() == shown
     with api.database.read() as session:
-        assert [bell.device for bell in outbox.pending(session, 10)] == ["cpu"]
+        assert [bell.queue for bell in bells.hanging(session, 10)] == ["cpu"]
 
 
 def test_the_spec_that_comes_back_is_complete_and_resubmittable(api: Any) -> None:

@@ -1,5 +1,6 @@
 """A laboratory: the store with an experiment in it, and short words for what a worker does."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,12 +10,18 @@ from sqlalchemy import select, update
 
 from bncore.events import CheckpointSaved, MetricsBlock, StoredFile
 from bncore.spec import ExperimentSpec, load_spec
-from store import blobs, experiments, leases, results
+from store import blobs, experiments, results, work
+from store.columns import core
 from store.database import Database
-from store.leases import Claim, Lease, Worker
-from store.models import Experiment
+from store.experiments import Submission
+from store.jobs import leases, wishes
+from store.jobs.leases import Lease, Terms, Worker
+from store.jobs.wishes import By
+from store.tables import Experiment, Job, Table
+from store.work import Claim
 
 LEASE_SECONDS = 60.0
+ANYBODY = By(None)
 WORKER = Worker(process_id="prc_1", device="cpu", device_model="Model A", torch_version="2.13.0")
 
 
@@ -28,13 +35,17 @@ class Lab:
     def spec(self, **parts: Any) -> ExperimentSpec:
         return load_spec({"train": {"steps": 2000, "batch_size": 60}, **parts})
 
-    def submit(self, device: str = "cpu", **parts: Any) -> str:
+    def submission(self, **parts: Any) -> Submission:
+        return Submission.of(self.spec(**parts))
+
+    def submit(self, device: str = "cpu", owner: str = "own_1", **parts: Any) -> str:
         with self.database.write() as session:
-            return experiments.submit(session, self.spec(**parts), owner="key_1", device=device).id
+            return experiments.submit(session, self.submission(**parts), owner=owner, device=device).id
 
     def claim(self, lease_seconds: float = LEASE_SECONDS, **other: str) -> Claim | None:
         with self.database.write() as session:
-            return leases.claim(session, replace(self.worker, **other), lease_seconds=lease_seconds)
+            worker = replace(self.worker, **other)
+            return work.take(session, worker, Terms(lease_seconds), leases.new_token())
 
     def running(self, lease_seconds: float = LEASE_SECONDS, **parts: Any) -> Lease:
         self.submit(**parts)
@@ -49,27 +60,35 @@ class Lab:
     def change(self, experiment_id: str, **values: Any) -> None:
         """Set columns directly: time travel, mostly."""
         with self.database.write() as session:
-            session.execute(update(Experiment).where(Experiment.id == experiment_id).values(**values))
+            for table in (core(Job), core(Experiment)):
+                mine = {name: value for name, value in values.items() if name in table.c}
+                if mine:
+                    session.execute(update(table).where(table.c.id == experiment_id).values(**mine))
 
     def append(self, lease: Lease, *events: Any) -> leases.Go | leases.Stop:
         with self.database.write() as session:
-            return results.append(session, lease, events, lease_seconds=LEASE_SECONDS)
+            return results.append(session, lease, events)
 
     def release(self, lease: Lease) -> Experiment:
-        with self.database.write() as session:
-            return leases.release(session, lease)
+        return self.finish(lease, work.Released())
 
-    def finish(self, lease: Lease, outcome: leases.Outcome) -> Experiment:
+    def finish(self, lease: Lease, outcome: work.Outcome) -> Experiment:
         with self.database.write() as session:
-            return leases.finish(session, lease, outcome)
+            work.finish(session, lease, outcome)
+        return self.get(lease.job_id)
+
+    def ask(self, experiment_id: str, wish: wishes.Wish, by: By = ANYBODY) -> Experiment:
+        with self.database.write() as session:
+            wishes.ask(session, experiment_id, wish, by)
+        return self.get(experiment_id)
 
     def checkpoint(
         self, lease: Lease, kind: str, step: int, weights: bytes = b"w" * 100, state: bytes | None = b"s" * 50
     ) -> str:
         """A whole checkpoint, stored as a worker does it."""
-        event = checkpoint_saved(kind, step, len(weights), len(state) if state is not None and kind == "last" else None)
+        event = checkpoint_saved(kind, step, weights, state if kind == "last" else None)
         with self.database.write() as session:
-            checkpoint_id = blobs.begin(session, lease, event, lease_seconds=LEASE_SECONDS)
+            checkpoint_id = blobs.begin(session, lease, event)
         files: list[tuple[blobs.File, bytes | None]] = [("weights", weights), ("state", state)]
         for file, content in files:
             if content is None or (file == "state" and event.state is None):
@@ -77,9 +96,10 @@ class Lab:
             for seq, start in enumerate(range(0, len(content), blobs.CHUNK_BYTES)):
                 chunk = content[start : start + blobs.CHUNK_BYTES]
                 with self.database.write() as session:
-                    blobs.write_chunk(session, lease, checkpoint_id, file, seq, chunk, lease_seconds=LEASE_SECONDS)
+                    blobs.write_chunk(session, lease, checkpoint_id, file, seq, chunk)
+        digests = {file: blobs.digest(self.database, checkpoint_id, file) for file, _ in files}
         with self.database.write() as session:
-            blobs.complete(session, lease, checkpoint_id, lease_seconds=LEASE_SECONDS)
+            blobs.complete(session, lease, checkpoint_id, digests)
         return checkpoint_id
 
     def checkpoints(self, experiment_id: str) -> list[tuple[str, int]]:
@@ -96,7 +116,7 @@ class Lab:
         with self.database.read() as session:
             return {
                 table.name: sorted(map(tuple, session.execute(select(table)).all()), key=repr)
-                for table in Experiment.metadata.sorted_tables
+                for table in Table.metadata.sorted_tables
                 if table.name not in but
             }
 
@@ -119,19 +139,23 @@ def block() -> Any:
 
 @pytest.fixture
 def saved() -> Any:
-    """A function that makes a checkpoint event: `saved(kind, step, size, state_size)`."""
+    """A function that makes a checkpoint event: `saved(kind, step, weights, state)`."""
     return checkpoint_saved
 
 
-def checkpoint_saved(kind: Any, step: int, size: int = 100, state_size: int | None = 50) -> CheckpointSaved:
+def checkpoint_saved(
+    kind: Any, step: int, weights: bytes = b"w" * 100, state: bytes | None = b"s" * 50
+) -> CheckpointSaved:
     name = f"checkpoints/{kind}-{step:09d}"
     return CheckpointSaved(
         checkpoint_kind=kind,
         step=step,
         epoch=step // 24,
-        weights=StoredFile(file=f"{name}.safetensors", size=size, sha256="0" * 64),
-        state=None
-        if state_size is None
-        else StoredFile(file=f"{name}.state.safetensors", size=state_size, sha256="1" * 64),
+        weights=stored_file(f"{name}.safetensors", weights),
+        state=None if state is None else stored_file(f"{name}.state.safetensors", state),
         metrics={"test/accuracy": 0.5, "test/loss": float("inf")},
     )
+
+
+def stored_file(name: str, content: bytes) -> StoredFile:
+    return StoredFile(file=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy import text
 
 from bncore.spec import plan
-from store import cursors, experiments, idempotency
+from store import cursors, experiments, idempotency, purging
 from store.errors import CursorInvalid, ExperimentNotFound, IllegalTransition
 from store.experiments import Filters
-from store.leases import Cancelled, Succeeded
-from store.states import State
+from store.jobs.states import State
+from store.jobs.wishes import By
+from store.work import Cancelled, Succeeded
 
 
 def page(lab: Any, cursor: str | None = None, limit: int = 20, **filters: Any) -> experiments.Page:
@@ -24,18 +25,25 @@ def ids(found: experiments.Page) -> list[str]:
 
 
 def cancel(lab: Any, experiment_id: str) -> Any:
-    with lab.database.write() as session:
-        return experiments.request_cancel(session, experiment_id)
+    return lab.ask(experiment_id, "cancel")
 
 
 def delete(lab: Any, experiment_id: str) -> None:
     with lab.database.write() as session:
-        experiments.delete(session, experiment_id)
+        experiments.delete(session, experiment_id, By(None))
 
 
-def purge(lab: Any, limit: int = 1000) -> int:
+def purge(lab: Any) -> int:
     with lab.database.write() as session:
-        return experiments.purge(session, limit)
+        return purging.purge(session)
+
+
+def purge_all(lab: Any) -> list[int]:
+    """How much each step deleted."""
+    steps = []
+    while deleted := purge(lab):
+        steps.append(deleted)
+    return steps
 
 
 def test_a_submitted_experiment_is_queued_with_a_bell_and_a_line(lab: Any) -> None:
@@ -48,7 +56,7 @@ def test_a_submitted_experiment_is_queued_with_a_bell_and_a_line(lab: Any) -> No
     assert (row.total_steps, row.step, row.attempt) == (plan(spec).total_steps, 0, 0)
     assert (row.max_restarts, row.deadline_seconds) == (7, 5.0)
     everything = lab.everything()
-    assert len(everything["outbox"]) == len(everything["experiment_events"]) == 1
+    assert len(everything["bells"]) == len(everything["job_events"]) == 1
 
 
 def test_pages_go_from_new_to_old_without_gap_or_repeat(lab: Any) -> None:
@@ -113,9 +121,9 @@ def test_cancelling_what_does_not_run_ends_it_at_once(lab: Any) -> None:
 
 def test_cancelling_what_runs_is_a_wish_and_repeats_change_nothing(lab: Any) -> None:
     lease = lab.running()
-    row = cancel(lab, lease.experiment_id)
+    row = cancel(lab, lease.job_id)
     assert (row.state, row.desired) == (State.RUNNING, "cancel")
-    assert cancel(lab, lease.experiment_id).version == row.version
+    assert cancel(lab, lease.job_id).version == row.version
     assert lab.finish(lease, Cancelled()).desired is None
 
 
@@ -129,7 +137,7 @@ def test_a_deleted_experiment_is_gone_for_every_reader(lab: Any) -> None:
     experiment_id = lab.submit()
     with pytest.raises(IllegalTransition) as caught:
         delete(lab, experiment_id)
-    assert (caught.value.state, caught.value.allowed_actions) == (State.QUEUED, ("cancel",))
+    assert (caught.value.state, caught.value.allowed_actions) == (State.QUEUED, ("cancel", "pause"))
     cancel(lab, experiment_id)
     delete(lab, experiment_id)
     assert ids(page(lab)) == []
@@ -143,15 +151,16 @@ def test_purging_deletes_all_bytes_in_bounded_batches(lab: Any, block: Any) -> N
     for one in (lease, other):
         for step in range(1, 6):
             lab.append(one, block(step, a=[1]))
-        lab.checkpoint(one, "last", 5, os.urandom(3 << 20))
+        lab.checkpoint(one, "last", 5, os.urandom(9 << 20))
         lab.finish(one, Succeeded("budget", {}))
     assert purge(lab) == 0
-    delete(lab, lease.experiment_id)
-    assert [purge(lab, 4) for _ in range(4)] == [4, 4, 3, 0]
+    delete(lab, lease.job_id)
+    # Chunks, segments, log lines, the checkpoint, the job.
+    assert purge_all(lab) == [purging.STEP_CHUNKS, 2, 5, 4, 1, 1]
     for table, rows in lab.everything().items():
-        assert not any(lease.experiment_id in row for row in rows), table
-    assert len(lab.points(other.experiment_id, "a")[0]) == 5
-    assert lab.checkpoints(other.experiment_id) == [("last", 5)]
+        assert not any(lease.job_id in row for row in rows), table
+    assert len(lab.points(other.job_id, "a")[0]) == 5
+    assert lab.checkpoints(other.job_id) == [("last", 5)]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -159,10 +168,10 @@ def test_sqlite_gives_purged_bytes_back_to_the_disk(lab: Any) -> None:
     lease = lab.running()
     lab.checkpoint(lease, "last", 5, os.urandom(4 << 20))
     lab.finish(lease, Succeeded("budget", {}))
-    delete(lab, lease.experiment_id)
+    delete(lab, lease.job_id)
     with lab.database.read() as session:
         before = session.execute(text("PRAGMA page_count")).scalar_one()
-    assert purge(lab) > 0
+    assert purge_all(lab) != []
     with lab.database.read() as session:
         assert session.execute(text("PRAGMA page_count")).scalar_one() < before - 1000
         assert session.execute(text("PRAGMA freelist_count")).scalar_one() == 0
@@ -180,11 +189,13 @@ def test_marks_are_read_for_many_at_once(lab: Any) -> None:
 
 
 def test_a_purge_keeps_the_row_that_a_repeated_request_would_make_again(lab: Any) -> None:
-    scope = idempotency.Scope("key_1", "POST", "/v1/experiments", "once")
+    scope = idempotency.Scope("own_1", "POST", "/v1/experiments", "once")
     with lab.database.write() as session:
-        experiment_id = idempotency.submit_once(session, scope, lab.spec(), device="cpu").experiment.id
+        experiment_id = idempotency.submit_once(session, scope, lab.submission(), device="cpu").experiment.id
     cancel(lab, experiment_id)
     delete(lab, experiment_id)
-    assert purge(lab) == 0
+    purge_all(lab)
+    with lab.database.read() as session:
+        assert not purging.is_due(session)
     with lab.database.write() as session, pytest.raises(ExperimentNotFound):
-        idempotency.submit_once(session, scope, lab.spec(), device="cpu")
+        idempotency.submit_once(session, scope, lab.submission(), device="cpu")

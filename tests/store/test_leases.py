@@ -4,35 +4,31 @@ from typing import Any
 
 import pytest
 
-from store import experiments, leases
+from store import work
 from store.errors import StaleLease
-from store.leases import Cancelled, Failed, Go, Lease, Paused, Stop, Succeeded
-from store.states import State
+from store.jobs import leases
+from store.jobs.leases import Go, Lease, Stop
+from store.jobs.states import State
+from store.work import Cancelled, Failed, Paused, Succeeded
 
 
-def renew(lab: Any, lease: Lease, seconds: float = 60.0) -> Go | Stop:
+def renew(lab: Any, lease: Lease) -> Go | Stop:
     with lab.database.write() as session:
-        return leases.renew(session, lease, lease_seconds=seconds)
-
-
-def cancel(lab: Any, experiment_id: str) -> State:
-    with lab.database.write() as session:
-        return experiments.request_cancel(session, experiment_id).state
+        return leases.renew(session, lease)
 
 
 def restart(lab: Any, lease: Lease) -> Any:
-    with lab.database.write() as session:
-        return leases.restart(session, lease, "trainer_killed", "Killed by signal 9.")
+    return lab.finish(lease, Failed("trainer_killed", "Killed by signal 9."))
 
 
 def bells(lab: Any) -> int:
-    return len(lab.everything()["outbox"])
+    return len(lab.everything()["bells"])
 
 
 def test_a_claim_takes_the_oldest_of_the_highest_priority(lab: Any) -> None:
     first, second, urgent = lab.submit(), lab.submit(), lab.submit()
     lab.change(urgent, priority=5)
-    assert [lab.claim().lease.experiment_id for _ in range(3)] == [urgent, first, second]
+    assert [lab.claim().lease.job_id for _ in range(3)] == [urgent, first, second]
     assert lab.claim() is None
 
 
@@ -74,58 +70,69 @@ def test_another_torch_version_resumes_with_a_warning(lab: Any) -> None:
     lab.release(lease)
     claim = lab.claim(torch_version="2.14.0")
     assert claim.not_bit_exact == "Began with torch 2.13.0, resumes with torch 2.14.0."
-    assert any("not_bit_exact" in row for row in lab.everything()["experiment_events"])
+    assert any("not_bit_exact" in row for row in lab.everything()["job_events"])
 
 
 def test_another_torch_version_that_begins_again_is_as_good_as_new(lab: Any) -> None:
     lab.release(lab.running())
     claim = lab.claim(torch_version="2.14.0")
     assert claim.not_bit_exact is None
-    assert lab.get(claim.lease.experiment_id).pinned_torch_version == "2.14.0"
+    assert lab.get(claim.lease.job_id).pinned_torch_version == "2.14.0"
 
 
 def test_renewing_prolongs_the_lease(lab: Any) -> None:
-    lease = lab.running(lease_seconds=5)
-    before = lab.get(lease.experiment_id).lease_expires_at
+    lease = lab.running(lease_seconds=100)
+    before = lab.get(lease.job_id).lease_expires_at
+    lab.change(lease.job_id, lease_expires_at=before - 90)
     assert renew(lab, lease) == Go()
-    assert lab.get(lease.experiment_id).lease_expires_at > before + 50
+    assert before <= lab.get(lease.job_id).lease_expires_at < before + 5
 
 
 def test_an_expired_lease_that_nobody_reaped_can_be_renewed(lab: Any) -> None:
-    lease = lab.running(lease_seconds=-100)
+    lease = lab.running()
+    lab.change(lease.job_id, lease_expires_at=0.0)
     assert renew(lab, lease) == Go()
 
 
-@pytest.mark.parametrize("wrong", [{"token": "x"}, {"attempt": 2}, {"experiment_id": "exp_x"}])
+@pytest.mark.parametrize("wrong", [{"token": "x"}, {"attempt": 2}, {"job_id": "exp_x"}])
 def test_a_wrong_lease_cannot_be_renewed(lab: Any, wrong: dict[str, Any]) -> None:
     lease = lab.running()
     with pytest.raises(StaleLease):
         renew(lab, Lease(**{**vars(lease), **wrong}))
 
 
-@pytest.mark.parametrize("desired", ["cancel", "pause"])
+@pytest.mark.parametrize("desired", ["cancel", "pause", "kill"])
 def test_renewing_answers_what_the_owner_asked_for(lab: Any, desired: Any) -> None:
     lease = lab.running()
-    lab.change(lease.experiment_id, desired=desired)
+    lab.change(lease.job_id, desired=desired)
     assert renew(lab, lease) == Stop(desired)
 
 
 def test_the_deadline_counts_from_the_first_claim_without_pauses(lab: Any) -> None:
-    lease = lab.running(deadline_seconds=100.0)
-    assert renew(lab, lease) == Go()
-    begun = lab.get(lease.experiment_id).first_claimed_at
-    lab.change(lease.experiment_id, first_claimed_at=begun - 150, paused_seconds=60.0)
-    assert renew(lab, lease) == Go()
-    lab.change(lease.experiment_id, paused_seconds=40.0)
-    assert renew(lab, lease) == Stop("deadline")
+    lab.submit(deadline_seconds=100.0)
+    claim = lab.claim()
+    assert claim.seconds_left == pytest.approx(100, abs=2)
+    begun = lab.get(claim.lease.job_id).first_claimed_at
+    lab.change(claim.lease.job_id, first_claimed_at=begun - 150, paused_seconds=60.0)
+    lab.release(claim.lease)
+    claim = lab.claim()
+    assert claim.seconds_left == pytest.approx(10, abs=2)
+    lab.change(claim.lease.job_id, paused_seconds=40.0)
+    lab.release(claim.lease)
+    assert lab.claim().seconds_left == pytest.approx(-10, abs=2)
+
+
+def test_a_run_without_a_deadline_has_no_time_to_count(lab: Any) -> None:
+    lab.submit()
+    assert lab.claim().seconds_left is None
 
 
 def test_the_first_claim_is_remembered(lab: Any) -> None:
     lease = lab.running()
-    begun = lab.get(lease.experiment_id).first_claimed_at
+    begun = lab.get(lease.job_id).first_claimed_at
     lab.release(lease)
     lab.claim()
-    row = lab.get(lease.experiment_id)
+    row = lab.get(lease.job_id)
     assert row.first_claimed_at == begun < row.claimed_at
 
 
@@ -154,7 +161,7 @@ def test_a_restart_counts_until_there_were_enough(lab: Any) -> None:
 @pytest.mark.parametrize("end", ["release", "restart"])
 def test_what_was_asked_comes_before_the_queue(lab: Any, desired: str, state: State, end: str) -> None:
     lease = lab.running()
-    lab.change(lease.experiment_id, desired=desired)
+    lab.change(lease.job_id, desired=desired)
     row = lab.release(lease) if end == "release" else restart(lab, lease)
     assert (row.state, row.restarts, row.desired) == (state, 0, None)
     assert bells(lab) == 1
@@ -169,7 +176,7 @@ def test_what_was_asked_comes_before_the_queue(lab: Any, desired: str, state: St
         (Paused(), State.PAUSED),
     ],
 )
-def test_an_outcome_ends_the_attempt(lab: Any, outcome: leases.Outcome, state: State) -> None:
+def test_an_outcome_ends_the_attempt(lab: Any, outcome: work.Outcome, state: State) -> None:
     lease = lab.running()
     row = lab.finish(lease, outcome)
     assert (row.state, row.lease_token, row.process_id) == (state, None, None)
@@ -180,7 +187,7 @@ def test_an_outcome_ends_the_attempt(lab: Any, outcome: leases.Outcome, state: S
 
 def test_success_wins_over_a_wish_to_cancel(lab: Any) -> None:
     lease = lab.running()
-    assert cancel(lab, lease.experiment_id) is State.RUNNING
+    assert lab.ask(lease.job_id, "cancel").state is State.RUNNING
     row = lab.finish(lease, Succeeded("target_reached", {"test_loss": float("nan"), "steps": 3}))
     assert (row.state, row.stop_reason, row.desired) == (State.SUCCEEDED, "target_reached", None)
     assert row.summary == {"test_loss": "NaN", "steps": 3}
@@ -195,5 +202,5 @@ def test_a_failure_of_any_text_can_be_stored(lab: Any) -> None:
 
 def test_every_end_is_a_visible_change(lab: Any) -> None:
     lease = lab.running()
-    seen = lab.get(lease.experiment_id).version
+    seen = lab.get(lease.job_id).version
     assert lab.release(lease).version > seen

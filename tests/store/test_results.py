@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import select
 
 from bncore.events import FirstStep, MetricsBlock, Note, PhaseChanged, Started, TargetReached
-from store import eventlog, results
-from store.leases import Lease
-from store.models import MetricSegment
+from store import results
+from store.jobs import eventlog
+from store.jobs.leases import Lease
+from store.tables import MetricSegment
 
 STARTED = Started(step=0, total_steps=500, device="cpu", device_model="Model A", torch_version="2.13.0", threads=1)
 
@@ -30,13 +31,13 @@ def segments(lab: Any, key: str) -> list[tuple[int, int, int]]:
 
 def summary(lab: Any, lease: Lease, key: str) -> Any:
     with lab.database.read() as session:
-        return next(row for row in results.summaries(session, lease.experiment_id) if row.key == key)
+        return next(row for row in results.summaries(session, lease.job_id) if row.key == key)
 
 
 def test_points_come_back_bit_for_bit(lab: Any, lease: Lease, block: Any) -> None:
     values = [0.1, -0.0, 5e-324, 1.7976931348623157e308, math.nan, math.inf, -math.inf]
     lab.append(lease, block(1, train__loss=values))
-    steps, stored = lab.points(lease.experiment_id, "train/loss")
+    steps, stored = lab.points(lease.job_id, "train/loss")
     assert steps == [1, 2, 3, 4, 5, 6, 7]
     assert np.array(stored).tobytes() == np.array(values).tobytes()
 
@@ -44,7 +45,7 @@ def test_points_come_back_bit_for_bit(lab: Any, lease: Lease, block: Any) -> Non
 def test_blocks_of_one_call_become_one_segment_a_key(lab: Any, lease: Lease, block: Any) -> None:
     lab.append(lease, block(1, a=[1, 2], b=[3, 4]), block(3, a=[5]), block(3, test=[9]), block(6, a=[6]))
     assert segments(lab, "a") == [(1, 6, 4)]
-    assert lab.points(lease.experiment_id, "a") == ([1, 2, 3, 6], [1, 2, 5, 6])
+    assert lab.points(lease.job_id, "a") == ([1, 2, 3, 6], [1, 2, 5, 6])
     assert segments(lab, "test") == [(3, 3, 1)]
 
 
@@ -68,10 +69,10 @@ def test_events_that_come_again_in_any_batch_are_stored_once(
     lab.append(lease, *[events[number] for number in again])
     lab.append(lease, *events)
     lab.append(lease, note)
-    assert lab.points(lease.experiment_id, "a") == ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
+    assert lab.points(lease.job_id, "a") == ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
     assert (summary(lab, lease, "a").count, summary(lab, lease, "a").last) == (5, 5)
     with lab.database.read() as session:
-        assert [line.kind for line in eventlog.page(session, lease.experiment_id)] == [
+        assert [line.kind for line in eventlog.page(session, lease.job_id)] == [
             "submitted",
             "claimed",
             "careful",
@@ -99,7 +100,7 @@ def test_a_series_without_a_finite_point_has_no_extremes(lab: Any, lease: Lease,
 def test_last_values_are_one_number_a_key(lab: Any, lease: Lease, block: Any) -> None:
     lab.append(lease, block(1, train__loss=[3, 2], lr=[0.1, 0.2]), block(2, test__loss=[math.nan]))
     with lab.database.read() as session:
-        found = results.last_values(session, lease.experiment_id)
+        found = results.last_values(session, lease.job_id)
     assert list(found) == ["lr", "test/loss", "train/loss"]
     assert (found["lr"], found["train/loss"]) == (0.2, 2)
     assert math.isnan(found["test/loss"])
@@ -110,9 +111,9 @@ def test_a_range_includes_both_ends(lab: Any, lease: Lease, block: Any) -> None:
     lab.append(lease, block(4, a=[4, 5, 6]))
     lab.append(lease, block(7, a=[7, 8, 9]))
     with lab.database.read() as session:
-        found = results.series(session, lease.experiment_id, ["a", "unknown"], first_step=3, last_step=7)
+        found = results.series(session, lease.job_id, ["a", "unknown"], first_step=3, last_step=7)
         assert {key: (one.steps.tolist(), one.count) for key, one in found.items()} == {"a": ([3, 4, 5, 6, 7], 5)}
-        assert results.series(session, lease.experiment_id, ["a"], first_step=10)["a"].count == 0
+        assert results.series(session, lease.job_id, ["a"], first_step=10)["a"].count == 0
 
 
 def test_a_million_points_are_read_quickly_and_no_spike_is_lost(lab: Any, lease: Lease) -> None:
@@ -123,7 +124,7 @@ def test_a_million_points_are_read_quickly_and_no_spike_is_lost(lab: Any, lease:
         lab.append(lease, MetricsBlock(first_step=start + 1, count=len(part), values={"a": part}))
     begun = time.perf_counter()
     with lab.database.read() as session:
-        found = results.series(session, lease.experiment_id, ["a"], max_points=1000)["a"]
+        found = results.series(session, lease.job_id, ["a"], max_points=1000)["a"]
     seconds = time.perf_counter() - begun
     assert found.count == 1_000_000
     assert len(found.steps) <= 1000
@@ -136,20 +137,20 @@ def test_a_million_points_are_read_quickly_and_no_spike_is_lost(lab: Any, lease:
 
 def test_events_move_phase_step_and_progress(lab: Any, lease: Lease, block: Any) -> None:
     lab.append(lease, PhaseChanged(phase="loading_data"))
-    assert lab.get(lease.experiment_id).phase == "loading_data"
+    assert lab.get(lease.job_id).phase == "loading_data"
     lab.append(lease, STARTED, block(1, a=[1, 2, 3]))
-    row = lab.get(lease.experiment_id)
+    row = lab.get(lease.job_id)
     assert (row.phase, row.step, row.total_steps) == ("training", 3, 500)
     begun = row.started_at
     lab.append(lease, block(4, a=[4]), PhaseChanged(phase="evaluating"), STARTED.model_copy(update={"at": 9.0}))
-    row = lab.get(lease.experiment_id)
+    row = lab.get(lease.job_id)
     assert (row.step, row.started_at) == (4, begun)
 
 
 def test_a_call_without_news_changes_no_version(lab: Any, lease: Lease) -> None:
-    seen = lab.get(lease.experiment_id).version
+    seen = lab.get(lease.job_id).version
     lab.append(lease)
-    assert lab.get(lease.experiment_id).version == seen
+    assert lab.get(lease.job_id).version == seen
 
 
 def test_what_matters_becomes_a_line_of_the_log(lab: Any, lease: Lease, block: Any) -> None:
@@ -157,8 +158,8 @@ def test_what_matters_becomes_a_line_of_the_log(lab: Any, lease: Lease, block: A
     lab.append(lease, *events)
     lab.append(lease, Note(code="odd", message="a\x00b"))
     with lab.database.read() as session:
-        lines = eventlog.page(session, lease.experiment_id, after=2)
-        assert [line.number for line in eventlog.page(session, lease.experiment_id)] == [1, 2, 3, 4, 5, 6]
+        lines = eventlog.page(session, lease.job_id, after=2)
+        assert [line.number for line in eventlog.page(session, lease.job_id)] == [1, 2, 3, 4, 5, 6]
     assert [line.kind for line in lines] == ["started", "first_step", "target_reached", "odd"]
     assert lines[2].data == {"step": 1, "test_accuracy": 0.9}
     assert lines[3].message == "a\N{REPLACEMENT CHARACTER}b"

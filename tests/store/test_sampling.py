@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.sampling import MIN_POINTS, sample
-from store.segments import segment_values, unpack
+from store.results.sampling import MIN_POINTS, sample
+from store.results.segments import segment_values, unpack
 
 FLOATS = st.floats(width=64, allow_nan=True, allow_infinity=True)
 

@@ -4,7 +4,7 @@ import pytest
 
 from bncore.events import Failed as TrainerFailed
 from bncore.events import Finished, FirstStep, Stopped, Summary
-from store.leases import Cancelled, Failed, Paused, Succeeded
+from store.work import Cancelled, Failed, Paused, Succeeded
 from worker.ending import Exit, Release, Restart, judge
 
 _SUMMARY = Summary(steps=5, seconds=1.0, test_accuracy=0.5, test_loss=1.0, best_test_accuracy=0.5)

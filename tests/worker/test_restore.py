@@ -9,10 +9,12 @@ from sqlalchemy import text
 from bncore.events import CheckpointSaved, StoredFile
 from bncore.run_directory import RunLayout
 from bncore.spec import load_spec
-from store import blobs, experiments, leases
-from store.errors import CheckpointNotFound
-from store.leases import Worker
-from worker.restore import CheckpointDamaged, RestoreInterrupted, fetch
+from store import blobs, experiments, work
+from store.errors import CheckpointDamaged, CheckpointNotFound
+from store.experiments import Submission
+from store.jobs import leases
+from store.jobs.leases import Terms, Worker
+from worker.restore import RestoreInterrupted, fetch
 
 CONTENT = {"weights": os.urandom(blobs.CHUNK_BYTES + 100), "state": os.urandom(50)}
 
@@ -26,16 +28,17 @@ def stored(database):
     }
     event = CheckpointSaved(checkpoint_kind="last", step=7, epoch=1, **files)
     with database.write() as session:
-        experiments.submit(session, load_spec({}), owner="key_1", device="cpu")
+        experiments.submit(session, Submission.of(load_spec({})), owner="own_1", device="cpu")
     with database.write() as session:
-        lease = leases.claim(session, Worker("prc_1", "cpu", "Model A", "2.13.0"), lease_seconds=60).lease
-        checkpoint_id = blobs.begin(session, lease, event, lease_seconds=60)
+        worker = Worker(process_id="prc_1", device="cpu", device_model="Model A", torch_version="2.13.0")
+        lease = work.take(session, worker, Terms(60.0), leases.new_token()).lease
+        checkpoint_id = blobs.begin(session, lease, event)
         for name, content in CONTENT.items():
             for seq, start in enumerate(range(0, len(content), blobs.CHUNK_BYTES)):
                 piece = content[start : start + blobs.CHUNK_BYTES]
-                blobs.write_chunk(session, lease, checkpoint_id, name, seq, piece, lease_seconds=60)
-        blobs.complete(session, lease, checkpoint_id, lease_seconds=60)
-    return lease.experiment_id, checkpoint_id
+                blobs.write_chunk(session, lease, checkpoint_id, name, seq, piece)
+        blobs.complete(session, lease, checkpoint_id, {name: stored.sha256 for name, stored in files.items()})
+    return lease.job_id, checkpoint_id
 
 
 def test_what_was_stored_is_in_the_run_directory(database, stored, tmp_path):

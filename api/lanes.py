@@ -1,0 +1,128 @@
+"""Threads that ask the database, so that the event loop never does.
+
+Invariant: a request takes one thread, once, and a database connection only inside it; a lane has no more threads than
+there are connections for it, so nobody who holds one of the two waits for the other. Reads and writes go in lanes of
+their own: a database that lets nobody write holds up no reader. And a caller waits so many seconds and no longer,
+however long the thread does.
+"""
+
+import asyncio
+import contextlib
+import functools
+import threading
+from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
+
+class DatabaseSilent(Exception):
+    """The database let a caller wait for too long; what was asked of it may still happen."""
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A call that waits, with the context of its request for the lines that it logs."""
+
+    call: Callable[[], Any]
+    context: Context
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[Any]
+
+
+class Lane:
+    """A few threads and a queue before them.
+
+    Not the standard library's pool: the process does not wait for these threads at its end, when one may stand in a
+    database that does not answer; and a turn costs a third.
+    """
+
+    def __init__(self, name: str, threads: int, wait_seconds: float) -> None:
+        self._wait_seconds = wait_seconds
+        self._turns: SimpleQueue[_Turn | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(threads)]
+        self._is_started = False
+
+    async def run(self, call: Callable[[], Answer]) -> Answer:
+        """What `call` returns, made in a thread of this lane. Raises `DatabaseSilent` when that takes too long.
+
+        A call whose caller is gone before its turn is dropped.
+        """
+        self._start()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self._turns.put(_Turn(call, copy_context(), loop, answer))
+        timer = loop.call_later(self._wait_seconds, _give_up, answer)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Begin nothing more once all that waits is done, and wait for nothing."""
+        for _ in self._threads:
+            self._turns.put(None)
+
+    def _start(self) -> None:
+        if not self._is_started:
+            self._is_started = True
+            for thread in self._threads:
+                thread.start()
+
+    def _work(self) -> None:
+        while (turn := self._turns.get()) is not None:
+            if turn.answer.done():
+                continue
+            settle: Callable[[], None]
+            try:
+                settle = functools.partial(_succeed, turn.answer, turn.context.run(turn.call))
+            except BaseException as error:
+                settle = functools.partial(_fail, turn.answer, error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
+                turn.loop.call_soon_threadsafe(settle)
+
+
+def _succeed(answer: asyncio.Future[Any], result: Any) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _fail(answer: asyncio.Future[Any], error: BaseException) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+def _give_up(answer: asyncio.Future[Any]) -> None:
+    _fail(answer, DatabaseSilent())
+
+
+class HasLanes(Protocol):
+    """What a route that takes a hop has to be given as `service`."""
+
+    @property
+    def reads(self) -> Lane: ...
+    @property
+    def writes(self) -> Lane: ...
+
+
+def reading(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]]:
+    """Run a route that asks the database in one of the threads for reading, its answer's making included."""
+    return _hopping(route, lambda service: service.reads)
+
+
+def writing(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]]:
+    """The same for a route that changes something."""
+    return _hopping(route, lambda service: service.writes)
+
+
+def _hopping(route: Callable[Given, Answer], lane: Callable[[HasLanes], Lane]) -> Callable[Given, Awaitable[Answer]]:
+    @functools.wraps(route)
+    async def hop(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
+        service = cast(HasLanes, kwargs["service"])
+        return await lane(service).run(functools.partial(route, *args, **kwargs))
+
+    return hop

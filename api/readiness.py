@@ -1,0 +1,68 @@
+"""What the service can reach, for whoever decides whether to send it requests.
+
+Invariant: it has a connection and a thread of its own, so that busy requests do not make the service look absent, nor
+many probes the service busy; the answer is a moment old at most.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.lanes import DatabaseSilent, Lane
+from store import processes
+from store.columns import Table
+from store.database import Database
+from store.tables import Process
+
+_WAIT_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class _Found:
+    living: list[Process]
+    error: Exception | None
+    until: float
+
+
+class Readiness:
+    """Looks when it is asked, and for all who ask meanwhile."""
+
+    def __init__(self, database_url: str, *, keep_seconds: float, live_within_seconds: float) -> None:
+        self._database = Database(database_url, connections=1)
+        self._lane = Lane("readiness", 1, _WAIT_SECONDS)
+        self._keep_seconds = keep_seconds
+        self._live_within_seconds = live_within_seconds
+        self._looking = asyncio.Lock()
+        self._found = _Found([], None, 0.0)
+
+    async def living(self) -> list[Process]:
+        """The processes that say they live. Raises what the database raised, or `DatabaseSilent`."""
+        async with self._looking:
+            if self._found.until <= time.monotonic():
+                self._found = await self._ask()
+        if self._found.error is not None:
+            raise self._found.error
+        return self._found.living
+
+    def close(self) -> None:
+        self._lane.close()
+        self._database.dispose()
+
+    async def _ask(self) -> _Found:
+        living: list[Process] = []
+        error: Exception | None = None
+        try:
+            living = await self._lane.run(self._look)
+        except (SQLAlchemyError, DatabaseSilent) as caught:
+            error = caught
+        return _Found(living, error, time.monotonic() + self._keep_seconds)
+
+    def _look(self) -> list[Process]:
+        with self._database.read() as session:
+            # Every column of every table: a database that was not migrated is none to serve from.
+            for table in Table.metadata.sorted_tables:
+                session.execute(select(table).limit(0))
+            return processes.live(session, within_seconds=self._live_within_seconds)

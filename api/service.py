@@ -1,0 +1,59 @@
+"""The parts of one API process, made once and closed once.
+
+Invariant: nothing is asked of a database before a request needs it: the service starts while its database is down.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from api.changes import ChangeWatch
+from api.keyring import Keyring
+from api.lanes import Lane
+from api.readiness import Readiness
+from api.settings import ApiSettings
+from store.database import CONNECTIONS, Database
+from store.experiments import Limits
+
+_READ_THREADS = 4
+"""Python runs one of them at a time; the others wait for the database, which SQLite never does for long."""
+
+
+class ApiService:
+    """What lives as long as the process; `create_app` puts it into `app.state.service`."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        url = settings.database_url.get_secret_value()
+        self.settings = settings
+        self.limits = Limits(settings.queued_per_owner, settings.bytes_per_owner)
+        self.database = Database(url)
+        # SQLite lets one write at a time: the next one waits here for its turn, not in there, blindly and in no order.
+        writers = 1 if self.database.engine.dialect.name == "sqlite" else CONNECTIONS - _READ_THREADS
+        self.reads = Lane("reads", _READ_THREADS, settings.database_seconds)
+        self.writes = Lane("writes", writers, settings.database_seconds)
+        self.keyring = Keyring(
+            self.database,
+            self.reads,
+            self.writes,
+            keep_seconds=settings.key_cache_seconds,
+            note_seconds=settings.key_use_seconds,
+        )
+        self.changes = ChangeWatch(url, settings.poll_seconds)
+        self.readiness = Readiness(
+            url,
+            keep_seconds=settings.readiness_cache_seconds,
+            live_within_seconds=settings.live_within_seconds,
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Around the life of the application."""
+        noting = asyncio.create_task(self.keyring.note_uses())
+        yield
+        noting.cancel()
+        await self.keyring.note_last_uses()
+        self.changes.close()
+        self.readiness.close()
+        for lane in (self.reads, self.writes):
+            lane.close()
+        self.database.dispose()

@@ -1,0 +1,53 @@
+"""Saved networks, and where their bytes are."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from api.shown import Shown, utc
+from api.shown.experiments import links_of
+from store import tables
+
+
+class StoredFile(Shown):
+    size: int
+    sha256: str
+    content: str = Field(description="Where its bytes are.")
+
+
+class Checkpoint(Shown):
+    """A saved network; of kind `last`, with the state to resume its training."""
+
+    id: str
+    kind: str = Field(description="best, last or periodic.")
+    step: int
+    epoch: int
+    attempt: int
+    size: int
+    sha256: str
+    metrics: dict[str, Any]
+    created_at: datetime
+    content: str = Field(description="Where the weights are: one safetensors file.")
+    training_state: StoredFile | None
+
+    @classmethod
+    def of(cls, row: tables.Checkpoint) -> "Checkpoint":
+        content = f"{links_of(row.experiment_id).checkpoints}/{row.id}/content"
+        state = None
+        if row.state_size is not None and row.state_sha256 is not None:
+            address = f"{content}?file=training_state"
+            state = StoredFile(size=row.state_size, sha256=row.state_sha256, content=address)
+        return cls(
+            id=row.id,
+            kind=row.kind,
+            step=row.step,
+            epoch=row.epoch,
+            attempt=row.attempt,
+            size=row.size,
+            sha256=row.sha256,
+            metrics=row.metrics,
+            created_at=utc(row.created_at),
+            content=content,
+            training_state=state,
+        )

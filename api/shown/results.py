@@ -1,0 +1,91 @@
+"""How an experiment stands, in one answer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from api.shown import Real, Shown
+from api.shown.experiments import Failure, Links, Progress, failure_of, links_of, progress_of
+from store import tables
+from store.jobs.states import TERMINAL
+
+
+class Summary(Shown):
+    """The run in a few numbers; what is not known yet is null."""
+
+    steps: int | None
+    seconds: Real | None = Field(description="Seconds of training, over all attempts; known at the end.")
+    test_accuracy: Real | None
+    test_loss: Real | None
+    best_test_accuracy: Real | None
+    steps_to_target: int | None = Field(description="The first evaluated step at or above the target accuracy.")
+    diverged_at: int | None = Field(default=None, description="The first step whose loss was not finite.")
+
+
+class ResultCheckpoint(Shown):
+    id: str
+    kind: str
+    step: int
+    size: int
+    sha256: str
+    metrics: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: tables.Checkpoint) -> "ResultCheckpoint":
+        return cls(id=row.id, kind=row.kind, step=row.step, size=row.size, sha256=row.sha256, metrics=row.metrics)
+
+
+class Results(Shown):
+    """Everything a table or a progress bar shows of an experiment, in one answer."""
+
+    id: str
+    name: str | None
+    state: str
+    is_terminal: bool
+    phase: str | None
+    stop_reason: str | None
+    failure: Failure | None
+    progress: Progress
+    attempt: int
+    summary: Summary
+    metrics: dict[str, Real] = Field(description="The newest value of every series.")
+    checkpoints: list[ResultCheckpoint]
+    links: Links
+
+    @classmethod
+    def of(
+        cls,
+        row: tables.Experiment,
+        series: Sequence[tables.MetricSeries],
+        checkpoints: Sequence[tables.Checkpoint],
+    ) -> "Results":
+        return cls(
+            id=row.id,
+            name=row.name,
+            state=row.state,
+            is_terminal=row.state in TERMINAL,
+            phase=row.phase,
+            stop_reason=row.stop_reason,
+            failure=failure_of(row),
+            progress=progress_of(row),
+            attempt=row.attempt,
+            summary=_summary(row, {found.key: found for found in series}),
+            metrics={found.key: found.last for found in series},
+            checkpoints=[ResultCheckpoint.of(found) for found in checkpoints],
+            links=links_of(row.id),
+        )
+
+
+def _summary(row: tables.Experiment, series: dict[str, tables.MetricSeries]) -> Summary:
+    """The trainer's own summary once there is one; until then what the series say."""
+    accuracy, loss = series.get("test/accuracy"), series.get("test/loss")
+    known: dict[str, Any] = {
+        "steps": row.step,
+        "seconds": None,
+        "test_accuracy": accuracy and accuracy.last,
+        "test_loss": loss and loss.last,
+        "best_test_accuracy": accuracy and accuracy.maximum,
+        "steps_to_target": None,
+    }
+    return Summary.model_validate(known | (row.summary or {}))

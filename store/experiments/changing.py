@@ -1,0 +1,88 @@
+"""What owners change of experiments beyond their job: names, tags, and that they are gone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import delete as delete_from
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from store.columns import core
+from store.database import clock
+from store.errors import ExperimentNotFound, VersionMismatch
+from store.experiments.finding import Filters, ids
+from store.jobs import wishes
+from store.jobs.conditions import owned_by
+from store.jobs.wishes import By
+from store.tables import Checkpoint, Experiment, ExperimentTag, Job
+
+_BATCH = 500
+
+
+def edit(session: Session, experiment_id: str, by: By, changes: Mapping[str, Any]) -> None:
+    """Change `name` and `tags` (all of them), in the row and in the stored spec. Raises `ExperimentNotFound`,
+    `VersionMismatch`.
+    """
+    statement = (
+        update(core(Job))
+        .where(Job.id == experiment_id, *by.may())
+        .values(version=Job.version + 1)
+        .returning(Job.owner, Job.created_at)
+    )
+    found = session.execute(statement).one_or_none()
+    if found is None:
+        _refuse(session, experiment_id, by)
+        return
+    table = core(Experiment)
+    spec = session.execute(select(table.c.spec).where(table.c.id == experiment_id)).scalar_one()
+    values = {**changes, "spec": {**spec, **changes}}
+    session.execute(update(table).where(table.c.id == experiment_id).values(values))
+    if "tags" in changes:
+        session.execute(delete_from(core(ExperimentTag)).where(ExperimentTag.experiment_id == experiment_id))
+        place = {"experiment_id": experiment_id, "submitted_by": found.owner, "submitted_at": found.created_at}
+        rows = [{**place, "key": key, "value": value} for key, value in changes["tags"].items()]
+        if rows:
+            session.execute(insert(core(ExperimentTag)), rows)
+
+
+def delete(session: Session, experiment_id: str, by: By) -> None:
+    """Hide an experiment that has ended, for good.
+
+    Raises `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition` before its end.
+    """
+    wishes.delete(session, experiment_id, by)
+    _drop_checkpoints(session, [experiment_id])
+
+
+def cancel_all(session: Session, filters: Filters, by: By, limit: int) -> int:
+    """Cancel up to `limit` of a listing that can be cancelled; how many were asked or ended."""
+    found = ids(session, filters, limit)
+    batches = (found[start : start + _BATCH] for start in range(0, len(found), _BATCH))
+    return sum(wishes.ask_all(session, batch, "cancel", by) for batch in batches)
+
+
+def delete_all(session: Session, filters: Filters, by: By, limit: int) -> int:
+    """Delete up to `limit` of a listing that have ended; how many."""
+    found = ids(session, filters, limit)
+    deleted = 0
+    for start in range(0, len(found), _BATCH):
+        gone = wishes.delete_all(session, found[start : start + _BATCH], by)
+        _drop_checkpoints(session, gone)
+        deleted += len(gone)
+    return deleted
+
+
+def _drop_checkpoints(session: Session, experiment_ids: list[str]) -> None:
+    statement = (
+        update(core(Checkpoint))
+        .where(Checkpoint.experiment_id.in_(experiment_ids), Checkpoint.dropped_at.is_(None))
+        .values(dropped_at=clock())
+    )
+    session.execute(statement)
+
+
+def _refuse(session: Session, experiment_id: str, by: By) -> None:
+    version = session.scalars(select(Job.version).where(Job.id == experiment_id, *owned_by(by.owner))).one_or_none()
+    if version is None:
+        raise ExperimentNotFound(experiment_id)
+    raise VersionMismatch(version)

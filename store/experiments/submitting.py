@@ -1,0 +1,179 @@
+"""Experiments come in: one, or thousands in one transaction.
+
+Invariant: what a spec comes to is worked out before the transaction (`Submission.of`), so that inside it only
+statements happen; the job, the experiment, its tags, the first line of its log and the bell are one transaction.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
+
+from bncore.spec import SPEC_VERSION, ExperimentSpec, plan
+from store.columns import core
+from store.database import clock
+from store.errors import QuotaExceeded
+from store.ids import new_id
+from store.jobs import bells, eventlog
+from store.jobs.conditions import IS_QUEUED
+from store.jobs.eventlog import Entry, Line
+from store.jobs.states import State
+from store.jobs.turns import next_turn
+from store.tables import Experiment, ExperimentTag, Job, Owner
+
+# SQLite binds at most 32,766 values in a statement, PostgreSQL 65,535.
+_ROWS_A_STATEMENT = 500
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A spec with everything that is stored of it."""
+
+    document: dict[str, Any]
+    fingerprint: str
+    name: str | None
+    tags: dict[str, str]
+    total_steps: int
+    max_restarts: int
+    deadline_seconds: float | None
+    retry_of: str | None = None
+
+    @classmethod
+    def of(cls, spec: ExperimentSpec, *, retry_of: str | None = None) -> "Submission":
+        return cls(
+            document=json.loads(spec.canonical_json()),
+            fingerprint=spec.fingerprint(),
+            name=spec.name,
+            tags=dict(spec.tags),
+            total_steps=plan(spec).total_steps,
+            max_restarts=spec.max_restarts,
+            deadline_seconds=spec.deadline_seconds,
+            retry_of=retry_of,
+        )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one owner may have at a time; None: any number."""
+
+    queued_jobs: int | None = None
+    stored_bytes: int | None = None
+
+
+def submit(
+    session: Session,
+    submission: Submission,
+    *,
+    owner: str,
+    device: str,
+    key_id: str | None = None,
+    limits: Limits | None = None,
+) -> Experiment:
+    """Queue a new experiment on the queue of `device` (cpu or cuda). Raises `QuotaExceeded`."""
+    return submit_many(session, [submission], owner=owner, device=device, key_id=key_id, limits=limits)[0]
+
+
+def submit_many(
+    session: Session,
+    submissions: Sequence[Submission],
+    *,
+    owner: str,
+    device: str,
+    key_id: str | None = None,
+    limits: Limits | None = None,
+) -> list[Experiment]:
+    """Queue many, in this order, all or none. Raises `QuotaExceeded`.
+
+    The rows that come back are as they were stored, and belong to no session.
+    """
+    _require_room(session, owner, len(submissions), limits or Limits())
+    first_turn, at = session.execute(select(next_turn(owner, device, 0), clock())).one()
+    made = []
+    for start in range(0, len(submissions), _ROWS_A_STATEMENT):
+        rows = [
+            _row(submission, owner, device, key_id, first_turn + start + place, at)
+            for place, submission in enumerate(submissions[start : start + _ROWS_A_STATEMENT])
+        ]
+        _insert(session, rows)
+        made += [Experiment(**row) for row in rows]
+    bells.hang(session, device, len(submissions))
+    return made
+
+
+def _require_room(session: Session, owner: str, wanted: int, limits: Limits) -> None:
+    if limits.queued_jobs is not None:
+        queued = session.execute(select(func.count()).where(IS_QUEUED, Job.owner == owner)).scalar_one()
+        if queued + wanted > limits.queued_jobs:
+            raise QuotaExceeded("queued_jobs", limits.queued_jobs)
+    if limits.stored_bytes is not None:
+        stored = session.execute(select(Owner.stored_bytes).where(Owner.id == owner)).scalar_one_or_none()
+        if (stored or 0) >= limits.stored_bytes:
+            raise QuotaExceeded("stored_bytes", limits.stored_bytes)
+
+
+def _row(submission: Submission, owner: str, device: str, key_id: str | None, turn: int, at: float) -> dict[str, Any]:
+    """The columns of the job and of the experiment."""
+    return {
+        "id": new_id("exp"),
+        "kind": "experiment",
+        "owner": owner,
+        "key_id": key_id,
+        "state": State.QUEUED,
+        "version": 1,
+        "queue": device,
+        "priority": 0,
+        "turn": turn,
+        "attempt": 0,
+        "restarts": 0,
+        "max_restarts": submission.max_restarts,
+        "last_event": 1,
+        "deadline_seconds": submission.deadline_seconds,
+        "paused_seconds": 0.0,
+        "created_at": at,
+        "queued_at": at,
+        "submitted_by": owner,
+        "submitted_at": at,
+        "name": submission.name,
+        "tags": submission.tags,
+        "spec": submission.document,
+        "spec_version": SPEC_VERSION,
+        "fingerprint": submission.fingerprint,
+        "retry_of": submission.retry_of,
+        "step": 0,
+        "total_steps": submission.total_steps,
+    }
+
+
+_JOB_COLUMNS = frozenset(core(Job).c.keys())
+_EXPERIMENT_COLUMNS = frozenset(core(Experiment).c.keys())
+
+
+def _insert(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    session.execute(insert(core(Job)), [_only(row, _JOB_COLUMNS) for row in rows])
+    session.execute(insert(core(Experiment)), [_only(row, _EXPERIMENT_COLUMNS) for row in rows])
+    tags = [
+        {
+            "experiment_id": row["id"],
+            "key": key,
+            "value": value,
+            "submitted_by": row["owner"],
+            "submitted_at": row["created_at"],
+        }
+        for row in rows
+        for key, value in row["tags"].items()
+    ]
+    if tags:
+        session.execute(insert(core(ExperimentTag)), tags)
+    eventlog.write(session, [Line(row["id"], 1, 0, _submitted(row)) for row in rows])
+
+
+def _submitted(row: dict[str, Any]) -> Entry:
+    data = {} if row["key_id"] is None else {"key_id": row["key_id"]}
+    return Entry("submitted", f"Queued for {row['queue']}.", data)
+
+
+def _only(row: dict[str, Any], columns: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name in columns}

@@ -1,0 +1,50 @@
+"""Bells to be rung: written with the change that queued rows, deleted once the message is out.
+
+The rows of `jobs` are the queue; a bell that is lost or rung twice costs a moment, never a job.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.orm import Session
+
+from store.columns import core
+from store.jobs.conditions import IS_QUEUED, is_due
+from store.tables import Bell, Job
+
+
+@dataclass(frozen=True)
+class Hanging:
+    """A bell that nobody has rung yet."""
+
+    id: int
+    queue: str
+    jobs: int
+
+
+def hang(session: Session, queue: str, jobs: int = 1) -> None:
+    """Put a bell for so many newly queued jobs into the outbox."""
+    session.execute(insert(core(Bell)).values(queue=queue, jobs=jobs))
+
+
+def hanging(session: Session, limit: int = 1000) -> list[Hanging]:
+    """The oldest bells that nobody has rung."""
+    statement = select(Bell.id, Bell.queue, Bell.jobs).order_by(Bell.id).limit(limit)
+    return [Hanging(*row) for row in session.execute(statement)]
+
+
+def take_down(session: Session, ids: Sequence[int]) -> None:
+    """Forget bells that were rung."""
+    session.execute(delete(core(Bell)).where(Bell.id.in_(ids)))
+
+
+def claimable(session: Session, queue: str, at_most: int) -> int:
+    """How many jobs of a queue could be claimed now; counts no further than `at_most`."""
+    found = select(Job.id).where(IS_QUEUED, Job.queue == queue, is_due()).limit(at_most).subquery()
+    return session.execute(select(func.count()).select_from(found)).scalar_one()
+
+
+def last_claim_at(session: Session, queue: str) -> float | None:
+    """When a queue was last claimed from, by the database's clock (`store.database.now`)."""
+    return session.execute(select(func.max(Job.claimed_at)).where(Job.queue == queue)).scalar_one()

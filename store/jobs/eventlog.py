@@ -1,0 +1,94 @@
+"""The log of a job: what happened to it, line by line.
+
+Invariant: lines are only added, numbered 1, 2, 3, ... in the order of their commits. The number is taken from the
+job's row, whose lock every writer holds, so a reader that asks for lines after n never misses one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from store.columns import core
+from store.database import clock
+from store.tables import Job, JobEvent
+from store.text import finite_json, storable
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line to add. `trainer_at` marks one that the trainer wrote, which is stored once however often it comes."""
+
+    kind: str
+    message: str
+    data: dict[str, Any] = field(default_factory=dict)
+    trainer_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """An entry in its place: `number` was taken from the job's row by the statement that locked it."""
+
+    job_id: str
+    number: int
+    attempt: int
+    entry: Entry
+
+
+def append(session: Session, job_id: str, attempt: int, entries: Sequence[Entry]) -> None:
+    """Add lines to the log of a job whose row the caller has locked; counts as a visible change of the job."""
+    fresh = _not_yet_stored(session, job_id, attempt, entries)
+    if not fresh:
+        return
+    statement = (
+        update(core(Job))
+        .where(Job.id == job_id)
+        .values(last_event=Job.last_event + len(fresh), version=Job.version + 1)
+        .returning(Job.last_event)
+    )
+    newest = session.execute(statement).scalar_one()
+    first = newest - len(fresh) + 1
+    write(session, [Line(job_id, first + place, attempt, entry) for place, entry in enumerate(fresh)])
+
+
+def write(session: Session, lines: Sequence[Line]) -> None:
+    """Insert lines that have their numbers."""
+    rows = [
+        {
+            "job_id": line.job_id,
+            "number": line.number,
+            "attempt": line.attempt,
+            "kind": line.entry.kind,
+            "message": storable(line.entry.message),
+            "data": finite_json(line.entry.data),
+            "trainer_at": line.entry.trainer_at,
+        }
+        for line in lines
+    ]
+    if rows:
+        session.execute(insert(core(JobEvent)).values(at=clock()), rows)
+
+
+def page(session: Session, job_id: str, after: int = 0, limit: int = 100) -> list[JobEvent]:
+    """Up to `limit` lines with numbers above `after`, oldest first."""
+    statement = (
+        select(JobEvent)
+        .where(JobEvent.job_id == job_id, JobEvent.number > after)
+        .order_by(JobEvent.number)
+        .limit(limit)
+    )
+    return list(session.scalars(statement))
+
+
+def _not_yet_stored(session: Session, job_id: str, attempt: int, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries without those of the trainer that an earlier transaction, whose answer was lost, has stored."""
+    times = [entry.trainer_at for entry in entries if entry.trainer_at is not None]
+    if not times:
+        return list(entries)
+    statement = select(JobEvent.kind, JobEvent.trainer_at).where(
+        JobEvent.job_id == job_id, JobEvent.attempt == attempt, JobEvent.trainer_at.in_(times)
+    )
+    stored = {(kind, at) for kind, at in session.execute(statement)}
+    return [entry for entry in entries if (entry.kind, entry.trainer_at) not in stored]

@@ -1,0 +1,55 @@
+"""Why attempts fail, and what follows: the one place that knows the codes.
+
+Invariant: a failure that another try would repeat is final; one that came from outside is a restart, and counted; one
+that is the fault of the machine alone waits and is not counted.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Remedy(StrEnum):
+    """What follows a failure."""
+
+    FINAL = "final"
+    RESTART = "restart"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt ended: a code for programs, a message for people."""
+
+    code: str
+    message: str
+
+    @property
+    def remedy(self) -> Remedy:
+        """What follows; a code that is not in the table is final."""
+        known = CODES.get(self.code)
+        return Remedy.FINAL if known is None else known.remedy
+
+
+@dataclass(frozen=True)
+class Code:
+    """A code's meaning, in words for the API's readers."""
+
+    remedy: Remedy
+    meaning: str
+
+
+WAIT_SECONDS = 30.0
+"""How long a job rests after a failure of its machine, before any worker takes it."""
+
+CODES: dict[str, Code] = {
+    "invalid_data": Code(Remedy.FINAL, "the data cannot be used"),
+    "out_of_memory": Code(Remedy.FINAL, "the GPU's memory does not suffice"),
+    "trainer_error": Code(Remedy.FINAL, "an exception in training, which another try would repeat"),
+    "deadline": Code(Remedy.FINAL, "`deadline_seconds` have passed since the first start"),
+    "quota": Code(Remedy.FINAL, "its owner has no room left for checkpoints"),
+    "worker_lost": Code(Remedy.RESTART, "the worker vanished"),
+    "trainer_killed": Code(Remedy.RESTART, "the trainer was killed by a signal"),
+    "trainer_stalled": Code(Remedy.RESTART, "the trainer said nothing for `stall_seconds`"),
+    "checkpoint_damaged": Code(Remedy.RESTART, "the checkpoint to go on from is not what was stored"),
+    "disk_full": Code(Remedy.WAIT, "the worker's disk is full"),
+}

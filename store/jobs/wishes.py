@@ -1,0 +1,156 @@
+"""What an owner can ask of jobs: cancel, kill, pause, resume, retry, delete.
+
+Invariant: of a job that nobody runs a wish is done at once; of a running one it is written down for its worker, which
+hears it with its next renewal. A repeat changes nothing. Who asked is in the log, by the key's id.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, select, update
+from sqlalchemy.orm import Session
+
+from store.columns import core
+from store.database import clock
+from store.errors import ExperimentNotFound, IllegalTransition, VersionMismatch
+from store.jobs import eventlog
+from store.jobs.conditions import IS_RUNNING, owned_by
+from store.jobs.eventlog import Entry, Line
+from store.jobs.moves import move, move_all
+from store.jobs.states import TERMINAL, State, actions
+from store.jobs.turns import next_turn
+from store.tables import Job
+
+Wish = Literal["cancel", "pause", "kill"]
+
+_ENDS_AS: dict[Wish, State] = {"cancel": State.CANCELLED, "kill": State.CANCELLED, "pause": State.PAUSED}
+# A wish may be made stronger and not weaker: whoever paused may cancel, whoever cancelled may kill.
+_WEAKER: dict[Wish, tuple[Wish, ...]] = {"pause": (), "cancel": ("pause",), "kill": ("pause", "cancel")}
+
+
+@dataclass(frozen=True)
+class By:
+    """Who asks, and of what: the owner whose jobs are meant (None: anybody's), the key that was shown, and the versions
+    of a job of which the wish is true (None: any)."""
+
+    owner: str | None
+    key_id: str | None = None
+    versions: frozenset[int] | None = None
+
+    def may(self) -> tuple[ColumnElement[bool], ...]:
+        """The conditions on a job."""
+        guards = owned_by(self.owner)
+        return guards if self.versions is None else (*guards, Job.version.in_(self.versions))
+
+    def entry(self, kind: str, message: str) -> Entry:
+        """A line of the log that says who."""
+        return Entry(kind, message, {} if self.key_id is None else {"key_id": self.key_id})
+
+
+def ask(session: Session, job_id: str, wish: Wish, by: By) -> None:
+    """End or pause a job: at once when nothing runs, else as a wish that its worker hears.
+
+    What is asked already, or done, changes nothing; nor does `cancel` or `kill` of a job at its end. Raises
+    `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition` for a pause after the end.
+    """
+    if ask_all(session, [job_id], wish, by):
+        return
+    state = _state(session, job_id, by)
+    if state in (State.QUEUED, State.PAUSED) and state is not _ENDS_AS[wish]:
+        # It became idle between the two statements.
+        ask(session, job_id, wish, by)
+    elif wish == "pause" and state in TERMINAL:
+        raise IllegalTransition(state, actions(state))
+
+
+def ask_all(session: Session, job_ids: Collection[str], wish: Wish, by: By) -> int:
+    """The same of many jobs; of how many it changed anything. Those that cannot be asked are left out."""
+    these = (Job.id.in_(job_ids), *by.may())
+    target = _ENDS_AS[wish]
+    message = "Paused before it ran on." if target is State.PAUSED else "Cancelled before it ran on."
+    done = move_all(session, target, lambda _: by.entry(target.value, message), *these, Job.state != State.RUNNING)
+    statement = (
+        update(core(Job))
+        .where(*these, IS_RUNNING, Job.desired.is_(None) | Job.desired.in_(_WEAKER[wish]))
+        .values(desired=wish, version=Job.version + 1, last_event=Job.last_event + 1)
+        .returning(Job.id, Job.last_event, Job.attempt)
+    )
+    asked = session.execute(statement).all()
+    entry = by.entry(f"{wish}_requested", "The worker will be told.")
+    eventlog.write(session, [Line(job_id, number, attempt, entry) for job_id, number, attempt in asked])
+    return len(done) + len(asked)
+
+
+def resume(session: Session, job_id: str, by: By) -> None:
+    """Queue a paused job again; of one that is about to be paused, take the wish back. Else nothing changes.
+
+    Raises `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition` at its end.
+    """
+    entry = by.entry("resumed", "Queued again.")
+    if move(session, job_id, State.QUEUED, lambda _: entry, *by.may(), Job.state == State.PAUSED) is not None:
+        return
+    statement = (
+        update(core(Job))
+        .where(Job.id == job_id, *by.may(), IS_RUNNING, Job.desired == "pause")
+        .values(desired=None)
+        .returning(Job.attempt)
+    )
+    attempt = session.execute(statement).scalar_one_or_none()
+    if attempt is not None:
+        entry = by.entry("resumed", "It goes on, unless its worker has begun to stop.")
+        eventlog.append(session, job_id, attempt, [entry])
+        return
+    state = _state(session, job_id, by)
+    if state in TERMINAL:
+        raise IllegalTransition(state, actions(state))
+
+
+def retry(session: Session, job_id: str, by: By) -> None:
+    """Queue a failed or cancelled job again: its next attempt, with restarts and deadline counted anew.
+
+    Raises `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition` in any other state.
+    """
+    place = session.execute(select(Job.owner, Job.queue, Job.priority).where(Job.id == job_id)).one_or_none()
+    anew: dict[str, Any] = {
+        "failure_code": None,
+        "failure_message": None,
+        "finished_at": None,
+        "first_claimed_at": None,
+        "paused_seconds": 0.0,
+        "restarts": 0,
+        "turn": next_turn(*place) if place is not None else 0,
+    }
+    entry = by.entry("retried", "Queued again, to go on from its last checkpoint.")
+    ended = Job.state.in_((State.FAILED, State.CANCELLED))
+    if move(session, job_id, State.QUEUED, lambda _: entry, *by.may(), ended, **anew) is None:
+        state = _state(session, job_id, by)
+        raise IllegalTransition(state, actions(state))
+
+
+def delete(session: Session, job_id: str, by: By) -> None:
+    """Hide a job that has ended, for good. Raises `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition`."""
+    if not delete_all(session, [job_id], by):
+        state = _state(session, job_id, by)
+        raise IllegalTransition(state, actions(state))
+
+
+def delete_all(session: Session, job_ids: Collection[str], by: By) -> list[str]:
+    """Hide those of many jobs that have ended; which ones."""
+    statement = (
+        update(core(Job))
+        .where(Job.id.in_(job_ids), *by.may(), Job.state.in_(TERMINAL))
+        .values(deleted_at=clock(), version=Job.version + 1)
+        .returning(Job.id)
+    )
+    return list(session.scalars(statement))
+
+
+def _state(session: Session, job_id: str, by: By) -> State:
+    found = session.execute(select(Job.state, Job.version).where(Job.id == job_id, *owned_by(by.owner))).one_or_none()
+    if found is None:
+        raise ExperimentNotFound(job_id)
+    state, version = found
+    if by.versions is not None and version not in by.versions:
+        raise VersionMismatch(version)
+    return state

@@ -1,0 +1,33 @@
+"""The tables, a module a noun. What a column means is said there; who may change it, in the module that does.
+
+Invariant: everything a job makes hangs on its id, and bytes (segments, chunks) hang on rows that are deleted only after
+them.
+"""
+
+from store.columns import Table
+from store.tables.checkpoints import Checkpoint, CheckpointChunk
+from store.tables.experiments import Experiment, ExperimentTag
+from store.tables.idempotency import IdempotencyKey
+from store.tables.jobs import Bell, Job, JobEvent
+from store.tables.metrics import MetricSegment, MetricSeries
+from store.tables.owners import ApiKey, Owner
+from store.tables.processes import Process
+from store.tables.watches import Watch
+
+__all__ = [
+    "ApiKey",
+    "Bell",
+    "Checkpoint",
+    "CheckpointChunk",
+    "Experiment",
+    "ExperimentTag",
+    "IdempotencyKey",
+    "Job",
+    "JobEvent",
+    "MetricSegment",
+    "MetricSeries",
+    "Owner",
+    "Process",
+    "Table",
+    "Watch",
+]

@@ -1,0 +1,54 @@
+"""Experiments: what is asked and what came of it. How far it is in the queue's eyes is its job's to say."""
+
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from store.columns import Count, MaybeWord, Seconds, Table, Word
+from store.tables.jobs import Job
+
+
+class Experiment(Job):
+    """One spec, one training run, however often it is restarted; read, it is the job and the experiment in one."""
+
+    __tablename__ = "experiments"
+    __table_args__: tuple[Any, ...] = (
+        Index("ix_experiments_name", "name", "submitted_at", "id"),
+        Index("ix_experiments_owner_name", "submitted_by", "name", "submitted_at", "id"),
+    )
+    __mapper_args__ = {"polymorphic_identity": "experiment"}  # noqa: RUF012  (its type is the superclass's)
+
+    id: Mapped[Word] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    submitted_by: Mapped[Word]
+    """The job's owner again, and below its time: what listings by name are ordered by has to be in one table."""
+    submitted_at: Mapped[Seconds]
+    name: Mapped[str | None] = mapped_column(String(200))
+    tags: Mapped[dict[str, str]] = mapped_column(JSON)
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    spec_version: Mapped[int]
+    fingerprint: Mapped[Word]
+    retry_of: Mapped[MaybeWord]
+    """The experiment that this one is a clone of."""
+    step: Mapped[Count]
+    total_steps: Mapped[Count]
+    stop_reason: Mapped[str | None] = mapped_column(String(32))
+    summary: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class ExperimentTag(Table):
+    """A tag again, as a row to search by."""
+
+    __tablename__ = "experiment_tags"
+    __table_args__ = (
+        Index("ix_experiment_tags_value", "key", "value", "submitted_at", "experiment_id"),
+        Index("ix_experiment_tags_owner_value", "submitted_by", "key", "value", "submitted_at", "experiment_id"),
+        Index("ix_experiment_tags_key", "key", "submitted_at", "experiment_id"),
+        Index("ix_experiment_tags_owner_key", "submitted_by", "key", "submitted_at", "experiment_id"),
+    )
+
+    experiment_id: Mapped[Word] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(String(512))
+    submitted_by: Mapped[Word]
+    submitted_at: Mapped[Seconds]

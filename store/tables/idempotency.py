@@ -1,0 +1,21 @@
+"""Requests that were answered, so that a repeat is answered alike."""
+
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from store.columns import Seconds, Table, Word
+
+
+class IdempotencyKey(Table):
+    """A request that was answered, and by which experiment."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[Word] = mapped_column(primary_key=True)
+    method: Mapped[str] = mapped_column(String(8), primary_key=True)
+    path: Mapped[str] = mapped_column(String(200), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[Word]
+    experiment_id: Mapped[str | None] = mapped_column(String(64), ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[Seconds]
+    expires_at: Mapped[Seconds] = mapped_column(index=True)

@@ -1,0 +1,20 @@
+"""Whether there is room to work in: asked before a worker takes a job, since a full disk is no job's fault."""
+
+import os
+import shutil
+from pathlib import Path
+
+
+def trouble_in(runs_dir: Path, spare_bytes: int) -> str | None:
+    """Why nothing can be written there, in words; None when something can."""
+    probe = runs_dir / f".room-{os.getpid()}"
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\0" * 4096)
+        probe.unlink()
+        free = shutil.disk_usage(runs_dir).free
+    except OSError as error:
+        return f"cannot write to the directory of runs: {error.strerror}"
+    if free < spare_bytes:
+        return f"the disk of the directory of runs has {free >> 20} MiB left; {spare_bytes >> 20} are wanted"
+    return None
