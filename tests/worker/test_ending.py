@@ -25,7 +25,8 @@ def test_a_finished_budget_has_succeeded_whatever_was_asked(asked):
 
 @pytest.mark.parametrize("end", [_exit(_STOPPED), _exit(_TRAINING, -9), _exit(None, -15)])
 @pytest.mark.parametrize(
-    ("asked", "ending"), [("cancel", Cancelled()), ("kill", Cancelled()), ("pause", Paused()), ("shutdown", Released())]
+    ("asked", "ending"),
+    [("cancel", Cancelled()), ("kill", Cancelled()), ("pause", Paused()), ("shutdown", Released())],
 )
 def test_a_trainer_that_was_told_to_stop_ends_as_asked_even_if_it_had_to_be_killed(end, asked, ending):
     assert judge(end, asked) == ending
