@@ -38,7 +38,9 @@ class ApiSettings(BaseSettings):
     max_connections: int | None = Field(
         default=None, ge=1, description="Open at once; by default what the limit of open files leaves, at most 4096."
     )
-    queued_per_owner: int = Field(default=20_000, ge=1, lt=2**31, description="Jobs of one owner that may wait at a time.")
+    queued_per_owner: int = Field(
+        default=20_000, ge=1, lt=2**31, description="Jobs of one owner that may wait at a time."
+    )
     bytes_per_owner: int = Field(
         default=100 << 30, ge=0, description="Of checkpoints; an owner who has more may submit nothing new."
     )

@@ -41,14 +41,19 @@ def test_one_attempt_leaves_the_directory_of_another_alone(tmp_path):
 
 
 def test_the_attempts_of_one_experiment_share_one_lock_and_those_of_others_do_not(tmp_path):
-    other = "exp_" + "1" * 32
-    with RunDirectory(tmp_path, _EXPERIMENT, 1) as one, RunDirectory(tmp_path, _EXPERIMENT, 2) as two:
-        with RunDirectory(tmp_path, other, 1) as elsewhere, one.lock.open("w") as trainer:
-            fcntl.flock(trainer, fcntl.LOCK_EX)
-            with two.lock.open("w") as next_one, pytest.raises(BlockingIOError):
-                fcntl.flock(next_one, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with elsewhere.lock.open("w") as stranger:
-                fcntl.flock(stranger, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    elsewhere = RunDirectory(tmp_path, "exp_" + "1" * 32, 1)
+    with (
+        RunDirectory(tmp_path, _EXPERIMENT, 1) as one,
+        RunDirectory(tmp_path, _EXPERIMENT, 2) as two,
+        elsewhere,
+        one.lock.open("w") as trainer,
+        two.lock.open("w") as successor,
+        elsewhere.lock.open("w") as stranger,
+    ):
+        fcntl.flock(trainer, fcntl.LOCK_EX)
+        fcntl.flock(stranger, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(successor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from bncore.events import decode
-from bncore.run_directory import EXIT_ALONE
+from bncore.run_directory import EXIT_ALONE, EXIT_BUSY
+from worker.run_directory import RunDirectory
 from worker.trainers import Trainers
 
 SECONDS = 30.0
@@ -115,6 +116,7 @@ def test_a_run_begins_at_once_and_rings_with_its_first_numbers(shop):
 
 def test_it_has_a_session_of_its_own_and_this_parent_knows_no_secret_and_ends_with_its_standard_input(shop):
     trainer, path = shop.hand_over(LONG)
+    assert shop.news.wait(SECONDS)
     process = psutil.Process(trainer.pid)
     assert os.getsid(trainer.pid) == trainer.pid
     assert process.ppid() == os.getpid()
@@ -159,6 +161,28 @@ def test_a_trainer_goes_on_without_the_process_it_was_forked_from_and_its_end_is
     trainer.stop()
     assert trainer.await_end(SECONDS)
     assert (trainer.returncode, events(path)[-1].kind) == (0, "stopped")
+
+
+@pytest.mark.parametrize("end", ["killed", "stopped while it waits"])
+def test_the_next_attempt_on_this_host_trains_only_when_the_one_before_has_ended(shop, end):
+    experiment = "exp_" + "0" * 32
+    with RunDirectory(shop.folder, experiment, 1) as one, RunDirectory(shop.folder, experiment, 2) as two:
+        for directory in (one, two):
+            directory.spec.write_text(json.dumps(LONG))
+        before, after = (shop.trainers.hand_over(directory.path, directory.log) for directory in (one, two))
+        until(lambda: "waiting for its end" in after.last_words(1000))
+        assert not two.events.exists()
+        if end == "killed":
+            before.kill()
+            until(lambda: two.events.exists() and "first_step" in two.events.read_text())
+        else:
+            after.stop()
+            assert after.await_end(SECONDS)
+            assert after.returncode == EXIT_BUSY
+            assert not before.ended
+        for trainer in (before, after):
+            trainer.kill()
+            trainer.close()
 
 
 def test_without_the_waiting_process_a_run_is_trained_all_the_same(shop):
