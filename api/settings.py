@@ -10,7 +10,7 @@ class ApiSettings(BaseSettings):
     """`BNLAB_` and the field's name in capitals, for example `BNLAB_DATABASE_URL`."""
 
     # Environment variables of other BNLab services share the prefix.
-    model_config = SettingsConfigDict(env_prefix="BNLAB_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="BNLAB_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     database_url: SecretStr
     host: str = "127.0.0.1"

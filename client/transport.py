@@ -146,13 +146,18 @@ class _Outage:
         try:
             yield
         except (httpx.RequestError, ApiError) as error:
-            reason = error.title if isinstance(error, ApiError) else _reason(error)
-            if again(error) and reason != self._told:
-                self._told = reason
-                self._notice(f"No answer from {self._url}: {reason}; trying for up to {self._seconds:g} s")
+            what = self._in_words(error)
+            if again(error) and what != self._told:
+                self._told = what
+                self._notice(f"{what}; trying for up to {self._seconds:g} s")
             raise
         if self._told:
             self._notice(f"{self._url} answers again")
+
+    def _in_words(self, error: Exception) -> str:
+        if isinstance(error, ApiError):
+            return f"{self._url} answers {error.status}: {one_line(error.title)}"
+        return f"No answer from {self._url}: {_reason(error)}"
 
 
 def _backoff(error: Exception, refused_at_once: bool) -> bool | float:

@@ -8,10 +8,11 @@ import errno
 import threading
 import time
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import structlog
 
-from store import work
+from store import blobs, work
 from store.database import Database
 from store.errors import QuotaExceeded, StaleLease
 from store.work import Claim, Failed, Outcome
@@ -77,6 +78,7 @@ class Attempt:
         )
         self._insist = Insistence(self._stopping, place.wake, place.shutdown, settings.tick_seconds)
         self._trainer: TrainerProcess | None = None
+        self._restored: str | None = None
         self._flush_at = self._flushed_at = 0.0
 
     def run(self) -> None:
@@ -119,6 +121,7 @@ class Attempt:
         if not preparation.finish(self._insist, self._goes_on):
             assert self._stopping.reason is not None
             return judge(Exit(None, 0, True, ""), self._stopping.reason)
+        self._restored = preparation.restored
         self._trainer = place.trainers.hand_over(directory.path, directory.log)
         self._stopping.watch(self._trainer)
         log.info("training", pid=self._trainer.pid, resumed_from_step=preparation.restore_step)
@@ -180,10 +183,17 @@ class Attempt:
     def _store(self, outcome: Outcome) -> None:
         def store() -> None:
             with self._place.database.write() as session:
+                if self._restored is not None and _blames_the_checkpoint(outcome):
+                    # Whole for us, useless for the trainer: the next attempt must not begin with it again.
+                    blobs.give_up(session, self._claim.lease, self._restored, outcome.message)
                 state = work.finish(session, self._claim.lease, outcome).state
             log.info("attempt_ended", ending=type(outcome).__name__.lower(), state=state.value, **_facts(outcome))
 
         self._insist.on(store)
+
+
+def _blames_the_checkpoint(outcome: Outcome) -> TypeGuard[Failed]:
+    return isinstance(outcome, Failed) and outcome.code == "checkpoint_damaged"
 
 
 def _facts(outcome: Outcome) -> dict[str, str]:

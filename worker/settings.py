@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class _QueueSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="BNLAB_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="BNLAB_", extra="forbid", hide_input_in_errors=True)
 
     database_url: SecretStr
     redis_url: SecretStr

@@ -52,7 +52,7 @@ def test_a_wait_shows_the_id_at_once_and_says_when_nobody_answers(cli, more):
         result = cli("submit", "-", "--wait", "--url", url, *more, input="{}")
     assert result.exit_code == 0, result.stderr
     assert "exp_1" in (result.stderr if more else result.stdout).splitlines()[0]
-    assert f"No answer from {url}" in result.stderr
+    assert f"{url} answers 503" in result.stderr
     assert "trying for up to 120 s" in result.stderr
     assert f"{url} answers again" in result.stderr
 

@@ -4,7 +4,7 @@ import pytest
 import redis
 
 from bncore.spec import load_spec
-from store import experiments, work
+from store import experiments, processes, work
 from store.experiments import Submission
 from store.jobs import leases
 from store.jobs.bells import hanging
@@ -41,21 +41,31 @@ def _outbox(database):
         return len(hanging(session))
 
 
-def test_each_queued_experiment_rings_once_and_leaves_the_outbox(database, broker, bells):
+def _live_workers(database, count):
+    with database.write() as session:
+        for number in range(count):
+            beat = processes.Heartbeat(id=f"prc_{number}", kind="worker", host="h", pid=number, device="cpu")
+            processes.beat(session, beat)
+
+
+def test_a_queue_is_rung_and_its_bells_leave_the_outbox(database, broker, bells):
     _submit(database, 3)
     assert bells.ring() is False
-    assert broker.waiting("cpu") == 3
+    assert broker.waiting("cpu") == 1
     assert broker.waiting("cuda") == 0
     assert _outbox(database) == 0
     bells.ring()
-    assert broker.waiting("cpu") == 3
+    assert broker.waiting("cpu") == 1
 
 
-def test_more_bells_than_fit_into_one_turn_ask_for_another(database, broker, bells):
-    _submit(database, 101)
-    assert bells.ring() is True
-    assert bells.ring() is False
-    assert broker.waiting("cpu") == 101
+@pytest.mark.parametrize(("queued", "messages"), [(1, 1), (3, 3), (200, 4)])
+def test_a_queue_is_rung_for_as_many_workers_as_could_help(database, broker, bells, queued, messages):
+    _live_workers(database, 4)
+    _submit(database, queued)
+    while bells.ring():
+        continue
+    assert broker.waiting("cpu") == messages
+    assert _outbox(database) == 0
 
 
 def test_bells_stay_in_the_outbox_while_the_broker_is_away(database, broker, broker_server, bells):
@@ -73,6 +83,7 @@ def test_bells_stay_in_the_outbox_while_the_broker_is_away(database, broker, bro
 
 
 def test_a_queue_whose_bells_were_lost_is_rung_again(database, broker, broker_server, bells):
+    _live_workers(database, 2)
     _submit(database, 2)
     bells.ring()
     bells.ring_again()
