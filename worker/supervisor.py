@@ -65,7 +65,6 @@ class Supervisor:
         self._place = Workplace(database, settings, device, trainers, wake, news, threading.Event())
         self._claiming = _Claiming(leases.new_token())
         self._mishaps = 0
-        self._attempt: Attempt | None = None
         self.job_id: str | None = None
         self.trouble: str | None = None
         """Why it claims nothing at the moment, if so."""
@@ -89,8 +88,6 @@ class Supervisor:
             exit_within(self._place.settings.grace_seconds + _HARD_EXIT_SECONDS)
         self._place.shutdown.set()
         self._place.wake.set()
-        # In a thread that touches no database: the one that runs the attempt may hang in it.
-        threading.Thread(target=self._stop_trainer, name="stop-trainer", daemon=True).start()
 
     def close(self) -> None:
         """End the waiting trainer."""
@@ -118,16 +115,10 @@ class Supervisor:
         self._claiming = _Claiming(leases.new_token())
         return claim
 
-    def _stop_trainer(self) -> None:
-        attempt = self._attempt
-        if attempt is not None:
-            attempt.look_for_reasons_to_stop()
-
     def _run(self, claim: Claim) -> None:
         self.job_id = claim.lease.job_id
         try:
-            self._attempt = Attempt(claim, self._place)
-            self._attempt.run()
+            Attempt(claim, self._place).run()
             self._mishaps = 0
         except GaveUp:
             log.warning("gave_up")
@@ -138,7 +129,7 @@ class Supervisor:
             self._mishaps += 1
             self._place.shutdown.wait(min(2.0**self._mishaps, _MAX_PENALTY_SECONDS))
         finally:
-            self.job_id = self._attempt = None
+            self.job_id = None
             if not self._place.shutdown.is_set():
                 self.warm_up()
 
