@@ -124,8 +124,11 @@ def _with_driver(url: URL) -> URL:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # BEGIN is ours: the driver would send a plain one, and late
     cursor = connection.cursor()
-    # auto_vacuum counts only before the first page is written, and journal_mode writes it.
-    for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = WAL", "foreign_keys = ON"):
+    # auto_vacuum counts only before the first page is written, and journal_mode writes it. Later it would wait for the
+    # write lock all the same, and a reader with it.
+    is_new = cursor.execute("PRAGMA page_count").fetchone() == (0,)
+    first = ("auto_vacuum = INCREMENTAL",) if is_new else ()
+    for pragma in (*first, "journal_mode = WAL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

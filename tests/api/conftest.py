@@ -130,7 +130,7 @@ def shared_api(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) 
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def by_hand() -> Callable[[Database], ByHand]:
     """Claims the oldest queued experiment."""
     return ByHand

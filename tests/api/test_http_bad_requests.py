@@ -177,12 +177,12 @@ def test_what_is_not_there_is_a_404_problem(shared_api: Any, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/v1/experiments", "GET, POST"),
-        ("POST", f"/v1/experiments/{UNKNOWN}", "DELETE, GET"),
+        ("PUT", "/v1/experiments", "GET, HEAD, POST"),
+        ("POST", f"/v1/experiments/{UNKNOWN}", "DELETE, GET, HEAD"),
         ("GET", f"/v1/experiments/{UNKNOWN}/cancel", "POST"),
         ("GET", "/v1/experiments:validate", "POST"),
-        ("DELETE", "/healthz", "GET"),
-        ("BREW", "/v1/normalizers", "GET"),
+        ("DELETE", "/healthz", "GET, HEAD"),
+        ("REPORT", "/v1/normalizers", "GET, HEAD"),
     ],
 )
 def test_another_method_is_a_405_problem_that_names_the_right_ones(
@@ -199,7 +199,8 @@ QUERIES = {
     "sate=queued": "sate", "tag=": "tag/0", "tag=a%00": "tag/0", "name=%00": "name", f"name={'n' * 201}": "name",
     "cursor=x": "cursor", "cursor=": "cursor", "cursor=%00": "cursor", "cursor=e30": "cursor", "cursor=W10": "cursor",
     f"cursor={'A' * 513}": "cursor", "cursor=WyJ4IiwxLjAsIngiXQ": "cursor", "offset=5": "offset",
-    "&".join(["state=queued"] * 17): "state",
+    "&".join(["state=queued"] * 17): "state", "name=a&name=b": "name", "name=a&name=a": "name",
+    "limit=5&limit=6": "limit", "cursor=x&cursor=x": "cursor",
 }  # fmt: skip
 
 
@@ -214,7 +215,8 @@ PARTS = {
     "results?wiat=1": "wiat", "metrics?max_points=9": "max_points", "metrics?max_points=100001": "max_points",
     "metrics?keys=%00": "keys/0", "metrics?first_step=-1": "first_step", f"metrics?last_step={2**63}": "last_step",
     "metrics?key=train/loss": "key", "events?after=-1": "after", f"events?after={2**64}": "after",
-    "events?limit=101": "limit", f"checkpoints/ckp_{'0' * 32}/content?file=../secret": "file",
+    "events?limit=101": "limit", "events?after=1&after=2": "after", "results?wait=0&wait=0": "wait",
+    "metrics?max_points=10&max_points=20": "max_points", f"checkpoints/ckp_{'0' * 32}/content?file=../secret": "file",
 }  # fmt: skip
 
 
@@ -224,12 +226,70 @@ def test_a_bad_parameter_of_a_part_is_refused_by_its_name(shared_api: Any, addre
     assert [fault["pointer"] for fault in document["errors"]] == [f"/query/{parameter}"]
 
 
-@pytest.mark.parametrize("request_line", [b"GET /\x01 HTTP/1.1", b"nonsense", b"\x16\x03\x01\x00\x00"], ids=repr)
-def test_what_is_not_http_is_a_400_problem(shared_api: Any, request_line: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", shared_api.port), timeout=10) as connection:
-        connection.sendall(request_line + b"\r\nHost: x\r\n\r\n")
+NOT_HTTP = {
+    "a control character": b"GET /\x01 HTTP/1.1\r\nHost: x",
+    "nonsense": b"nonsense\r\nHost: x",
+    "a TLS greeting": b"\x16\x03\x01\x00\x00",
+    "an unknown method": b"BREW / HTTP/1.1\r\nHost: x",
+    "no host": b"GET /healthz HTTP/1.1",
+    "two hosts": b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y",
+    "two lengths": b"POST /v1/experiments HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3",
+    "a length and chunks": b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked",
+    "chunks and a length": b"POST /v1/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 2",
+    "DEL in a header": b"GET /healthz HTTP/1.1\r\nHost: x\r\nIdempotency-Key: a\x7f",
+}
+
+
+def answered(api: Any, request: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Head and document of the last answer on a connection that the server then closes."""
+    with socket.create_connection(("127.0.0.1", api.port), timeout=10) as connection:
+        connection.sendall(request)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400 ")
-    assert b"application/problem+json" in head
-    assert json.loads(body)["status"] == 400
+    return head.lower(), json.loads(body)
+
+
+@pytest.mark.parametrize("request_head", NOT_HTTP.values(), ids=NOT_HTTP)
+def test_what_is_not_http_is_a_400_problem_and_the_end_of_its_connection(shared_api: Any, request_head: bytes) -> None:
+    head, document = answered(shared_api, request_head + b"\r\n\r\n")
+    assert head.startswith(b"http/1.1 400 ")
+    assert b"content-type: application/problem+json" in head
+    assert b"connection: close" in head
+    assert (document["status"], document["code"]) == (400, "invalid_http")
+    assert f"x-request-id: {document['instance'].removeprefix('urn:uuid:')}".encode() in head
+
+
+def test_a_head_without_end_is_refused(shared_api: Any) -> None:
+    head, document = answered(shared_api, b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"X-A: aaaaaaaaaaaaaaa\r\n" * 3200)
+    assert head.startswith(b"http/1.1 431 ")
+    assert document["code"] == "head_too_large"
+    head, _ = answered(shared_api, b"GET /" + b"a" * 66_000)
+    assert head.startswith(b"http/1.1 431 ")
+
+
+def test_a_body_in_a_million_pieces_is_refused(shared_api: Any) -> None:
+    request = (
+        b"POST /v1/experiments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nAuthorization: Bearer "
+        + shared_api.key.encode() + b"\r\n\r\n" + b"1\r\n \r\n" * 2000
+    )  # fmt: skip
+    assert answered(shared_api, request)[0].startswith(b"http/1.1 400 ")
+
+
+def test_an_upgrade_that_is_not_offered_is_answered_as_any_request(shared_api: Any) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    head, document = answered(shared_api, request)
+    assert head.startswith(b"http/1.1 200 ")
+    assert document == {"status": "ok"}
+
+
+HOSTILE = [
+    b'{"":0,"":0},' * 80_000, b'"a":1,' * 150_000, b"[" * 500_000, b"[]," * 300_000, b'"\\u0000",' * 100_000,
+    b"1e400," * 150_000, b"9" * 1_000_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda body: repr(body[:8]))
+def test_a_hostile_megabyte_is_refused_like_any_other_body(shared_api: Any, hostile: bytes) -> None:
+    for body in (b"[" + hostile + b"0]", b"{" + hostile + b'"z":0}', b'{"tags":{"a":[' + hostile + b"0]}}"):
+        document = problem_of(post(shared_api, body, "/v1/experiments:validate"), 422)
+        assert len(document["errors"]) <= 100

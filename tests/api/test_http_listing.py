@@ -50,6 +50,9 @@ def test_a_listing_is_filtered_by_state_tag_and_name(api: Any, by_hand: Callable
     assert ids(api, "tag=arm:x:y&tag=paper:2") == [queued]
     assert ids(api, "name=a&state=running") == [running]
     assert ids(api, "tag=paper:3") == []
+    assert ids(api, "tag=paper:1&tag=paper:2") == []
+    assert ids(api, "tag=paper:2&tag=paper:1") == []
+    assert ids(api, "tag=paper:2&tag=paper&tag=paper:2") == [queued, running]
 
 
 def test_twenty_are_shown_unless_asked_otherwise(sqlite_api: Any) -> None:
@@ -67,6 +70,7 @@ def test_a_cursor_of_other_filters_is_refused(sqlite_api: Any, other: str) -> No
     answer = sqlite_api.client.get(f"/v1/experiments?limit=1&cursor={cursor}&{other}")
     assert (answer.status_code, answer.json()["code"]) == (422, "cursor_invalid")
     assert sqlite_api.client.get(f"/v1/experiments?limit=5&cursor={cursor}").status_code == 200
+    assert sqlite_api.client.get(f"/v1/experiments?tag=a:1&tag=a:2&cursor={cursor}").status_code == 422
 
 
 def test_the_log_is_read_in_pages_and_followed(api: Any, by_hand: Callable[..., Any]) -> None:

@@ -1,22 +1,20 @@
 """Keys, health, an absent database, and the process itself."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 
 from api import errors
 from store import keys, processes
 from store.errors import StoreError
 from store.processes import Heartbeat
+from tests.api.trouble import api_process, until, writer_that_stands_still
 
 
 def operations(api: Any) -> list[tuple[str, str]]:
@@ -48,20 +46,37 @@ def test_anything_but_a_key_is_none(shared_api: Any, authorization: str) -> None
     assert_refused(shared_api.client.get("/v1/experiments", headers=headers), authorization)
 
 
-def test_a_revoked_key_opens_nothing(sqlite_api: Any) -> None:
-    with sqlite_api.database.write() as session:
-        other = keys.create(session, "other")
-    headers = {"Authorization": f"Bearer {other.secret}"}
-    assert httpx.get(f"{sqlite_api.url}/v1/experiments", headers=headers).status_code == 200
-    with sqlite_api.database.write() as session:
-        keys.revoke(session, other.id)
-    assert httpx.get(f"{sqlite_api.url}/v1/experiments", headers=headers).status_code == 401
+def test_a_revoked_key_opens_nothing_a_moment_later(sqlite_url: str, serve: Callable[..., Any]) -> None:
+    with serve(sqlite_url, key_cache_seconds=0.1) as api:
+        with api.database.write() as session:
+            other = keys.create(session, "other")
+        headers = {"Authorization": f"Bearer {other.secret}"}
+        assert httpx.get(f"{api.url}/v1/experiments", headers=headers).status_code == 200
+        with api.database.write() as session:
+            keys.revoke(session, other.id)
+        until(lambda: httpx.get(f"{api.url}/v1/experiments", headers=headers).status_code == 401)
 
 
-def test_the_use_of_a_key_is_noted(sqlite_api: Any) -> None:
-    sqlite_api.client.get("/v1/experiments")
-    with sqlite_api.database.read() as session:
-        assert all(key.last_used_at is not None for key in keys.list_all(session))
+def test_the_use_of_a_key_is_noted_without_any_request_waiting_for_it(
+    sqlite_url: str, serve: Callable[..., Any]
+) -> None:
+    with serve(sqlite_url, key_use_seconds=0.05) as api:
+        with writer_that_stands_still(sqlite_url):
+            assert api.client.get("/v1/experiments").status_code == 200
+            assert api.client.get("/readyz").status_code == 200
+            assert not any(used(api))
+        until(lambda: all(used(api)))
+
+
+def test_a_use_is_noted_when_the_service_ends(sqlite_url: str, serve: Callable[..., Any]) -> None:
+    with serve(sqlite_url) as api:
+        api.client.get("/v1/experiments")
+    assert all(used(api))
+
+
+def used(api: Any) -> list[bool]:
+    with api.database.read() as session:
+        return [key.last_used_at is not None for key in keys.list_all(session)]
 
 
 @pytest.mark.parametrize("kind", [*StoreError.__subclasses__(), *errors.ApiError.__subclasses__()])
@@ -93,66 +108,20 @@ def test_readiness_says_in_words_what_is_there(api: Any) -> None:
     assert httpx.get(f"{api.url}/readyz").json() == everything
 
 
-def test_without_its_database_the_service_says_503_and_recovers(postgresql_url: str, serve: Callable[..., Any]) -> None:
-    name = postgresql_url.split("?")[0].rsplit("/", 1)[1]
-    with serve(postgresql_url) as api:
-        made = api.submit()
-        api.database.dispose()
-        with psycopg.connect(postgresql_url.replace(f"/{name}", "/postgres"), autocommit=True) as admin:
-            admin.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
-            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-            for address in ("/readyz", f"/v1/experiments/{made}", f"/v1/experiments/{made}/results"):
-                answer = api.client.get(address)
-                assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
-                assert answer.headers["content-type"] == "application/problem+json"
-                assert int(answer.headers["retry-after"]) >= 1
-            assert api.client.get("/readyz").json()["database"] == "unreachable"
-            assert api.client.post("/v1/experiments", json={}).status_code == 503
-            assert api.client.get("/healthz").json() == {"status": "ok"}
-            admin.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
-        assert api.client.get(f"/v1/experiments/{made}").json()["state"] == "queued"
-
-
-def test_what_nobody_foresaw_is_a_500_problem_that_says_nothing(sqlite_api: Any) -> None:
-    made = sqlite_api.submit()
-    with sqlite_api.database.write() as session:
-        session.connection().exec_driver_sql("UPDATE experiments SET tags = '[1, 2]'")
-    answer = sqlite_api.client.get(f"/v1/experiments/{made}")
-    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
-    assert answer.json()["code"] == "internal_error"
-    assert "tags" not in answer.text
-    assert answer.json()["instance"].startswith("urn:uuid:")
-
-
-@contextmanager
-def process(database_url: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """`python -m api` and its address, once its log says that it listens."""
-    variables = {**os.environ, "BNLAB_DATABASE_URL": database_url, "BNLAB_PORT": "0", **environment}
-    command = [sys.executable, "-m", "api"]
-    with subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        try:
-            assert running.stderr is not None
-            lines = (json.loads(line)["event"] for line in running.stderr)
-            yield running, next(event.split()[3] for event in lines if event.startswith("Uvicorn running on"))
-        finally:
-            running.kill()
-
-
 def test_the_process_ends_well_when_asked(sqlite_url: str) -> None:
-    with process(sqlite_url) as (running, url):
-        assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(15) == 0
+    with api_process(sqlite_url) as api:
+        assert httpx.get(f"{api.url}/healthz").json() == {"status": "ok"}
+        api.running.send_signal(signal.SIGTERM)
+        assert api.running.wait(15) == 0
 
 
 def test_the_process_ends_with_its_parents_pipe(sqlite_url: str) -> None:
-    with process(sqlite_url, BNLAB_EXIT_ON_EOF="1") as (running, url):
-        assert httpx.get(f"{url}/v1/experiments").status_code == 401
-        assert running.stdin is not None
-        running.stdin.close()
-        assert running.wait(15) == 0
-        assert running.stderr is not None
-        lines = [json.loads(line) for line in running.stderr]
+    with api_process(sqlite_url, BNLAB_EXIT_ON_EOF="1") as api:
+        assert httpx.get(f"{api.url}/v1/experiments").status_code == 401
+        assert api.running.stdin is not None
+        api.running.stdin.close()
+        assert api.running.wait(15) == 0
+        lines = list(api.logged())
     (request,) = [line for line in lines if line["event"] == "request"]
     assert (request["path"], request["status"]) == ("/v1/experiments", 401)
     assert request["request_id"]

@@ -1,0 +1,146 @@
+"""A database that is away, busy, slow, standing still, or not what it should be."""
+
+import concurrent.futures
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from store import keys
+from store.database import Database
+from tests.api.trouble import api_process, until, writer_that_stands_still
+from tests.proxy import Proxy
+
+
+def test_without_its_database_the_service_says_503_and_recovers(postgresql_url: str, serve: Callable[..., Any]) -> None:
+    name = postgresql_url.split("?")[0].rsplit("/", 1)[1]
+    with serve(postgresql_url) as api:
+        made = api.submit()
+        api.database.dispose()
+        with psycopg.connect(postgresql_url.replace(f"/{name}", "/postgres"), autocommit=True) as admin:
+            admin.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            for address in ("/readyz", f"/v1/experiments/{made}", f"/v1/experiments/{made}/results"):
+                answer = api.client.get(address)
+                assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert int(answer.headers["retry-after"]) >= 1
+            assert api.client.get("/readyz").json()["database"] == "unreachable"
+            assert api.client.post("/v1/experiments", json={}).status_code == 503
+            assert api.client.get("/healthz").json() == {"status": "ok"}
+            admin.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
+        assert api.client.get(f"/v1/experiments/{made}").json()["state"] == "queued"
+
+
+def all_at_once(api: Any, addresses: list[str]) -> list[httpx.Response]:
+    limits = httpx.Limits(max_connections=None)
+    with (
+        httpx.Client(base_url=api.url, headers=api.client.headers, timeout=20, limits=limits) as client,
+        concurrent.futures.ThreadPoolExecutor(len(addresses)) as pool,
+    ):
+        return list(pool.map(client.get, addresses))
+
+
+def test_many_requests_at_once_wait_for_one_another_and_for_nothing_else(api: Any) -> None:
+    """Eighty used to be enough: forty threads waited for sixteen connections whose holders waited for a thread."""
+    one = f"/v1/experiments/{api.submit()}"
+    addresses = [one, f"{one}/results", "/v1/experiments", f"{one}/metrics", "/healthz", "/readyz"] * 20
+    assert {answer.status_code for answer in all_at_once(api, addresses)} == {200}
+
+
+def test_a_writer_that_stands_still_holds_up_no_reader(sqlite_url: str, serve: Callable[..., Any]) -> None:
+    with serve(sqlite_url, database_seconds=0.5) as api:
+        one = f"/v1/experiments/{api.submit()}"
+        with writer_that_stands_still(sqlite_url), concurrent.futures.ThreadPoolExecutor(20) as pool:
+            posts = [pool.submit(api.client.post, "/v1/experiments", json={}) for _ in range(20)]
+            while not all(post.done() for post in posts):
+                for address in (one, "/readyz", "/healthz"):
+                    assert api.client.get(address).status_code == 200
+            assert {post.result().status_code for post in posts} == {503}
+        until(lambda: api.client.post("/v1/experiments", json={}).status_code == 202)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_table_that_is_missing_is_our_fault_and_no_outage(
+    request: pytest.FixtureRequest, kind: str, serve: Callable[..., Any]
+) -> None:
+    with serve(request.getfixturevalue(f"{kind}_url")) as api:
+        one = f"/v1/experiments/{api.submit()}"
+        with api.database.write() as session:
+            session.execute(text("ALTER TABLE metric_series RENAME TO elsewhere"))
+        try:
+            answer = api.client.get(f"{one}/results")
+            assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+            assert "metric_series" not in answer.text
+            ready = api.client.get("/readyz")
+            assert (ready.status_code, ready.json()["code"]) == (503, "database_unusable")
+        finally:
+            with api.database.write() as session:
+                session.execute(text("ALTER TABLE elsewhere RENAME TO metric_series"))
+        assert api.client.get("/readyz").status_code == 200
+
+
+def test_a_session_that_the_database_ended_is_an_outage_and_the_next_request_is_served(
+    postgresql_url: str, serve: Callable[..., Any]
+) -> None:
+    with serve(postgresql_url) as api:
+        made = api.submit()
+        with psycopg.connect(postgresql_url, autocommit=True) as admin:
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        assert api.client.get(f"/v1/experiments/{made}").status_code in (200, 503)
+        assert api.client.get(f"/v1/experiments/{made}").status_code == 200
+
+
+@pytest.fixture
+def silenced(postgresql_url: str) -> Iterator[tuple[Proxy, str]]:
+    """A way to the test's PostgreSQL database on which answers can be held back, and its URL."""
+    with psycopg.connect(postgresql_url) as connection:
+        info = connection.info
+        place = f"{info.host}/.s.PGSQL.{info.port}"
+        user, name = info.user, info.dbname
+
+    def connect() -> socket.socket:
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(place)
+        return server
+
+    proxy = Proxy(connect)
+    yield proxy, f"postgresql://{user}@127.0.0.1:{proxy.port}/{name}"
+    proxy.cut()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_database_that_stands_still_stops_neither_probes_nor_the_end(
+    silenced: tuple[Proxy, str], database: Database
+) -> None:
+    proxy, url = silenced
+    with database.write() as session:
+        headers = {"Authorization": f"Bearer {keys.create(session, 'test').secret}"}
+    limits = {
+        "BNLAB_DATABASE_SECONDS": "0.5",
+        "BNLAB_GRACEFUL_SHUTDOWN_SECONDS": "1",
+        "BNLAB_READINESS_CACHE_SECONDS": "0",
+    }
+    with (
+        api_process(url, **limits) as api,
+        httpx.Client(base_url=api.url, headers=headers, timeout=20, limits=httpx.Limits()) as client,
+        concurrent.futures.ThreadPoolExecutor(30) as pool,
+    ):
+        for address in ("/v1/experiments", "/readyz"):
+            assert client.get(address).status_code == 200
+        proxy.withhold_answers()
+        stuck = [pool.submit(client.get, "/v1/experiments") for _ in range(30)]
+        began = time.monotonic()
+        assert client.get("/healthz").json() == {"status": "ok"}
+        assert time.monotonic() - began < 2
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["database"]) == (503, "unreachable")
+        assert {answer.result().status_code for answer in stuck} == {503}
+        api.running.send_signal(signal.SIGTERM)
+        assert api.running.wait(8) == 0
