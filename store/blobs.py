@@ -29,7 +29,7 @@ CHUNK_BYTES = 1 << 20
 File = Literal["weights", "state"]
 
 
-def begin(session: Session, lease: Lease, event: CheckpointSaved, *, owner_bytes: int = 2**63 - 1) -> str:
+def begin(session: Session, lease: Lease, event: CheckpointSaved, *, owner_bytes: int | None = None) -> str:
     """Announce a checkpoint and get its id; the same one when this attempt has announced it before.
 
     Raises `StaleLease`, and `QuotaExceeded` when the owner would have more than `owner_bytes`.
@@ -62,7 +62,7 @@ def begin(session: Session, lease: Lease, event: CheckpointSaved, *, owner_bytes
     owner = select(Job.owner).where(Job.id == lease.job_id).scalar_subquery()
     counted = update(core(Owner)).where(Owner.id == owner).values(stored_bytes=Owner.stored_bytes + size)
     stored = session.execute(counted.returning(Owner.stored_bytes)).scalar_one_or_none()
-    if stored is not None and stored > owner_bytes:
+    if stored is not None and owner_bytes is not None and stored > owner_bytes:
         raise QuotaExceeded("stored_bytes", owner_bytes)
     session.execute(insert(core(Checkpoint)).values(values))
     return str(values["id"])

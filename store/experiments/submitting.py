@@ -57,10 +57,10 @@ class Submission:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one owner may have at a time."""
+    """What one owner may have at a time; None: any number."""
 
-    queued_jobs: int = 2**31 - 1
-    stored_bytes: int = 2**63 - 1
+    queued_jobs: int | None = None
+    stored_bytes: int | None = None
 
 
 def submit(
@@ -104,11 +104,11 @@ def submit_many(
 
 
 def _require_room(session: Session, owner: str, wanted: int, limits: Limits) -> None:
-    if limits.queued_jobs < 2**31 - 1:
+    if limits.queued_jobs is not None:
         queued = session.execute(select(func.count()).where(IS_QUEUED, Job.owner == owner)).scalar_one()
         if queued + wanted > limits.queued_jobs:
             raise QuotaExceeded("queued_jobs", limits.queued_jobs)
-    if limits.stored_bytes < 2**63 - 1:
+    if limits.stored_bytes is not None:
         stored = session.execute(select(Owner.stored_bytes).where(Owner.id == owner)).scalar_one_or_none()
         if (stored or 0) >= limits.stored_bytes:
             raise QuotaExceeded("stored_bytes", limits.stored_bytes)

@@ -38,7 +38,8 @@ class Terms:
     """How a worker claims: how long one renewal of its lease lasts, and how many jobs an owner may have running."""
 
     lease_seconds: float
-    running_per_owner: int = 2**31 - 1
+    running_per_owner: int | None = None
+    """None: any number."""
 
 
 @dataclass(frozen=True)
@@ -148,18 +149,18 @@ def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
 
 
 def _next_queued(worker: Worker, terms: Terms) -> Select[str]:
-    busy = select(Job.owner).where(IS_RUNNING).group_by(Job.owner).having(func.count() >= terms.running_per_owner)
+    statement = select(Job.id).where(
+        IS_QUEUED,
+        Job.queue == worker.device,
+        is_due(),
+        or_(Job.pinned_device_model.is_(None), Job.pinned_device_model == worker.device_model),
+    )
+    if terms.running_per_owner is not None:
+        busy = select(Job.owner).where(IS_RUNNING).group_by(Job.owner).having(func.count() >= terms.running_per_owner)
+        statement = statement.where(Job.owner.not_in(busy))
     # SKIP LOCKED (PostgreSQL only): claimants racing for different rows do not wait for each other.
     return (
-        select(Job.id)
-        .where(
-            IS_QUEUED,
-            Job.queue == worker.device,
-            is_due(),
-            or_(Job.pinned_device_model.is_(None), Job.pinned_device_model == worker.device_model),
-            Job.owner.not_in(busy),
-        )
-        .order_by(Job.priority.desc(), Job.turn, Job.created_at, Job.id)
+        statement.order_by(Job.priority.desc(), Job.turn, Job.created_at, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )

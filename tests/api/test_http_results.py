@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from store import work
+
 
 def results_of(api: Any, experiment_id: str, wait: float = 0, tag: str | None = None) -> httpx.Response:
     headers = {} if tag is None else {"If-None-Match": tag}

@@ -45,7 +45,7 @@ def test_a_submitted_experiment_is_accepted_and_stored_with_its_bell(api: Any) -
     assert shown["created_at"].endswith("Z")
     assert api.client.get(answer.headers["location"]).json() == shown
     with api.database.read() as session:
-        assert [bell.queue for bell in bells.hanging(session)] == ["cpu"]
+        assert [bell.queue for bell in bells.hanging(session, 10)] == ["cpu"]
 
 
 def test_the_spec_that_comes_back_is_complete_and_resubmittable(api: Any) -> None:

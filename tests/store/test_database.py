@@ -8,6 +8,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from store.database import Database, create_engine_for, now
 
+_INSERT = text("INSERT INTO watches (name, looked_at, trusted_from) VALUES ('one', 0, 0)")
+
 
 def test_the_clock_is_utc_epoch_seconds(database: Database) -> None:
     with database.read() as session:
@@ -15,7 +17,7 @@ def test_the_clock_is_utc_epoch_seconds(database: Database) -> None:
 
 
 def test_a_reading_session_cannot_write(database: Database) -> None:
-    statement = text("INSERT INTO outbox (experiment_id, device, created_at) VALUES ('x', 'cpu', 0)")
+    statement = text("INSERT INTO bells (queue, jobs) VALUES ('cpu', 1)")
     with database.read() as session, pytest.raises(DBAPIError, match=r"read.?only"):
         session.execute(statement)
 
@@ -24,19 +26,15 @@ def test_a_writing_session_rolls_back_whole_on_an_error(database: Database) -> N
     with pytest.raises(IntegrityError):
         _insert_twice(database)
     with database.read() as session:
-        assert session.execute(text("SELECT count(*) FROM api_keys")).scalar_one() == 0
+        assert session.execute(text("SELECT count(*) FROM watches")).scalar_one() == 0
 
 
 def test_a_reading_session_sees_one_snapshot(database: Database) -> None:
-    count = text("SELECT count(*) FROM api_keys")
+    count = text("SELECT count(*) FROM watches")
     with database.read() as reader:
         assert reader.execute(count).scalar_one() == 0
         with database.write() as writer:
-            writer.execute(
-                text(
-                    "INSERT INTO api_keys (id, name, prefix, secret_sha256, created_at) VALUES ('a', 'b', 'c', 'd', 0)"
-                )
-            )
+            writer.execute(_INSERT)
         assert reader.execute(count).scalar_one() == 0
     with database.read() as reader:
         assert reader.execute(count).scalar_one() == 1
@@ -70,8 +68,4 @@ def test_other_databases_are_refused(url: str) -> None:
 def _insert_twice(database: Database) -> None:
     with database.write() as session:
         for _ in range(2):
-            session.execute(
-                text(
-                    "INSERT INTO api_keys (id, name, prefix, secret_sha256, created_at) VALUES ('a', 'b', 'c', 'd', 0)"
-                )
-            )
+            session.execute(_INSERT)

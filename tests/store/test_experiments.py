@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import text
 
 from bncore.spec import plan
-from store import cursors, experiments, idempotency
+from store import cursors, experiments, idempotency, purging
 from store.errors import CursorInvalid, ExperimentNotFound, IllegalTransition
 from store.experiments import Filters
 from store.jobs.states import State
+from store.jobs.wishes import By
 from store.work import Cancelled, Succeeded
 
 
@@ -24,18 +25,25 @@ def ids(found: experiments.Page) -> list[str]:
 
 
 def cancel(lab: Any, experiment_id: str) -> Any:
-    with lab.database.write() as session:
-        return wishes.ask(session, experiment_id, "cancel", By(None))
+    return lab.ask(experiment_id, "cancel")
 
 
 def delete(lab: Any, experiment_id: str) -> None:
     with lab.database.write() as session:
-        experiments.delete(session, experiment_id)
+        experiments.delete(session, experiment_id, By(None))
 
 
-def purge(lab: Any, limit: int = 1000) -> int:
+def purge(lab: Any) -> int:
     with lab.database.write() as session:
-        return experiments.purge(session, limit)
+        return purging.purge(session)
+
+
+def purge_all(lab: Any) -> list[int]:
+    """How much each step deleted."""
+    steps = []
+    while deleted := purge(lab):
+        steps.append(deleted)
+    return steps
 
 
 def test_a_submitted_experiment_is_queued_with_a_bell_and_a_line(lab: Any) -> None:
@@ -129,7 +137,7 @@ def test_a_deleted_experiment_is_gone_for_every_reader(lab: Any) -> None:
     experiment_id = lab.submit()
     with pytest.raises(IllegalTransition) as caught:
         delete(lab, experiment_id)
-    assert (caught.value.state, caught.value.allowed_actions) == (State.QUEUED, ("cancel",))
+    assert (caught.value.state, caught.value.allowed_actions) == (State.QUEUED, ("cancel", "pause"))
     cancel(lab, experiment_id)
     delete(lab, experiment_id)
     assert ids(page(lab)) == []
@@ -143,11 +151,12 @@ def test_purging_deletes_all_bytes_in_bounded_batches(lab: Any, block: Any) -> N
     for one in (lease, other):
         for step in range(1, 6):
             lab.append(one, block(step, a=[1]))
-        lab.checkpoint(one, "last", 5, os.urandom(3 << 20))
+        lab.checkpoint(one, "last", 5, os.urandom(9 << 20))
         lab.finish(one, Succeeded("budget", {}))
     assert purge(lab) == 0
     delete(lab, lease.job_id)
-    assert [purge(lab, 4) for _ in range(4)] == [4, 4, 3, 0]
+    # Chunks, segments, log lines, the checkpoint, the job.
+    assert purge_all(lab) == [purging.STEP_CHUNKS, 2, 5, 4, 1, 1]
     for table, rows in lab.everything().items():
         assert not any(lease.job_id in row for row in rows), table
     assert len(lab.points(other.job_id, "a")[0]) == 5
@@ -162,7 +171,7 @@ def test_sqlite_gives_purged_bytes_back_to_the_disk(lab: Any) -> None:
     delete(lab, lease.job_id)
     with lab.database.read() as session:
         before = session.execute(text("PRAGMA page_count")).scalar_one()
-    assert purge(lab) > 0
+    assert purge_all(lab) != []
     with lab.database.read() as session:
         assert session.execute(text("PRAGMA page_count")).scalar_one() < before - 1000
         assert session.execute(text("PRAGMA freelist_count")).scalar_one() == 0
@@ -180,11 +189,13 @@ def test_marks_are_read_for_many_at_once(lab: Any) -> None:
 
 
 def test_a_purge_keeps_the_row_that_a_repeated_request_would_make_again(lab: Any) -> None:
-    scope = idempotency.Scope("key_1", "POST", "/v1/experiments", "once")
+    scope = idempotency.Scope("own_1", "POST", "/v1/experiments", "once")
     with lab.database.write() as session:
-        experiment_id = idempotency.submit_once(session, scope, lab.spec(), device="cpu").experiment.id
+        experiment_id = idempotency.submit_once(session, scope, lab.submission(), device="cpu").experiment.id
     cancel(lab, experiment_id)
     delete(lab, experiment_id)
-    assert purge(lab) == 0
+    purge_all(lab)
+    with lab.database.read() as session:
+        assert not purging.is_due(session)
     with lab.database.write() as session, pytest.raises(ExperimentNotFound):
-        idempotency.submit_once(session, scope, lab.spec(), device="cpu")
+        idempotency.submit_once(session, scope, lab.submission(), device="cpu")

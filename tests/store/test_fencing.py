@@ -7,9 +7,11 @@ import pytest
 from sqlalchemy.orm import Session
 
 from bncore.events import Note, PhaseChanged, Started, TargetReached
-from store import blobs, leases, results
-from store.errors import StaleLease
-from store.work import Cancelled, Failed, Lease, Paused, Succeeded
+from store import blobs, results, work
+from store.errors import CheckpointNotFound, StaleLease
+from store.jobs import leases
+from store.jobs.leases import Lease
+from store.work import Cancelled, Failed, Paused, Released, Succeeded
 
 Write = Callable[[Session, Lease, Any], object]
 
@@ -18,40 +20,37 @@ STARTED = Started(
 )
 WRITES: dict[str, Write] = {
     "renewing": lambda session, lease, _: leases.renew(session, lease),
-    "releasing": lambda session, lease, _: leases.release(session, lease),
-    "restarting": lambda session, lease, _: leases.restart(session, lease, "trainer_killed", "Killed."),
-    "succeeding": lambda session, lease, _: leases.finish(session, lease, Succeeded("budget", {"steps": 1})),
-    "failing": lambda session, lease, _: leases.finish(session, lease, Failed("trainer_error", "Broke.")),
-    "cancelling": lambda session, lease, _: leases.finish(session, lease, Cancelled()),
-    "pausing": lambda session, lease, _: leases.finish(session, lease, Paused()),
+    "releasing": lambda session, lease, _: work.finish(session, lease, Released()),
+    "restarting": lambda session, lease, _: work.finish(session, lease, Failed("trainer_killed", "Killed.")),
+    "succeeding": lambda session, lease, _: work.finish(session, lease, Succeeded("budget", {"steps": 1})),
+    "failing": lambda session, lease, _: work.finish(session, lease, Failed("trainer_error", "Broke.")),
+    "cancelling": lambda session, lease, _: work.finish(session, lease, Cancelled()),
+    "pausing": lambda session, lease, _: work.finish(session, lease, Paused()),
     "appending nothing": lambda session, lease, _: results.append(session, lease, []),
     "appending metrics": lambda session, lease, lab: results.append(
-        session, lease, [lab.metrics(900, train__loss=[1, 2])], lease_seconds=60
+        session, lease, [lab.metrics(900, train__loss=[1, 2])]
     ),
     "appending phase and log": lambda session, lease, _: results.append(
         session,
         lease,
         [PhaseChanged(phase="saving"), STARTED, TargetReached(step=3, test_accuracy=0.9), Note(code="x", message="y")],
-        lease_seconds=60,
     ),
-    "announcing a checkpoint": lambda session, lease, lab: blobs.begin(
-        session, lease, lab.saved("last", 900), lease_seconds=60
-    ),
-    "writing a chunk": lambda session, lease, lab: blobs.write_chunk(
-        session, lease, lab.begun, "weights", 0, b"other", lease_seconds=60
-    ),
-    "completing a checkpoint": lambda session, lease, lab: blobs.complete(session, lease, lab.begun),
+    "announcing a checkpoint": lambda session, lease, lab: blobs.begin(session, lease, lab.saved("last", 900)),
+    "writing a chunk": lambda session, lease, lab: blobs.write_chunk(session, lease, lab.begun, "weights", 0, b"other"),
+    "completing a checkpoint": lambda session, lease, lab: blobs.complete(session, lease, lab.begun, {}),
+    "giving a checkpoint up": lambda session, lease, lab: blobs.give_up(session, lease, lab.begun, "It is damaged."),
+    "going back": lambda session, lease, _: work.go_back(session, lease),
 }
 
 
 @pytest.fixture
 def stale(lab: Any, block: Any, saved: Any) -> Lease:
     """The lease of an attempt that wrote to every table, was believed lost, and is followed by another attempt."""
-    lease = lab.running(lease_seconds=-1)
+    lease = lab.running(lease_seconds=60)
     lab.append(lease, STARTED, block(1, train__loss=[3, 2, 1]))
     lab.checkpoint(lease, "last", 3)
     with lab.database.write() as session:
-        lab.begun = blobs.begin(session, lease, saved("best", 5, 5, None))
+        lab.begun = blobs.begin(session, lease, saved("best", 5, b"12345", None))
         blobs.write_chunk(session, lease, lab.begun, "weights", 0, b"12345")
     lab.metrics, lab.saved = block, saved
     lab.release(lease)
@@ -71,7 +70,7 @@ def test_a_stale_lease_changes_nothing_while_queued_while_running_and_after_the_
 
 def refused_without_a_trace(lab: Any, stale: Lease, write: Write) -> None:
     before = lab.everything()
-    assert all(before[table] for table in ("experiments", "metric_segments", "metric_series", "checkpoint_chunks"))
+    assert all(before[table] for table in ("jobs", "metric_segments", "metric_series", "checkpoint_chunks"))
     with lab.database.write() as session, pytest.raises(StaleLease):
         write(session, stale, lab)
     assert lab.everything() == before
@@ -79,12 +78,12 @@ def refused_without_a_trace(lab: Any, stale: Lease, write: Write) -> None:
 
 def test_a_lease_opens_only_the_checkpoints_of_its_own_attempt(lab: Any, stale: Lease, saved: Any) -> None:
     current = lab.claim().lease
-    before = lab.everything(but=["experiments"])
-    with lab.database.write() as session, pytest.raises(blobs.CheckpointNotFound):
+    before = lab.everything(but=["jobs"])
+    with lab.database.write() as session, pytest.raises(CheckpointNotFound):
         blobs.write_chunk(session, current, lab.begun, "weights", 0, b"other")
-    with lab.database.write() as session, pytest.raises(blobs.CheckpointNotFound):
-        blobs.complete(session, current, lab.begun)
-    assert lab.everything(but=["experiments"]) == before
+    with lab.database.write() as session, pytest.raises(CheckpointNotFound):
+        blobs.complete(session, current, lab.begun, {})
+    assert lab.everything(but=["jobs"]) == before
 
 
 def test_a_refused_write_leaves_nothing_of_its_transaction(lab: Any, stale: Lease, block: Any) -> None:

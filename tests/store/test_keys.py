@@ -9,9 +9,10 @@ from sqlalchemy import update
 from store import idempotency, keys
 from store.errors import IdempotencyConflict, KeyNotFound
 from store.idempotency import Scope
+from store.owners import DEFAULT_OWNER
 from store.tables import IdempotencyKey
 
-SCOPE = Scope("key_1", "POST", "/v1/experiments", "once")
+SCOPE = Scope("own_1", "POST", "/v1/experiments", "once")
 
 
 def create(lab: Any, name: str = "me") -> keys.CreatedKey:
@@ -26,7 +27,7 @@ def authenticate(lab: Any, secret: str) -> keys.Authenticated | None:
 
 def submit_once(lab: Any, scope: Scope = SCOPE, **parts: Any) -> tuple[str, bool]:
     with lab.database.write() as session:
-        done = idempotency.submit_once(session, scope, lab.spec(**parts), device="cpu")
+        done = idempotency.submit_once(session, scope, lab.submission(**parts), device="cpu")
         return done.experiment.id, done.replayed
 
 
@@ -34,7 +35,8 @@ def test_a_key_opens_and_its_secret_is_not_stored(lab: Any) -> None:
     key = create(lab)
     assert key.secret.startswith("bnl_")
     assert len(key.secret) == 47
-    assert authenticate(lab, key.secret) == keys.Authenticated(key.id, "me", touch_due=True)
+    everything = frozenset(keys.KeyScope)
+    assert authenticate(lab, key.secret) == keys.Authenticated(key.id, "me", DEFAULT_OWNER, everything, None)
     stored = repr(lab.everything()["api_keys"])
     assert key.secret not in stored
     assert hashlib.sha256(key.secret.encode()).hexdigest() in stored
@@ -46,15 +48,17 @@ def test_a_wrong_key_opens_nothing(lab: Any, secret: str) -> None:
     assert authenticate(lab, secret) is None
 
 
-def test_a_used_key_says_so_at_most_once_a_minute(lab: Any) -> None:
-    key = create(lab)
+def test_reading_writes_nothing_and_keys_that_were_used_are_noted_together(lab: Any) -> None:
+    used, idle = create(lab), create(lab)
+    before = lab.everything()
+    assert authenticate(lab, used.secret) is not None
+    assert lab.everything() == before
     with lab.database.write() as session:
-        keys.touch(session, key.id)
-    assert authenticate(lab, key.secret) == keys.Authenticated(key.id, "me", touch_due=False)
+        keys.touch(session, [used.id, "key_x"])
     with lab.database.read() as session:
-        (row,) = keys.list_all(session)
-    assert row.last_used_at is not None
-    assert row.prefix == key.secret[:12]
+        rows = {row.id: row for row in keys.list_all(session)}
+    assert (rows[used.id].last_used_at is None, rows[idle.id].last_used_at) == (False, None)
+    assert rows[used.id].prefix == used.secret[:12]
 
 
 def test_a_revoked_key_opens_nothing(lab: Any) -> None:
@@ -96,7 +100,7 @@ def test_a_key_for_another_request_is_a_conflict(lab: Any) -> None:
     assert len(lab.everything()["experiments"]) == 1
 
 
-@pytest.mark.parametrize("other", [{"owner": "key_2"}, {"path": "/v1/sweeps"}, {"method": "PUT"}, {"key": "twice"}])
+@pytest.mark.parametrize("other", [{"owner": "own_2"}, {"path": "/v1/sweeps"}, {"method": "PUT"}, {"key": "twice"}])
 def test_a_key_counts_only_in_its_scope(lab: Any, other: dict[str, str]) -> None:
     first, _ = submit_once(lab)
     second, replayed = submit_once(lab, Scope(**{**vars(SCOPE), **other}), name="other")
@@ -123,6 +127,6 @@ def test_expired_keys_are_forgotten(lab: Any) -> None:
 
 def test_a_failed_submit_leaves_its_key_free(lab: Any) -> None:
     with pytest.raises(AttributeError), lab.database.write() as session:
-        idempotency.submit_once(session, SCOPE, lab.spec(), device=object().nothing)
+        idempotency.submit_once(session, SCOPE, lab.submission(), device=object().nothing)
     assert lab.everything()["idempotency_keys"] == []
     assert submit_once(lab)[1] is False

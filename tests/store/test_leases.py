@@ -4,25 +4,21 @@ from typing import Any
 
 import pytest
 
-from store import leases
+from store import work
 from store.errors import StaleLease
+from store.jobs import leases
+from store.jobs.leases import Go, Lease, Stop
 from store.jobs.states import State
-from store.work import Cancelled, Failed, Go, Lease, Paused, Stop, Succeeded
+from store.work import Cancelled, Failed, Paused, Succeeded
 
 
-def renew(lab: Any, lease: Lease, seconds: float = 60.0) -> Go | Stop:
+def renew(lab: Any, lease: Lease) -> Go | Stop:
     with lab.database.write() as session:
-        return leases.renew(session, lease, lease_seconds=seconds)
-
-
-def cancel(lab: Any, experiment_id: str) -> State:
-    with lab.database.write() as session:
-        return wishes.ask(session, experiment_id, "cancel", By(None)).state
+        return leases.renew(session, lease)
 
 
 def restart(lab: Any, lease: Lease) -> Any:
-    with lab.database.write() as session:
-        return leases.restart(session, lease, "trainer_killed", "Killed by signal 9.")
+    return lab.finish(lease, Failed("trainer_killed", "Killed by signal 9."))
 
 
 def bells(lab: Any) -> int:
@@ -85,25 +81,27 @@ def test_another_torch_version_that_begins_again_is_as_good_as_new(lab: Any) -> 
 
 
 def test_renewing_prolongs_the_lease(lab: Any) -> None:
-    lease = lab.running(lease_seconds=5)
+    lease = lab.running(lease_seconds=100)
     before = lab.get(lease.job_id).lease_expires_at
+    lab.change(lease.job_id, lease_expires_at=before - 90)
     assert renew(lab, lease) == Go()
-    assert lab.get(lease.job_id).lease_expires_at > before + 50
+    assert before <= lab.get(lease.job_id).lease_expires_at < before + 5
 
 
 def test_an_expired_lease_that_nobody_reaped_can_be_renewed(lab: Any) -> None:
-    lease = lab.running(lease_seconds=-100)
+    lease = lab.running()
+    lab.change(lease.job_id, lease_expires_at=0.0)
     assert renew(lab, lease) == Go()
 
 
-@pytest.mark.parametrize("wrong", [{"token": "x"}, {"attempt": 2}, {"experiment_id": "exp_x"}])
+@pytest.mark.parametrize("wrong", [{"token": "x"}, {"attempt": 2}, {"job_id": "exp_x"}])
 def test_a_wrong_lease_cannot_be_renewed(lab: Any, wrong: dict[str, Any]) -> None:
     lease = lab.running()
     with pytest.raises(StaleLease):
         renew(lab, Lease(**{**vars(lease), **wrong}))
 
 
-@pytest.mark.parametrize("desired", ["cancel", "pause"])
+@pytest.mark.parametrize("desired", ["cancel", "pause", "kill"])
 def test_renewing_answers_what_the_owner_asked_for(lab: Any, desired: Any) -> None:
     lease = lab.running()
     lab.change(lease.job_id, desired=desired)
@@ -111,13 +109,22 @@ def test_renewing_answers_what_the_owner_asked_for(lab: Any, desired: Any) -> No
 
 
 def test_the_deadline_counts_from_the_first_claim_without_pauses(lab: Any) -> None:
-    lease = lab.running(deadline_seconds=100.0)
-    assert renew(lab, lease) == Go()
-    begun = lab.get(lease.job_id).first_claimed_at
-    lab.change(lease.job_id, first_claimed_at=begun - 150, paused_seconds=60.0)
-    assert renew(lab, lease) == Go()
-    lab.change(lease.job_id, paused_seconds=40.0)
-    assert renew(lab, lease) == Stop("deadline")
+    lab.submit(deadline_seconds=100.0)
+    claim = lab.claim()
+    assert claim.seconds_left == pytest.approx(100, abs=2)
+    begun = lab.get(claim.lease.job_id).first_claimed_at
+    lab.change(claim.lease.job_id, first_claimed_at=begun - 150, paused_seconds=60.0)
+    lab.release(claim.lease)
+    claim = lab.claim()
+    assert claim.seconds_left == pytest.approx(10, abs=2)
+    lab.change(claim.lease.job_id, paused_seconds=40.0)
+    lab.release(claim.lease)
+    assert lab.claim().seconds_left == pytest.approx(-10, abs=2)
+
+
+def test_a_run_without_a_deadline_has_no_time_to_count(lab: Any) -> None:
+    lab.submit()
+    assert lab.claim().seconds_left is None
 
 
 def test_the_first_claim_is_remembered(lab: Any) -> None:
@@ -169,7 +176,7 @@ def test_what_was_asked_comes_before_the_queue(lab: Any, desired: str, state: St
         (Paused(), State.PAUSED),
     ],
 )
-def test_an_outcome_ends_the_attempt(lab: Any, outcome: leases.Outcome, state: State) -> None:
+def test_an_outcome_ends_the_attempt(lab: Any, outcome: work.Outcome, state: State) -> None:
     lease = lab.running()
     row = lab.finish(lease, outcome)
     assert (row.state, row.lease_token, row.process_id) == (state, None, None)
@@ -180,7 +187,7 @@ def test_an_outcome_ends_the_attempt(lab: Any, outcome: leases.Outcome, state: S
 
 def test_success_wins_over_a_wish_to_cancel(lab: Any) -> None:
     lease = lab.running()
-    assert cancel(lab, lease.job_id) is State.RUNNING
+    assert lab.ask(lease.job_id, "cancel").state is State.RUNNING
     row = lab.finish(lease, Succeeded("target_reached", {"test_loss": float("nan"), "steps": 3}))
     assert (row.state, row.stop_reason, row.desired) == (State.SUCCEEDED, "target_reached", None)
     assert row.summary == {"test_loss": "NaN", "steps": 3}

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bncore.spec import load_spec
-from store import experiments, idempotency, leases, results
+from store import experiments, idempotency, results, work
 from store.database import Database
+from store.experiments import Submission
 from store.idempotency import Scope
-from store.jobs.leases import Worker
+from store.jobs.leases import Terms, Worker, new_token
 from store.jobs.states import State
 
 CLAIMANTS, ROUNDS = 32, 50
@@ -32,17 +33,17 @@ def at_once(count: int, act: Callable[[int], Any]) -> list[Any]:
 
 def test_of_32_racing_claimants_one_wins_in_each_of_50_rounds(postgresql_url: str) -> None:
     database = Database(postgresql_url, connections=CLAIMANTS)
-    spec = load_spec({})
+    submission = Submission.of(load_spec({}))
 
     def claim(number: int) -> bool:
         with database.write() as session:
             worker = Worker(f"prc_{number}", "cpu", "Model A", "2.13.0")
-            return leases.claim(session, worker) is not None
+            return work.take(session, worker, Terms(60.0), new_token()) is not None
 
     with ThreadPoolExecutor(CLAIMANTS) as pool:
         for _ in range(ROUNDS):
             with database.write() as session:
-                experiment_id = experiments.submit(session, spec, owner="key_1", device="cpu").id
+                experiment_id = experiments.submit(session, submission, owner="own_1", device="cpu").id
             assert sum(pool.map(claim, range(CLAIMANTS))) == 1
             with database.read() as session:
                 assert experiments.get(session, experiment_id).attempt == 1
@@ -61,11 +62,11 @@ def test_claimants_that_race_for_several_experiments_take_one_each(lab: Any) -> 
 
 
 def test_ten_threads_with_one_idempotency_key_make_one_experiment(lab: Any) -> None:
-    scope = Scope("key_1", "POST", "/v1/experiments", "once")
+    scope = Scope("own_1", "POST", "/v1/experiments", "once")
 
     def submit(_number: int) -> tuple[str, bool]:
         with lab.database.write() as session:
-            done = idempotency.submit_once(session, scope, lab.spec(), device="cpu")
+            done = idempotency.submit_once(session, scope, lab.submission(), device="cpu")
             return done.experiment.id, done.replayed
 
     answers = at_once(10, submit)
@@ -81,8 +82,7 @@ def test_cancel_and_claim_at_once_end_cancelled_or_with_a_wish(lab: Any) -> None
         def act(number: int, experiment_id: str = experiment_id) -> Any:
             if number:
                 return lab.claim()
-            with lab.database.write() as session:
-                return wishes.ask(session, experiment_id, "cancel", By(None))
+            return lab.ask(experiment_id, "cancel")
 
         at_once(2, act)
         row = lab.get(experiment_id)

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import select
 
 from bncore.events import FirstStep, MetricsBlock, Note, PhaseChanged, Started, TargetReached
-from store import eventlog, results
+from store import results
+from store.jobs import eventlog
 from store.jobs.leases import Lease
 from store.tables import MetricSegment
 

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from store import blobs, results
 from store.jobs.leases import Lease
 from store.results.segments import segment_values
-from store.tables import MetricSegment
+from store.tables import MetricSegment, MetricSeries
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_segment_that_spans_the_checkpoint_after_all_is_cut(lab: Any, lease: L
     with lab.database.write() as session:
         session.execute(insert(MetricSegment).values(experiment_id=lease.job_id, key="a", attempt=1, **packed))
         session.execute(
-            insert(results.MetricSeries).values(
+            insert(MetricSeries).values(
                 experiment_id=lease.job_id,
                 key="a",
                 **{name: packed[name] for name in packed if name not in ("steps", "points")},

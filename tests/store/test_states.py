@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from store.jobs.eventlog import Entry
 from store.jobs.moves import move
 from store.jobs.states import ALLOWED, TERMINAL, State, actions, sources
 
@@ -15,7 +16,7 @@ def test_a_move_is_possible_exactly_from_the_allowed_states(lab: Any, target: St
         lab.change(experiment_id, state=state)
         before = lab.everything()
         with lab.database.write() as session:
-            moved = move(session, experiment_id, target)
+            moved = move(session, experiment_id, target, lambda _: Entry("moved", "Moved."))
         if target in ALLOWED[state]:
             assert moved is not None
             assert moved.state is target
@@ -24,16 +25,21 @@ def test_a_move_is_possible_exactly_from_the_allowed_states(lab: Any, target: St
             assert lab.everything() == before
 
 
-def test_nothing_leads_out_of_a_terminal_state() -> None:
-    assert {state for state in State if not ALLOWED[state]} == TERMINAL
+def test_success_is_for_ever_and_a_retry_alone_leads_out_of_another_end() -> None:
+    assert ALLOWED[State.SUCCEEDED] == frozenset()
+    assert {state: ALLOWED[state] for state in TERMINAL - {State.SUCCEEDED}} == {
+        State.FAILED: {State.QUEUED},
+        State.CANCELLED: {State.QUEUED},
+    }
 
 
 def test_sources_are_the_inverse_of_allowed() -> None:
-    assert sources(State.QUEUED) == {State.RUNNING, State.PAUSED}
+    assert sources(State.QUEUED) == {State.RUNNING, State.PAUSED, State.FAILED, State.CANCELLED}
     assert sources(State.RUNNING) == {State.QUEUED}
 
 
 def test_an_owner_can_cancel_before_the_end_and_delete_after_it() -> None:
-    assert {state: actions(state) for state in State} == {
-        state: ("delete",) if state in TERMINAL else ("cancel",) for state in State
-    }
+    for state in State:
+        assert ("delete" in actions(state)) == (state in TERMINAL)
+        assert ("cancel" in actions(state)) == (state not in TERMINAL)
+    assert {state for state in State if "retry" in actions(state)} == {State.FAILED, State.CANCELLED}

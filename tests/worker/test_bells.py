@@ -4,7 +4,10 @@ import pytest
 import redis
 
 from bncore.spec import load_spec
-from store import experiments, leases, outbox
+from store import experiments, work
+from store.experiments import Submission
+from store.jobs import leases
+from store.jobs.bells import hanging
 from worker.bells import Bells
 from worker.broker import Broker
 from worker.celery_app import create_celery
@@ -30,12 +33,12 @@ def bells(database, broker):
 def _submit(database, count=1):
     with database.write() as session:
         for _ in range(count):
-            experiments.submit(session, load_spec({}), owner="tests", device="cpu")
+            experiments.submit(session, Submission.of(load_spec({})), owner="own_tests", device="cpu")
 
 
 def _outbox(database):
     with database.read() as session:
-        return len(outbox.pending(session))
+        return len(hanging(session))
 
 
 def test_each_queued_experiment_rings_once_and_leaves_the_outbox(database, broker, bells):
@@ -83,7 +86,7 @@ def test_a_queue_whose_bells_were_lost_is_rung_again(database, broker, broker_se
 def test_a_queue_that_was_claimed_from_lately_is_not_rung_again(database, broker):
     _submit(database, 2)
     with database.write() as session:
-        assert leases.claim(session, leases.Worker("prc_1", "cpu", "model", "2.0"), lease_seconds=60.0)
+        assert work.take(session, leases.Worker("prc_1", "cpu", "model", "2.0"), leases.Terms(60.0), leases.new_token())
     Bells(database, broker, rering_seconds=60.0).ring_again()
     assert broker.waiting("cpu") == 0
     Bells(database, broker, rering_seconds=0.0).ring_again()

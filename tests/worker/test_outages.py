@@ -7,7 +7,7 @@ import time
 import psycopg
 import pytest
 
-from store import outbox
+from store.jobs import bells
 from tests.proxy import Proxy
 from tests.worker.conftest import LEASE_SECONDS
 
@@ -54,7 +54,7 @@ def test_bells_that_the_broker_lost_are_rung_again(small_stack, broker):
     running, waiting = stack.submit(_long()), stack.submit(_long(steps=50))
     stack.await_step(running, 100)
     with stack.database.read() as session:
-        assert outbox.pending(session) == []
+        assert bells.hanging(session) == []
     broker.stop()
     broker.start()
     stack.cancel(running)

@@ -4,7 +4,7 @@ import psutil
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from store.tables import CheckpointChunk, Experiment, ExperimentEvent, MetricSegment
+from store.tables import CheckpointChunk, Experiment, Job, JobEvent, MetricSegment
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def _everything(stack):
                 tuple(getattr(row, column.name) for column in table.__table__.columns)
                 for row in session.query(table).all()
             ]
-            for table in (Experiment, ExperimentEvent, MetricSegment, CheckpointChunk)
+            for table in (Job, Experiment, JobEvent, MetricSegment, CheckpointChunk)
         ]
 
 
@@ -63,7 +63,7 @@ def _paused_without_locks(stack, name, experiment):
     stack.pause(name)
     try:
         with stack.database.write() as session:
-            session.get(Experiment, experiment, with_for_update={"nowait": True})
+            session.get(Job, experiment, with_for_update={"nowait": True})
     except OperationalError:
         stack.resume(name)
         return False

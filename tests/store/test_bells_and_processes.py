@@ -4,8 +4,10 @@ from typing import Any
 
 from sqlalchemy import update
 
-from store import outbox, processes
+from store import experiments, processes
 from store.database import now
+from store.jobs import bells
+from store.jobs.bells import Hanging
 from store.processes import Heartbeat
 from store.tables import Process
 
@@ -23,39 +25,50 @@ def age(lab: Any, process_id: str, seconds: float) -> None:
 
 
 def test_bells_are_read_oldest_first_and_deleted_by_number(lab: Any) -> None:
-    submitted = [lab.submit(), lab.submit(device="cuda"), lab.submit()]
+    for device in ("cpu", "cuda", "cpu"):
+        lab.submit(device=device)
     with lab.database.read() as session:
-        bells = outbox.pending(session, limit=2)
-    assert [(bell.experiment_id, bell.device) for bell in bells] == [(submitted[0], "cpu"), (submitted[1], "cuda")]
+        hung = bells.hanging(session, limit=2)
+    assert [(bell.queue, bell.jobs) for bell in hung] == [("cpu", 1), ("cuda", 1)]
     with lab.database.write() as session:
-        outbox.delete(session, [bell.id for bell in bells])
+        bells.take_down(session, [bell.id for bell in hung])
     with lab.database.read() as session:
-        assert [bell.experiment_id for bell in outbox.pending(session)] == [submitted[2]]
+        (left,) = bells.hanging(session)
+    assert left == Hanging(hung[-1].id + 1, "cpu", 1)
 
 
-def test_queues_are_counted_by_device(lab: Any) -> None:
-    for device in ("cpu", "cpu", "cuda"):
+def test_many_that_are_queued_at_once_hang_one_bell(lab: Any) -> None:
+    with lab.database.write() as session:
+        experiments.submit_many(session, [lab.submission()] * 3, owner="own_1", device="cpu")
+    with lab.database.read() as session:
+        assert [(bell.queue, bell.jobs) for bell in bells.hanging(session)] == [("cpu", 3)]
+
+
+def test_what_could_be_claimed_is_counted_by_queue_and_no_further_than_asked(lab: Any) -> None:
+    for device in ("cpu", "cpu", "cpu", "cuda"):
         lab.submit(device=device)
     lab.claim()
+    lab.change(lab.submit(), not_before=2**40)
     with lab.database.read() as session:
-        assert outbox.queued_counts(session) == {"cpu": 1, "cuda": 1}
+        assert [bells.claimable(session, queue, 10) for queue in ("cpu", "cuda", "tpu")] == [2, 1, 0]
+        assert bells.claimable(session, "cpu", 1) == 1
 
 
 def test_the_last_claim_of_a_queue_is_known(lab: Any) -> None:
     lab.submit()
     with lab.database.read() as session:
-        assert outbox.last_claim_at(session, "cpu") is None
+        assert bells.last_claim_at(session, "cpu") is None
     lab.claim()
     with lab.database.read() as session:
-        assert 0 <= now(session) - outbox.last_claim_at(session, "cpu") < 5
-        assert outbox.last_claim_at(session, "cuda") is None
+        assert 0 <= now(session) - bells.last_claim_at(session, "cpu") < 5
+        assert bells.last_claim_at(session, "cuda") is None
 
 
 def test_a_heartbeat_is_one_row_a_process(lab: Any) -> None:
     beat(lab, "prc_1", versions={"torch": "2.13.0"}, device_model="Model A")
     with lab.database.read() as session:
         first = processes.live(session, within_seconds=60)[0]
-    beat(lab, "prc_1", broker_ok=True, experiment_id="exp_1")
+    beat(lab, "prc_1", broker_ok=True, job_id="exp_1")
     with lab.database.read() as session:
         (again,) = processes.live(session, within_seconds=60)
     assert (first.versions, first.device_model, first.broker_ok) == ({"torch": "2.13.0"}, "Model A", None)
