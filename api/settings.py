@@ -38,7 +38,17 @@ class ApiSettings(BaseSettings):
     max_connections: int | None = Field(
         default=None, ge=1, description="Open at once; by default what the limit of open files leaves, at most 4096."
     )
-    queued_per_owner: int = Field(default=20_000, ge=1, lt=2**31, description="Jobs of one owner that may wait at a time.")
+    queued_per_owner: int = Field(
+        default=20_000, ge=1, lt=2**31, description="Jobs of one owner that may wait at a time."
+    )
     bytes_per_owner: int = Field(
         default=100 << 30, ge=0, description="Of checkpoints; an owner who has more may submit nothing new."
+    )
+
+    requests_per_second: float = Field(
+        default=200.0, ge=0, description="Of one owner, in the long run; 0: any number. Each process counts for itself."
+    )
+    request_burst: int = Field(default=1000, ge=1, description="How many of them may come at once.")
+    failed_keys_per_minute: int = Field(
+        default=20, ge=0, description="Wrong keys from one address, then 429 without a look; 0: any number."
     )
