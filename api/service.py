@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from api.changes import ChangeWatch
+from api.gate import Gate
 from api.keyring import Keyring
 from api.lanes import Lane
 from api.readiness import Readiness
@@ -40,6 +41,11 @@ class ApiService:
             self.writes,
             keep_seconds=settings.key_cache_seconds,
             note_seconds=settings.key_use_seconds,
+        )
+        self.gate = Gate(
+            requests_per_second=settings.requests_per_second,
+            request_burst=settings.request_burst,
+            failed_keys_per_minute=settings.failed_keys_per_minute,
         )
         self.changes = ChangeWatch(url, settings.poll_seconds)
         self.readiness = Readiness(
