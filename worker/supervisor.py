@@ -12,7 +12,7 @@ import structlog
 from bncore.lifeline import exit_within
 from store import work
 from store.database import Database
-from store.jobs import leases
+from store.jobs import bells, leases
 from store.jobs.leases import Lease, Terms, Worker
 from store.work import Claim, Failed
 from worker.attempt import Attempt, Workplace
@@ -39,7 +39,7 @@ class _Claiming:
 
 
 class Supervisor:
-    """Runs jobs in the thread that calls `run_queue`; `shut_down` may be called from anywhere, a signal too."""
+    """Runs jobs in the thread that calls `run_queue`; everything else may be called from anywhere, a signal too."""
 
     def __init__(
         self, database: Database, settings: WorkerSettings, device: Device, *, process_id: str, torch_version: str
@@ -65,6 +65,7 @@ class Supervisor:
         self._place = Workplace(database, settings, device, trainers, wake, news, threading.Event())
         self._claiming = _Claiming(leases.new_token())
         self._mishaps = 0
+        self._at_work = threading.Lock()
         self.job_id: str | None = None
         self.trouble: str | None = None
         """Why it claims nothing at the moment, if so."""
@@ -74,13 +75,21 @@ class Supervisor:
         self._place.trainers.warm_up()
 
     def run_queue(self) -> None:
-        """Claim and train until nothing is queued, or the worker is told to go."""
-        while not self._place.shutdown.is_set() and self._has_room():
-            claim = self._claim()
-            if claim is None:
-                return
-            with structlog.contextvars.bound_contextvars(experiment_id=claim.lease.job_id, attempt=claim.lease.attempt):
-                self._run(claim)
+        """Claim and train until nothing is queued, or the worker is told to go; waits for whoever does so already."""
+        with self._at_work:
+            self._run_queue()
+
+    def look(self) -> None:
+        """The same without a bell, unless somebody is at work; where nothing waits, nothing is written."""
+        if not self._at_work.acquire(blocking=False):
+            return
+        try:
+            with self._place.database.read() as session:
+                waiting = bells.claimable(session, self._worker.device, 1)
+            if waiting:
+                self._run_queue()
+        finally:
+            self._at_work.release()
 
     def shut_down(self) -> None:
         """Stop what runs, hand it back, claim nothing more; and end, even if a thread hangs in the database."""
@@ -92,6 +101,14 @@ class Supervisor:
     def close(self) -> None:
         """End the waiting trainer."""
         self._place.trainers.close()
+
+    def _run_queue(self) -> None:
+        while not self._place.shutdown.is_set() and self._has_room():
+            claim = self._claim()
+            if claim is None:
+                return
+            with structlog.contextvars.bound_contextvars(experiment_id=claim.lease.job_id, attempt=claim.lease.attempt):
+                self._run(claim)
 
     def _has_room(self) -> bool:
         settings = self._place.settings

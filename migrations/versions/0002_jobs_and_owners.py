@@ -51,7 +51,6 @@ _JOB_INDEXES: tuple[tuple[str, list[Any], str | None], ...] = (
         ["deadline_seconds"],
         f"{_QUEUED} AND deadline_seconds IS NOT NULL AND first_claimed_at IS NOT NULL",
     ),
-    ("ix_jobs_last_claim", ["queue", "claimed_at"], None),
     ("ix_jobs_listed", ["kind", "created_at", "id"], _VISIBLE),
     ("ix_jobs_listed_state", ["kind", "state", "created_at", "id"], _VISIBLE),
     ("ix_jobs_owned", ["kind", "owner", "created_at", "id"], _VISIBLE),

@@ -40,7 +40,6 @@ class Job(Table):
         Index("ix_jobs_lease", "lease_expires_at", **_RUNNING),
         Index("ix_jobs_running", "owner", **_RUNNING),
         Index("ix_jobs_deadline", "deadline_seconds", **_TIMED),
-        Index("ix_jobs_last_claim", "queue", "claimed_at"),
         # Listings: with and without an owner, with and without a state.
         Index("ix_jobs_listed", "kind", "created_at", "id", **_VISIBLE),
         Index("ix_jobs_listed_state", "kind", "state", "created_at", "id", **_VISIBLE),
