@@ -1,20 +1,23 @@
-"""From a request body to a spec, reading no more of it than a spec may have.
+"""From a request body to what it describes, reading no more of it than a spec may have.
 
-The body is parsed by `bncore.spec`, not by the framework: duplicate keys, depth and encoding are checked there, with
+Bodies are parsed by `bncore.spec`, not by the framework: duplicate keys, depth and encoding are checked there, with
 pointers.
 """
 
 import functools
 import re
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
+from pydantic import ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from api.deps import Service
-from api.errors import BodyTooLarge, UnsupportedMediaType
-from bncore.spec import ExperimentSpec, load_spec, parse_json
+from api.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType
+from bncore.spec import ExperimentSpec, Fault, SpecError, faults_of, load_spec, parse_json
+from bncore.spec.strict import SpecModel
 
 _JSON = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json", re.ASCII)
 _AT_ONCE_BYTES = 16_384
@@ -45,6 +48,36 @@ async def submitted_spec(body: Annotated[bytes, Depends(raw_body)], service: Ser
 
 
 Spec = Annotated[ExperimentSpec, Depends(submitted_spec)]
+Model = TypeVar("Model", bound=SpecModel)
+
+
+def body(model: type[Model], *, may_be_empty: bool = False) -> Callable[..., Awaitable[Model]]:
+    """A dependency: the body as one of these. Raises `InvalidBody`."""
+
+    async def read(raw: Annotated[bytes, Depends(raw_body)]) -> Model:
+        if not raw and may_be_empty:
+            return model()
+        try:
+            return model.model_validate(_object(raw))
+        except ValidationError as error:
+            raise InvalidBody(faults_of(error, model)) from None
+
+    return read
+
+
+async def patch_object(raw: Annotated[bytes, Depends(raw_body)]) -> dict[str, Any]:
+    """The body as a JSON object that says what is to change. Raises `InvalidBody`."""
+    return _object(raw)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        found = parse_json(raw)
+    except SpecError as error:
+        raise InvalidBody(error.faults) from None
+    if not isinstance(found, dict):
+        raise InvalidBody([Fault("", "Must be an object", "not_an_object")])
+    return found
 
 
 def _read(body: bytes) -> ExperimentSpec:

@@ -3,8 +3,10 @@
 Invariant: nothing here takes a thread or a session: that is for the route, once, around its store call.
 """
 
+import functools
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, Path, Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
@@ -12,6 +14,7 @@ from fastapi.security.base import SecurityBase
 from api.errors import Forbidden, Unauthenticated
 from api.headers import idempotency_key
 from api.service import ApiService
+from store import granting
 from store.keys import Authenticated, KeyScope
 
 
@@ -23,18 +26,20 @@ async def get_service(request: Request) -> ApiService:
 
 
 class BearerKey(SecurityBase):
-    """The caller's API key, if it is good for what is asked. Raises `Unauthenticated`, `Forbidden`."""
+    """The caller's API key, if it is good for what is asked.
+
+    Raises `Unauthenticated`, `Forbidden`, `TooManyRequests`. From here on every line of the log names key and owner.
+    """
 
     def __init__(self) -> None:
         self.scheme_name = "bearer"
-        self.model = HTTPBearer(description="An API key, made with `python -m store keys create`.")
+        self.model = HTTPBearer(description="An API key: `python -m store keys create`, or POST /v1/keys.")
 
     async def __call__(self, request: Request) -> Authenticated:
-        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         service = await get_service(request)
-        key = await service.keyring.find(secret.strip()) if scheme.lower() == "bearer" and secret else None
-        if key is None:
-            raise Unauthenticated
+        key = await _key_shown(request, service)
+        structlog.contextvars.bind_contextvars(key_id=key.id, owner=key.owner)
+        request.scope["state"]["limits"] = service.gate.admit(key.owner)
         scope = _scope_of(request)
         if not key.allows(scope):
             raise Forbidden(scope.value)
@@ -48,11 +53,26 @@ Caller = Annotated[Authenticated, Depends(authenticate)]
 IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
 ExperimentId = Annotated[str, Path(pattern="^exp_[0-9a-f]{32}$", examples=["exp_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
 CheckpointId = Annotated[str, Path(pattern="^ckp_[0-9a-f]{32}$", examples=["ckp_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
+KeyId = Annotated[str, Path(pattern="^key_[0-9a-f]{32}$", examples=["key_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
+
+sees = granting.reach
 
 
-def sees(caller: Authenticated) -> str | None:
-    """Whose jobs the caller may see and change: the owner's, or everybody's (None)."""
-    return None if KeyScope.ADMIN in caller.scopes else caller.owner
+async def require_admin(caller: Caller) -> None:
+    """Raises `Forbidden`."""
+    if KeyScope.ADMIN not in caller.scopes:
+        raise Forbidden(KeyScope.ADMIN.value)
+
+
+async def _key_shown(request: Request, service: ApiService) -> Authenticated:
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secret:
+        raise Unauthenticated
+    key = await service.keyring.find(secret.strip(), functools.partial(service.gate.require_patience, request))
+    if key is None:
+        service.gate.note_failure(request)
+        raise Unauthenticated
+    return key
 
 
 def _scope_of(request: Request) -> KeyScope:

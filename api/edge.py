@@ -50,6 +50,8 @@ class Edge:
         # HEAD is GET without the body, which the server leaves out by itself.
         inner = {**scope, "state": state, "method": "GET" if state["head"] else scope["method"]}
         exchange = _Exchange(inner, send, request_id)
+        # A request that waited in a pipeline begins with what the one before it has bound.
+        structlog.contextvars.clear_contextvars()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await exchange.answer(self._app, receive)
@@ -90,7 +92,9 @@ class _Exchange:
             headers = message["headers"]
             said = {name for name, _ in headers}
             added = [header for header in _UNLESS_SAID.items() if header[0] not in said]
-            message = {**message, "headers": [*headers, self._request_id, *_ALWAYS, *added]}
+            # What `api.deps` says of every answer to one owner.
+            limits = self._scope["state"].get("limits", ())
+            message = {**message, "headers": [*headers, self._request_id, *_ALWAYS, *added, *limits]}
         elif not message.get("more_body", False):
             self._is_complete = True
         await self._send(message)

@@ -36,6 +36,7 @@ class ApiError(Exception):
         super().__init__(detail)
         self.headers = dict(headers or {})
         self.facts = facts
+        self.faults: Sequence[Fault] = ()
 
 
 class Unauthenticated(ApiError):
@@ -50,6 +51,21 @@ class Forbidden(ApiError):
 
     def __init__(self, scope: str) -> None:
         super().__init__(f"This API key lacks the scope `{scope}`.")
+
+
+class TooManyRequests(ApiError):
+    code = "too_many_requests"
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__("This is too often; the headers say when it is not.", headers)
+
+
+class InvalidBody(ApiError):
+    code = "invalid_body"
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("The body is not as it should be.")
+        self.faults = faults
 
 
 class BodyTooLarge(ApiError):
@@ -87,10 +103,12 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     store_errors.ExperimentNotFound: 404,
     store_errors.CheckpointNotFound: 404,
     store_errors.KeyNotFound: 404,
+    store_errors.KeyEnded: 409,
+    store_errors.BeyondGrant: 403,
     store_errors.IllegalTransition: 409,
     store_errors.StaleLease: 409,
     store_errors.CheckpointIncomplete: 409,
-    store_errors.CheckpointDamaged: 500,
+    store_errors.CheckpointDamaged: 410,
     store_errors.VersionMismatch: 412,
     store_errors.QuotaExceeded: 429,
     store_errors.OwnerNotFound: 404,
@@ -98,6 +116,8 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     store_errors.CursorInvalid: 422,
     Unauthenticated: 401,
     Forbidden: 403,
+    TooManyRequests: 429,
+    InvalidBody: 422,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
     IdempotencyKeyInvalid: 400,
@@ -134,7 +154,7 @@ async def _refused(request: Request, error: Exception) -> Response:
             facts = {"what": error.what, "limit": error.limit}
             headers = {"Retry-After": str(QUEUE_RETRY_SECONDS)} if error.passes else {}
         case ApiError():
-            facts, headers = error.facts, error.headers
+            facts, headers, faults = error.facts, error.headers, list(error.faults)
         case _:
             pass
     status = STATUS[type(error)]

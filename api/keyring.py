@@ -1,7 +1,8 @@
 """Keys that were good a moment ago, and when each was used.
 
-Invariant: a request asks the database for its key at most once in `keep_seconds`, so that is how long a revoked key may
-go on working; and no request writes that a key was used: that is noted here and stored now and then.
+Invariant: a request asks the database for its key at most once in `keep_seconds`, so that is how long a key that was
+revoked elsewhere may go on working; one that expires ends in time, and one that was revoked here, at once. No request
+writes that a key was used: that is noted here and stored now and then.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -21,12 +23,15 @@ from store.keys import Authenticated
 
 _LOG = structlog.get_logger("api")
 _LAST_NOTE_SECONDS = 2.0
+_REMEMBER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
 class _Known:
     key: Authenticated
     until: float
+    remembered_until: float
+    """So long the database may be asked again without being asked whether it may."""
 
 
 class Keyring:
@@ -43,17 +48,26 @@ class Keyring:
         self._known: dict[bytes, _Known] = {}
         self._used: set[str] = set()
 
-    async def find(self, secret: str) -> Authenticated | None:
-        """Whose key this is; None for an unknown or revoked one, which is asked about anew each time."""
+    async def find(self, secret: str, may_ask: Callable[[], None]) -> Authenticated | None:
+        """Whose key this is; None for an unknown, revoked or expired one, which is asked about anew each time.
+
+        `may_ask` is called before the database is asked about a key that has not been good lately, and may raise.
+        """
         # A header may hold anything, lone surrogates included.
         name = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
         known = self._known.get(name)
         if known is None or known.until < time.monotonic():
+            if known is None:
+                may_ask()
             known = await self._ask(name, secret)
         if known is None:
             return None
         self._used.add(known.key.id)
         return known.key
+
+    def forget(self, key_id: str) -> None:
+        """Ask about a key anew: it was revoked or replaced."""
+        self._known = {name: known for name, known in self._known.items() if known.key.id != key_id}
 
     async def note_uses(self) -> None:
         """Store now and then which keys were used."""
@@ -68,20 +82,24 @@ class Keyring:
                 await self._note()
 
     async def _ask(self, name: bytes, secret: str) -> _Known | None:
-        self._forget()
+        self._tidy_up()
         found = await self._reads.run(functools.partial(self._read, secret))
         if found is None:
+            self._known.pop(name, None)
             return None
-        known = self._known[name] = _Known(found, time.monotonic() + self._keep_seconds)
+        now = time.monotonic()
+        keep = self._keep_seconds if found.seconds_left is None else min(self._keep_seconds, found.seconds_left)
+        known = self._known[name] = _Known(found, now + keep, now + _REMEMBER_SECONDS)
         return known
 
     def _read(self, secret: str) -> Authenticated | None:
         with self._database.read() as session:
             return keys.authenticate(session, secret)
 
-    def _forget(self) -> None:
+    def _tidy_up(self) -> None:
         now = time.monotonic()
-        self._known = {name: known for name, known in self._known.items() if known.until >= now}
+        if any(known.remembered_until < now for known in self._known.values()):
+            self._known = {name: known for name, known in self._known.items() if known.remembered_until >= now}
 
     async def _note(self) -> None:
         used, self._used = self._used, set()

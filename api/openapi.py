@@ -6,6 +6,7 @@ The request body is read by `api.bodies`, so its schema is put in by hand, from 
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from api.headers import MAX_KEY_CHARS
 from api.problems import Problem
@@ -20,6 +21,10 @@ Every error is `application/problem+json` (RFC 9457). States and codes may be ad
 not terminal. Listings are pages of `{data, has_more, next_cursor}`. HEAD is answered wherever GET is, with the same
 headers. A parameter that is no list may come once. A 503 may have been carried out: repeat a POST with its
 `Idempotency-Key`. A key that was revoked may go on working for a few seconds.
+
+A key belongs to an owner and sees what is its owner's: anything else is a 404. Its scope `read` looks, `submit` looks
+and changes, `admin` does so for every owner. An owner who asks too often is answered 429 with `Retry-After`; the
+headers `RateLimit-Policy` and `RateLimit` say how much is left.
 """
 
 TAGS = [
@@ -27,6 +32,7 @@ TAGS = [
     {"name": "results", "description": "What an experiment has made so far."},
     {"name": "checkpoints", "description": "Trained networks as safetensors files."},
     {"name": "catalog", "description": "What a spec can choose from."},
+    {"name": "owners", "description": "API keys, whose they are, and what their owners use."},
     {"name": "health", "description": "For whoever starts and watches the service; no key needed."},
 ]
 
@@ -77,6 +83,12 @@ def spec_request_body() -> dict[str, Any]:
     """The body of an operation that takes a spec."""
     media = {"schema": {"$ref": _REF.format(model="ExperimentSpec")}, "examples": SPEC_EXAMPLES}
     return {"required": True, "content": {"application/json": media}}
+
+
+def request_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """The body of an operation that takes one of these, which have no models inside."""
+    schema = model.model_json_schema()
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def idempotency_parameter() -> dict[str, Any]:

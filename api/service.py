@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from api.changes import ChangeWatch
+from api.gate import Gate
 from api.keyring import Keyring
 from api.lanes import Lane
 from api.readiness import Readiness
@@ -15,8 +16,9 @@ from api.settings import ApiSettings
 from store.database import CONNECTIONS, Database
 from store.experiments import Limits
 
-_READ_THREADS = 4
-"""Python runs one of them at a time; the others wait for the database, which SQLite never does for long."""
+_READ_THREADS = {"sqlite": 2, "postgresql": 6}
+"""Python runs one of them at a time, and the event loop waits for its turn among them. The others are of use while
+they wait for the database, which takes a PostgreSQL server's time and no time at all with SQLite."""
 
 
 class ApiService:
@@ -27,9 +29,11 @@ class ApiService:
         self.settings = settings
         self.limits = Limits(settings.queued_per_owner, settings.bytes_per_owner)
         self.database = Database(url)
+        kind = self.database.engine.dialect.name
+        readers = _READ_THREADS[kind]
         # SQLite lets one write at a time: the next one waits here for its turn, not in there, blindly and in no order.
-        writers = 1 if self.database.engine.dialect.name == "sqlite" else CONNECTIONS - _READ_THREADS
-        self.reads = Lane("reads", _READ_THREADS, settings.database_seconds)
+        writers = 1 if kind == "sqlite" else CONNECTIONS - readers
+        self.reads = Lane("reads", readers, settings.database_seconds)
         self.writes = Lane("writes", writers, settings.database_seconds)
         self.keyring = Keyring(
             self.database,
@@ -37,6 +41,11 @@ class ApiService:
             self.writes,
             keep_seconds=settings.key_cache_seconds,
             note_seconds=settings.key_use_seconds,
+        )
+        self.gate = Gate(
+            requests_per_second=settings.requests_per_second,
+            request_burst=settings.request_burst,
+            failed_keys_per_minute=settings.failed_keys_per_minute,
         )
         self.changes = ChangeWatch(url, settings.poll_seconds)
         self.readiness = Readiness(

@@ -44,3 +44,11 @@ class ApiSettings(BaseSettings):
     bytes_per_owner: int = Field(
         default=100 << 30, ge=0, description="Of checkpoints; an owner who has more may submit nothing new."
     )
+
+    requests_per_second: float = Field(
+        default=200.0, ge=0, description="Of one owner, in the long run; 0: any number. Each process counts for itself."
+    )
+    request_burst: int = Field(default=1000, ge=1, description="How many of them may come at once.")
+    failed_keys_per_minute: int = Field(
+        default=20, ge=0, description="Wrong keys from one address, then 429 without a look; 0: any number."
+    )

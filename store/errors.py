@@ -6,6 +6,8 @@ StoreError
 ├── CheckpointIncomplete
 ├── CheckpointDamaged
 ├── KeyNotFound
+├── KeyEnded
+├── BeyondGrant
 ├── StaleLease
 ├── IllegalTransition
 ├── VersionMismatch
@@ -72,6 +74,24 @@ class KeyNotFound(StoreError):
     def __init__(self, key_id: str) -> None:
         super().__init__("There is no such API key.")
         self.key_id = key_id
+
+
+class KeyEnded(StoreError):
+    code = "key_ended"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__("This API key was revoked or has expired.")
+        self.key_id = key_id
+
+
+class BeyondGrant(StoreError):
+    """Somebody would hand out, or take away, what their own key does not have."""
+
+    code = "beyond_grant"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"It takes the scope `{scope}`, which this API key lacks.")
+        self.scope = scope
 
 
 class StaleLease(StoreError):

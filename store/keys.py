@@ -7,18 +7,19 @@ costs a request nothing.
 import hashlib
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import case, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from store import owners
+from store import owners, pages
 from store.columns import core
 from store.database import clock, insert_if_absent
 from store.errors import KeyNotFound
 from store.ids import new_id
+from store.pages import Page
 from store.tables import ApiKey
 from store.text import storable
 
@@ -57,6 +58,8 @@ class Authenticated:
     owner: str
     scopes: frozenset[KeyScope]
     expires_at: float | None
+    seconds_left: float | None = field(default=None, compare=False)
+    """Until it expires, by the database's clock, when it was asked; None: it does not."""
 
     def allows(self, scope: KeyScope) -> bool:
         """Whether it is good for this: `admin` for everything, `submit` for reading too."""
@@ -99,6 +102,14 @@ def list_all(session: Session, *, owner: str | None = None) -> list[ApiKey]:
     return list(session.scalars(statement, execution_options={"populate_existing": True}))
 
 
+def page(session: Session, *, owner: str | None = None, cursor: str | None = None, limit: int = 20) -> Page[ApiKey]:
+    """A page of the same. Raises `CursorInvalid`."""
+    statement = select(ApiKey)
+    if owner is not None:
+        statement = statement.where(ApiKey.owner == owner)
+    return pages.by_age(session, statement, ApiKey, ["keys", owner], cursor, limit)
+
+
 def get(session: Session, key_id: str, *, owner: str | None = None) -> ApiKey:
     """One key. Raises `KeyNotFound`, for those of others too."""
     row = session.get(ApiKey, key_id, populate_existing=True)
@@ -135,7 +146,9 @@ def rotate(session: Session, key_id: str, *, owner: str | None = None, overlap_s
 
 def authenticate(session: Session, secret: str) -> Authenticated | None:
     """Whose key this is; None for an unknown, revoked or expired one. Only reads."""
-    statement = select(ApiKey.id, ApiKey.name, ApiKey.owner, ApiKey.scopes, ApiKey.expires_at).where(
+    left = (ApiKey.expires_at - clock()).label("seconds_left")
+    columns = (ApiKey.id, ApiKey.name, ApiKey.owner, ApiKey.scopes, ApiKey.expires_at, left)
+    statement = select(*columns).where(
         ApiKey.secret_sha256 == _sha256(secret),
         ApiKey.revoked_at.is_(None),
         or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > clock()),
@@ -143,8 +156,8 @@ def authenticate(session: Session, secret: str) -> Authenticated | None:
     found = session.execute(statement).one_or_none()
     if found is None:
         return None
-    key_id, name, owner, scopes, expires_at = found
-    return Authenticated(key_id, name, owner, frozenset(map(KeyScope, scopes)), expires_at)
+    key_id, name, owner, scopes, expires_at, seconds_left = found
+    return Authenticated(key_id, name, owner, frozenset(map(KeyScope, scopes)), expires_at, seconds_left)
 
 
 def touch(session: Session, key_ids: Collection[str]) -> None:

@@ -1,17 +1,45 @@
 """Owners: who has jobs and keys, and how much of the store is theirs."""
 
-from sqlalchemy import insert, select, update
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from store import pages
 from store.columns import core
 from store.database import clock, insert_if_absent
 from store.errors import OwnerNotFound
 from store.ids import new_id
-from store.tables import Owner
+from store.jobs.conditions import IS_QUEUED, IS_RUNNING
+from store.pages import Page
+from store.tables import Job, Owner
 from store.tables.owners import DEFAULT_OWNER
 from store.text import storable
 
-__all__ = ["DEFAULT_OWNER", "add_bytes", "create", "default", "find", "list_all"]
+__all__ = [
+    "DEFAULT_OWNER",
+    "ID_PREFIX",
+    "Usage",
+    "add_bytes",
+    "create",
+    "default",
+    "find",
+    "list_all",
+    "page",
+    "resolve",
+    "usage",
+]
+
+ID_PREFIX = "own_"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How many jobs of an owner wait and run."""
+
+    queued: int = 0
+    running: int = 0
 
 
 def default(session: Session) -> str:
@@ -23,12 +51,24 @@ def default(session: Session) -> str:
 
 def create(session: Session, name: str) -> str:
     """The id of the owner of that name, who is made if there is none."""
-    known = session.scalars(select(Owner.id).where(Owner.name == name)).one_or_none()
+    stored = storable(name, 200)
+    named = select(Owner.id).where(Owner.name == stored)
+    known = session.scalars(named).one_or_none()
     if known is not None:
         return known
-    values = {"id": new_id("own"), "name": storable(name, 200), "stored_bytes": 0, "created_at": clock()}
-    session.execute(insert(core(Owner)).values(values))
-    return str(values["id"])
+    values = {"id": new_id("own"), "name": stored, "stored_bytes": 0, "created_at": clock()}
+    # Whoever makes the same one at this moment is waited for.
+    return str(values["id"]) if insert_if_absent(session, Owner, values) else session.scalars(named).one()
+
+
+def resolve(session: Session, id_or_name: str) -> str:
+    """The id of an owner, by either. Raises `OwnerNotFound`."""
+    matches = (Owner.id == id_or_name) | (Owner.name == id_or_name)
+    # An owner that is called like the id of another does not come before it.
+    found = session.scalars(select(Owner.id).where(matches).order_by(Owner.id != id_or_name).limit(1)).one_or_none()
+    if found is None:
+        raise OwnerNotFound(id_or_name)
+    return found
 
 
 def find(session: Session, owner_id: str) -> Owner:
@@ -42,6 +82,20 @@ def find(session: Session, owner_id: str) -> Owner:
 def list_all(session: Session) -> list[Owner]:
     """All owners, oldest first."""
     return list(session.scalars(select(Owner).order_by(Owner.created_at, Owner.id)))
+
+
+def page(session: Session, cursor: str | None = None, limit: int = 20) -> Page[Owner]:
+    """A page of all owners, oldest first. Raises `CursorInvalid`."""
+    return pages.by_age(session, select(Owner), Owner, ["owners"], cursor, limit)
+
+
+def usage(session: Session, owner_ids: Collection[str]) -> dict[str, Usage]:
+    """What each of these owners has in the queue and at work."""
+    counts = {}
+    for name, condition in (("queued", IS_QUEUED), ("running", IS_RUNNING)):
+        statement = select(Job.owner, func.count()).where(condition, Job.owner.in_(owner_ids)).group_by(Job.owner)
+        counts[name] = {owner: number for owner, number in session.execute(statement)}
+    return {one: Usage(counts["queued"].get(one, 0), counts["running"].get(one, 0)) for one in owner_ids}
 
 
 def add_bytes(session: Session, owner_id: str, size: int) -> None:

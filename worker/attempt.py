@@ -5,6 +5,7 @@ written. A database that is away stops neither the trainer nor the attempt.
 """
 
 import errno
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from worker.recovery import sign
 from worker.reporting import Reporting
 from worker.run_directory import RunDirectory
 from worker.settings import WorkerSettings
-from worker.stopping import Stopping
+from worker.stopping import Limits, Stopping
 from worker.trainer_process import TrainerProcess
 from worker.trainers import Trainers
 
@@ -71,9 +72,8 @@ class Attempt:
         )
         self._stopping = Stopping(
             place.shutdown,
-            grace_seconds=settings.grace_seconds,
-            seconds_left=claim.seconds_left,
-            stall_seconds=claim.spec.get("stall_seconds"),
+            _limits(claim, settings),
+            renewed_at=lambda: self._reporting.renewed_at,
             silent_seconds=self._reporting.silent_seconds,
         )
         self._insist = Insistence(self._stopping, place.wake, place.shutdown, settings.tick_seconds)
@@ -83,7 +83,7 @@ class Attempt:
 
     def run(self) -> None:
         """Restore, train, store the outcome. Raises `GaveUp`; a lost lease is no error."""
-        with self._directory:
+        with self._directory, self._stopping:
             sign(self._directory, self._claim.lease)
             try:
                 self._store(self._outcome())
@@ -98,10 +98,6 @@ class Attempt:
                 if self._trainer is not None:
                     self._trainer.kill()
                     self._trainer.close()
-
-    def look_for_reasons_to_stop(self) -> None:
-        """From any thread: tell the trainer to stop if the worker has to go."""
-        self._stopping.look()
 
     def _outcome(self) -> Outcome:
         try:
@@ -135,12 +131,10 @@ class Attempt:
 
     def _follow(self, trainer: TrainerProcess) -> Outcome:
         while not trainer.ended:
-            self._place.wake.wait(max(0.0, min(self._next_flush(), self._stopping.next_look()) - time.monotonic()))
+            self._place.wake.wait(max(0.0, self._next_flush() - time.monotonic()))
             self._place.wake.clear()
-            self._stopping.look()
             if time.monotonic() >= self._next_flush() and not trainer.ended:
                 self._flush()
-                self._hold_to_lease(trainer)
         if not self._place.shutdown.is_set():
             self._place.trainers.warm_up()
         self._insist.on(self._drain)
@@ -164,18 +158,6 @@ class Attempt:
             # News cannot hurry a database that is away.
             self._flushed_at = self._flush_at = time.monotonic() + settings.tick_seconds
 
-    def _hold_to_lease(self, trainer: TrainerProcess) -> None:
-        """Without a lease the job may be somebody else's by now: the trainer stands still until that is known."""
-        lapsed = time.monotonic() - self._reporting.renewed_at >= self._place.settings.lease_seconds
-        if lapsed and not self._stopping.frozen:
-            log.warning("trainer_frozen", pid=trainer.pid, reason="the lease could not be renewed in time")
-            trainer.freeze()
-        elif self._stopping.frozen and not lapsed:
-            log.info("trainer_thawed", pid=trainer.pid)
-            trainer.thaw()
-            self._reporting.listen_anew()
-        self._stopping.frozen = lapsed
-
     def _drain(self) -> None:
         while self._reporting.flush():
             continue
@@ -190,6 +172,16 @@ class Attempt:
             log.info("attempt_ended", ending=type(outcome).__name__.lower(), state=state.value, **_facts(outcome))
 
         self._insist.on(store)
+
+
+def _limits(claim: Claim, settings: WorkerSettings) -> Limits:
+    stall = claim.spec.get("stall_seconds")
+    return Limits(
+        grace=settings.grace_seconds,
+        lease=settings.lease_seconds,
+        deadline=math.inf if claim.seconds_left is None else claim.seconds_left,
+        stall=math.inf if stall is None else stall,
+    )
 
 
 def _blames_the_checkpoint(outcome: Outcome) -> TypeGuard[Failed]:

@@ -68,12 +68,11 @@ def run(settings: RelaySettings, stop: threading.Event) -> None:
 
 
 def _turns(settings: RelaySettings, database: Database, broker: Broker, stop: threading.Event) -> list[Repeating]:
-    bells = Bells(database, broker, rering_seconds=settings.rering_seconds)
+    bells = Bells(database, broker)
     reaper = Reaper(database, lease_seconds=settings.lease_seconds, every_seconds=settings.reap_every_seconds)
     hung = signal_of(database, "bnlab_bells", stop)
     return [
         Repeating("ring", bells.ring, settings.poll_seconds, stop=stop, sooner=hung.wait),
-        Repeating("ring_again", bells.ring_again, settings.rering_seconds),
         Repeating("reap", reaper.turn, settings.reap_every_seconds),
         Repeating("purge", Purge(database).turn, settings.purge_seconds),
     ]

@@ -4,9 +4,21 @@ from fastapi import Depends, FastAPI
 
 from api.deps import authenticate
 from api.problems import declared
-from api.routes import catalog, checkpoints, downloads, events, experiments, health, metrics, results, submissions
+from api.routes import (
+    catalog,
+    checkpoints,
+    downloads,
+    events,
+    experiments,
+    health,
+    keys,
+    metrics,
+    owners,
+    results,
+    submissions,
+)
 
-_BEHIND_THE_KEY = (submissions, experiments, results, metrics, events, checkpoints, downloads, catalog)
+_BEHIND_THE_KEY = (submissions, experiments, results, metrics, events, checkpoints, downloads, keys, owners, catalog)
 
 
 def mount(app: FastAPI) -> None:
@@ -14,4 +26,6 @@ def mount(app: FastAPI) -> None:
     app.include_router(health.router())
     for module in _BEHIND_THE_KEY:
         # Each router says /v1 itself: a route then knows its whole path, in logs and in the Allow header.
-        app.include_router(module.router(), dependencies=[Depends(authenticate)], responses=declared(401, 503))
+        app.include_router(
+            module.router(), dependencies=[Depends(authenticate)], responses=declared(401, 403, 429, 503)
+        )

@@ -6,7 +6,7 @@ thread nor a connection is held over the network.
 
 import base64
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -41,6 +41,9 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
     304: {"description": "You have it"},
     **declared(404, 416, 422),
 }
+
+
+_PIECE_BYTES = 128 << 10
 
 
 class ContentQuery(Parameters):
@@ -121,13 +124,23 @@ def _find(
     return _File(row.id, "state", f"{name}.state", row.state_size, row.state_sha256)
 
 
-async def _bytes(service: ApiService, file: _File, part: Span, first: bytes) -> AsyncIterator[bytes]:
-    """The part, from its first chunk on."""
-    start = part.first // CHUNK_BYTES
-    for seq in range(start, part.last // CHUNK_BYTES + 1):
-        data = first if seq == start else await _chunk(service, file, seq)
+async def _bytes(service: ApiService, file: _File, part: Span, chunk: bytes) -> AsyncIterator[memoryview]:
+    """The part, from its first chunk on; a download holds one chunk, and none while it waits for the next."""
+    last = part.last // CHUNK_BYTES
+    for seq in range(part.first // CHUNK_BYTES, last + 1):
         begin = seq * CHUNK_BYTES
-        yield data[max(0, part.first - begin) : part.last + 1 - begin]
+        for piece in _pieces(chunk, max(0, part.first - begin), min(CHUNK_BYTES, part.last + 1 - begin)):
+            yield piece
+        chunk = b""
+        if seq < last:
+            chunk = await _chunk(service, file, seq + 1)
+
+
+def _pieces(chunk: bytes, start: int, end: int) -> Iterator[memoryview]:
+    # So small that little waits in the connection for a slow client.
+    view = memoryview(chunk)
+    for offset in range(start, end, _PIECE_BYTES):
+        yield view[offset : min(offset + _PIECE_BYTES, end)]
 
 
 async def _chunk(service: ApiService, file: _File, seq: int) -> bytes:

@@ -43,8 +43,3 @@ def claimable(session: Session, queue: str, at_most: int) -> int:
     """How many jobs of a queue could be claimed now; counts no further than `at_most`."""
     found = select(Job.id).where(IS_QUEUED, Job.queue == queue, is_due()).limit(at_most).subquery()
     return session.execute(select(func.count()).select_from(found)).scalar_one()
-
-
-def last_claim_at(session: Session, queue: str) -> float | None:
-    """When a queue was last claimed from, by the database's clock (`store.database.now`)."""
-    return session.execute(select(func.max(Job.claimed_at)).where(Job.queue == queue)).scalar_one()

@@ -1,12 +1,10 @@
 """From the outbox to a real broker, and back after the broker has lost everything."""
 
 import pytest
-import redis
 
 from bncore.spec import load_spec
-from store import experiments, processes, work
+from store import experiments, processes
 from store.experiments import Submission
-from store.jobs import leases
 from store.jobs.bells import hanging
 from worker.bells import Bells
 from worker.broker import Broker
@@ -27,7 +25,7 @@ def broker(broker_server):
 
 @pytest.fixture
 def bells(database, broker):
-    return Bells(database, broker, rering_seconds=0.0)
+    return Bells(database, broker)
 
 
 def _submit(database, count=1):
@@ -80,25 +78,3 @@ def test_bells_stay_in_the_outbox_while_the_broker_is_away(database, broker, bro
     bells.ring()
     assert broker.waiting("cpu") == 1
     assert _outbox(database) == 0
-
-
-def test_a_queue_whose_bells_were_lost_is_rung_again(database, broker, broker_server, bells):
-    _live_workers(database, 2)
-    _submit(database, 2)
-    bells.ring()
-    bells.ring_again()
-    assert broker.waiting("cpu") == 2
-    with redis.Redis.from_url(broker_server.url) as client:
-        client.flushall()
-    bells.ring_again()
-    assert broker.waiting("cpu") == 2
-
-
-def test_a_queue_that_was_claimed_from_lately_is_not_rung_again(database, broker):
-    _submit(database, 2)
-    with database.write() as session:
-        assert work.take(session, leases.Worker("prc_1", "cpu", "model", "2.0"), leases.Terms(60.0), leases.new_token())
-    Bells(database, broker, rering_seconds=60.0).ring_again()
-    assert broker.waiting("cpu") == 0
-    Bells(database, broker, rering_seconds=0.0).ring_again()
-    assert broker.waiting("cpu") == 1

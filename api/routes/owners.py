@@ -1,0 +1,56 @@
+"""Owners: what they use and may use."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+from starlette.responses import Response
+
+from api.answers import answer
+from api.deps import Caller, Service, require_admin
+from api.lanes import reading
+from api.parameters import Parameters, parameters
+from api.problems import declared
+from api.shown import Page
+from api.shown.owners import Owner, OwnerLimits
+from store import owners
+
+
+class OwnersQuery(Parameters):
+    limit: int = Field(default=20, ge=1, le=100)
+    cursor: Annotated[str, Field(max_length=512)] | None = Field(default=None, description="Of the page before.")
+
+
+def router() -> APIRouter:
+    """`/owners` and the caller's own."""
+    routes = APIRouter(prefix="/v1/owners", tags=["owners"])
+    routes.add_api_route(
+        "",
+        list_owners,
+        response_model=Page[Owner],
+        responses=declared(422),
+        dependencies=[Depends(require_admin)],
+        summary="All owners",
+    )
+    routes.add_api_route("/me", get_own_owner, response_model=Owner, responses=declared(404), summary="Yourself")
+    return routes
+
+
+@reading
+def list_owners(query: Annotated[OwnersQuery, Depends(parameters(OwnersQuery))], service: Service) -> Response:
+    """Oldest first, with what they have; needs `admin`."""
+    limits = OwnerLimits.of(service.settings)
+    with service.database.read() as session:
+        found = owners.page(session, query.cursor, query.limit)
+        usage = owners.usage(session, [row.id for row in found.rows])
+    shown = [Owner.of(row, usage[row.id], limits) for row in found.rows]
+    return answer(Page[Owner](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))
+
+
+@reading
+def get_own_owner(caller: Caller, service: Service) -> Response:
+    """Whose key you hold: stored bytes, queued and running jobs, and the limits of all three and of requests."""
+    with service.database.read() as session:
+        row = owners.find(session, caller.owner)
+        usage = owners.usage(session, [caller.owner])
+    return answer(Owner.of(row, usage[caller.owner], OwnerLimits.of(service.settings)))
