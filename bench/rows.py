@@ -97,7 +97,7 @@ def _experiments(connection: Connection, rows: Rows) -> None:
         submitted_by=_owner(f"i % {OWNERS}"),
         submitted_at=f"{_AT} + i",
         name="'run-' || CAST(i % 1000 AS TEXT)",
-        tags="'{\"paper\": \"p\"}'",
+        tags='\'{"paper": "p"}\'',
         spec='\'{"train": {"steps": 2000}}\'',
         spec_version="1",
         fingerprint="'f'",

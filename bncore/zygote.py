@@ -33,7 +33,7 @@ def serve(stop: StopRequest, warm_up: Callable[[], None]) -> Job | None:
     channel = socket.socket(fileno=_STDIN)
     with _leaving_early(channel, stop):
         warm_up()
-    forks = _is_alone() and hasattr(os, "pidfd_open")
+    forks = _can_fork()
     if forks:
         # What lives now lives for ever: a collection in a child that touched it would copy it.
         gc.collect()
@@ -85,11 +85,12 @@ def _has_job(channel: socket.socket) -> bool:
     return bool(channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
 
 
-def _is_alone() -> bool:
-    """Whether a fork of this process is whole. Only Linux tells of threads that Python does not know."""
+def _can_fork() -> bool:
+    """Whether a fork of this process is whole and would be adopted. Only Linux tells of threads unknown to Python."""
     try:
+        os.close(os.pidfd_open(os.getpid()))
         return len(list(Path("/proc/self/task").iterdir())) == 1
-    except OSError:
+    except (AttributeError, OSError):
         return False
 
 

@@ -74,11 +74,12 @@ class Zygote:
 
         Raises `TrainerGone`; then it is spent.
         """
+        output = _opened(log_path)
         lifeline_read, lifeline = os.pipe()
         bell, bell_write = os.pipe()
         fork = self._forks and self.may_fork
         try:
-            pid = self._hand_over(Job(run_directory, fork, lifeline_read, bell_write, _opened(log_path)), bell)
+            pid = self._hand_over(Job(run_directory, fork, lifeline_read, bell_write, output), bell)
         except TrainerGone:
             self._gave_up = True
             self._process.kill()
