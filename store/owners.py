@@ -3,6 +3,7 @@
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
+from bncore.spec.limits import NAME_CHARS
 from store.columns import core
 from store.database import clock, insert_if_absent
 from store.errors import OwnerNotFound
@@ -26,7 +27,7 @@ def create(session: Session, name: str) -> str:
     known = session.scalars(select(Owner.id).where(Owner.name == name)).one_or_none()
     if known is not None:
         return known
-    values = {"id": new_id("own"), "name": storable(name, 200), "stored_bytes": 0, "created_at": clock()}
+    values = {"id": new_id("own"), "name": storable(name, NAME_CHARS), "stored_bytes": 0, "created_at": clock()}
     session.execute(insert(core(Owner)).values(values))
     return str(values["id"])
 

@@ -13,6 +13,8 @@ from store.columns import core
 from store.jobs.conditions import IS_QUEUED, is_due
 from store.tables import Bell, Job
 
+_JOB = core(Job).c
+
 
 @dataclass(frozen=True)
 class Hanging:
@@ -41,10 +43,11 @@ def take_down(session: Session, ids: Sequence[int]) -> None:
 
 def claimable(session: Session, queue: str, at_most: int) -> int:
     """How many jobs of a queue could be claimed now; counts no further than `at_most`."""
-    found = select(Job.id).where(IS_QUEUED, Job.queue == queue, is_due()).limit(at_most).subquery()
+    found = select(_JOB.id).where(IS_QUEUED, _JOB.queue == queue, is_due()).limit(at_most).subquery()
     return session.execute(select(func.count()).select_from(found)).scalar_one()
 
 
 def last_claim_at(session: Session, queue: str) -> float | None:
     """When a queue was last claimed from, by the database's clock (`store.database.now`)."""
-    return session.execute(select(func.max(Job.claimed_at)).where(Job.queue == queue)).scalar_one()
+    newest: float | None = session.execute(select(func.max(_JOB.claimed_at)).where(_JOB.queue == queue)).scalar_one()
+    return newest
