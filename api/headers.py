@@ -6,8 +6,7 @@ from typing import Any
 from starlette.requests import Request
 
 from api.errors import IdempotencyKeyInvalid
-
-MAX_KEY_CHARS = 255
+from bncore.spec.limits import IDEMPOTENCY_KEY_CHARS
 
 # A structured-field string (RFC 8941, 3.3.3): printable ASCII, with \" and \\ as the only escapes.
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
@@ -53,7 +52,7 @@ async def idempotency_key(request: Request) -> str | None:
     text = given[0].strip()
     quoted = _QUOTED.fullmatch(text)
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
-    if len(given) > 1 or len(key) > MAX_KEY_CHARS or not _VISIBLE.fullmatch(key):
+    if len(given) > 1 or len(key) > IDEMPOTENCY_KEY_CHARS or not _VISIBLE.fullmatch(key):
         raise IdempotencyKeyInvalid
     if not quoted and key.startswith('"'):
         raise IdempotencyKeyInvalid

@@ -16,6 +16,8 @@ from store.jobs.conditions import owned_by
 from store.jobs.wishes import By
 from store.tables import Checkpoint, Experiment, ExperimentTag, Job
 
+_JOB = core(Job).c
+
 _BATCH = 500
 
 
@@ -25,9 +27,9 @@ def edit(session: Session, experiment_id: str, by: By, changes: Mapping[str, Any
     """
     statement = (
         update(core(Job))
-        .where(Job.id == experiment_id, *by.may())
-        .values(version=Job.version + 1)
-        .returning(Job.owner, Job.created_at)
+        .where(_JOB.id == experiment_id, *by.may())
+        .values(version=_JOB.version + 1)
+        .returning(_JOB.owner, _JOB.created_at)
     )
     found = session.execute(statement).one_or_none()
     if found is None:
@@ -82,7 +84,7 @@ def _drop_checkpoints(session: Session, experiment_ids: list[str]) -> None:
 
 
 def _refuse(session: Session, experiment_id: str, by: By) -> None:
-    version = session.scalars(select(Job.version).where(Job.id == experiment_id, *owned_by(by.owner))).one_or_none()
+    version = session.scalars(select(_JOB.version).where(_JOB.id == experiment_id, *owned_by(by.owner))).one_or_none()
     if version is None:
         raise ExperimentNotFound(experiment_id)
     raise VersionMismatch(version)

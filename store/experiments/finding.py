@@ -29,6 +29,8 @@ from store.jobs.conditions import IS_OVER, IS_VISIBLE, in_state
 from store.jobs.states import State
 from store.tables import Experiment, ExperimentTag, Job
 
+_JOB = core(Job).c
+
 MAX_PAGE = 100
 Position = tuple[float, str]
 """Where a row is in a listing: when it was submitted, and its id."""
@@ -87,11 +89,11 @@ class Page:
 _EXPERIMENT = core(Experiment)
 _COLUMNS = (*core(Job).c, *(column for column in _EXPERIMENT.c if column.name != "id"))
 _NAMES = tuple(column.name for column in _COLUMNS)
-_ROWS = select(*_COLUMNS).join_from(core(Job), _EXPERIMENT, _EXPERIMENT.c.id == Job.id)
-_ONE = _ROWS.where(Job.id == bindparam("wanted"), IS_VISIBLE)
-_ONE_OF_OWNER = _ONE.where(Job.owner == bindparam("wanted_owner"))
-_MANY = _ROWS.where(one_of(Job.id, bindparam("wanted", type_=Words())))
-_MARKS = select(Job.id, Job.version, IS_OVER).where(one_of(Job.id, bindparam("wanted", type_=Words())), IS_VISIBLE)
+_ROWS = select(*_COLUMNS).join_from(core(Job), _EXPERIMENT, _EXPERIMENT.c.id == _JOB.id)
+_ONE = _ROWS.where(_JOB.id == bindparam("wanted"), IS_VISIBLE)
+_ONE_OF_OWNER = _ONE.where(_JOB.owner == bindparam("wanted_owner"))
+_MANY = _ROWS.where(one_of(_JOB.id, bindparam("wanted", type_=Words())))
+_MARKS = select(_JOB.id, _JOB.version, IS_OVER).where(one_of(_JOB.id, bindparam("wanted", type_=Words())), IS_VISIBLE)
 
 
 def get(session: Session, experiment_id: str, *, owner: str | None = None) -> Experiment:
@@ -184,7 +186,7 @@ def _listing(shape: _Shape) -> Select[float, str]:
 def _part(shape: _Shape, states: tuple[State, ...]) -> Select[float, str]:
     """Positions in the order of the one index that fits best."""
     place = _tagged(shape) if shape.tags else _named() if shape.named else _listed()
-    joined = () if place.id is Job.id else (Job.id == place.id,)
+    joined = () if place.id is _JOB.id else (_JOB.id == place.id,)
     statement = select(place.at, place.id).where(*joined, *place.conditions, IS_VISIBLE)
     if shape.owned:
         statement = statement.where(place.owner == bindparam("owner"))
@@ -211,7 +213,7 @@ class _Place:
 
 
 def _listed() -> _Place:
-    return _Place(Job.created_at, Job.id, Job.owner, (Job.kind == literal_column("'experiment'"),))
+    return _Place(_JOB.created_at, _JOB.id, _JOB.owner, (_JOB.kind == literal_column("'experiment'"),))
 
 
 def _named() -> _Place:

@@ -13,6 +13,8 @@ from store.columns import core
 from store.jobs.conditions import IS_QUEUED, is_due
 from store.tables import Bell, Job
 
+_JOB = core(Job).c
+
 
 @dataclass(frozen=True)
 class Hanging:
@@ -41,5 +43,5 @@ def take_down(session: Session, ids: Sequence[int]) -> None:
 
 def claimable(session: Session, queue: str, at_most: int) -> int:
     """How many jobs of a queue could be claimed now; counts no further than `at_most`."""
-    found = select(Job.id).where(IS_QUEUED, Job.queue == queue, is_due()).limit(at_most).subquery()
+    found = select(_JOB.id).where(IS_QUEUED, _JOB.queue == queue, is_due()).limit(at_most).subquery()
     return session.execute(select(func.count()).select_from(found)).scalar_one()

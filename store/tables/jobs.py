@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, Enum, ForeignKey, Index, String, Text, UniqueConstraint, desc
 from sqlalchemy.orm import Mapped, mapped_column
 
+from bncore.spec.limits import DEVICE_MODEL_CHARS
 from store.columns import Count, MaybeSeconds, MaybeWord, RowNumber, Seconds, Table, Word, where
 from store.jobs.states import State
 
@@ -79,7 +80,7 @@ class Job(Table):
     lease_expires_at: Mapped[MaybeSeconds]
     process_id: Mapped[MaybeWord]
     pinned_device_kind: Mapped[str | None] = mapped_column(String(16))
-    pinned_device_model: Mapped[str | None] = mapped_column(String(200))
+    pinned_device_model: Mapped[str | None] = mapped_column(String(DEVICE_MODEL_CHARS))
     pinned_torch_version: Mapped[MaybeWord]
 
     failure_code: Mapped[MaybeWord]

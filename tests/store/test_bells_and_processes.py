@@ -47,7 +47,8 @@ def test_what_could_be_claimed_is_counted_by_queue_and_no_further_than_asked(lab
     for device in ("cpu", "cpu", "cpu", "cuda"):
         lab.submit(device=device)
     lab.claim()
-    lab.change(lab.submit(), not_before=2**40)
+    resting = lab.submit()
+    lab.change(resting, not_before=lab.get(resting).created_at + 20)
     with lab.database.read() as session:
         assert [bells.claimable(session, queue, 10) for queue in ("cpu", "cuda", "tpu")] == [2, 1, 0]
         assert bells.claimable(session, "cpu", 1) == 1
