@@ -1,17 +1,17 @@
 """Whether there is room to work in: asked before a worker takes a job, since a full disk is no job's fault."""
 
-import os
 import shutil
+import tempfile
 from pathlib import Path
 
 
 def trouble_in(runs_dir: Path, spare_bytes: int) -> str | None:
     """Why nothing can be written there, in words; None when something can."""
-    probe = runs_dir / f".room-{os.getpid()}"
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"\0" * 4096)
-        probe.unlink()
+        # Without a name, so that nothing is left of it however this ends.
+        with tempfile.TemporaryFile(dir=runs_dir, buffering=0) as probe:
+            probe.write(b"\0" * 4096)
         free = shutil.disk_usage(runs_dir).free
     except OSError as error:
         return f"cannot write to the directory of runs: {error.strerror}"

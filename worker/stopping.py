@@ -36,6 +36,7 @@ class Stopping:
         self._stall_seconds = math.inf if stall_seconds is None else stall_seconds
         self._silent_seconds = silent_seconds
         self._kill_at = math.inf
+        self._killed = False
         self._trainer: TrainerProcess | None = None
         self.reason: Reason | None = None
         self.frozen = False
@@ -68,7 +69,9 @@ class Stopping:
             return
         if not self.frozen and self._silent_seconds() >= self._stall_seconds:
             self._stop("stall")
-        if self.grace_is_over:
+        if self.grace_is_over and not self._killed:
+            # Its end takes a moment, which must not be spent asking for it again and again.
+            self._killed = True
             log.warning("trainer_killed", reason=self.reason, grace_seconds=self._grace_seconds)
             self._trainer.kill()
 
@@ -77,7 +80,8 @@ class Stopping:
         stall_at = math.inf
         if self._trainer is not None and not self.frozen:
             stall_at = time.monotonic() + self._stall_seconds - self._silent_seconds()
-        return min(self._kill_at, math.inf if self.reason else min(self._deadline_at, stall_at))
+        kill_at = math.inf if self._killed else self._kill_at
+        return min(kill_at, math.inf if self.reason else min(self._deadline_at, stall_at))
 
     def _stop(self, reason: Reason) -> None:
         if self.reason == reason or (self.reason is not None and reason != "kill"):

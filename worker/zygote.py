@@ -4,6 +4,7 @@ Invariant: it ends with its socket, whose other end is in this process only. The
 process as soon as they are born: they outlive it, and their exit status is told here.
 """
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -101,7 +102,8 @@ class Zygote:
         """Let go of it. Unless it trains, it ends by the end of its socket, and by force if that is not enough."""
         if self._trains:
             return
-        self._channel.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # it has ended by itself
+            self._channel.shutdown(socket.SHUT_RDWR)
         if not self._process.await_end(_CLOSE_SECONDS):
             self._process.kill()
             self._process.await_end(_CLOSE_SECONDS)
@@ -109,7 +111,8 @@ class Zygote:
 
     def _listen(self) -> None:
         """Until it takes a job for itself, or ends."""
-        with self._channel, self._channel.makefile("rb") as lines:
+        # A job that it had not read when it was killed resets the connection.
+        with contextlib.suppress(ConnectionResetError), self._channel, self._channel.makefile("rb") as lines:
             for line in lines:
                 self._forks = line == hand_over.READY_TO_FORK
                 self._ready.set()
