@@ -17,6 +17,9 @@ from worker.trainer_process import TrainerProcess
 
 log = structlog.get_logger()
 
+# A process that has not warmed up yet imports for seconds, on a busy machine for many.
+_WARM_UP_SECONDS = 300.0
+
 
 class Stopping:
     """The reasons of one attempt; `look` has to be called again at `next_look`."""
@@ -37,6 +40,7 @@ class Stopping:
         self._silent_seconds = silent_seconds
         self._kill_at = math.inf
         self._killed = False
+        self._warm_at = 0.0
         self._trainer: TrainerProcess | None = None
         self.reason: Reason | None = None
         self.frozen = False
@@ -67,7 +71,7 @@ class Stopping:
             self._stop("deadline")
         if self._trainer is None or self._trainer.ended:
             return
-        if not self.frozen and self._silent_seconds() >= self._stall_seconds:
+        if time.monotonic() >= self._stall_at():
             self._stop("stall")
         if self.grace_is_over and not self._killed:
             # Its end takes a moment, which must not be spent asking for it again and again.
@@ -77,11 +81,18 @@ class Stopping:
 
     def next_look(self) -> float:
         """When, by the monotonic clock, `look` could find something new by itself."""
-        stall_at = math.inf
-        if self._trainer is not None and not self.frozen:
-            stall_at = time.monotonic() + self._stall_seconds - self._silent_seconds()
         kill_at = math.inf if self._killed else self._kill_at
-        return min(kill_at, math.inf if self.reason else min(self._deadline_at, stall_at))
+        return min(kill_at, math.inf if self.reason else min(self._deadline_at, self._stall_at()))
+
+    def _stall_at(self) -> float:
+        """When the trainer will have been silent for too long. What it imports before it begins is no step of its."""
+        if self._trainer is None or self.frozen:
+            return math.inf
+        began_silence = time.monotonic() - self._silent_seconds()
+        if self._trainer.was_ready:
+            return max(began_silence, self._warm_at) + self._stall_seconds
+        self._warm_at = time.monotonic()
+        return began_silence + _WARM_UP_SECONDS + self._stall_seconds
 
     def _stop(self, reason: Reason) -> None:
         if self.reason == reason or (self.reason is not None and reason != "kill"):
