@@ -1,8 +1,16 @@
 """Whether there is room to work in: asked before a worker takes a job, since a full disk is no job's fault."""
 
+import errno
 import shutil
 import tempfile
 from pathlib import Path
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether the error is want of room."""
+    return isinstance(error, OSError) and error.errno in _DISK_FULL
 
 
 def trouble_in(runs_dir: Path, spare_bytes: int) -> str | None:
