@@ -1,4 +1,4 @@
-"""`python -m api`: serve on BNLAB_HOST and BNLAB_PORT until SIGTERM, SIGINT or the parent's end.
+"""The API process: serve on BNLAB_HOST and BNLAB_PORT until SIGTERM, SIGINT or the parent's end.
 
 Exit codes: 0 asked to end, 1 the end had to be forced, 3 could not start (for example a port in use).
 """
@@ -33,6 +33,3 @@ def main() -> int:
 def _end(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""`python -m worker.relay`: rings the bells of the outbox, reaps, purges.
+"""The relay: rings the bells of the outbox, reaps, purges.
 
 Invariant: it keeps nothing in memory that matters; killed and started again, or running twice, it loses nothing.
 """
@@ -77,7 +77,3 @@ def _turns(settings: RelaySettings, database: Database, broker: Broker, stop: th
         Repeating("reap", reaper.turn, settings.reap_every_seconds),
         Repeating("purge", Purge(database).turn, settings.purge_seconds),
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

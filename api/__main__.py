@@ -1,0 +1,14 @@
+"""`python -m api`. Told to go while it still imports, it just goes.
+
+Invariant: from the first line on, a signal to go ends the process with code 0.
+"""
+
+import sys
+
+from bncore.lifeline import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()
+    from api.process import main
+
+    sys.exit(main())
