@@ -29,6 +29,7 @@ class Ended:
     name: str
     at: float
     code: int
+    lived_seconds: float
 
 
 class Processes:
@@ -43,6 +44,7 @@ class Processes:
         self._environments = environments
         self._hands = {name: threading.Lock() for name in environments}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._started_at: dict[str, float] = {}
         self._ending = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
 
@@ -54,11 +56,16 @@ class Processes:
 
     def stop_all(self) -> dict[str, int]:
         """Ask all to end; their exit codes."""
-        self._ending.set()
-        self._keeper.join()
+        self.let_be()
         for process in self._running.values():
             process.terminate()
         return {name: self._end_of(name) for name in self.names if name in self._running}
+
+    def let_be(self) -> None:
+        """From now on what ends stays ended."""
+        self._ending.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
 
     @contextlib.contextmanager
     def taking(self, name: str, *, wait: bool = False) -> Iterator[None]:
@@ -76,6 +83,7 @@ class Processes:
         return None if process is None or process.poll() is not None else process.pid
 
     def start(self, name: str) -> None:
+        self._started_at[name] = time.time()
         self._running[name] = self._stack.start(name, **self._environments[name])
 
     def kill(self, name: str) -> None:
@@ -98,7 +106,7 @@ class Processes:
         except subprocess.TimeoutExpired:
             process.kill()
             code = process.wait()
-        self.terminated.append(Ended(name, time.time(), code))
+        self.terminated.append(self._ended(name, code))
         return code
 
     def _keep(self) -> None:
@@ -111,8 +119,11 @@ class Processes:
         process = self._running.get(name)
         if process is None or (code := process.poll()) is None:
             return
-        self.ended_by_themselves.append(Ended(name, time.time(), code))
+        self.ended_by_themselves.append(self._ended(name, code))
         self.start(name)
+
+    def _ended(self, name: str, code: int) -> Ended:
+        return Ended(name, time.time(), code, time.time() - self._started_at[name])
 
 
 def after(seconds: float, ending: threading.Event, act: Callable[[], object]) -> None:

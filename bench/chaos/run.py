@@ -4,6 +4,7 @@ Invariant: nothing is checked before everything that was taken away is given bac
 """
 
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from sqlalchemy import func, select
 from bench.chaos import check_rows, checks, references, report
 from bench.chaos.actions import Actions
 from bench.chaos.on_data import resume
+from bench.chaos.processes import Ended
 from bench.chaos.report import Finding
 from bench.chaos.scene import NAMES, WORKERS, Scene
 from bench.chaos.schedule import DatabaseKind, schedule
@@ -29,6 +31,7 @@ _LOOK_SECONDS = 0.5
 # Longer than a job waits after its machine's disk was full, and than a trainer waits for the one before it.
 _STANDSTILL_SECONDS = 150.0
 _CLEAN_SECONDS = 60.0
+_NEWBORN_SECONDS = 2.0
 _GIVE_BACK_SECONDS = 150.0
 
 
@@ -171,9 +174,9 @@ def _course(scene: Scene, standing: bool, clean: bool) -> Finding:
         finding.fault("housekeeping did not come to an end")
     for ended in scene.processes.ended_by_themselves:
         finding.fault(f"{ended.name} ended by itself with code {ended.code} at {ended.at:.1f}")
-    # 1: the end was forced, as when a database that stands still holds a thread.
-    for ended in (one for one in scene.processes.terminated if one.code not in (0, 1)):
-        finding.fault(f"{ended.name} ended with code {ended.code} on SIGTERM at {ended.at:.1f}")
+    for ended in (one for one in scene.processes.terminated if not _is_good(one)):
+        lived = f"{ended.lived_seconds:.1f} s old"
+        finding.fault(f"{ended.name}, {lived}, ended with code {ended.code} on SIGTERM at {ended.at:.1f}")
     for name, words in report.broken_lines(scene.directory, NAMES):
         finding.fault(f"{name}: {words}")
     for deed in (one for one in scene.ledger.deeds if one.outcome == "broke"):
@@ -181,11 +184,15 @@ def _course(scene: Scene, standing: bool, clean: bool) -> Finding:
     return finding
 
 
+def _is_good(ended: Ended) -> bool:
+    """1: the end was forced, as when a database stands still. A process that has just begun knows no signals yet."""
+    return ended.code in (0, 1) or (ended.code == -signal.SIGTERM and ended.lived_seconds < _NEWBORN_SECONDS)
+
+
 def _keep(scene: Scene, directory: Path, say: Say) -> None:
-    deeds: Sequence[str] = [
-        f"{deed.at:.3f} [{deed.number}] {deed.kind} {deed.outcome} {deed.what}" for deed in scene.ledger.deeds
-    ]
-    (directory / "actions.txt").write_text("\n".join(deeds) + "\n")
+    with (directory / "actions.txt").open("w") as file:
+        for deed in scene.ledger.deeds:
+            file.write(f"{deed.at:.3f} [{deed.number}] {deed.kind} {deed.outcome} {deed.what}\n")
     if scene.postgresql is not None:
         say("the PostgreSQL server is gone with its data; the logs have what was said")
     say(f"kept: {directory}")

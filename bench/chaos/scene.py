@@ -85,6 +85,7 @@ class Scene:
         environments = {name: self._environment(name, exits) for name in NAMES}
         self.stack = exits.enter_context(Stack(self.directory, self.database_url, "redis://", **_SETTINGS))
         self.processes = Processes(self.stack, environments)
+        exits.callback(self.processes.let_be)
         with self.stack.database.write() as session:
             self.api_key = keys.create(session, "chaos").secret
 
