@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bncore import hand_over
 from bncore.hand_over import Job
-from bncore.lifeline import exit_on_silence
+from bncore.lifeline import die_with_parent, exit_on_silence
 from bncore.run_directory import EXIT_ALONE, EXIT_DONE
 from bncore.stop_request import StopRequest
 
@@ -117,6 +117,8 @@ def _fork_a_trainer(stop: StopRequest) -> bool:
     os.setsid()
     stop.stop_waking()
     _await_end(between)
+    # By now that is the worker, for as long as it lives.
+    die_with_parent()
     return True
 
 

@@ -4,7 +4,6 @@ Invariant: nothing is stored but under the lease; when the lease is lost the tra
 written. A database that is away stops neither the trainer nor the attempt.
 """
 
-import errno
 import math
 import threading
 import time
@@ -24,6 +23,7 @@ from worker.insisting import GaveUp, Insistence
 from worker.preparing import Preparation
 from worker.recovery import sign
 from worker.reporting import Reporting
+from worker.room import is_disk_full
 from worker.run_directory import RunDirectory
 from worker.settings import WorkerSettings
 from worker.stopping import Limits, Stopping
@@ -35,7 +35,6 @@ log = structlog.get_logger()
 _LAST_WORDS_BYTES = 4000
 # News is stored at once, but not more often than this.
 _SOONEST_SECONDS = 0.05
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Attempt:
         except QuotaExceeded as error:
             return Failed("quota", str(error))
         except OSError as error:
-            if error.errno not in _DISK_FULL:
+            if not is_disk_full(error):
                 raise
             return Failed("disk_full", f"The worker's disk is full: {error.strerror}.")
 

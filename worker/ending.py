@@ -13,11 +13,6 @@ from bncore.events import Failed as TrainerFailed
 from bncore.run_directory import EXIT_ALONE, EXIT_BUSY, EXIT_DISK_FULL
 from store.work import Cancelled, Failed, Outcome, Paused, Released, Succeeded
 
-_GONE = {
-    EXIT_ALONE: "The worker was frozen for longer than its lease.",
-    EXIT_BUSY: "An earlier trainer of this experiment went on for too long.",
-}
-
 Reason = Literal["cancel", "pause", "kill", "deadline", "stall", "shutdown"]
 """Why a trainer was told to stop."""
 
@@ -69,9 +64,11 @@ def _died(end: Exit) -> Outcome:
         hint = ", perhaps by the kernel for want of memory" if name == "SIGKILL" else ""
         return Failed("trainer_killed", f"The trainer was killed by {name}{hint}.")
     if end.returncode == EXIT_DISK_FULL:
-        return Failed("disk_full", "The worker's disk is full.")
-    if end.returncode in (EXIT_ALONE, EXIT_BUSY):
-        return Failed("worker_lost", _GONE[end.returncode])
+        return Failed("disk_full", "The trainer found the worker's disk full.")
+    if end.returncode == EXIT_BUSY:
+        return Failed("trainer_busy", "The trainer of an earlier attempt, on the same host, has not ended yet.")
+    if end.returncode == EXIT_ALONE:
+        return Failed("worker_lost", "The worker was frozen for longer than its lease.")
     words = f": {end.last_words}" if end.last_words else ", and said nothing."
     if not end.was_ready:
         return Failed("worker_lost", f"The trainer of this worker does not start{words}")

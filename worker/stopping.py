@@ -23,6 +23,8 @@ from worker.trainer_process import TrainerProcess
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 0.1
+# A process that has not warmed up yet imports for seconds, on a busy machine for many.
+_WARM_UP_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ class Stopping:
         self._silent_seconds = silent_seconds
         self._deadline_at = time.monotonic() + limits.deadline
         self._kill_at = math.inf
-        self._thawed_at = time.monotonic()
+        self._heard_at = self._ready_at = time.monotonic()
         self._frozen = False
+        self._killed = False
         self._trainer: TrainerProcess | None = None
         self._changing = threading.RLock()
         self._over = threading.Event()
@@ -101,9 +104,11 @@ class Stopping:
             if self._trainer is None or self._trainer.ended:
                 return
             self._hold_to_lease(self._trainer)
-            if not self._frozen and self._heard_nothing_seconds() >= self._limits.stall:
+            if self._heard_nothing_seconds(self._trainer) >= self._limits.stall:
                 self._stop("stall")
-            if self.grace_is_over:
+            if self.grace_is_over and not self._killed:
+                # Its end takes a moment, which must not be spent asking for it again and again.
+                self._killed = True
                 log.warning("trainer_killed", reason=self.reason, grace_seconds=self._limits.grace)
                 self._trainer.kill()
 
@@ -120,11 +125,18 @@ class Stopping:
         elif self._frozen and not lapsed:
             log.info("trainer_thawed", pid=trainer.pid)
             trainer.thaw()
-            self._thawed_at = time.monotonic()
+            self._heard_at = time.monotonic()
         self._frozen = lapsed
 
-    def _heard_nothing_seconds(self) -> float:
-        return min(self._silent_seconds(), time.monotonic() - self._thawed_at)
+    def _heard_nothing_seconds(self, trainer: TrainerProcess) -> float:
+        """For how long it has been silent for no reason; what it imports before it begins is no step of its."""
+        if self._frozen:
+            return 0.0
+        silent = min(self._silent_seconds(), time.monotonic() - self._heard_at)
+        if trainer.was_ready:
+            return min(silent, time.monotonic() - self._ready_at)
+        self._ready_at = time.monotonic()
+        return silent - _WARM_UP_SECONDS
 
     def _stop(self, reason: Reason) -> None:
         with self._changing:

@@ -19,7 +19,7 @@ from worker.attempt import Attempt, Workplace
 from worker.device import Device
 from worker.insisting import GaveUp
 from worker.outage import OUTAGE, in_a_line
-from worker.room import trouble_in
+from worker.room import is_disk_full, trouble_in
 from worker.settings import WorkerSettings
 from worker.trainers import Trainers
 
@@ -151,8 +151,11 @@ class Supervisor:
                 self.warm_up()
 
     def _hand_back(self, lease: Lease, error: Exception) -> None:
+        failure = Failed("worker_lost", f"The worker broke: {type(error).__name__}.")
+        if is_disk_full(error):
+            failure = Failed("disk_full", "The worker's disk is full.")
         try:
             with self._place.database.write() as session:
-                work.finish(session, lease, Failed("worker_lost", f"The worker broke: {type(error).__name__}."))
+                work.finish(session, lease, failure)
         except Exception:
             log.exception("hand_back_failed")  # the reaper will find it
