@@ -6,6 +6,8 @@ from typing import Any
 from starlette.requests import Request
 
 from api.errors import IdempotencyKeyInvalid
+from store import tables
+from store.jobs.states import TERMINAL
 
 MAX_KEY_CHARS = 255
 
@@ -19,6 +21,12 @@ _VISIBLE = re.compile(r"[\x21-\x7e]+")
 def entity_tag(version: int) -> str:
     """The ETag of an experiment's representations: they change exactly when its version does."""
     return f'"{version}"'
+
+
+def experiment_headers(row: tables.Experiment) -> dict[str, str]:
+    """What an answer says that shows this experiment."""
+    headers = {"ETag": entity_tag(row.version), "Cache-Control": "no-cache"}
+    return headers if row.state in TERMINAL else {**headers, "Retry-After": "1"}
 
 
 def none_match(request: Request, tag: str) -> bool:

@@ -128,7 +128,7 @@ def checkpoints(
     session: Session, experiment_id: str, after: Position | None = None, limit: int | None = None
 ) -> list[Checkpoint]:
     """The checkpoints of an experiment that can be read, newest step first; at most `limit`."""
-    statement = select(Checkpoint).where(*_readable(experiment_id))
+    statement = select(Checkpoint).where(*readable(experiment_id))
     if after is not None:
         step, kind, checkpoint_id = after
         behind = tuple_(Checkpoint.kind, Checkpoint.id) > tuple_(kind, checkpoint_id)
@@ -140,11 +140,20 @@ def checkpoints(
 
 def get(session: Session, experiment_id: str, checkpoint_id: str) -> Checkpoint:
     """One readable checkpoint of an experiment. Raises `CheckpointNotFound`."""
-    statement = select(Checkpoint).where(Checkpoint.id == checkpoint_id, *_readable(experiment_id))
+    statement = select(Checkpoint).where(Checkpoint.id == checkpoint_id, *readable(experiment_id))
     found = session.scalars(statement).one_or_none()
     if found is None:
         raise CheckpointNotFound(checkpoint_id)
     return found
+
+
+def readable(experiment_id: str) -> tuple[ColumnElement[bool], ...]:
+    """The conditions under which a checkpoint of an experiment is shown."""
+    return (
+        Checkpoint.experiment_id == experiment_id,
+        Checkpoint.whole_at.is_not(None),
+        Checkpoint.dropped_at.is_(None),
+    )
 
 
 def digest(database: Database, checkpoint_id: str, file: File) -> str:
@@ -178,14 +187,6 @@ def read(database: Database, checkpoint_id: str, file: File) -> Iterator[bytes]:
     with database.read() as session:
         size = _readable_size(session, checkpoint_id, file)
     return _chunks(database, checkpoint_id, file, size)
-
-
-def _readable(experiment_id: str) -> tuple[ColumnElement[bool], ...]:
-    return (
-        Checkpoint.experiment_id == experiment_id,
-        Checkpoint.whole_at.is_not(None),
-        Checkpoint.dropped_at.is_(None),
-    )
 
 
 def _own(session: Session, lease: Lease, checkpoint_id: str) -> Checkpoint:

@@ -5,6 +5,8 @@ from fastapi import Depends, FastAPI
 from api.deps import authenticate
 from api.problems import declared
 from api.routes import (
+    actions,
+    bulk,
     catalog,
     checkpoints,
     downloads,
@@ -18,7 +20,20 @@ from api.routes import (
     submissions,
 )
 
-_BEHIND_THE_KEY = (submissions, experiments, results, metrics, events, checkpoints, downloads, keys, owners, catalog)
+_BEHIND_THE_KEY = (
+    submissions,
+    experiments,
+    actions,
+    bulk,
+    results,
+    metrics,
+    events,
+    checkpoints,
+    downloads,
+    keys,
+    owners,
+    catalog,
+)
 
 
 def mount(app: FastAPI) -> None:

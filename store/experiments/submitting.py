@@ -89,7 +89,7 @@ def submit_many(
 
     The rows that come back are as they were stored, and belong to no session.
     """
-    _require_room(session, owner, len(submissions), limits or Limits())
+    require_room(session, owner, len(submissions), limits or Limits())
     first_turn, at = session.execute(select(next_turn(owner, device, 0), clock())).one()
     made = []
     for start in range(0, len(submissions), _ROWS_A_STATEMENT):
@@ -103,7 +103,8 @@ def submit_many(
     return made
 
 
-def _require_room(session: Session, owner: str, wanted: int, limits: Limits) -> None:
+def require_room(session: Session, owner: str, wanted: int, limits: Limits) -> None:
+    """Raise `QuotaExceeded` unless the owner may have so many more jobs in the queue."""
     if limits.queued_jobs is not None:
         queued = session.execute(select(func.count()).where(IS_QUEUED, Job.owner == owner)).scalar_one()
         if queued + wanted > limits.queued_jobs:
