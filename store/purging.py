@@ -14,11 +14,13 @@ from store import owners
 from store.columns import Table, core
 from store.database import clock
 from store.jobs.states import TERMINAL
-from store.tables import Checkpoint, CheckpointChunk, IdempotencyKey, Job, JobEvent, MetricSegment
+from store.tables import Checkpoint, CheckpointChunk, IdempotencyKey, Job, JobEvent, JobLog, MetricSegment
 
 STEP_ROWS = 500
 STEP_CHUNKS = 8
 """A chunk has a megabyte; eight are some ten milliseconds of SQLite's write lock."""
+STEP_LOG_PIECES = 100
+"""A piece has 64 KiB at most."""
 _PAGES_PER_STEP = 2500
 
 _DROPPED = Checkpoint.dropped_at.is_not(None)
@@ -47,6 +49,7 @@ def purge(session: Session) -> int:
     for table, key, condition, limit in (
         (chunk, chunk_key, chunk.checkpoint_id.in_(dropped), STEP_CHUNKS),
         (segment, segment_key, segment.experiment_id.in_(gone), STEP_CHUNKS),
+        (JobLog, (JobLog.job_id, JobLog.attempt, JobLog.start), JobLog.job_id.in_(gone), STEP_LOG_PIECES),
         (JobEvent, (JobEvent.sequence,), JobEvent.job_id.in_(gone), STEP_ROWS),
     ):
         if not deleted:
@@ -60,7 +63,7 @@ def purge(session: Session) -> int:
 
 def _with_rows() -> ColumnElement[bool]:
     rows = exists().where(MetricSegment.experiment_id == Job.id) | exists().where(JobEvent.job_id == Job.id)
-    return _DELETED & rows
+    return _DELETED & (rows | exists().where(JobLog.job_id == Job.id))
 
 
 def _bare_job() -> ColumnElement[bool]:
@@ -70,6 +73,7 @@ def _bare_job() -> ColumnElement[bool]:
         & ~exists().where(Checkpoint.experiment_id == Job.id)
         & ~exists().where(MetricSegment.experiment_id == Job.id)
         & ~exists().where(JobEvent.job_id == Job.id)
+        & ~exists().where(JobLog.job_id == Job.id)
         & ~exists().where(IdempotencyKey.experiment_id == Job.id)
     )
 
