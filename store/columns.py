@@ -4,13 +4,19 @@ Invariant: a number that went in comes out, NaN included, on both databases; and
 follows from its columns, so that a migration can refer to it.
 """
 
+import json
 import math
-from typing import Annotated, Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, Any, TypeVar
 
-from sqlalchemy import BigInteger, Dialect, Double, Integer, MetaData, String, text
+from sqlalchemy import BigInteger, BindParameter, Boolean, Dialect, Double, Integer, MetaData, String, Text, text
 from sqlalchemy import Table as SqlTable
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, mapped_column
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
 class Table(DeclarativeBase):
@@ -40,6 +46,47 @@ class NanDouble(TypeDecorator[float]):
         return math.nan if value is None else float(value)
 
 
+class Words(TypeDecorator[Collection[str]]):
+    """Many words as one bound value: an array, or JSON where there are none."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(ARRAY(String()) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Collection[str] | None, dialect: Dialect) -> Any:
+        words = list(value or ())
+        return words if dialect.name == "postgresql" else json.dumps(words)
+
+
+class one_of(FunctionElement[bool]):
+    """Whether a column has one of many words: `one_of(column, words)`.
+
+    The statement is the same however many there are, where `in_` would make, compile and plan one for each number.
+    """
+
+    type = Boolean()
+    name = "one_of"
+    inherit_cache = True
+
+    def __init__(self, column: Any, words: Collection[str] | BindParameter[Any]) -> None:
+        bound = words if isinstance(words, BindParameter) else BindParameter(None, words, type_=Words())
+        super().__init__(column, bound)
+
+
+@compiles(one_of, "postgresql")
+def _one_of_postgresql(element: one_of, compiler: SQLCompiler, **options: Any) -> str:
+    column, words = (compiler.process(part, **options) for part in element.clauses)
+    return f"{column} = ANY({words})"
+
+
+@compiles(one_of, "sqlite")
+def _one_of_sqlite(element: one_of, compiler: SQLCompiler, **options: Any) -> str:
+    column, words = (compiler.process(part, **options) for part in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({words}))"
+
+
 # SQLite numbers rows by itself only in a column declared exactly INTEGER.
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -64,3 +111,17 @@ def core(table: type[Table]) -> SqlTable:
     found = table.__table__
     assert isinstance(found, SqlTable)
     return found
+
+
+_Row = TypeVar("_Row", bound=Table)
+
+
+def unattached(entity: type[_Row], values: Mapping[str, Any], absent: Iterable[str] = ()) -> _Row:
+    """A row as an object that no session knows: to be read, and nothing else, at a tenth of what an entity costs.
+
+    `absent` names columns to be None. SQLAlchemy's attributes look into the object's own dictionary first.
+    """
+    row = entity.__new__(entity)
+    row.__dict__.update(dict.fromkeys(absent))
+    row.__dict__.update(values)
+    return row

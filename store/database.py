@@ -23,6 +23,12 @@ SQLITE_BUSY_SECONDS = 30
 POSTGRESQL_CONNECT_SECONDS = 5
 # A process that freezes in mid-transaction would keep its row locked, and the reaper passes over locked rows.
 POSTGRESQL_SILENCE_SECONDS = 30
+# One statement takes milliseconds; one that takes this long meets a database that stands, and can be repeated.
+POSTGRESQL_STATEMENT_SECONDS = 30
+# A migration holds its tables for longer than anybody should wait with a connection in hand.
+POSTGRESQL_LOCK_SECONDS = 10
+# What the log of writes may keep of the disk once everything in it is in the database file.
+SQLITE_LOG_BYTES = 64 << 20
 # A process; PostgreSQL's own limit is 100 for all of them, unless it is raised.
 CONNECTIONS = 16
 _READS = {"store_reads": True}
@@ -48,10 +54,14 @@ def _clock_sqlite(_element: clock, _compiler: SQLCompiler, **_options: Any) -> s
 
 
 class Database:
-    """One database and its two kinds of session: `write()` commits on success, `read()` never changes anything."""
+    """One database and its two kinds of session: `write()` commits on success, `read()` never changes anything.
+
+    Nothing waits for ever: on PostgreSQL a statement, and the wait for a lock in it, have limits of their own; on
+    SQLite the wait for the one lock that writers have.
+    """
 
     def __init__(self, url: str, *, connections: int = CONNECTIONS) -> None:
-        self.engine = create_engine_for(url, connections=connections)
+        self.engine = create_engine_for(url, connections=connections, is_patient=False)
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
         self._reading = sessionmaker(self.engine.execution_options(**self._reading_options()), expire_on_commit=False)
 
@@ -77,8 +87,11 @@ class Database:
         return {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"}
 
 
-def create_engine_for(url: str, *, connections: int = CONNECTIONS) -> Engine:
-    """An engine for `sqlite:///path` or `postgresql://...` (psycopg 3), with at most so many connections at once."""
+def create_engine_for(url: str, *, connections: int = CONNECTIONS, is_patient: bool = True) -> Engine:
+    """An engine for `sqlite:///path` or `postgresql://...` (psycopg 3), with at most so many connections at once.
+
+    A patient one lets a statement take its time, as a migration of large tables needs it.
+    """
     address = _with_driver(make_url(url))
     pool: dict[str, Any] = {"pool_size": connections, "max_overflow": 0}
     if address.get_backend_name() == "sqlite":
@@ -86,7 +99,7 @@ def create_engine_for(url: str, *, connections: int = CONNECTIONS) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(address, pool_pre_ping=True, connect_args=_postgresql_limits(), **pool)
+    return create_engine(address, pool_pre_ping=True, connect_args=_postgresql_limits(is_patient), **pool)
 
 
 def now(session: Session) -> float:
@@ -104,12 +117,14 @@ def insert_if_absent(session: Session, table: type[DeclarativeBase], values: Map
     return session.execute(lite).first() is not None
 
 
-def _postgresql_limits() -> dict[str, Any]:
-    milliseconds = POSTGRESQL_SILENCE_SECONDS * 1000
+def _postgresql_limits(is_patient: bool) -> dict[str, Any]:
+    limits = {"idle_in_transaction_session_timeout": POSTGRESQL_SILENCE_SECONDS}
+    if not is_patient:
+        limits |= {"statement_timeout": POSTGRESQL_STATEMENT_SECONDS, "lock_timeout": POSTGRESQL_LOCK_SECONDS}
     return {
         "connect_timeout": POSTGRESQL_CONNECT_SECONDS,
-        "options": f"-c idle_in_transaction_session_timeout={milliseconds}",
-        "tcp_user_timeout": milliseconds,
+        "options": " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items()),
+        "tcp_user_timeout": POSTGRESQL_SILENCE_SECONDS * 1000,
     }
 
 
@@ -128,12 +143,18 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # write lock all the same, and a reader with it.
     is_new = cursor.execute("PRAGMA page_count").fetchone() == (0,)
     first = ("auto_vacuum = INCREMENTAL",) if is_new else ()
-    for pragma in (*first, "journal_mode = WAL", "foreign_keys = ON"):
+    log_size = f"journal_size_limit = {SQLITE_LOG_BYTES}"
+    for pragma in (*first, "journal_mode = WAL", "foreign_keys = ON", log_size):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
     reads = bool(connection.get_execution_options().get("store_reads"))
-    connection.exec_driver_sql(f"PRAGMA query_only = {int(reads)}")
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    # Neither of these touches the file, so neither has an error that SQLAlchemy would have to translate.
+    driver: Any = connection.connection.driver_connection
+    driver.execute(f"PRAGMA query_only = {int(reads)}")
+    if reads:
+        driver.execute("BEGIN")
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

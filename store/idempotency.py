@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 
 from store import experiments
 from store.database import clock, insert_if_absent
-from store.errors import IdempotencyConflict
+from store.errors import ExperimentNotFound, IdempotencyConflict
 from store.experiments import Limits, Submission
 from store.tables import Experiment, IdempotencyKey
 
 LIFETIME_SECONDS = 24 * 3600.0
+_PURGED = ""
 _QUIETLY = {"synchronize_session": False}
 
 
@@ -61,8 +62,6 @@ def submit_once(
 
 def reserve(session: Session, scope: Scope, fingerprint: str) -> str | None:
     """Take the key for this transaction, which must `bind` it (None), or the experiment it already stands for."""
-    expired = delete(IdempotencyKey).where(*_is(scope), IdempotencyKey.expires_at < clock())
-    session.execute(expired, execution_options=_QUIETLY)
     values = {
         **vars(scope),
         "fingerprint": fingerprint,
@@ -72,12 +71,16 @@ def reserve(session: Session, scope: Scope, fingerprint: str) -> str | None:
     }
     if insert_if_absent(session, IdempotencyKey, values):
         return None
+    expired = delete(IdempotencyKey).where(*_is(scope), IdempotencyKey.expires_at < clock())
+    session.execute(expired.returning(IdempotencyKey.key), execution_options=_QUIETLY).all()
     found = lookup(session, scope)
     if found is None:
-        # Whoever held it purged it between the two statements: now it is free.
+        # It has expired, or whoever held it purged it between the two statements: now it is free.
         return reserve(session, scope, fingerprint)
-    if found.fingerprint != fingerprint or found.experiment_id is None:
+    if found.fingerprint != fingerprint:
         raise IdempotencyConflict(scope.key)
+    if found.experiment_id is None:
+        raise ExperimentNotFound(_PURGED)
     return found.experiment_id
 
 

@@ -6,20 +6,32 @@ its own order (a state, a tag, a name, or all), cut off after a page, and the ro
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, SQLColumnExpression, exists, select, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    SQLColumnExpression,
+    bindparam,
+    exists,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.orm import Session
 
 from store import cursors
-from store.columns import core
+from store.columns import Words, core, one_of, unattached
 from store.errors import ExperimentNotFound
-from store.jobs.conditions import IS_VISIBLE, owned_by
-from store.jobs.states import TERMINAL, State
+from store.jobs.conditions import IS_OVER, IS_VISIBLE, in_state
+from store.jobs.states import State
 from store.tables import Experiment, ExperimentTag, Job
 
 MAX_PAGE = 100
-_KIND = Job.kind == "experiment"
+Position = tuple[float, str]
+"""Where a row is in a listing: when it was submitted, and its id."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +83,33 @@ class Page:
         return self.next_cursor is not None
 
 
+# Statements are made once: what changes from call to call is bound.
+_EXPERIMENT = core(Experiment)
+_COLUMNS = (*core(Job).c, *(column for column in _EXPERIMENT.c if column.name != "id"))
+_NAMES = tuple(column.name for column in _COLUMNS)
+_ROWS = select(*_COLUMNS).join_from(core(Job), _EXPERIMENT, _EXPERIMENT.c.id == Job.id)
+_ONE = _ROWS.where(Job.id == bindparam("wanted"), IS_VISIBLE)
+_ONE_OF_OWNER = _ONE.where(Job.owner == bindparam("wanted_owner"))
+_MANY = _ROWS.where(one_of(Job.id, bindparam("wanted", type_=Words())))
+_MARKS = select(Job.id, Job.version, IS_OVER).where(one_of(Job.id, bindparam("wanted", type_=Words())), IS_VISIBLE)
+
+
 def get(session: Session, experiment_id: str, *, owner: str | None = None) -> Experiment:
-    """The experiment as it is now. Raises `ExperimentNotFound`, for deleted ones and those of others too."""
-    statement = select(Experiment).where(Experiment.id == experiment_id, *owned_by(owner))
-    row = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
-    if row is None:
+    """The experiment as it is now. Raises `ExperimentNotFound`, for deleted ones and those of others too.
+
+    What it returns is a row to read, which no session follows.
+    """
+    statement = _ONE if owner is None else _ONE_OF_OWNER
+    found = session.execute(statement, {"wanted": experiment_id, "wanted_owner": owner}).one_or_none()
+    if found is None:
         raise ExperimentNotFound(experiment_id)
-    return row
+    return unattached(Experiment, dict(zip(_NAMES, found, strict=True)))
 
 
 def marks(session: Session, experiment_ids: Collection[str]) -> dict[str, Mark]:
     """Version and end of many experiments at once; those that do not exist, or no longer, are left out."""
-    statement = select(Job.id, Job.version, Job.state).where(Job.id.in_(experiment_ids), IS_VISIBLE)
-    return {found: Mark(version, state in TERMINAL) for found, version, state in session.execute(statement)}
+    found = session.execute(_MARKS, {"wanted": experiment_ids})
+    return {one: Mark(version, bool(is_over)) for one, version, is_over in found}
 
 
 def page(session: Session, filters: Filters, cursor: str | None = None, limit: int = 20) -> Page:
@@ -93,10 +119,11 @@ def page(session: Session, filters: Filters, cursor: str | None = None, limit: i
     after = None if cursor is None else cursors.decode(cursor, scope)
     found = _positions(session, filters, after, limit + 1)
     shown = [found_id for _, found_id in found[:limit]]
-    statement = select(Experiment).where(Experiment.id.in_(shown))
-    rows = {row.id: row for row in session.scalars(statement, execution_options={"populate_existing": True})}
+    rows = {row.id: dict(zip(_NAMES, row, strict=True)) for row in session.execute(_MANY, {"wanted": shown})}
     more = len(found) > limit
-    return Page([rows[one] for one in shown], cursors.encode(found[limit - 1], scope) if more else None)
+    # On PostgreSQL the two statements see one snapshot only in a session that reads.
+    here = [unattached(Experiment, rows[one]) for one in shown if one in rows]
+    return Page(here, cursors.encode(found[limit - 1], scope) if more else None)
 
 
 def ids(session: Session, filters: Filters, limit: int) -> list[str]:
@@ -104,70 +131,110 @@ def ids(session: Session, filters: Filters, limit: int) -> list[str]:
     return [found_id for _, found_id in _positions(session, filters, None, limit)]
 
 
-Position = tuple[float, str]
+@dataclass(frozen=True)
+class _Shape:
+    """Which conditions a listing has, whatever they compare with: one statement each."""
+
+    states: tuple[State, ...]
+    owned: bool
+    tags: tuple[bool, ...]
+    """Whether a value is asked for, or the key alone."""
+    named: bool
+    after: bool
+    begins: bool
+    ends: bool
 
 
 def _positions(session: Session, filters: Filters, after: Position | None, limit: int) -> list[Position]:
-    parts = [_part(filters, state, after, limit) for state in dict.fromkeys(filters.states)]
-    if not parts:
-        parts = [_part(filters, None, after, limit)]
-    if len(parts) == 1:
-        return [(at, found_id) for at, found_id in session.execute(parts[0])]
+    shape = _Shape(
+        states=tuple(sorted(set(filters.states))),
+        owned=filters.owner is not None,
+        tags=tuple(value is not None for value in filters.tags.values()),
+        named=filters.name is not None,
+        after=after is not None,
+        begins=filters.created_from is not None,
+        ends=filters.created_before is not None,
+    )
+    at, found_id = after or (None, None)
+    bound: dict[str, Any] = {
+        "owner": filters.owner,
+        "name": filters.name,
+        "after_at": at,
+        "after_id": found_id,
+        "created_from": filters.created_from,
+        "created_before": filters.created_before,
+        "at_most": limit,
+    }
+    for number, (key, value) in enumerate(filters.tags.items()):
+        bound |= {f"key_{number}": key, f"value_{number}": value}
+    return [(moment, one) for moment, one in session.execute(_listing(shape), bound)]
+
+
+@lru_cache(maxsize=256)
+def _listing(shape: _Shape) -> Select[float, str]:
+    if shape.tags or shape.named or len(shape.states) < 2:
+        return _part(shape, shape.states)
     # An index gives each state in order; several at once it would have to sort, all of them.
-    together = union_all(*(select(part.subquery()) for part in parts)).subquery()
+    parts = [select(_part(shape, (state,)).subquery()) for state in shape.states]
+    together = union_all(*parts).subquery()
     at, found_id = together.c[0], together.c[1]
-    statement = select(at, found_id).order_by(at.desc(), found_id.desc()).limit(limit)
-    return [(moment, one) for moment, one in session.execute(statement)]
+    return select(at, found_id).order_by(at.desc(), found_id.desc()).limit(bindparam("at_most"))
 
 
-def _part(filters: Filters, state: State | None, after: Position | None, limit: int) -> Select[float, str]:
+def _part(shape: _Shape, states: tuple[State, ...]) -> Select[float, str]:
     """Positions in the order of the one index that fits best."""
+    place = _tagged(shape) if shape.tags else _named() if shape.named else _listed()
+    joined = () if place.id is Job.id else (Job.id == place.id,)
+    statement = select(place.at, place.id).where(*joined, *place.conditions, IS_VISIBLE)
+    if shape.owned:
+        statement = statement.where(place.owner == bindparam("owner"))
+    if states:
+        statement = statement.where(in_state(*states))
+    if shape.after:
+        behind = tuple_(bindparam("after_at"), bindparam("after_id"))
+        statement = statement.where(tuple_(place.at, place.id) < behind)
+    if shape.begins:
+        statement = statement.where(place.at >= bindparam("created_from"))
+    if shape.ends:
+        statement = statement.where(place.at < bindparam("created_before"))
+    return statement.order_by(place.at.desc(), place.id.desc()).limit(bindparam("at_most"))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A table that has what is asked for and what a listing is ordered by."""
+
     at: SQLColumnExpression[float]
-    found_id: SQLColumnExpression[str]
-    if filters.tags:
-        at, found_id, conditions = _by_tag(filters)
-    elif filters.name is not None:
-        at, found_id, conditions = _by_name(filters)
-    else:
-        at, found_id, conditions = Job.created_at, Job.id, [_KIND, *owned_by(filters.owner)]
-    statement: Select[float, str] = select(at.label("at"), found_id.label("id"))
-    if found_id is not Job.id:
-        statement = statement.join(Job, Job.id == found_id)
-        conditions += [IS_VISIBLE]
-    if state is not None:
-        conditions += [Job.state == state]
-    if after is not None:
-        conditions += [tuple_(at, found_id) < tuple_(*after)]
-    if filters.created_from is not None:
-        conditions += [at >= filters.created_from]
-    if filters.created_before is not None:
-        conditions += [at < filters.created_before]
-    return statement.where(*conditions).order_by(at.desc(), found_id.desc()).limit(limit)
+    id: SQLColumnExpression[str]
+    owner: SQLColumnExpression[str]
+    conditions: tuple[ColumnElement[bool], ...]
 
 
-Where = tuple[SQLColumnExpression[float], SQLColumnExpression[str], list[ColumnElement[bool]]]
+def _listed() -> _Place:
+    return _Place(Job.created_at, Job.id, Job.owner, (Job.kind == literal_column("'experiment'"),))
 
 
-def _by_tag(filters: Filters) -> Where:
-    (key, value), *others = filters.tags.items()
-    conditions: list[ColumnElement[bool]] = [ExperimentTag.key == key]
-    if value is not None:
-        conditions += [ExperimentTag.value == value]
-    if filters.owner is not None:
-        conditions += [ExperimentTag.submitted_by == filters.owner]
-    if filters.name is not None:
-        named = exists().where(core(Experiment).c.id == ExperimentTag.experiment_id)
-        conditions += [named.where(core(Experiment).c.name == filters.name)]
-    for other, wanted in others:
-        again = core(ExperimentTag).alias()
-        tagged = exists().where(again.c.experiment_id == ExperimentTag.experiment_id, again.c.key == other)
-        conditions += [tagged if wanted is None else tagged.where(again.c.value == wanted)]
-    return ExperimentTag.submitted_at, ExperimentTag.experiment_id, conditions
+def _named() -> _Place:
+    columns = _EXPERIMENT.c
+    return _Place(columns.submitted_at, columns.id, columns.submitted_by, (columns.name == bindparam("name"),))
 
 
-def _by_name(filters: Filters) -> Where:
-    columns = core(Experiment).c
-    conditions: list[ColumnElement[bool]] = [columns.name == filters.name]
-    if filters.owner is not None:
-        conditions += [columns.submitted_by == filters.owner]
-    return columns.submitted_at, columns.id, conditions
+def _tagged(shape: _Shape) -> _Place:
+    """In the order of the first tag; what else is asked is looked up row by row."""
+    columns = core(ExperimentTag).c
+    conditions = [*_has_tag(columns, 0, shape)]
+    for number in range(1, len(shape.tags)):
+        again = core(ExperimentTag).alias().c
+        same = again.experiment_id == columns.experiment_id
+        conditions += [exists().where(same, *_has_tag(again, number, shape))]
+    if shape.named:
+        mine = _EXPERIMENT.c.id == columns.experiment_id
+        conditions += [exists().where(mine, _EXPERIMENT.c.name == bindparam("name"))]
+    return _Place(columns.submitted_at, columns.experiment_id, columns.submitted_by, tuple(conditions))
+
+
+def _has_tag(columns: Any, number: int, shape: _Shape) -> list[ColumnElement[bool]]:
+    conditions = [columns.key == bindparam(f"key_{number}")]
+    if shape.tags[number]:
+        conditions += [columns.value == bindparam(f"value_{number}")]
+    return conditions

@@ -13,8 +13,7 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from bncore.spec import SPEC_VERSION, ExperimentSpec, plan
-from store.columns import core
-from store.database import clock
+from store.columns import core, unattached
 from store.errors import QuotaExceeded
 from store.ids import new_id
 from store.jobs import bells, eventlog
@@ -90,7 +89,7 @@ def submit_many(
     The rows that come back are as they were stored, and belong to no session.
     """
     require_room(session, owner, len(submissions), limits or Limits())
-    first_turn, at = session.execute(select(next_turn(owner, device, 0), clock())).one()
+    first_turn, at = next_turn(session, owner, device, 0)
     made = []
     for start in range(0, len(submissions), _ROWS_A_STATEMENT):
         rows = [
@@ -98,13 +97,13 @@ def submit_many(
             for place, submission in enumerate(submissions[start : start + _ROWS_A_STATEMENT])
         ]
         _insert(session, rows)
-        made += [Experiment(**row) for row in rows]
+        made += [unattached(Experiment, row, (*_JOB_COLUMNS, *_EXPERIMENT_COLUMNS)) for row in rows]
     bells.hang(session, device, len(submissions))
     return made
 
 
 def require_room(session: Session, owner: str, wanted: int, limits: Limits) -> None:
-    """Raise `QuotaExceeded` unless the owner may have so many more jobs in the queue."""
+    """Raise `QuotaExceeded` unless the owner may queue so many more, and has room for what they will store."""
     if limits.queued_jobs is not None:
         queued = session.execute(select(func.count()).where(IS_QUEUED, Job.owner == owner)).scalar_one()
         if queued + wanted > limits.queued_jobs:
@@ -148,13 +147,18 @@ def _row(submission: Submission, owner: str, device: str, key_id: str | None, tu
     }
 
 
-_JOB_COLUMNS = frozenset(core(Job).c.keys())
-_EXPERIMENT_COLUMNS = frozenset(core(Experiment).c.keys())
+_JOB_COLUMNS = tuple(core(Job).c.keys())
+_EXPERIMENT_COLUMNS = tuple(core(Experiment).c.keys())
+_INSERT_JOBS, _INSERT_EXPERIMENTS, _INSERT_TAGS = (
+    insert(core(Job)),
+    insert(core(Experiment)),
+    insert(core(ExperimentTag)),
+)
 
 
 def _insert(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    session.execute(insert(core(Job)), [_only(row, _JOB_COLUMNS) for row in rows])
-    session.execute(insert(core(Experiment)), [_only(row, _EXPERIMENT_COLUMNS) for row in rows])
+    session.execute(_INSERT_JOBS, [_only(row, _JOB_COLUMNS) for row in rows])
+    session.execute(_INSERT_EXPERIMENTS, [_only(row, _EXPERIMENT_COLUMNS) for row in rows])
     tags = [
         {
             "experiment_id": row["id"],
@@ -167,7 +171,7 @@ def _insert(session: Session, rows: Sequence[dict[str, Any]]) -> None:
         for key, value in row["tags"].items()
     ]
     if tags:
-        session.execute(insert(core(ExperimentTag)), tags)
+        session.execute(_INSERT_TAGS, tags)
     eventlog.write(session, [Line(row["id"], 1, 0, _submitted(row)) for row in rows])
 
 
@@ -176,5 +180,5 @@ def _submitted(row: dict[str, Any]) -> Entry:
     return Entry("submitted", f"Queued for {row['queue']}.", data)
 
 
-def _only(row: dict[str, Any], columns: frozenset[str]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name in columns}
+def _only(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    return {name: row[name] for name in columns if name in row}

@@ -3,19 +3,37 @@
 States are literals here, as in the partial indexes: with a bound value a database cannot know that an index serves.
 """
 
+from typing import Any
+
 from sqlalchemy import ColumnElement, literal_column
 
 from store.database import clock
+from store.jobs.failures import WAIT_SECONDS
+from store.jobs.states import TERMINAL, State
 from store.tables import Job
 
-IS_QUEUED: ColumnElement[bool] = Job.state == literal_column("'queued'")
-IS_RUNNING: ColumnElement[bool] = Job.state == literal_column("'running'")
+
+def in_state(*states: State) -> ColumnElement[bool]:
+    """Whether a job is in one of the states."""
+    literals: list[ColumnElement[Any]] = [literal_column(f"'{state.value}'") for state in sorted(states)]
+    return Job.state == literals[0] if len(literals) == 1 else Job.state.in_(literals)
+
+
+IS_QUEUED = in_state(State.QUEUED)
+IS_RUNNING = in_state(State.RUNNING)
+IS_OVER = in_state(*TERMINAL)
+WAS_CLAIMED: ColumnElement[bool] = Job.state != literal_column("'queued'")
+"""Or was turned away while it waited, which its turn says (`store.jobs.turns`)."""
 IS_VISIBLE: ColumnElement[bool] = Job.deleted_at.is_(None)
 
 
 def is_due() -> ColumnElement[bool]:
-    """Whether a queued job may be claimed by now."""
-    return Job.not_before.is_(None) | (Job.not_before <= clock())
+    """Whether a queued job may be claimed by now.
+
+    A rest that ends later than one could that begins right now was written before the clock was set back.
+    """
+    rests = Job.not_before.between(clock(), clock() + WAIT_SECONDS)
+    return Job.not_before.is_(None) | ~rests
 
 
 def elapsed_seconds() -> ColumnElement[float]:

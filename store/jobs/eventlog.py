@@ -16,6 +16,8 @@ from store.database import clock
 from store.tables import Job, JobEvent
 from store.text import finite_json, storable
 
+_INSERT = insert(core(JobEvent)).values(at=clock())
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -68,7 +70,7 @@ def write(session: Session, lines: Sequence[Line]) -> None:
         for line in lines
     ]
     if rows:
-        session.execute(insert(core(JobEvent)).values(at=clock()), rows)
+        session.execute(_INSERT, rows)
 
 
 def page(session: Session, job_id: str, after: int = 0, limit: int = 100) -> list[JobEvent]:

@@ -7,9 +7,10 @@ has reaped can be renewed: a database outage ends no training.
 
 import secrets
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Double, Integer, Select, Update, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.columns import core
@@ -18,7 +19,7 @@ from store.errors import StaleLease
 from store.jobs.conditions import IS_QUEUED, IS_RUNNING, is_due
 from store.jobs.eventlog import Entry
 from store.jobs.failures import Failure
-from store.jobs.moves import RETURNED, Moved, leave_running, move, moved_of
+from store.jobs.moves import RETURNED, Moved, carry_out, leave_running, move, moved_of, movement
 from store.jobs.states import State
 from store.tables import Job
 
@@ -73,23 +74,18 @@ def claim(session: Session, worker: Worker, terms: Terms, token: str) -> Moved |
 
     None when there is none. When the answer to a claim was lost, `claimed` says what it took.
     """
-    return move(
-        session,
-        _next_queued(worker, terms).scalar_subquery(),
-        State.RUNNING,
-        lambda moved: Entry("claimed", f"Attempt {moved.attempt} begins.", _who(worker)),
-        lease_token=token,
-        lease_seconds=terms.lease_seconds,
-        lease_expires_at=clock() + terms.lease_seconds,
-        attempt=Job.attempt + 1,
-        process_id=worker.process_id,
-        phase="restoring",
-        claimed_at=clock(),
-        first_claimed_at=func.coalesce(Job.first_claimed_at, clock()),
-        pinned_device_kind=worker.device,
-        pinned_device_model=func.coalesce(Job.pinned_device_model, worker.device_model),
-        pinned_torch_version=func.coalesce(Job.pinned_torch_version, worker.torch_version),
-    )
+    bound = {
+        "to_device": worker.device,
+        "to_model": worker.device_model,
+        "to_torch": worker.torch_version,
+        "to_process": worker.process_id,
+        "to_token": token,
+        "for_seconds": terms.lease_seconds,
+        "at_most": terms.running_per_owner,
+    }
+    statement = _claiming(terms.running_per_owner is not None)
+    moved = carry_out(session, statement, State.RUNNING, lambda one: _claimed_by(worker, one), bound)
+    return moved[0] if moved else None
 
 
 def claimed(session: Session, token: str) -> Moved | None:
@@ -103,20 +99,16 @@ def pin_torch(session: Session, lease: Lease, version: str) -> None:
     session.execute(update(core(Job)).where(*held(lease)).values(pinned_torch_version=version))
 
 
-def renew(session: Session, lease: Lease, **changes: Any) -> Go | Stop:
+def renew(
+    session: Session, lease: Lease, *, news: bool = False, phase: str | None = None, begun: bool = False
+) -> Go | Stop:
     """Prolong the lease, and lock the job until the transaction ends. Raises `StaleLease`.
 
-    What else is to change in the row comes along in the same statement.
+    With `news` it is a visible change; `phase` and `begun` (training has started) come along in the same statement.
     """
-    if changes:
-        changes["version"] = Job.version + 1
-    statement = (
-        update(core(Job))
-        .where(*held(lease))
-        .values(lease_expires_at=clock() + Job.lease_seconds, **changes)
-        .returning(Job.desired)
-    )
-    found = session.execute(statement).one_or_none()
+    statement = _renewal(news or begun or phase is not None, phase is not None, begun)
+    bound = {"held_id": lease.job_id, "held_attempt": lease.attempt, "held_token": lease.token, "new_phase": phase}
+    found = session.execute(statement, bound).one_or_none()
     if found is None:
         raise StaleLease(lease.job_id, lease.attempt)
     return Go() if found.desired is None else Stop(found.desired)
@@ -148,15 +140,37 @@ def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
     return (Job.id == lease.job_id, IS_RUNNING, Job.lease_token == lease.token, Job.attempt == lease.attempt)
 
 
-def _next_queued(worker: Worker, terms: Terms) -> Select[str]:
+@cache
+def _claiming(limited: bool) -> Update:
+    """The statement of a claim; made once, since making it costs more than running it."""
+    return movement(
+        State.RUNNING,
+        Job.id == _next_queued(limited).scalar_subquery(),
+        lease_token=bindparam("to_token"),
+        lease_seconds=bindparam("for_seconds", type_=Double()),
+        lease_expires_at=clock() + bindparam("for_seconds", type_=Double()),
+        attempt=Job.attempt + 1,
+        process_id=bindparam("to_process"),
+        phase="restoring",
+        claimed_at=clock(),
+        first_claimed_at=func.coalesce(Job.first_claimed_at, clock()),
+        pinned_device_kind=bindparam("to_device"),
+        pinned_device_model=func.coalesce(Job.pinned_device_model, bindparam("to_model")),
+        pinned_torch_version=func.coalesce(Job.pinned_torch_version, bindparam("to_torch")),
+    )
+
+
+def _next_queued(limited: bool) -> Select[str]:
     statement = select(Job.id).where(
         IS_QUEUED,
-        Job.queue == worker.device,
+        Job.queue == bindparam("to_device"),
         is_due(),
-        or_(Job.pinned_device_model.is_(None), Job.pinned_device_model == worker.device_model),
+        or_(Job.pinned_device_model.is_(None), Job.pinned_device_model == bindparam("to_model")),
     )
-    if terms.running_per_owner is not None:
-        busy = select(Job.owner).where(IS_RUNNING).group_by(Job.owner).having(func.count() >= terms.running_per_owner)
+    if limited:
+        # Few run, and an index has those alone.
+        running = select(Job.owner).where(IS_RUNNING).group_by(Job.owner)
+        busy = running.having(func.count() >= bindparam("at_most", type_=Integer()))
         statement = statement.where(Job.owner.not_in(busy))
     # SKIP LOCKED (PostgreSQL only): claimants racing for different rows do not wait for each other.
     return (
@@ -164,6 +178,24 @@ def _next_queued(worker: Worker, terms: Terms) -> Select[str]:
         .limit(1)
         .with_for_update(skip_locked=True)
     )
+
+
+@cache
+def _renewal(visible: bool, phase: bool, begun: bool) -> Update:
+    values: dict[str, Any] = {"lease_expires_at": clock() + Job.lease_seconds}
+    if visible:
+        values["version"] = Job.version + 1
+    if phase:
+        values["phase"] = bindparam("new_phase")
+    if begun:
+        values["started_at"] = func.coalesce(Job.started_at, clock())
+    held_by = (
+        Job.id == bindparam("held_id"),
+        IS_RUNNING,
+        Job.lease_token == bindparam("held_token"),
+        Job.attempt == bindparam("held_attempt"),
+    )
+    return update(core(Job)).where(*held_by).values(values).returning(Job.desired)
 
 
 def _left(session: Session, lease: Lease, failure: Failure | None) -> Moved:
@@ -177,13 +209,8 @@ def _left(session: Session, lease: Lease, failure: Failure | None) -> Moved:
     )
 
 
-def _who(worker: Worker) -> dict[str, Any]:
-    return {
-        "process_id": worker.process_id,
-        "device": worker.device,
-        "device_model": worker.device_model,
-        "torch_version": worker.torch_version,
-    }
+def _claimed_by(worker: Worker, moved: Moved) -> Entry:
+    return Entry("claimed", f"Attempt {moved.attempt} begins.", dict(vars(worker)))
 
 
 def _moved(moved: Moved | None, lease: Lease) -> Moved:

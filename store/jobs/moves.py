@@ -5,21 +5,22 @@ becomes queued gets its bell in the same transaction; a row that leaves `running
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, update
+from sqlalchemy import ColumnElement, Update, case, func, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import ScalarSelect
 
 from store.columns import core
 from store.database import clock
 from store.jobs import bells, eventlog
-from store.jobs.conditions import elapsed_seconds
+from store.jobs.conditions import IS_QUEUED, elapsed_seconds, in_state
 from store.jobs.eventlog import Entry, Line
 from store.jobs.failures import WAIT_SECONDS, Failure, Remedy
 from store.jobs.states import State, sources
+from store.jobs.turns import NO_TURN
 from store.tables import Job
 from store.text import storable
 
@@ -91,9 +92,14 @@ def move_all(
     session: Session, target: State, say: Callable[[Moved], Entry], *which: ColumnElement[bool], **values: Any
 ) -> list[Moved]:
     """The same for every job of which all of `which` holds; those that may not make the move are left out."""
-    statement = (
+    return carry_out(session, movement(target, *which, **values), target, say)
+
+
+def movement(target: State, *which: ColumnElement[bool], **values: Any) -> Update:
+    """The statement of a move, for `carry_out`; one that is made often is worth keeping."""
+    return (
         update(core(Job))
-        .where(*which, Job.state.in_(sources(target)))
+        .where(*which, in_state(*sources(target)))
         .values(
             state=target,
             version=Job.version + 1,
@@ -102,7 +108,17 @@ def move_all(
         )
         .returning(*RETURNED)
     )
-    moved = [moved_of(row) for row in session.execute(statement)]
+
+
+def carry_out(
+    session: Session,
+    statement: Update,
+    target: State,
+    say: Callable[[Moved], Entry],
+    bound: Mapping[str, Any] | None = None,
+) -> list[Moved]:
+    """Run a `movement` to `target`, with what is bound in it, and do what follows from it."""
+    moved = [moved_of(row) for row in session.execute(statement, bound)]
     eventlog.write(session, [Line(one.id, one.last_event, one.attempt, say(one)) for one in moved])
     if target is State.QUEUED:
         for queue, jobs in Counter(one.queue for one in moved).items():
@@ -185,9 +201,10 @@ def _consequences(target: State) -> dict[str, Any]:
         return {"not_before": None}
     if target is State.QUEUED:
         return {**_NO_LEASE, "queued_at": clock(), "not_before": None, **_pause_is_over()}
+    left = {**_NO_LEASE, "not_before": None, "turn": case((IS_QUEUED, NO_TURN), else_=Job.turn)}
     if target is State.PAUSED:
-        return {**_NO_LEASE, "paused_at": clock(), "not_before": None}
-    return {**_NO_LEASE, **_pause_is_over(), "finished_at": clock(), "not_before": None, "desired": None}
+        return {**left, "paused_at": clock()}
+    return {**left, **_pause_is_over(), "finished_at": clock(), "desired": None}
 
 
 def _pause_is_over() -> dict[str, Any]:

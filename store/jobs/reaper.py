@@ -91,7 +91,8 @@ def reap(session: Session) -> list[Reaped]:
 
 def end_overdue(session: Session) -> list[Reaped]:
     """Fail what waits in a queue beyond its deadline; a running job's worker looks at that itself."""
-    overdue = (IS_QUEUED, Job.deadline_seconds.is_not(None), Job.deadline_seconds < elapsed_seconds())
+    timed = (Job.deadline_seconds.is_not(None), Job.first_claimed_at.is_not(None))
+    overdue = (IS_QUEUED, *timed, Job.deadline_seconds < elapsed_seconds())
     found = session.scalars(select(Job.id).where(*overdue).order_by(Job.id)).all()
     ended = [fail(session, job_id, _OVERDUE, *overdue) for job_id in found]
     return [Reaped(moved.id, moved.attempt, moved.state) for moved in ended if moved is not None]

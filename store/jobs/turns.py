@@ -1,24 +1,30 @@
 """Whose turn it is: how claims are fair between owners, by a number in each row and one index.
 
-Invariant: of what waits in a queue at one priority, an owner's jobs have increasing turns, and an owner who had nothing
-waiting begins at the lowest turn there is. So claims in the order of turns alternate between owners, however many jobs
-each has, and an owner gains nothing by having waited (start-time fair queueing, Goyal et al. 1996, all weights equal).
+Invariant: of the jobs in a queue at one priority, an owner's have increasing turns in the order they were queued, and
+none begins before what is claimed at that moment. So claims in the order of turns alternate between the owners who
+wait, however many jobs each has, and nobody gains by having waited or by coming one by one: start-time fair queueing
+(Goyal, Vin and Cheng 1996), all weights equal, with a claim for the service of a packet.
 """
 
-from sqlalchemy import ColumnElement, func, select, tuple_, union_all
+from typing import Any
+
+from sqlalchemy import Select, bindparam, func, select, tuple_, union_all
 from sqlalchemy.orm import Session
 
-from store.jobs.conditions import IS_QUEUED
+from store.database import clock
+from store.jobs.conditions import IS_QUEUED, WAS_CLAIMED
 from store.tables import Job
 
+NO_TURN = -1
+"""Of a job that left its queue without having been claimed: it took nobody's place."""
 
-def next_turn(owner: str | ColumnElement[str], queue: str, priority: int) -> ColumnElement[int]:
-    """The turn of the next job that this owner puts into the queue."""
-    waiting = (IS_QUEUED, Job.queue == queue, Job.priority == priority)
-    mine = select(func.max(Job.turn) + 1).where(*waiting, Job.owner == owner).scalar_subquery()
-    # Ordered and cut rather than a minimum: the index of claims ends after one row.
-    first = select(Job.turn).where(*waiting).order_by(Job.turn).limit(1).scalar_subquery()
-    return func.coalesce(mine, first, 0)
+
+def next_turn(session: Session, owner: str, queue: str, priority: int) -> tuple[int, float]:
+    """The turn of the next job that this owner puts into the queue, and what time it is there."""
+    bound = {"of_owner": owner, "of_queue": queue, "of_priority": priority}
+    mine, claimed, waiting, at = session.execute(_TURNS, bound).one()
+    # What waits counts too: the claimed may all have been purged.
+    return max(mine + 1 if mine is not None else 0, claimed or 0, waiting or 0), at
 
 
 def ahead_of(session: Session, job: Job, at_most: int) -> int:
@@ -32,3 +38,16 @@ def ahead_of(session: Session, job: Job, at_most: int) -> int:
     )
     both = union_all(*(select(part.subquery()) for part in parts)).limit(at_most).subquery()
     return session.execute(select(func.count()).select_from(both)).scalar_one()
+
+
+def _newest_and_first() -> Select[Any]:
+    """An owner's last turn, the last that was claimed, and the first that waits: each the end of an index."""
+    place = (Job.queue == bindparam("of_queue"), Job.priority == bindparam("of_priority"))
+    mine = select(func.max(Job.turn)).where(Job.owner == bindparam("of_owner"), *place)
+    claimed = select(func.max(Job.turn)).where(WAS_CLAIMED, *place)
+    # Ordered and cut rather than a minimum: the index of claims ends after one row.
+    waiting = select(Job.turn).where(IS_QUEUED, *place).order_by(Job.turn).limit(1)
+    return select(mine.scalar_subquery(), claimed.scalar_subquery(), waiting.scalar_subquery(), clock())
+
+
+_TURNS = _newest_and_first()

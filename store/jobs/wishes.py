@@ -11,15 +11,15 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from store.columns import core
+from store.columns import core, one_of
 from store.database import clock
 from store.errors import ExperimentNotFound, IllegalTransition, VersionMismatch
 from store.jobs import eventlog
-from store.jobs.conditions import IS_RUNNING, owned_by
+from store.jobs.conditions import IS_OVER, IS_RUNNING, in_state, owned_by
 from store.jobs.eventlog import Entry, Line
 from store.jobs.moves import move, move_all
 from store.jobs.states import TERMINAL, State, actions
-from store.jobs.turns import next_turn
+from store.jobs.turns import NO_TURN, next_turn
 from store.tables import Job
 
 Wish = Literal["cancel", "pause", "kill"]
@@ -66,10 +66,10 @@ def ask(session: Session, job_id: str, wish: Wish, by: By) -> None:
 
 def ask_all(session: Session, job_ids: Collection[str], wish: Wish, by: By) -> int:
     """The same of many jobs; of how many it changed anything. Those that cannot be asked are left out."""
-    these = (Job.id.in_(job_ids), *by.may())
+    these = (one_of(Job.id, job_ids), *by.may())
     target = _ENDS_AS[wish]
     message = "Paused before it ran on." if target is State.PAUSED else "Cancelled before it ran on."
-    done = move_all(session, target, lambda _: by.entry(target.value, message), *these, Job.state != State.RUNNING)
+    done = move_all(session, target, lambda _: by.entry(target.value, message), *these, ~IS_RUNNING)
     statement = (
         update(core(Job))
         .where(*these, IS_RUNNING, Job.desired.is_(None) | Job.desired.in_(_WEAKER[wish]))
@@ -88,7 +88,8 @@ def resume(session: Session, job_id: str, by: By) -> None:
     Raises `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition` at its end.
     """
     entry = by.entry("resumed", "Queued again.")
-    if move(session, job_id, State.QUEUED, lambda _: entry, *by.may(), Job.state == State.PAUSED) is not None:
+    turn = _turn(session, job_id)
+    if move(session, job_id, State.QUEUED, lambda _: entry, *by.may(), in_state(State.PAUSED), turn=turn) is not None:
         return
     statement = (
         update(core(Job))
@@ -111,7 +112,6 @@ def retry(session: Session, job_id: str, by: By) -> None:
 
     Raises `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition` in any other state.
     """
-    place = session.execute(select(Job.owner, Job.queue, Job.priority).where(Job.id == job_id)).one_or_none()
     anew: dict[str, Any] = {
         "failure_code": None,
         "failure_message": None,
@@ -119,10 +119,10 @@ def retry(session: Session, job_id: str, by: By) -> None:
         "first_claimed_at": None,
         "paused_seconds": 0.0,
         "restarts": 0,
-        "turn": next_turn(*place) if place is not None else 0,
+        "turn": _turn(session, job_id),
     }
     entry = by.entry("retried", "Queued again, to go on from its last checkpoint.")
-    ended = Job.state.in_((State.FAILED, State.CANCELLED))
+    ended = in_state(State.FAILED, State.CANCELLED)
     if move(session, job_id, State.QUEUED, lambda _: entry, *by.may(), ended, **anew) is None:
         state = _state(session, job_id, by)
         raise IllegalTransition(state, actions(state))
@@ -139,11 +139,20 @@ def delete_all(session: Session, job_ids: Collection[str], by: By) -> list[str]:
     """Hide those of many jobs that have ended; which ones."""
     statement = (
         update(core(Job))
-        .where(Job.id.in_(job_ids), *by.may(), Job.state.in_(TERMINAL))
-        .values(deleted_at=clock(), version=Job.version + 1)
-        .returning(Job.id)
+        .where(one_of(Job.id, job_ids), *by.may(), IS_OVER)
+        .values(deleted_at=clock(), version=Job.version + 1, last_event=Job.last_event + 1)
+        .returning(Job.id, Job.last_event, Job.attempt)
     )
-    return list(session.scalars(statement))
+    gone = session.execute(statement).all()
+    entry = by.entry("deleted", "Its owner sees it no more.")
+    eventlog.write(session, [Line(job_id, number, attempt, entry) for job_id, number, attempt in gone])
+    return [job_id for job_id, *_ in gone]
+
+
+def _turn(session: Session, job_id: str) -> int:
+    """A job that is queued again comes after those that its owner has in the queue."""
+    place = session.execute(select(Job.owner, Job.queue, Job.priority).where(Job.id == job_id)).one_or_none()
+    return NO_TURN if place is None else next_turn(session, *place)[0]
 
 
 def _state(session: Session, job_id: str, by: By) -> State:

@@ -1,26 +1,38 @@
 """What a running experiment reports.
 
 Invariant: the points of a series have strictly increasing steps. `append` stores only points beyond the last stored
-step of their series, so events that come twice, in whatever batches, are stored once.
+step of their series, so events that come twice, in whatever batches, are stored once. Points are packed before the
+first statement, since on SQLite nobody else writes from then on.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
-from sqlalchemy import case, func, insert, select, update
+from sqlalchemy import BindParameter, Update, bindparam, case, insert, select, update
 from sqlalchemy.orm import Session
 
 from bncore.events import CheckpointSaved, Event, MetricsBlock, PhaseChanged, Started
 from store.columns import core
-from store.database import clock
 from store.jobs import eventlog
 from store.jobs.leases import Go, Lease, Stop, renew
 from store.results.reports import entries
-from store.results.segments import SEGMENT_POINTS, Points, merged, segment_values
-from store.tables import Experiment, Job, MetricSegment, MetricSeries
+from store.results.segments import SEGMENT_POINTS, SUMMARY, Points, merged, segment_values
+from store.tables import Experiment, MetricSegment, MetricSeries
 
-_SUMMARY = ("first_step", "last_step", "count", "first", "last", "minimum", "maximum", "nonfinite")
+_SERIES = core(MetricSeries)
+_STORED = select(_SERIES.c.key, *(_SERIES.c[name] for name in SUMMARY)).where(
+    _SERIES.c.experiment_id == bindparam("of_experiment")
+)
+_NEW_SERIES = insert(_SERIES)
+_LONGER_SERIES = (
+    update(_SERIES)
+    .where(_SERIES.c.experiment_id == bindparam("of_experiment"), _SERIES.c.key == bindparam("of_key"))
+    .values({name: bindparam(f"new_{name}") for name in SUMMARY})
+)
+_NEW_SEGMENTS = insert(core(MetricSegment))
+Segment = dict[str, Any]
 
 
 def append(session: Session, lease: Lease, events: Sequence[Event]) -> Go | Stop:
@@ -28,29 +40,17 @@ def append(session: Session, lease: Lease, events: Sequence[Event]) -> Go | Stop
 
     Checkpoints are stored by `store.blobs`; here they only end segments. Raises `StaleLease`.
     """
-    answer = renew(session, lease, **_job_changes(events))
-    _store_points(session, lease, events)
-    _store_step(session, lease, events)
-    eventlog.append(session, lease.job_id, lease.attempt, entries(events))
-    return answer
-
-
-def _store_points(session: Session, lease: Lease, events: Sequence[Event]) -> None:
     runs = _runs(events)
-    if not runs:
-        return
-    mine = MetricSeries.experiment_id == lease.job_id
-    stored = {found.key: found for found in session.scalars(select(MetricSeries).where(mine))}
-    segments: list[dict[str, Any]] = []
-    for key, key_runs in runs.items():
-        row = stored.get(key)
-        fresh = _fresh_segments(key_runs, -1 if row is None else row.last_step)
-        place = {"experiment_id": lease.job_id, "key": key, "attempt": lease.attempt}
-        segments += [{**place, **segment} for segment in fresh]
-        _add_to_summary(session, lease.job_id, key, row, fresh)
-    if segments:
-        session.execute(insert(MetricSegment), segments)
-    session.flush()
+    packed = {key: _fresh_segments(key_runs, -1) for key, key_runs in runs.items()}
+    lines = entries(events)
+    phases = [_phase(event) for event in events if isinstance(event, PhaseChanged | Started)]
+    begun = [event for event in events if isinstance(event, Started)]
+    answer = renew(session, lease, news=bool(runs), phase=phases[-1] if phases else None, begun=bool(begun))
+    if runs:
+        _store_points(session, lease, runs, packed)
+    _store_progress(session, lease, events, begun)
+    eventlog.append(session, lease.job_id, lease.attempt, lines)
+    return answer
 
 
 def _runs(events: Iterable[Event]) -> dict[str, list[Points]]:
@@ -70,7 +70,7 @@ def _runs(events: Iterable[Event]) -> dict[str, list[Points]]:
     return runs
 
 
-def _fresh_segments(runs: Iterable[Points], stored_to: int) -> list[dict[str, Any]]:
+def _fresh_segments(runs: Iterable[Points], stored_to: int) -> list[Segment]:
     segments = []
     for run in runs:
         steps, values = np.array(run.steps, dtype=np.int64), np.array(run.values, dtype=np.float64)
@@ -85,48 +85,52 @@ def _fresh_segments(runs: Iterable[Points], stored_to: int) -> list[dict[str, An
     return segments
 
 
-def _add_to_summary(
-    session: Session, experiment_id: str, key: str, row: MetricSeries | None, fresh: Sequence[dict[str, Any]]
+def _phase(event: PhaseChanged | Started) -> str:
+    return event.phase if isinstance(event, PhaseChanged) else "training"
+
+
+def _store_points(
+    session: Session, lease: Lease, runs: Mapping[str, list[Points]], packed: Mapping[str, list[Segment]]
 ) -> None:
-    parts = [{name: part[name] for name in _SUMMARY} for part in fresh]
-    before = [] if row is None else [{name: getattr(row, name) for name in _SUMMARY}]
-    summary = merged([*before, *parts])
-    if summary is None or not fresh:
-        return
-    if row is None:
-        session.add(MetricSeries(experiment_id=experiment_id, key=key, **summary))
-        return
-    for name, value in summary.items():
-        setattr(row, name, value)
+    known = {row.key: row for row in session.execute(_STORED, {"of_experiment": lease.job_id})}
+    segments: list[Segment] = []
+    new: list[dict[str, Any]] = []
+    longer: list[dict[str, Any]] = []
+    for key, fresh in packed.items():
+        row = known.get(key)
+        if row is not None and fresh and row.last_step >= fresh[0]["first_step"]:
+            # Some of it came before.
+            fresh = _fresh_segments(runs[key], row.last_step)
+        if not fresh:
+            continue
+        segments += [{"experiment_id": lease.job_id, "key": key, "attempt": lease.attempt, **one} for one in fresh]
+        parts: list[Mapping[str, Any]] = [*fresh] if row is None else [row._asdict(), *fresh]
+        summary = merged({name: part[name] for name in SUMMARY} for part in parts) or {}
+        if row is None:
+            new.append({"experiment_id": lease.job_id, "key": key, **summary})
+        else:
+            place = {"of_experiment": lease.job_id, "of_key": key}
+            longer.append(place | {f"new_{name}": value for name, value in summary.items()})
+    for statement, rows in ((_NEW_SEGMENTS, segments), (_NEW_SERIES, new), (_LONGER_SERIES, longer)):
+        if rows:
+            session.execute(statement, rows)
 
 
-def _job_changes(events: Sequence[Event]) -> dict[str, Any]:
-    """What the events change in the row of the job; progress in steps counts as a visible change too."""
-    changes: dict[str, Any] = {}
-    for event in events:
-        match event:
-            case PhaseChanged():
-                changes["phase"] = event.phase
-            case Started():
-                changes.update(phase="training", started_at=func.coalesce(Job.started_at, clock()))
-            case MetricsBlock():
-                # Said again, so that the version grows.
-                changes.setdefault("phase", Job.phase)
-            case _:
-                continue
-    return changes
+def _store_progress(session: Session, lease: Lease, events: Sequence[Event], begun: Sequence[Started]) -> None:
+    blocks = [event for event in events if isinstance(event, MetricsBlock)]
+    reached = max((block.first_step + block.count - 1 for block in blocks), default=0)
+    if reached or begun:
+        bound = {"of_experiment": lease.job_id, "reached": reached}
+        if begun:
+            bound["all_steps"] = begun[-1].total_steps
+        session.execute(_progress(bool(begun)), bound)
 
 
-def _store_step(session: Session, lease: Lease, events: Sequence[Event]) -> None:
-    changes: dict[str, Any] = {}
+@cache
+def _progress(begun: bool) -> Update:
     table = core(Experiment)
-    reached = max(
-        (event.first_step + event.count - 1 for event in events if isinstance(event, MetricsBlock)), default=0
-    )
-    if reached:
-        changes["step"] = case((table.c.step < reached, reached), else_=table.c.step)
-    for event in events:
-        if isinstance(event, Started):
-            changes["total_steps"] = event.total_steps
-    if changes:
-        session.execute(update(table).where(table.c.id == lease.job_id).values(changes))
+    reached: BindParameter[int] = bindparam("reached")
+    values: dict[str, Any] = {"step": case((table.c.step < reached, reached), else_=table.c.step)}
+    if begun:
+        values["total_steps"] = bindparam("all_steps")
+    return update(table).where(table.c.id == bindparam("of_experiment")).values(values)

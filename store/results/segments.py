@@ -17,6 +17,8 @@ from store.tables import MetricSegment
 Steps = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
+SUMMARY = ("first_step", "last_step", "count", "first", "last", "minimum", "maximum", "nonfinite")
+"""What is known of points without unpacking them: columns of a series, and of a segment."""
 SEGMENT_POINTS = 65_536
 """At most: 512 KiB of values, so that one row stays small beside a checkpoint chunk."""
 

@@ -16,6 +16,7 @@ class IdempotencyKey(Table):
     path: Mapped[str] = mapped_column(String(200), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[Word]
+    # None once the experiment is purged: a repeat is then told that it is gone.
     experiment_id: Mapped[str | None] = mapped_column(String(64), ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[Seconds]
     expires_at: Mapped[Seconds] = mapped_column(index=True)

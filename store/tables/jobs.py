@@ -22,7 +22,8 @@ _STATE = Enum(
 )
 _QUEUED = where("state = 'queued'")
 _RUNNING = where("state = 'running'")
-_TIMED = where("state = 'queued' AND deadline_seconds IS NOT NULL")
+_CLAIMED = where("state <> 'queued'")
+_TIMED = where("state = 'queued' AND deadline_seconds IS NOT NULL AND first_claimed_at IS NOT NULL")
 _VISIBLE = where("deleted_at IS NULL")
 _DELETED = where("deleted_at IS NOT NULL")
 
@@ -34,7 +35,8 @@ class Job(Table):
     __table_args__: tuple[Any, ...] = (
         # The order of claims, and who of an owner is last in it.
         Index("ix_jobs_claim", "queue", desc("priority"), "turn", "created_at", "id", **_QUEUED),
-        Index("ix_jobs_turn", "owner", "queue", "priority", "turn", **_QUEUED),
+        Index("ix_jobs_turn", "owner", "queue", "priority", "turn"),
+        Index("ix_jobs_claimed_turn", "queue", "priority", "turn", **_CLAIMED),
         Index("ix_jobs_lease", "lease_expires_at", **_RUNNING),
         Index("ix_jobs_running", "owner", **_RUNNING),
         Index("ix_jobs_deadline", "deadline_seconds", **_TIMED),

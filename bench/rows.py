@@ -1,0 +1,162 @@
+"""Many rows of every kind, by a handful of statements: what the store looks like after years, in seconds.
+
+Invariant: the same numbers make the same rows on SQLite and PostgreSQL; the newest are the ones that wait and run.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from store.database import Database
+
+OWNERS = 10
+_AT = 1_700_000_000
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How many jobs there are, how many of them wait (the newest) and run (those before them), and how much one has."""
+
+    jobs: int
+    queued: int = 1000
+    running: int = 20
+    of_one: int = 1000
+    """Log lines and checkpoints of the newest job that has ended."""
+
+    @property
+    def ended(self) -> int:
+        return self.jobs - self.queued - self.running
+
+    @property
+    def busiest(self) -> str:
+        """The job that has many log lines and checkpoints."""
+        return job_id(self.ended - 1)
+
+
+def job_id(number: int) -> str:
+    return f"exp_{number:032x}"
+
+
+def fill(database: Database, rows: Rows) -> None:
+    """Put the rows into an empty, migrated database."""
+    with database.engine.begin() as connection:
+        _owners(connection)
+        _jobs(connection, rows)
+        _experiments(connection, rows)
+        _tags(connection, rows)
+        _logs(connection, rows)
+        _checkpoints(connection, rows)
+        _series(connection, rows)
+
+
+def _owners(connection: Connection) -> None:
+    connection.exec_driver_sql("DELETE FROM owners")
+    _insert(connection, "owners", OWNERS, id=_owner("i"), name=_owner("i"), stored_bytes="0", created_at=str(_AT))
+
+
+def _jobs(connection: Connection, rows: Rows) -> None:
+    waits, runs = f"i >= {rows.ended + rows.running}", f"i >= {rows.ended}"
+    ended = "CASE i % 20 WHEN 0 THEN 'failed' WHEN 1 THEN 'cancelled' ELSE 'succeeded' END"
+    at, claimed = f"{_AT} + i", f"CASE WHEN {waits} THEN NULL ELSE {_AT} + i + 1 END"
+    running = f"CASE WHEN {runs} AND NOT {waits} THEN {{}} END"
+    _insert(
+        connection,
+        "jobs",
+        rows.jobs,
+        id=_id(connection, "i"),
+        kind="'experiment'",
+        owner=_owner(f"i % {OWNERS}"),
+        state=f"CASE WHEN {waits} THEN 'queued' WHEN {runs} THEN 'running' ELSE {ended} END",
+        version="3",
+        queue="'cpu'",
+        priority="0",
+        turn=f"i / {OWNERS}",
+        attempt=f"CASE WHEN {waits} THEN 0 ELSE 1 END",
+        restarts="0",
+        max_restarts="3",
+        last_event="1",
+        lease_token=running.format(_id(connection, "i")),
+        lease_seconds=running.format("60.0"),
+        lease_expires_at=running.format("4e9"),
+        deadline_seconds="CASE WHEN i % 3 = 0 THEN 1e9 END",
+        paused_seconds="0",
+        created_at=at,
+        queued_at=at,
+        first_claimed_at=claimed,
+        claimed_at=claimed,
+        finished_at=f"CASE WHEN {runs} THEN NULL ELSE {_AT} + i + 2 END",
+    )
+
+
+def _experiments(connection: Connection, rows: Rows) -> None:
+    _insert(
+        connection,
+        "experiments",
+        rows.jobs,
+        id=_id(connection, "i"),
+        submitted_by=_owner(f"i % {OWNERS}"),
+        submitted_at=f"{_AT} + i",
+        name="'run-' || CAST(i % 1000 AS TEXT)",
+        tags="'{\"paper\": \"p\"}'",
+        spec='\'{"train": {"steps": 2000}}\'',
+        spec_version="1",
+        fingerprint="'f'",
+        step="0",
+        total_steps="2000",
+    )
+
+
+def _tags(connection: Connection, rows: Rows) -> None:
+    place = {"submitted_by": _owner(f"i % {OWNERS}"), "submitted_at": f"{_AT} + i"}
+    name = _id(connection, "i")
+    values = {"paper": "'p' || CAST(i % 97 AS TEXT)", "arm": "CAST(i % 7 AS TEXT)"}
+    for key, value in values.items():
+        _insert(connection, "experiment_tags", rows.jobs, experiment_id=name, key=f"'{key}'", value=value, **place)
+
+
+def _logs(connection: Connection, rows: Rows) -> None:
+    line = {"attempt": "0", "kind": "'submitted'", "message": "'Queued for cpu.'", "data": "'{}'", "at": f"{_AT} + i"}
+    _insert(connection, "job_events", rows.jobs, job_id=_id(connection, "i"), number="1", **line)
+    _insert(connection, "job_events", rows.of_one, job_id=f"'{rows.busiest}'", number="i + 2", **line)
+
+
+def _checkpoints(connection: Connection, rows: Rows) -> None:
+    shared = {"attempt": "1", "epoch": "0", "metrics": "'{}'", "size": "1", "sha256": "'0'", "created_at": str(_AT)}
+    whole = {**shared, "whole_at": str(_AT)}
+    some = {"id": f"'ckp_' || {_id(connection, 'i')}", "experiment_id": _id(connection, "i * 10"), "kind": "'last'"}
+    _insert(connection, "checkpoints", (rows.ended - 1) // 10, **some, step="2000", **whole)
+    many = {"id": f"'many_' || {_id(connection, 'i')}", "experiment_id": f"'{rows.busiest}'", "kind": "'periodic'"}
+    _insert(connection, "checkpoints", rows.of_one, **many, step="i", **whole)
+    chunk = {"file": "'weights'", "seq": "0", "data": "CAST('x' AS BLOB)" if _lite(connection) else "'x'::bytea"}
+    _insert(connection, "checkpoint_chunks", rows.of_one, checkpoint_id=many["id"], **chunk)
+
+
+def _series(connection: Connection, rows: Rows) -> None:
+    summary = {"first_step": "1", "last_step": "1", "first": "0", "last": "0", "minimum": "0", "maximum": "0"}
+    place = {"experiment_id": _id(connection, "i"), "key": "'train/loss'", "count": "1", "nonfinite": "0"}
+    _insert(connection, "metric_series", rows.ended, **place, **summary)
+
+
+def _insert(connection: Connection, table: str, count: int, /, **columns: str) -> None:
+    """As many rows as `count`, whose columns are expressions of the number `i`."""
+    numbers = f"generate_series(0, {count - 1}) AS numbers(i)"
+    if _lite(connection):
+        numbers = (
+            f"(WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1}) SELECT i FROM n)"
+        )
+    names, values = ", ".join(f'"{name}"' for name in columns), ", ".join(columns.values())
+    connection.execute(text(f"INSERT INTO {table} ({names}) SELECT {values} FROM {numbers}"))
+
+
+def _id(connection: Connection, number: str) -> str:
+    if _lite(connection):
+        return f"printf('exp_%032x', {number})"
+    return f"('exp_' || lpad(to_hex({number}), 32, '0'))"
+
+
+def _owner(number: str) -> str:
+    return f"('own_' || CAST({number} AS TEXT))"
+
+
+def _lite(connection: Connection) -> bool:
+    return connection.dialect.name == "sqlite"
