@@ -164,7 +164,7 @@ def digest(database: Database, checkpoint_id: str, file: File) -> str:
         numbers = session.scalars(chunks.order_by(CheckpointChunk.seq)).all()
     for seq in numbers:
         with database.read() as session:
-            found.update(_chunk(session, checkpoint_id, file, seq))
+            found.update(chunk(session, checkpoint_id, file, seq))
     return found.hexdigest()
 
 
@@ -187,6 +187,15 @@ def read(database: Database, checkpoint_id: str, file: File) -> Iterator[bytes]:
     with database.read() as session:
         size = _readable_size(session, checkpoint_id, file)
     return _chunks(database, checkpoint_id, file, size)
+
+
+def chunk(session: Session, checkpoint_id: str, file: File, seq: int) -> bytes:
+    """One chunk of a file. Raises `CheckpointNotFound`."""
+    statement = select(CheckpointChunk.data).filter_by(checkpoint_id=checkpoint_id, file=file, seq=seq)
+    data = session.scalars(statement).one_or_none()
+    if data is None:
+        raise CheckpointNotFound(checkpoint_id)
+    return data
 
 
 def _own(session: Session, lease: Lease, checkpoint_id: str) -> Checkpoint:
@@ -238,13 +247,5 @@ def _readable_size(session: Session, checkpoint_id: str, file: File) -> int:
 def _chunks(database: Database, checkpoint_id: str, file: File, size: int) -> Iterator[bytes]:
     for seq in range(-(-size // CHUNK_BYTES)):
         with database.read() as session:
-            data = _chunk(session, checkpoint_id, file, seq)
+            data = chunk(session, checkpoint_id, file, seq)
         yield data
-
-
-def _chunk(session: Session, checkpoint_id: str, file: File, seq: int) -> bytes:
-    statement = select(CheckpointChunk.data).filter_by(checkpoint_id=checkpoint_id, file=file, seq=seq)
-    data = session.scalars(statement).one_or_none()
-    if data is None:
-        raise CheckpointNotFound(checkpoint_id)
-    return data

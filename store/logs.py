@@ -1,7 +1,7 @@
 """What the trainers of a job print, kept for whoever asks why it went as it did.
 
-Invariant: of an attempt the first and the last `KEPT_BYTES` stay, whatever it prints; a place in it is a number of bytes
-and stays the same when what lies before it is given up.
+Invariant: of an attempt the first and the last `KEPT_BYTES` stay, whatever it prints; a place in it is a number of
+bytes, and stays the same when what lies before it is given up.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from store.columns import core
 from store.jobs.leases import Go, Lease, Stop, renew
-from store.tables import Job, JobLog
+from store.tables import JobLog
 
 KEPT_BYTES = 512 << 10
 """At either end."""
@@ -34,8 +34,7 @@ def append(session: Session, lease: Lease, start: int, data: bytes) -> Go | Stop
 
     Raises `StaleLease`.
     """
-    # Said again, so that the version grows and whoever follows looks.
-    answer = renew(session, lease, phase=Job.phase)
+    answer = renew(session, lease, news=True)
     if len(data) > MAX_PIECE_BYTES:
         raise ValueError(f"a piece has at most {MAX_PIECE_BYTES} bytes")
     mine = _of(lease.job_id, lease.attempt)

@@ -6,6 +6,7 @@ from api.deps import authenticate
 from api.problems import declared
 from api.routes import (
     actions,
+    attempts,
     bulk,
     catalog,
     checkpoints,
@@ -14,10 +15,12 @@ from api.routes import (
     experiments,
     health,
     keys,
+    logs,
     metrics,
     owners,
     results,
     submissions,
+    workers,
 )
 
 _BEHIND_THE_KEY = (
@@ -28,10 +31,13 @@ _BEHIND_THE_KEY = (
     results,
     metrics,
     events,
+    attempts,
+    logs,
     checkpoints,
     downloads,
     keys,
     owners,
+    workers,
     catalog,
 )
 

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends
-from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.answers import answer
 from api.deps import Caller, Service, sees
+from api.errors import InvalidParameter
 from api.filters import FilterQuery
 from api.lanes import writing
 from api.parameters import parameters
@@ -79,8 +79,7 @@ def _changed(
     change: Callable[[Session, Filters, By, int], int],
 ) -> Response:
     if not query.all and not query.model_fields_set - {"all"}:
-        detail = "Give a filter, or all=true"
-        raise RequestValidationError([{"loc": ("query", "all"), "msg": detail, "type": "nothing_chosen"}])
+        raise InvalidParameter("all", "Give a filter, or all=true")
     filters = query.filters(sees(caller), states)
     if filters is None:
         return answer(Changed(changed=0, more=False))

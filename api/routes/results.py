@@ -65,7 +65,7 @@ async def get_results(
     read = functools.partial(_read, service, request, experiment_id, sees(caller), living)
     found = await service.reads.run(read)
     if query.wait and not found.is_terminal and (ready := _ready(request, found.version)):
-        if not await service.changes.wait(experiment_id, ready, query.wait, functools.partial(_left, request)):
+        if not await service.changes.wait(experiment_id, ready, query.wait, functools.partial(left, request)):
             raise ClientDisconnect
         found = await service.reads.run(read)
     return found.response
@@ -87,7 +87,7 @@ def _ready(request: Request, version: int) -> Callable[[Mark | None], bool] | No
     return lambda mark: mark is None or mark.is_terminal or not none_match(request, entity_tag(mark.version))
 
 
-async def _left(request: Request) -> None:
+async def left(request: Request) -> None:
     """Return when the client is gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

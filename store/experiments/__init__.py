@@ -5,7 +5,7 @@ at once for every reader, its bytes with later purges (`store.purging`).
 """
 
 from store.experiments.changing import cancel_all, delete, delete_all, edit, lock, resume, retry
-from store.experiments.finding import MAX_PAGE, Filters, Mark, Page, get, ids, marks, page
+from store.experiments.finding import MAX_PAGE, Filters, Mark, Page, get, ids, marks, page, visible
 from store.experiments.submitting import Limits, Submission, submit, submit_many
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "retry",
     "submit",
     "submit_many",
+    "visible",
 ]
