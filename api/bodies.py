@@ -6,7 +6,7 @@ pointers.
 
 import functools
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
@@ -16,7 +16,9 @@ from starlette.requests import Request
 
 from api.deps import Service
 from api.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType
+from api.merging import merged
 from bncore.spec import ExperimentSpec, Fault, SpecError, faults_of, load_spec, parse_json
+from bncore.spec.faults import MAX_FAULTS, pointer_part
 from bncore.spec.strict import SpecModel
 
 _JSON = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json", re.ASCII)
@@ -68,6 +70,20 @@ def body(model: type[Model], *, may_be_empty: bool = False) -> Callable[..., Awa
 async def patch_object(raw: Annotated[bytes, Depends(raw_body)]) -> dict[str, Any]:
     """The body as a JSON object that says what is to change. Raises `InvalidBody`."""
     return _object(raw)
+
+
+def edits_of(editable: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and tags as the patch leaves them, by the rules of a spec. Raises `InvalidBody`."""
+    detail = f"Cannot be changed; what can is {', '.join(editable)}"
+    fixed = [Fault(pointer_part(key), detail, "not_editable") for key in patch if key not in editable]
+    if fixed:
+        raise InvalidBody(fixed[:MAX_FAULTS])
+    try:
+        # Parts that are not said are at their defaults, which fit together.
+        spec = load_spec(merged(dict(editable), dict(patch)))
+    except SpecError as error:
+        raise InvalidBody(error.faults) from None
+    return {"name": spec.name, "tags": dict(spec.tags)}
 
 
 def _object(raw: bytes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fastapi.security.base import SecurityBase
 from api.errors import Forbidden, Unauthenticated
 from api.headers import idempotency_key
 from api.service import ApiService
+from api.shown.waiting import Living
 from store import granting
 from store.keys import Authenticated, KeyScope
 
@@ -56,6 +57,20 @@ CheckpointId = Annotated[str, Path(pattern="^ckp_[0-9a-f]{32}$", examples=["ckp_
 KeyId = Annotated[str, Path(pattern="^key_[0-9a-f]{32}$", examples=["key_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
 
 sees = granting.reach
+
+
+async def living_lately(service: Service) -> Living:
+    """Who was there a few moments ago."""
+    return await service.readiness.glimpse()
+
+
+async def living_now(service: Service) -> Living:
+    """Who is there."""
+    return await service.readiness.known()
+
+
+LivingLately = Annotated[Living, Depends(living_lately)]
+LivingNow = Annotated[Living, Depends(living_now)]
 
 
 async def require_admin(caller: Caller) -> None:

@@ -60,6 +60,16 @@ class TooManyRequests(ApiError):
         super().__init__("This is too often; the headers say when it is not.", headers)
 
 
+class InvalidParameter(ApiError):
+    """One that is right by itself, and not with the others."""
+
+    code = "invalid_parameters"
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__("A parameter is not as it should be.")
+        self.faults = [Fault(f"/query/{name}", detail, "not_allowed")]
+
+
 class InvalidBody(ApiError):
     code = "invalid_body"
 
@@ -118,6 +128,7 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     Forbidden: 403,
     TooManyRequests: 429,
     InvalidBody: 422,
+    InvalidParameter: 422,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
     IdempotencyKeyInvalid: 400,

@@ -7,6 +7,8 @@ from starlette.requests import Request
 
 from api.errors import IdempotencyKeyInvalid
 from bncore.spec.limits import IDEMPOTENCY_KEY_CHARS
+from store import tables
+from store.jobs.states import TERMINAL
 
 # A structured-field string (RFC 8941, 3.3.3): printable ASCII, with \" and \\ as the only escapes.
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
@@ -18,6 +20,12 @@ _VISIBLE = re.compile(r"[\x21-\x7e]+")
 def entity_tag(version: int) -> str:
     """The ETag of an experiment's representations: they change exactly when its version does."""
     return f'"{version}"'
+
+
+def experiment_headers(row: tables.Experiment) -> dict[str, str]:
+    """What an answer says that shows this experiment."""
+    headers = {"ETag": entity_tag(row.version), "Cache-Control": "no-cache"}
+    return headers if row.state in TERMINAL else {**headers, "Retry-After": "1"}
 
 
 def none_match(request: Request, tag: str) -> bool:

@@ -91,6 +91,20 @@ def request_body(model: type[BaseModel], *, required: bool = True) -> dict[str, 
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
+def edit_body() -> dict[str, Any]:
+    """The body of the operation that changes name and tags."""
+    null = {"type": "null"}
+    tags = {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, null]}}
+    properties = {"name": {"anyOf": [{"type": "string"}, null]}, "tags": {"anyOf": [tags, null]}}
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return _patch_body(schema, {"name": "digits, again", "tags": {"paper": None, "arm": "control"}})
+
+
+def clone_body() -> dict[str, Any]:
+    """The body of the operation that submits an experiment like another one."""
+    return _patch_body({"type": "object"}, {"name": "seed 1", "train": {"seed": 1}})
+
+
 def idempotency_parameter() -> dict[str, Any]:
     """The header that makes a POST repeatable."""
     return {
@@ -124,13 +138,18 @@ def range_parameters() -> list[dict[str, Any]]:
     ]
 
 
+def _patch_body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    media = {"schema": schema, "example": example}
+    return {"required": True, "content": {"application/merge-patch+json": media, "application/json": media}}
+
+
 def _complete(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     for model in (ExperimentSpec, Problem):
         schema = model.model_json_schema(ref_template=_REF)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
-    for shown in ("Experiment", "Validated"):
+    for shown in ("Experiment", "ExperimentNow", "Submitted", "Validated"):
         described = schemas[shown]["properties"]["spec"]
         schemas[shown]["properties"]["spec"] = {
             "$ref": _REF.format(model="ExperimentSpec"),

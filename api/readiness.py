@@ -18,6 +18,8 @@ from store.database import Database
 from store.tables import Process
 
 _WAIT_SECONDS = 3.0
+_STILL_WORTH_SHOWING = 5
+"""Times as long as an answer is kept."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Readiness:
         self._keep_seconds = keep_seconds
         self._live_within_seconds = live_within_seconds
         self._looking = asyncio.Lock()
-        self._found = _Found([], None, 0.0)
+        self._found = _Found([], None, float("-inf"))
+        self._refreshing: asyncio.Task[object] | None = None
 
     async def living(self) -> list[Process]:
         """The processes that say they live. Raises what the database raised, or `DatabaseSilent`."""
@@ -46,6 +49,22 @@ class Readiness:
         if self._found.error is not None:
             raise self._found.error
         return self._found.living
+
+    async def known(self) -> list[Process] | None:
+        """The same for who can do without: None when it cannot be told."""
+        try:
+            return await self.living()
+        except (SQLAlchemyError, DatabaseSilent):
+            return None
+
+    async def glimpse(self) -> list[Process] | None:
+        """The same as it was a few moments ago, without waiting; an older answer is made anew meanwhile."""
+        overdue = time.monotonic() - self._found.until
+        if overdue > self._keep_seconds * _STILL_WORTH_SHOWING:
+            return await self.known()
+        if overdue > 0 and (self._refreshing is None or self._refreshing.done()):
+            self._refreshing = asyncio.create_task(self.known())
+        return None if self._found.error is not None else self._found.living
 
     def close(self) -> None:
         self._lane.close()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 from api.changes import ChangeWatch
 from api.gate import Gate
+from api.integrity import Integrity
 from api.keyring import Keyring
 from api.lanes import Lane
 from api.readiness import Readiness
@@ -42,6 +43,7 @@ class ApiService:
             keep_seconds=settings.key_cache_seconds,
             note_seconds=settings.key_use_seconds,
         )
+        self.integrity = Integrity(self.database, self.reads)
         self.gate = Gate(
             requests_per_second=settings.requests_per_second,
             request_burst=settings.request_burst,

@@ -128,7 +128,7 @@ def checkpoints(
     session: Session, experiment_id: str, after: Position | None = None, limit: int | None = None
 ) -> list[Checkpoint]:
     """The checkpoints of an experiment that can be read, newest step first; at most `limit`."""
-    statement = select(Checkpoint).where(*_readable(experiment_id))
+    statement = select(Checkpoint).where(*readable(experiment_id))
     if after is not None:
         step, kind, checkpoint_id = after
         behind = tuple_(Checkpoint.kind, Checkpoint.id) > tuple_(kind, checkpoint_id)
@@ -140,11 +140,20 @@ def checkpoints(
 
 def get(session: Session, experiment_id: str, checkpoint_id: str) -> Checkpoint:
     """One readable checkpoint of an experiment. Raises `CheckpointNotFound`."""
-    statement = select(Checkpoint).where(Checkpoint.id == checkpoint_id, *_readable(experiment_id))
+    statement = select(Checkpoint).where(Checkpoint.id == checkpoint_id, *readable(experiment_id))
     found = session.scalars(statement).one_or_none()
     if found is None:
         raise CheckpointNotFound(checkpoint_id)
     return found
+
+
+def readable(experiment_id: str) -> tuple[ColumnElement[bool], ...]:
+    """The conditions under which a checkpoint of an experiment is shown."""
+    return (
+        Checkpoint.experiment_id == experiment_id,
+        Checkpoint.whole_at.is_not(None),
+        Checkpoint.dropped_at.is_(None),
+    )
 
 
 def digest(database: Database, checkpoint_id: str, file: File) -> str:
@@ -155,7 +164,7 @@ def digest(database: Database, checkpoint_id: str, file: File) -> str:
         numbers = session.scalars(chunks.order_by(CheckpointChunk.seq)).all()
     for seq in numbers:
         with database.read() as session:
-            found.update(_chunk(session, checkpoint_id, file, seq))
+            found.update(chunk(session, checkpoint_id, file, seq))
     return found.hexdigest()
 
 
@@ -181,12 +190,16 @@ def read(database: Database, checkpoint_id: str, file: File) -> Iterator[bytes]:
     return _chunks(database, checkpoint_id, file, size, sha256)
 
 
-def _readable(experiment_id: str) -> tuple[ColumnElement[bool], ...]:
-    return (
-        Checkpoint.experiment_id == experiment_id,
-        Checkpoint.whole_at.is_not(None),
-        Checkpoint.dropped_at.is_(None),
-    )
+def chunk(session: Session, checkpoint_id: str, file: File, seq: int) -> bytes:
+    """One chunk of a file. Raises `CheckpointNotFound`, or `CheckpointDamaged` where it is missing from one kept."""
+    statement = select(CheckpointChunk.data).filter_by(checkpoint_id=checkpoint_id, file=file, seq=seq)
+    data = session.scalars(statement).one_or_none()
+    if data is not None:
+        return data
+    dropped = select(core(Checkpoint).c.dropped_at).where(core(Checkpoint).c.id == checkpoint_id)
+    if session.execute(dropped).all() == [(None,)]:
+        raise CheckpointDamaged(checkpoint_id, file, f"chunk {seq} is missing")
+    raise CheckpointNotFound(checkpoint_id)
 
 
 def _own(session: Session, lease: Lease, checkpoint_id: str) -> Checkpoint:
@@ -243,19 +256,8 @@ def _chunks(database: Database, checkpoint_id: str, file: File, size: int, sha25
     read = hashlib.sha256()
     for seq in range(-(-size // CHUNK_BYTES)):
         with database.read() as session:
-            data = _chunk(session, checkpoint_id, file, seq)
+            data = chunk(session, checkpoint_id, file, seq)
         read.update(data)
         yield data
     if read.hexdigest() != sha256:
         raise CheckpointDamaged(checkpoint_id, file, "what is stored is not what was announced")
-
-
-def _chunk(session: Session, checkpoint_id: str, file: File, seq: int) -> bytes:
-    statement = select(CheckpointChunk.data).filter_by(checkpoint_id=checkpoint_id, file=file, seq=seq)
-    data = session.scalars(statement).one_or_none()
-    if data is not None:
-        return data
-    dropped = select(core(Checkpoint).c.dropped_at).where(core(Checkpoint).c.id == checkpoint_id)
-    if session.execute(dropped).all() == [(None,)]:
-        raise CheckpointDamaged(checkpoint_id, file, f"chunk {seq} is missing")
-    raise CheckpointNotFound(checkpoint_id)

@@ -15,7 +15,7 @@ from store.columns import Table, core, one_of
 from store.database import Database, clock
 from store.jobs.conditions import IS_OVER
 from store.results.segments import SEGMENT_POINTS
-from store.tables import Checkpoint, CheckpointChunk, IdempotencyKey, Job, JobEvent, MetricSegment
+from store.tables import Checkpoint, CheckpointChunk, IdempotencyKey, Job, JobEvent, JobLog, MetricSegment
 
 STEP_ROWS = 500
 STEP_JOBS = 50
@@ -23,6 +23,7 @@ STEP_JOBS = 50
 STEP_CHUNKS = 8
 """A chunk has a megabyte; eight are some ten milliseconds of SQLite's write lock."""
 STEP_POINTS = STEP_CHUNKS * SEGMENT_POINTS
+STEP_LOG_BYTES = 8 << 20
 _PAGES_PER_STEP = 2500
 
 _DROPPED = select(Checkpoint.id).where(Checkpoint.dropped_at.is_not(None)).order_by(Checkpoint.dropped_at)
@@ -88,6 +89,7 @@ def _purge_jobs(session: Session) -> int:
         return 0
     points_left = one_of(MetricSegment.experiment_id, deleted)
     gone = _delete_some(session, MetricSegment, points_left, MetricSegment.count.expression, STEP_POINTS)
+    gone = gone or _delete_some(session, JobLog, one_of(JobLog.job_id, deleted), JobLog.size.expression, STEP_LOG_BYTES)
     gone = gone or _delete_some(session, JobEvent, one_of(JobEvent.job_id, deleted), literal(1), STEP_ROWS)
     if gone:
         return gone

@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from bncore.events import CheckpointSaved, Event
+from bncore.run_directory import RunLayout
 from store import results
 from store.database import Database
 from store.jobs import leases
@@ -19,12 +20,13 @@ from store.jobs.leases import Go, Lease, Stop
 from worker.checkpoint_upload import CheckpointUpload
 from worker.event_file import EventFile
 from worker.outage import OUTAGE, in_a_line
+from worker.trainer_log import TrainerLog
 
 log = structlog.get_logger()
 
 
 class Reporting:
-    """The events and checkpoints of one attempt; `on_answer` hears the answer to every renewal."""
+    """The events, checkpoints and printed lines of one attempt; `on_answer` hears the answer to every renewal."""
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Reporting:
         self._upload = CheckpointUpload(
             database, lease, directory, keep_periodic=keep_periodic, owner_bytes=owner_bytes, on_answer=self._renewed
         )
+        self._log = TrainerLog(database, lease, RunLayout(directory).log, on_answer=self._renewed)
         self.renewed_at = time.monotonic()
         """When the newest renewal that was answered had been sent, or a moment later."""
         self.last_event: Event | None = None
@@ -66,7 +69,7 @@ class Reporting:
             self.last_event = batch.events[-1]
         self._upload.add(_checkpoints(batch.events))
         self._upload.run()
-        return bool(batch.events)
+        return self._log.store() or bool(batch.events)
 
     def hold_on(self) -> None:
         """After a flush that failed: keep the lease, if that much works, and the disk from filling. Raises

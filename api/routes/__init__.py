@@ -5,6 +5,9 @@ from fastapi import Depends, FastAPI
 from api.deps import authenticate
 from api.problems import declared
 from api.routes import (
+    actions,
+    attempts,
+    bulk,
     catalog,
     checkpoints,
     downloads,
@@ -12,13 +15,31 @@ from api.routes import (
     experiments,
     health,
     keys,
+    logs,
     metrics,
     owners,
     results,
     submissions,
+    workers,
 )
 
-_BEHIND_THE_KEY = (submissions, experiments, results, metrics, events, checkpoints, downloads, keys, owners, catalog)
+_BEHIND_THE_KEY = (
+    submissions,
+    experiments,
+    actions,
+    bulk,
+    results,
+    metrics,
+    events,
+    attempts,
+    logs,
+    checkpoints,
+    downloads,
+    keys,
+    owners,
+    workers,
+    catalog,
+)
 
 
 def mount(app: FastAPI) -> None:

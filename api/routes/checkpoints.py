@@ -1,15 +1,26 @@
 """The checkpoints of an experiment."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import answer
 from api.deps import Caller, CheckpointId, ExperimentId, Service, sees
 from api.lanes import reading
+from api.parameters import Parameters, parameters
 from api.problems import declared
 from api.shown import Page
 from api.shown.checkpoints import Checkpoint
-from store import blobs, experiments
+from store import blobs, checkpoint_pages, experiments
+
+
+class CheckpointsQuery(Parameters):
+    limit: int = Field(default=100, ge=1, le=100)
+    cursor: Annotated[str, Field(max_length=512)] | None = Field(
+        default=None, description="`next_cursor` of the page before."
+    )
 
 
 def router() -> APIRouter:
@@ -17,7 +28,7 @@ def router() -> APIRouter:
     routes = APIRouter(prefix="/v1/experiments/{experiment_id}/checkpoints", tags=["checkpoints"])
     missing = declared(404)
     routes.add_api_route(
-        "", list_checkpoints, response_model=Page[Checkpoint], responses=missing, summary="Its checkpoints"
+        "", list_checkpoints, response_model=Page[Checkpoint], responses=declared(404, 422), summary="Its checkpoints"
     )
     routes.add_api_route(
         "/{checkpoint_id}", get_checkpoint, response_model=Checkpoint, responses=missing, summary="One checkpoint"
@@ -26,13 +37,18 @@ def router() -> APIRouter:
 
 
 @reading
-def list_checkpoints(experiment_id: ExperimentId, caller: Caller, service: Service) -> Response:
-    """All that are kept, newest step first, on one page. Which are kept is up to the spec's `checkpoint`."""
+def list_checkpoints(
+    experiment_id: ExperimentId,
+    caller: Caller,
+    query: Annotated[CheckpointsQuery, Depends(parameters(CheckpointsQuery))],
+    service: Service,
+) -> Response:
+    """Those that are kept, newest step first, in pages. Which are kept is up to the spec's `checkpoint`."""
     with service.database.read() as session:
         experiments.get(session, experiment_id, owner=sees(caller))
-        rows = blobs.checkpoints(session, experiment_id)
-    shown = [Checkpoint.of(row) for row in rows]
-    return answer(Page[Checkpoint](data=shown, has_more=False, next_cursor=None))
+        found = checkpoint_pages.page(session, experiment_id, query.cursor, query.limit)
+    shown = [Checkpoint.of(row) for row in found.rows]
+    return answer(Page[Checkpoint](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))
 
 
 @reading

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends
 from pydantic import Field
-from sqlalchemy import select
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -26,7 +25,6 @@ from api.service import ApiService
 from store import blobs, experiments
 from store.blobs import CHUNK_BYTES
 from store.errors import CheckpointNotFound
-from store.tables import CheckpointChunk
 
 _FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _TAG = {
@@ -39,7 +37,7 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {"description": "A safetensors file", "content": _FILE, "headers": _TAG},
     206: {"description": "The part that Range asks for", "content": _FILE, "headers": {**_TAG, **_RANGE}},
     304: {"description": "You have it"},
-    **declared(404, 416, 422),
+    **declared(404, 410, 416, 422),
 }
 
 
@@ -84,7 +82,10 @@ async def download_checkpoint(
     request: Request,
     service: Service,
 ) -> Response:
-    """The network's state_dict under its own names, metadata with spec and step. Compare the bytes with `sha256`."""
+    """The network's state_dict under its own names, metadata with spec and step; 410 when what is stored is damaged.
+
+    What is stored has been compared with `sha256`; compare with it what arrives.
+    """
     find = functools.partial(_find, service, sees(caller), experiment_id, checkpoint_id, query.file)
     file = await service.reads.run(find)
     tag = f'"{file.sha256}"'
@@ -93,6 +94,8 @@ async def download_checkpoint(
     headers = {"ETag": tag, "Repr-Digest": f"sha-256=:{digest}:", "Cache-Control": "private, no-cache"}
     if none_match(request, tag):
         return Response(status_code=304, headers=headers)
+    # Before a status is said: a file that is not what it was must not begin as one that is.
+    await service.integrity.require_whole(experiment_id, file.checkpoint_id, file.kind, file.size, file.sha256)
     span = span_wanted(request, tag, file.size)
     headers |= {"Accept-Ranges": "bytes", "Content-Length": str(span.length if span else file.size)}
     headers |= {"Content-Range": span.content_range} if span else {}
@@ -101,7 +104,7 @@ async def download_checkpoint(
     if request.scope["state"]["head"] or not file.size:
         return Response(status_code=status, headers=headers, media_type=kind)
     part = span or Span(0, file.size - 1, file.size)
-    # Before the status is said: a file that cannot be read must not begin as one that can.
+    # And one that is purged at this moment is not there.
     first = await _chunk(service, file, part.first // CHUNK_BYTES)
     return StreamingResponse(_bytes(service, file, part, first), status_code=status, headers=headers, media_type=kind)
 
@@ -148,9 +151,5 @@ async def _chunk(service: ApiService, file: _File, seq: int) -> bytes:
 
 
 def _read_chunk(service: ApiService, file: _File, seq: int) -> bytes:
-    place = {"checkpoint_id": file.checkpoint_id, "file": file.kind, "seq": seq}
     with service.database.read() as session:
-        data = session.scalars(select(CheckpointChunk.data).filter_by(**place)).one_or_none()
-    if data is None:
-        raise CheckpointNotFound(file.checkpoint_id)
-    return data
+        return blobs.chunk(session, file.checkpoint_id, file.kind, seq)

@@ -1,41 +1,34 @@
-"""Finding experiments and ending them."""
+"""Finding experiments."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from pydantic import Field
+from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import answer, answer_unless_known
-from api.deps import Caller, ExperimentId, Service, sees
-from api.headers import entity_tag, if_match_parameter, if_none_match_parameter, matched_versions
-from api.lanes import reading, writing
-from api.parameters import Parameters, PlainText, parameters
+from api.answers import answer
+from api.deps import Caller, ExperimentId, LivingLately, Service, sees
+from api.filters import FilterQuery
+from api.headers import experiment_headers, if_none_match_parameter, none_match
+from api.lanes import reading
+from api.parameters import parameters
 from api.problems import declared
 from api.shown import Page
-from api.shown.experiments import Experiment
+from api.shown.experiments import Experiment, ExperimentNow, QueuePlace
 from store import experiments, tables
+from store.database import now
 from store.errors import CursorInvalid
-from store.experiments import MAX_PAGE, Filters
-from store.jobs import wishes
-from store.jobs.states import TERMINAL, State
-from store.jobs.wishes import By
-from store.keys import Authenticated
+from store.experiments import MAX_PAGE
+from store.jobs import turns
+from store.jobs.states import State
 
-_TAG = Annotated[PlainText, Field(min_length=1, max_length=64 + 1 + 512)]
 _NOTHING = Page[Experiment](data=[], has_more=False, next_cursor=None)
+_MOST_COUNTED = 1000
 
 
-class ListQuery(Parameters):
-    state: list[State] = Field(default_factory=list, max_length=16, description="Repeat it for any of several.")
-    tag: list[_TAG] = Field(
-        default_factory=list,
-        max_length=16,
-        description="`key:value`, or `key` alone for any value. Repeated, all must hold.",
-    )
-    name: Annotated[PlainText, Field(max_length=200)] | None = Field(default=None, description="The whole name.")
+class ListQuery(FilterQuery):
     limit: int = Field(default=20, ge=1, le=MAX_PAGE)
     cursor: Annotated[str, Field(max_length=512)] | None = Field(
         default=None, description="`next_cursor` of the page before, with the same filters."
@@ -52,97 +45,58 @@ def router() -> APIRouter:
     routes.add_api_route(
         "/{experiment_id}",
         get_experiment,
-        response_model=Experiment,
+        response_model=ExperimentNow,
         responses={**unchanged, **declared(404)},
         openapi_extra={"parameters": [if_none_match_parameter()]},
         summary="One of them",
     )
-    _add_actions(routes)
     return routes
-
-
-def _add_actions(routes: APIRouter) -> None:
-    only_if = {"parameters": [if_match_parameter()]}
-    routes.add_api_route(
-        "/{experiment_id}/cancel",
-        cancel_experiment,
-        methods=["POST"],
-        response_model=Experiment,
-        responses={202: {"model": Experiment, "description": "A worker has been asked"}, **declared(404, 412)},
-        openapi_extra=only_if,
-        summary="End it early",
-    )
-    routes.add_api_route(
-        "/{experiment_id}",
-        delete_experiment,
-        methods=["DELETE"],
-        status_code=204,
-        responses=declared(404, 409, 412),
-        openapi_extra=only_if,
-        summary="Delete it with everything it made",
-    )
 
 
 @reading
 def list_experiments(
-    query: Annotated[ListQuery, Depends(parameters(ListQuery))], caller: Caller, service: Service
+    query: Annotated[ListQuery, Depends(parameters(ListQuery))],
+    caller: Caller,
+    living: LivingLately,
+    service: Service,
 ) -> Response:
     """Newest first. Pages do not shift when experiments are added meanwhile."""
-    tags = _tags(query.tag)
-    if tags is None:
+    filters = query.filters(sees(caller))
+    if filters is None:
         if query.cursor is not None:
             raise CursorInvalid
         return answer(_NOTHING)
-    filters = Filters(owner=sees(caller), states=tuple(dict.fromkeys(query.state)), tags=tags, name=query.name)
     with service.database.read() as session:
         found = experiments.page(session, filters, query.cursor, query.limit)
-    shown = [Experiment.of(row) for row in found.rows]
+    shown = [Experiment.of(row, living) for row in found.rows]
     return answer(Page[Experiment](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))
 
 
 @reading
-def get_experiment(experiment_id: ExperimentId, caller: Caller, request: Request, service: Service) -> Response:
-    """State, progress and the complete spec. Send the ETag back in `If-None-Match` to poll for nearly nothing."""
+def get_experiment(
+    experiment_id: ExperimentId, caller: Caller, request: Request, living: LivingLately, service: Service
+) -> Response:
+    """State, progress and the complete spec. Send the ETag back in `If-None-Match` to poll for nearly nothing.
+
+    The ETag stands for what is stored. `queue`, `eta_seconds` and `waiting_for` are looked up for each answer and do
+    not change it.
+    """
     with service.database.read() as session:
         row = experiments.get(session, experiment_id, owner=sees(caller))
-    return answer_unless_known(request, _headers(row), lambda: Experiment.of(row))
+        headers = experiment_headers(row)
+        is_known = none_match(request, headers["ETag"])
+        prospects = (None, None) if is_known else _prospects(session, row)
+    if is_known:
+        return Response(status_code=304, headers=headers)
+    return answer(ExperimentNow.seen(row, living, *prospects), headers=headers)
 
 
-@writing
-def cancel_experiment(experiment_id: ExperimentId, caller: Caller, request: Request, service: Service) -> Response:
-    """202 while a worker still has to stop it, 200 when it is at its end; repeats change nothing.
-
-    A run that completes its budget before the worker hears of it succeeds.
-    """
-    with service.database.write() as session:
-        wishes.ask(session, experiment_id, "cancel", _by(caller, request))
-        row = experiments.get(session, experiment_id, owner=sees(caller))
-    return answer(Experiment.of(row), 200 if row.state in TERMINAL else 202, _headers(row))
-
-
-@writing
-def delete_experiment(experiment_id: ExperimentId, caller: Caller, request: Request, service: Service) -> Response:
-    """Only at its end, else 409 with the state and the actions that it allows. It is gone at once, its bytes soon."""
-    with service.database.write() as session:
-        experiments.delete(session, experiment_id, _by(caller, request))
-    return Response(status_code=204)
-
-
-def _by(caller: Authenticated, request: Request) -> By:
-    return By(sees(caller), caller.id, matched_versions(request))
-
-
-def _headers(row: tables.Experiment) -> dict[str, str]:
-    headers = {"ETag": entity_tag(row.version), "Cache-Control": "no-cache"}
-    return headers if row.state in TERMINAL else {**headers, "Retry-After": "1"}
-
-
-def _tags(given: Sequence[str]) -> dict[str, str | None] | None:
-    """What is asked of each key; None when that is two different values, which no experiment has."""
-    asked: dict[str, str | None] = {}
-    for key, colon, value in (text.partition(":") for text in given):
-        known = asked.get(key)
-        if colon and known not in (None, value):
-            return None
-        asked[key] = value if colon else known
-    return asked
+def _prospects(session: Session, row: tables.Experiment) -> tuple[QueuePlace | None, float | None]:
+    """Its place in the queue, or the seconds to its end."""
+    if row.state is State.QUEUED:
+        ahead = turns.ahead_of(session, row, _MOST_COUNTED)
+        return QueuePlace(position=ahead + 1, ahead_capped=ahead == _MOST_COUNTED), None
+    if row.state is not State.RUNNING or not row.step or row.started_at is None:
+        return None, None
+    seconds = max(0.0, now(session) - row.started_at - row.paused_seconds)
+    return None, max(0, row.total_steps - row.step) * seconds / row.step

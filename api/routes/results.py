@@ -11,16 +11,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from api.answers import answer
-from api.deps import Caller, ExperimentId, Service, sees
-from api.headers import entity_tag, if_none_match_parameter, none_match
+from api.deps import Caller, ExperimentId, LivingLately, Service, sees
+from api.headers import entity_tag, experiment_headers, if_none_match_parameter, none_match
 from api.parameters import Parameters, parameters
 from api.problems import declared
 from api.service import ApiService
 from api.shown.results import Results
-from store import blobs, experiments, results
+from api.shown.waiting import Living
+from store import checkpoint_pages, experiments, results
 from store.experiments import Mark
 
 MAX_WAIT_SECONDS = 60.0
+_MOST_CHECKPOINTS = 20
 
 
 class ResultsQuery(Parameters):
@@ -53,13 +55,17 @@ async def get_results(
     caller: Caller,
     query: Annotated[ResultsQuery, Depends(parameters(ResultsQuery))],
     request: Request,
+    living: LivingLately,
     service: Service,
 ) -> Response:
-    """State, progress, summary, the newest value of every metric and the checkpoints; complete at any time."""
-    read = functools.partial(_read, service, request, experiment_id, sees(caller))
+    """State, progress, summary, the newest value of every metric and the newest checkpoints; complete at any time.
+
+    What is left out of the checkpoints is at `links.checkpoints`.
+    """
+    read = functools.partial(_read, service, request, experiment_id, sees(caller), living)
     found = await service.reads.run(read)
     if query.wait and not found.is_terminal and (ready := _ready(request, found.version)):
-        if not await service.changes.wait(experiment_id, ready, query.wait, functools.partial(_left, request)):
+        if not await service.changes.wait(experiment_id, ready, query.wait, functools.partial(left, request)):
             raise ClientDisconnect
         found = await service.reads.run(read)
     return found.response
@@ -81,21 +87,19 @@ def _ready(request: Request, version: int) -> Callable[[Mark | None], bool] | No
     return lambda mark: mark is None or mark.is_terminal or not none_match(request, entity_tag(mark.version))
 
 
-async def _left(request: Request) -> None:
+async def left(request: Request) -> None:
     """Return when the client is gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _read(service: ApiService, request: Request, experiment_id: str, owner: str | None) -> _Found:
+def _read(service: ApiService, request: Request, experiment_id: str, owner: str | None, living: Living) -> _Found:
     with service.database.read() as session:
         row = experiments.get(session, experiment_id, owner=owner)
         series = results.summaries(session, experiment_id)
-        checkpoints = blobs.checkpoints(session, experiment_id)
-    shown = Results.of(row, series, checkpoints)
-    headers = {"ETag": entity_tag(row.version), "Cache-Control": "no-cache"}
-    if not shown.is_terminal:
-        headers["Retry-After"] = "1"
+        checkpoints = checkpoint_pages.newest(session, experiment_id, _MOST_CHECKPOINTS)
+    shown = Results.of(row, series, checkpoints, living)
+    headers = experiment_headers(row)
     if none_match(request, headers["ETag"]):
         return _Found(row.version, shown.is_terminal, Response(status_code=304, headers=headers))
     return _Found(row.version, shown.is_terminal, answer(shown, headers=headers))

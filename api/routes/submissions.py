@@ -1,26 +1,30 @@
 """Submitting experiments, and trying out what would be submitted."""
 
-from typing import Any
+import functools
+from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import answer
-from api.bodies import Spec
-from api.deps import Caller, IdempotencyKey, Service
+from api.bodies import Spec, patch_object
+from api.deps import Caller, ExperimentId, IdempotencyKey, LivingNow, Service, sees
 from api.lanes import writing
-from api.openapi import idempotency_parameter, spec_request_body
+from api.merging import merged
+from api.openapi import clone_body, idempotency_parameter, spec_request_body
 from api.problems import declared
 from api.service import ApiService
-from api.shown.experiments import Experiment
-from api.shown.plans import Validated
-from bncore.spec import ExperimentSpec
+from api.shown.experiments import Submitted
+from api.shown.plans import Validated, warnings_of
+from api.shown.waiting import Living, device_lives
+from bncore.spec import ExperimentSpec, load_spec
 from store import experiments, idempotency, processes
 from store.experiments import Submission
-from store.idempotency import Scope, Submitted
+from store.idempotency import Scope
+from store.keys import Authenticated
 
 _LOG = structlog.get_logger("api")
 
@@ -49,10 +53,20 @@ def router() -> APIRouter:
         submit_experiment,
         methods=["POST"],
         status_code=202,
-        response_model=Experiment,
+        response_model=Submitted,
         responses=_ACCEPTED,
         openapi_extra={**body, "parameters": [idempotency_parameter()]},
         summary="Submit an experiment",
+    )
+    routes.add_api_route(
+        "/experiments/{experiment_id}/clone",
+        clone_experiment,
+        methods=["POST"],
+        status_code=202,
+        response_model=Submitted,
+        responses=_ACCEPTED,
+        openapi_extra={"requestBody": clone_body(), "parameters": [idempotency_parameter()]},
+        summary="Submit one like it",
     )
     routes.add_api_route(
         "/experiments:validate",
@@ -67,39 +81,79 @@ def router() -> APIRouter:
 
 
 @writing
-def submit_experiment(spec: Spec, caller: Caller, key: IdempotencyKey, service: Service, request: Request) -> Response:
+def submit_experiment(
+    spec: Spec, caller: Caller, key: IdempotencyKey, living: LivingNow, service: Service, request: Request
+) -> Response:
     """Store the experiment and queue it. With an `Idempotency-Key` a repeat within 24 hours submits nothing new.
 
     A repeat is answered with the experiment as it is then, 404 if it was deleted meanwhile; the same key with another
     spec is an error.
     """
-    submission = Submission.of(spec)
+    return _accepted(service, request, caller, key, living, spec, Submission.of(spec))
+
+
+async def clone_experiment(
+    experiment_id: ExperimentId,
+    patch: Annotated[dict[str, Any], Depends(patch_object)],
+    caller: Caller,
+    key: IdempotencyKey,
+    living: LivingNow,
+    service: Service,
+    request: Request,
+) -> Response:
+    """Submit its spec once more, changed by a JSON Merge Patch (RFC 7396); `retry_of` of the new one names this one.
+
+    Faults point into the spec that comes out. Null takes a field back to its default: where another `kind` is chosen,
+    what the former kind had and the new one has not is to be nulled too; and so is `train.steps` where `train.epochs`
+    is set.
+    """
+    read = functools.partial(_cloned, service, sees(caller), experiment_id, patch)
+    spec = await service.reads.run(read)
+    submission = Submission.of(spec, retry_of=experiment_id)
+    accept = functools.partial(_accepted, service, request, caller, key, living, spec, submission)
+    return await service.writes.run(accept)
+
+
+async def validate_experiment(spec: Spec, living: LivingNow) -> Response:
+    """The completed spec, the network layer by layer, the budget in steps, and what may not be meant so."""
+    return answer(Validated.of(spec, living))
+
+
+def _cloned(service: ApiService, owner: str | None, experiment_id: str, patch: dict[str, Any]) -> ExperimentSpec:
+    with service.database.read() as session:
+        source = experiments.get(session, experiment_id, owner=owner)
+    return load_spec(merged(source.spec, patch))
+
+
+def _accepted(
+    service: ApiService,
+    request: Request,
+    caller: Authenticated,
+    key: str | None,
+    living: Living,
+    spec: ExperimentSpec,
+    submission: Submission,
+) -> Response:
     with service.database.write() as session:
-        device = _device(session, service, spec)
+        device = _device(session, service, spec, living)
+        where: dict[str, Any] = {"device": device, "key_id": caller.id, "limits": service.limits}
         if key is None:
-            made = experiments.submit(
-                session, submission, owner=caller.owner, device=device, key_id=caller.id, limits=service.limits
-            )
-            submitted = Submitted(made, replayed=False)
+            made = experiments.submit(session, submission, owner=caller.owner, **where)
+            submitted = idempotency.Submitted(made, replayed=False)
         else:
             scope = Scope(owner=caller.owner, method=request.method, path=request.url.path, key=key)
-            submitted = idempotency.submit_once(
-                session, scope, submission, device=device, key_id=caller.id, limits=service.limits
-            )
-    shown = Experiment.of(submitted.experiment)
+            submitted = idempotency.submit_once(session, scope, submission, **where)
+    shown = Submitted.accepted(submitted.experiment, living, warnings_of(spec, living))
     _LOG.info("experiment_submitted", experiment_id=shown.id, device=device, replayed=submitted.replayed)
     headers = {"Location": shown.links.self_, "Retry-After": "1"}
     return answer(shown, 202, headers | ({"Idempotency-Replayed": "true"} if submitted.replayed else {}))
 
 
-async def validate_experiment(spec: Spec) -> Response:
-    """The completed spec, the network layer by layer, and the budget in steps."""
-    return answer(Validated.of(spec))
-
-
-def _device(session: Session, service: ApiService, spec: ExperimentSpec) -> str:
+def _device(session: Session, service: ApiService, spec: ExperimentSpec, living: Living) -> str:
     """The queue: `auto` is cuda if a worker for it lives right now, else cpu."""
     if spec.resources.device != "auto":
         return spec.resources.device
-    within = service.settings.live_within_seconds
-    return "cuda" if processes.device_is_live(session, "cuda", within_seconds=within) else "cpu"
+    if living is None:
+        within = service.settings.live_within_seconds
+        return "cuda" if processes.device_is_live(session, "cuda", within_seconds=within) else "cpu"
+    return "cuda" if device_lives(living, "cuda") else "cpu"

@@ -1,13 +1,25 @@
 """An experiment, and what other views repeat of it."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from pydantic import Field
 
 from api.shown import Shown, maybe_utc, utc
+from api.shown.plans import SpecWarning
+from api.shown.waiting import Living, waiting_for
 from store import tables
+from store.jobs.failures import CODES, Code, Remedy
 from store.jobs.states import TERMINAL, State
+
+
+def _described(codes: Mapping[str, Code]) -> str:
+    listed = [
+        f"`{name}`: {code.meaning}{'' if code.remedy is Remedy.FINAL else ', again and again'}"
+        for name, code in codes.items()
+    ]
+    return "; ".join(listed) + "."
 
 
 class Progress(Shown):
@@ -17,10 +29,7 @@ class Progress(Shown):
 
 
 class Failure(Shown):
-    code: str = Field(
-        description="invalid_data, out_of_memory, trainer_error, deadline, or after too many restarts worker_lost, "
-        "trainer_killed."
-    )
+    code: str = Field(description=_described(CODES))
     message: str
 
 
@@ -32,7 +41,14 @@ class Links(Shown):
     metrics: str
     events: str
     checkpoints: str
+    attempts: str
+    logs: str
     cancel: str
+    pause: str
+    resume: str
+    retry: str
+    kill: str
+    clone: str
 
 
 class Experiment(Shown):
@@ -46,43 +62,86 @@ class Experiment(Shown):
     desired: str | None = Field(description="What was asked of a running experiment and is not done yet.")
     phase: str | None = Field(description="restoring, loading_data, training, evaluating or saving; while running.")
     progress: Progress
-    waiting_for: str | None
+    waiting_for: str | None = Field(description="In words, while it is queued: a worker, a time.")
     device: str = Field(description="cpu or cuda: the queue it was submitted to.")
     attempt: int = Field(description="How often a worker has begun it.")
     restarts: int = Field(description="How many of those followed a lost worker or a killed trainer.")
     stop_reason: str | None = Field(description="budget, target_reached or diverged; once succeeded.")
     failure: Failure | None
-    retry_of: str | None
+    retry_of: str | None = Field(description="The experiment that this one was cloned from.")
     created_at: datetime
-    started_at: datetime | None
+    claimed_at: datetime | None = Field(description="When a worker last took it.")
+    started_at: datetime | None = Field(description="When its training first began.")
     finished_at: datetime | None
     spec: dict[str, Any] = Field(description="Complete, and valid as the body of a new POST.")
     links: Links
 
     @classmethod
-    def of(cls, row: tables.Experiment) -> "Experiment":
-        return cls(
-            id=row.id,
-            name=row.name,
-            tags=row.tags,
-            state=row.state,
-            is_terminal=row.state in TERMINAL,
-            desired=row.desired,
-            phase=row.phase,
-            progress=progress_of(row),
-            waiting_for=row.waiting_for,
-            device=row.device,
-            attempt=row.attempt,
-            restarts=row.restarts,
-            stop_reason=row.stop_reason,
-            failure=failure_of(row),
-            retry_of=row.retry_of,
-            created_at=utc(row.created_at),
-            started_at=maybe_utc(row.started_at),
-            finished_at=maybe_utc(row.finished_at),
-            spec=row.spec,
-            links=links_of(row.id),
-        )
+    def of(cls, row: tables.Experiment, living: Living) -> "Experiment":
+        return cls(**_facts(row, living))
+
+
+class QueuePlace(Shown):
+    """Where a queued experiment stands."""
+
+    position: int = Field(ge=1, description="1 is the next; nobody knows which of them a worker can take.")
+    ahead_capped: bool = Field(description="No more were counted: the position is this one or a later one.")
+
+
+class ExperimentNow(Experiment):
+    """An experiment looked at by itself. What this adds changes without its ETag."""
+
+    queue: QueuePlace | None = Field(description="While it is queued.")
+    eta_seconds: float | None = Field(description="While it runs: to its last step, at its pace so far.")
+
+    @classmethod
+    def seen(
+        cls, row: tables.Experiment, living: Living, queue: QueuePlace | None, eta_seconds: float | None
+    ) -> "ExperimentNow":
+        return cls(**_facts(row, living), queue=queue, eta_seconds=eta_seconds)
+
+
+class Submitted(Experiment):
+    """An experiment that was accepted."""
+
+    warnings: list[SpecWarning] = Field(description="What may not be meant so.")
+
+    @classmethod
+    def accepted(cls, row: tables.Experiment, living: Living, warnings: list[SpecWarning]) -> "Submitted":
+        return cls(**_facts(row, living), warnings=warnings)
+
+
+class Changed(Shown):
+    """What came of an action on many."""
+
+    changed: int = Field(description="How many were changed, or asked to.")
+    more: bool = Field(description="There are more of them: ask again.")
+
+
+def _facts(row: tables.Experiment, living: Living) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "tags": row.tags,
+        "state": row.state,
+        "is_terminal": row.state in TERMINAL,
+        "desired": row.desired,
+        "phase": row.phase,
+        "progress": progress_of(row),
+        "waiting_for": waiting_for(row, living),
+        "device": row.device,
+        "attempt": row.attempt,
+        "restarts": row.restarts,
+        "stop_reason": row.stop_reason,
+        "failure": failure_of(row),
+        "retry_of": row.retry_of,
+        "created_at": utc(row.created_at),
+        "claimed_at": maybe_utc(row.claimed_at),
+        "started_at": maybe_utc(row.started_at),
+        "finished_at": maybe_utc(row.finished_at),
+        "spec": row.spec,
+        "links": links_of(row.id),
+    }
 
 
 def progress_of(row: tables.Experiment) -> Progress:
@@ -101,11 +160,5 @@ def failure_of(row: tables.Experiment) -> Failure | None:
 def links_of(experiment_id: str) -> Links:
     """Where the parts of an experiment are."""
     base = f"/v1/experiments/{experiment_id}"
-    return Links(
-        self_=base,
-        results=f"{base}/results",
-        metrics=f"{base}/metrics",
-        events=f"{base}/events",
-        checkpoints=f"{base}/checkpoints",
-        cancel=f"{base}/cancel",
-    )
+    parts = {name: f"{base}/{name}" for name in Links.model_fields if name != "self_"}
+    return Links(self_=base, **parts)

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from api.shown import Shown
+from api.shown.waiting import Living, device_lives
 from bncore.spec import ExperimentSpec, plan
 
 
@@ -28,12 +29,29 @@ class SpecPlan(Shown):
     total_steps: int
 
 
+class SpecWarning(Shown):
+    """Something that a spec may say, and that may not be meant."""
+
+    pointer: str = Field(description="JSON pointer into the spec.")
+    detail: str
+    code: str = Field(description="For programs.")
+
+
+def warnings_of(spec: ExperimentSpec, living: Living) -> list[SpecWarning]:
+    """What is worth saying of a spec right now."""
+    if spec.resources.device != "cuda" or living is None or device_lives(living, "cuda"):
+        return []
+    detail = "No worker for cuda is connected; it waits until one is."
+    return [SpecWarning(pointer="/resources/device", detail=detail, code="no_such_worker")]
+
+
 class Validated(Shown):
     spec: dict[str, Any] = Field(description="With every default filled in.")
     plan: SpecPlan
+    warnings: list[SpecWarning] = Field(description="What may not be meant so.")
 
     @classmethod
-    def of(cls, spec: ExperimentSpec) -> "Validated":
+    def of(cls, spec: ExperimentSpec, living: Living) -> "Validated":
         found = plan(spec)
         layers = [
             Layer(name=layer.name, kind=layer.kind, output_shape=list(layer.output_shape), parameters=layer.parameters)
@@ -49,4 +67,4 @@ class Validated(Shown):
             steps_per_epoch=found.steps_per_epoch,
             total_steps=found.total_steps,
         )
-        return cls(spec=spec.model_dump(mode="json"), plan=shown)
+        return cls(spec=spec.model_dump(mode="json"), plan=shown, warnings=warnings_of(spec, living))

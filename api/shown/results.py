@@ -7,6 +7,7 @@ from pydantic import Field
 
 from api.shown import Real, Shown
 from api.shown.experiments import Failure, Links, Progress, failure_of, links_of, progress_of
+from api.shown.waiting import Living, waiting_for
 from store import tables
 from store.jobs.states import TERMINAL
 
@@ -44,13 +45,16 @@ class Results(Shown):
     state: str
     is_terminal: bool
     phase: str | None
+    waiting_for: str | None = Field(description="In words, while it is queued: a worker, a time.")
     stop_reason: str | None
     failure: Failure | None
     progress: Progress
     attempt: int
     summary: Summary
     metrics: dict[str, Real] = Field(description="The newest value of every series.")
-    checkpoints: list[ResultCheckpoint]
+    checkpoints: list[ResultCheckpoint] = Field(
+        description="The 20 of the greatest steps, and of kind best the newest; `links.checkpoints` has all."
+    )
     links: Links
 
     @classmethod
@@ -59,6 +63,7 @@ class Results(Shown):
         row: tables.Experiment,
         series: Sequence[tables.MetricSeries],
         checkpoints: Sequence[tables.Checkpoint],
+        living: Living,
     ) -> "Results":
         return cls(
             id=row.id,
@@ -66,6 +71,7 @@ class Results(Shown):
             state=row.state,
             is_terminal=row.state in TERMINAL,
             phase=row.phase,
+            waiting_for=waiting_for(row, living),
             stop_reason=row.stop_reason,
             failure=failure_of(row),
             progress=progress_of(row),

@@ -1,7 +1,7 @@
 """What owners change of experiments beyond their job: names, tags, and that they are gone."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NoReturn
 
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert, select, update
@@ -10,15 +10,37 @@ from sqlalchemy.orm import Session
 from store.columns import core
 from store.database import clock
 from store.errors import ExperimentNotFound, VersionMismatch
-from store.experiments.finding import Filters, ids
+from store.experiments.finding import Filters, get, ids
+from store.experiments.submitting import Limits, require_room
 from store.jobs import wishes
 from store.jobs.conditions import owned_by
+from store.jobs.states import State
 from store.jobs.wishes import By
 from store.tables import Checkpoint, Experiment, ExperimentTag, Job
 
 _JOB = core(Job).c
 
 _BATCH = 500
+
+
+def lock(session: Session, experiment_id: str, by: By) -> Experiment:
+    """The experiment as it is, and stays until the transaction ends. Raises `ExperimentNotFound`, `VersionMismatch`."""
+    statement = select(Job.id).where(Job.id == experiment_id, *by.may()).with_for_update()
+    if session.execute(statement).first() is None:
+        _refuse(session, experiment_id, by)
+    return get(session, experiment_id, owner=by.owner)
+
+
+def resume(session: Session, experiment_id: str, by: By, limits: Limits) -> None:
+    """`wishes.resume`, which also raises `QuotaExceeded` when the owner's queue is full."""
+    _require_room(session, experiment_id, by, (State.PAUSED,), limits)
+    wishes.resume(session, experiment_id, by)
+
+
+def retry(session: Session, experiment_id: str, by: By, limits: Limits) -> None:
+    """`wishes.retry`, which also raises `QuotaExceeded` when the owner's queue is full."""
+    _require_room(session, experiment_id, by, (State.FAILED, State.CANCELLED), limits)
+    wishes.retry(session, experiment_id, by)
 
 
 def edit(session: Session, experiment_id: str, by: By, changes: Mapping[str, Any]) -> None:
@@ -34,7 +56,6 @@ def edit(session: Session, experiment_id: str, by: By, changes: Mapping[str, Any
     found = session.execute(statement).one_or_none()
     if found is None:
         _refuse(session, experiment_id, by)
-        return
     table = core(Experiment)
     spec = session.execute(select(table.c.spec).where(table.c.id == experiment_id)).scalar_one()
     values = {**changes, "spec": {**spec, **changes}}
@@ -83,8 +104,16 @@ def _drop_checkpoints(session: Session, experiment_ids: list[str]) -> None:
     session.execute(statement)
 
 
-def _refuse(session: Session, experiment_id: str, by: By) -> None:
-    version = session.scalars(select(_JOB.version).where(_JOB.id == experiment_id, *owned_by(by.owner))).one_or_none()
+def _require_room(session: Session, experiment_id: str, by: By, states: Collection[State], limits: Limits) -> None:
+    """Of a job in one of these states, which is about to be queued."""
+    moving = select(Job.owner).where(Job.id == experiment_id, *by.may(), Job.state.in_(states))
+    owner = session.scalars(moving).one_or_none()
+    if owner is not None:
+        require_room(session, owner, 1, limits)
+
+
+def _refuse(session: Session, experiment_id: str, by: By) -> NoReturn:
+    version = session.scalars(select(Job.version).where(Job.id == experiment_id, *owned_by(by.owner))).one_or_none()
     if version is None:
         raise ExperimentNotFound(experiment_id)
     raise VersionMismatch(version)

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from store import cursors
 from store.columns import Words, core, one_of, unattached
 from store.errors import ExperimentNotFound
-from store.jobs.conditions import IS_OVER, IS_VISIBLE, in_state
+from store.jobs.conditions import IS_OVER, IS_VISIBLE, in_state, owned_by
 from store.jobs.states import State
 from store.tables import Experiment, ExperimentTag, Job
 
@@ -112,6 +112,11 @@ def marks(session: Session, experiment_ids: Collection[str]) -> dict[str, Mark]:
     """Version and end of many experiments at once; those that do not exist, or no longer, are left out."""
     found = session.execute(_MARKS, {"wanted": experiment_ids})
     return {one: Mark(version, bool(is_over)) for one, version, is_over in found}
+
+
+def visible(session: Session, experiment_ids: Collection[str], *, owner: str | None = None) -> frozenset[str]:
+    """Which of these an owner sees."""
+    return frozenset(session.scalars(select(Job.id).where(one_of(Job.id, experiment_ids), *owned_by(owner))))
 
 
 def page(session: Session, filters: Filters, cursor: str | None = None, limit: int = 20) -> Page:

@@ -8,7 +8,7 @@ wait, however many jobs each has, and nobody gains by having waited or by coming
 
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import Select, bindparam, func, select, tuple_, union_all
 from sqlalchemy.orm import Session
 
 from store.columns import core
@@ -28,6 +28,19 @@ def next_turn(session: Session, owner: str, queue: str, priority: int) -> tuple[
     mine, claimed, waiting, at = session.execute(_TURNS, bound).one()
     # What waits counts too: the claimed may all have been purged.
     return max(mine + 1 if mine is not None else 0, claimed or 0, waiting or 0), at
+
+
+def ahead_of(session: Session, job: Job, at_most: int) -> int:
+    """How many jobs of its queue are claimed before a queued one; counts no further than `at_most`."""
+    waiting = (IS_QUEUED, Job.queue == job.queue)
+    sooner = tuple_(Job.turn, Job.created_at, Job.id) < tuple_(job.turn, job.created_at, job.id)
+    # Two stretches of the index of claims: with one condition for both, all of the queue would be looked at.
+    parts = (
+        select(Job.id).where(*waiting, Job.priority > job.priority).limit(at_most),
+        select(Job.id).where(*waiting, Job.priority == job.priority, sooner).limit(at_most),
+    )
+    both = union_all(*(select(part.subquery()) for part in parts)).limit(at_most).subquery()
+    return session.execute(select(func.count()).select_from(both)).scalar_one()
 
 
 def _newest_and_first() -> Select[Any]:

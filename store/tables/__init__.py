@@ -11,6 +11,7 @@ from store.tables.checkpoints import Checkpoint, CheckpointChunk
 from store.tables.experiments import Experiment, ExperimentTag
 from store.tables.idempotency import IdempotencyKey
 from store.tables.jobs import Bell, Job, JobEvent
+from store.tables.logs import JobLog
 from store.tables.metrics import MetricSegment, MetricSeries
 from store.tables.owners import ApiKey, Owner
 from store.tables.processes import Process
@@ -26,6 +27,7 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "JobEvent",
+    "JobLog",
     "MetricSegment",
     "MetricSeries",
     "Owner",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 
 from store.tables import CheckpointChunk
 
@@ -84,6 +84,34 @@ def test_a_checkpoint_without_training_state_says_so(sqlite_api: Any, by_hand: C
     assert api.client.get(address).json()["training_state"] is None
     assert api.client.get(f"{address}/content?file=training_state").status_code == 404
     assert api.client.get(f"{address}/content").content == b"weights"
+
+
+DAMAGE = {
+    "another byte": update(CheckpointChunk).where(CheckpointChunk.seq == 2).values(data=b"x" * 12_345),
+    "a cut chunk": update(CheckpointChunk).where(CheckpointChunk.seq == 1).values(data=b"x"),
+    "a lost chunk": delete(CheckpointChunk).where(CheckpointChunk.seq == 1),
+}
+
+
+@pytest.mark.parametrize("statement", DAMAGE.values(), ids=DAMAGE)
+def test_of_a_damaged_file_not_a_byte_is_sent(stored: tuple[Any, str, str], statement: Any) -> None:
+    api, _, one = stored
+    with api.database.write() as session:
+        session.execute(statement)
+    for headers in ({}, {"Range": "bytes=0-9"}):
+        answer = api.client.get(f"{one}/content", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (410, "checkpoint_damaged")
+    assert api.client.head(f"{one}/content").status_code == 410
+    assert api.client.get(f"{one}/content?file=training_state").content == STATE
+
+
+def test_a_file_that_was_compared_is_not_read_whole_for_a_part(stored: tuple[Any, str, str]) -> None:
+    api, _, one = stored
+    assert api.client.get(f"{one}/content").content == WEIGHTS
+    with api.database.write() as session:
+        session.execute(delete(CheckpointChunk).where(CheckpointChunk.seq == 2))
+    part = api.client.get(f"{one}/content", headers={"Range": "bytes=0-9"})
+    assert (part.status_code, part.content) == (206, WEIGHTS[:10])
 
 
 def test_a_stream_holds_no_connection_of_the_database(stored: tuple[Any, str, str]) -> None:

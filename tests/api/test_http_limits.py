@@ -28,12 +28,12 @@ def test_an_owner_who_asks_too_often_is_told_when_to_ask_again(sqlite_url: str, 
 def test_all_keys_of_an_owner_share_one_limit_and_refusals_say_how_it_stands(
     sqlite_url: str, serve: Callable[..., Any]
 ) -> None:
-    with serve(sqlite_url, requests_per_second=0.01, request_burst=2) as api:
-        with holder(api, "team") as one, holder(api, "team", "read") as two:
-            assert one.get("/v1/experiments").status_code == 200
-            forbidden = two.post("/v1/experiments", json={})
-            assert (forbidden.status_code, forbidden.headers["ratelimit"]) == (403, '"owner";r=0;t=200')
-            assert one.get("/v1/experiments").headers["retry-after"] == "100"
+    slow = serve(sqlite_url, requests_per_second=0.01, request_burst=2)
+    with slow as api, holder(api, "team") as one, holder(api, "team", "read") as two:
+        assert one.get("/v1/experiments").status_code == 200
+        forbidden = two.post("/v1/experiments", json={})
+        assert (forbidden.status_code, forbidden.headers["ratelimit"]) == (403, '"owner";r=0;t=200')
+        assert one.get("/v1/experiments").headers["retry-after"] == "100"
 
 
 def test_without_a_limit_no_answer_speaks_of_one(sqlite_url: str, serve: Callable[..., Any]) -> None:

@@ -17,7 +17,9 @@ OPERATIONS = {
     "cancel_experiment", "delete_experiment", "get_results", "get_metrics", "list_events", "list_checkpoints",
     "get_checkpoint", "download_checkpoint", "list_normalizers", "list_networks", "list_datasets",
     "list_initializers", "list_optimizers", "list_schedules", "list_losses", "list_keys", "get_key", "create_key",
-    "rotate_key", "revoke_key", "list_owners", "get_own_owner",
+    "rotate_key", "revoke_key", "list_owners", "get_own_owner", "pause_experiment", "resume_experiment",
+    "retry_experiment", "kill_experiment", "clone_experiment", "edit_experiment", "cancel_experiments",
+    "delete_experiments",
 }  # fmt: skip
 
 
@@ -90,6 +92,7 @@ def _try(described: Any, api: Any, operation_id: str, mode: schemathesis.Generat
     # Nor can it say which cursors this service has handed out.
     loose = operation_id in (
         "submit_experiment", "validate_experiment", "list_experiments", "create_key", "list_keys", "list_owners",
+        "edit_experiment", "list_checkpoints", "cancel_experiments", "delete_experiments",
     )  # fmt: skip
     excluded = [positive_data_acceptance] if loose else []
 

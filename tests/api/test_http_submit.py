@@ -14,6 +14,7 @@ from store import processes
 from store.jobs import bells
 from store.processes import Heartbeat
 from store.tables import Experiment
+from tests.api.holders import holder
 
 SPEC = {
     "name": "digits-brn",
@@ -128,15 +129,15 @@ def test_a_replay_shows_the_experiment_as_it_is_now(api: Any, by_hand: Callable[
     assert (answer.json()["id"], answer.json()["state"]) == (first["id"], "succeeded")
 
 
-def test_a_key_counts_for_its_owner_alone(sqlite_api: Any, serve: Callable[..., Any]) -> None:
-    from store import keys
-
-    post(sqlite_api, SPEC, "key-1")
-    with sqlite_api.database.write() as session:
-        other = keys.create(session, "other").secret
-    headers = {"Idempotency-Key": "key-1", "Authorization": f"Bearer {other}"}
-    answer = sqlite_api.client.post("/v1/experiments", json=SPEC, headers=headers)
-    assert "idempotency-replayed" not in answer.headers
+def test_an_idempotency_key_counts_for_its_owner_whichever_key_they_hold(sqlite_api: Any) -> None:
+    first = post(sqlite_api, SPEC, "key-1").json()["id"]
+    headers = {"Idempotency-Key": "key-1"}
+    with holder(sqlite_api, "default") as same, holder(sqlite_api, "other") as other:
+        again = same.post("/v1/experiments", json=SPEC, headers=headers)
+        assert (again.json()["id"], again.headers["idempotency-replayed"]) == (first, "true")
+        fresh = other.post("/v1/experiments", json=SPEC, headers=headers)
+    assert fresh.json()["id"] != first
+    assert "idempotency-replayed" not in fresh.headers
     assert count(sqlite_api) == 2
 
 

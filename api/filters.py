@@ -1,0 +1,55 @@
+"""Which experiments are meant: the query parameters of the listing, and of what is done to all that it would list."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from api.parameters import Parameters, PlainText
+from store.experiments import Filters
+from store.jobs.states import State
+
+_TAG = Annotated[PlainText, Field(min_length=1, max_length=64 + 1 + 512)]
+
+
+class FilterQuery(Parameters):
+    state: list[State] = Field(default_factory=list, max_length=16, description="Repeat it for any of several.")
+    tag: list[_TAG] = Field(
+        default_factory=list,
+        max_length=16,
+        description="`key:value`, or `key` alone for any value. Repeated, all must hold.",
+    )
+    name: Annotated[PlainText, Field(max_length=200)] | None = Field(default=None, description="The whole name.")
+    created_from: AwareDatetime | None = Field(default=None, description="RFC 3339, with an offset. Included.")
+    created_before: AwareDatetime | None = Field(default=None, description="RFC 3339, with an offset. Not included.")
+
+    def filters(self, owner: str | None, among: frozenset[State] = frozenset(State)) -> Filters | None:
+        """What the store is asked, of experiments in these states; None when none can be meant."""
+        tags = _tags(self.tag)
+        states = [state for state in dict.fromkeys(self.state or sorted(among)) if state in among]
+        if tags is None or not states:
+            return None
+        return Filters(
+            owner=owner,
+            states=tuple(states) if self.state or len(among) < len(State) else (),
+            tags=tags,
+            name=self.name,
+            created_from=_seconds(self.created_from),
+            created_before=_seconds(self.created_before),
+        )
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _tags(given: Sequence[str]) -> dict[str, str | None] | None:
+    """What is asked of each key; None when that is two different values, which no experiment has."""
+    asked: dict[str, str | None] = {}
+    for key, colon, value in (text.partition(":") for text in given):
+        known = asked.get(key)
+        if colon and known not in (None, value):
+            return None
+        asked[key] = value if colon else known
+    return asked

@@ -1,0 +1,181 @@
+"""What is asked of one experiment: to end, rest, go on, run again, be called otherwise, be gone."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.answers import answer
+from api.bodies import edits_of, patch_object
+from api.deps import Caller, ExperimentId, LivingLately, Service, sees
+from api.headers import experiment_headers, if_match_parameter, matched_versions
+from api.lanes import writing
+from api.openapi import edit_body
+from api.problems import declared
+from api.service import ApiService
+from api.shown.experiments import Experiment
+from api.shown.waiting import Living
+from store import experiments
+from store.jobs import wishes
+from store.jobs.wishes import By
+from store.keys import Authenticated
+
+
+def router() -> APIRouter:
+    """Under an experiment."""
+    routes = APIRouter(prefix="/v1/experiments", tags=["experiments"])
+    only_if = {"parameters": [if_match_parameter()]}
+    asked: dict[int | str, dict[str, Any]] = {202: {"model": Experiment, "description": "A worker has been asked"}}
+    for route, summary, responses in (
+        (cancel_experiment, "End it early", {**asked, **declared(404, 412)}),
+        (kill_experiment, "End it without a moment to save", {**asked, **declared(404, 412)}),
+        (pause_experiment, "Stop it for a while", {**asked, **declared(404, 409, 412)}),
+        (resume_experiment, "Let it go on", declared(404, 409, 412)),
+        (retry_experiment, "Run it again from its last checkpoint", declared(404, 409, 412)),
+    ):
+        routes.add_api_route(
+            f"/{{experiment_id}}/{route.__name__.partition('_')[0]}",
+            route,
+            methods=["POST"],
+            response_model=Experiment,
+            responses=responses,
+            openapi_extra=only_if,
+            summary=summary,
+        )
+    routes.add_api_route(
+        "/{experiment_id}",
+        edit_experiment,
+        methods=["PATCH"],
+        response_model=Experiment,
+        responses=declared(404, 412, 413, 415, 422),
+        openapi_extra={**only_if, "requestBody": edit_body()},
+        summary="Change its name and tags",
+    )
+    routes.add_api_route(
+        "/{experiment_id}",
+        delete_experiment,
+        methods=["DELETE"],
+        status_code=204,
+        responses=declared(404, 409, 412),
+        openapi_extra=only_if,
+        summary="Delete it with everything it made",
+    )
+    return routes
+
+
+@writing
+def cancel_experiment(
+    experiment_id: ExperimentId, caller: Caller, request: Request, living: LivingLately, service: Service
+) -> Response:
+    """202 while a worker still has to stop it, 200 when it is at its end; repeats change nothing.
+
+    A run that completes its budget before the worker hears of it succeeds.
+    """
+
+    def ask(session: Session, by: By) -> None:
+        wishes.ask(session, experiment_id, "cancel", by)
+
+    return _done(service, experiment_id, caller, request, living, ask)
+
+
+@writing
+def kill_experiment(
+    experiment_id: ExperimentId, caller: Caller, request: Request, living: LivingLately, service: Service
+) -> Response:
+    """Like cancel, and also after it, but a running trainer is given no time to save what it has reached."""
+
+    def ask(session: Session, by: By) -> None:
+        wishes.ask(session, experiment_id, "kill", by)
+
+    return _done(service, experiment_id, caller, request, living, ask)
+
+
+@writing
+def pause_experiment(
+    experiment_id: ExperimentId, caller: Caller, request: Request, living: LivingLately, service: Service
+) -> Response:
+    """202 while a worker still has to save and stop it, 200 when it rests; 409 at its end.
+
+    Its deadline stands still meanwhile. One that is being cancelled goes on being cancelled.
+    """
+
+    def ask(session: Session, by: By) -> None:
+        wishes.ask(session, experiment_id, "pause", by)
+
+    return _done(service, experiment_id, caller, request, living, ask)
+
+
+@writing
+def resume_experiment(
+    experiment_id: ExperimentId, caller: Caller, request: Request, living: LivingLately, service: Service
+) -> Response:
+    """Queue it again after a pause, or take back a pause that has not come yet; 409 at its end."""
+
+    def ask(session: Session, by: By) -> None:
+        experiments.resume(session, experiment_id, by, service.limits)
+
+    return _done(service, experiment_id, caller, request, living, ask)
+
+
+@writing
+def retry_experiment(
+    experiment_id: ExperimentId, caller: Caller, request: Request, living: LivingLately, service: Service
+) -> Response:
+    """Queue it again after it failed or was cancelled, else 409: the same experiment, its next attempt.
+
+    It goes on from its last checkpoint, with restarts and deadline counted anew.
+    """
+
+    def ask(session: Session, by: By) -> None:
+        experiments.retry(session, experiment_id, by, service.limits)
+
+    return _done(service, experiment_id, caller, request, living, ask)
+
+
+@writing
+def edit_experiment(
+    experiment_id: ExperimentId,
+    patch: Annotated[dict[str, Any], Depends(patch_object)],
+    caller: Caller,
+    request: Request,
+    living: LivingLately,
+    service: Service,
+) -> Response:
+    """A JSON Merge Patch (RFC 7396) of `name` and `tags`; null takes a tag, or all of them, or the name away."""
+
+    def ask(session: Session, by: By) -> None:
+        row = experiments.lock(session, experiment_id, by)
+        changes = edits_of({"name": row.name, "tags": row.tags}, patch)
+        experiments.edit(session, experiment_id, by, changes)
+
+    return _done(service, experiment_id, caller, request, living, ask)
+
+
+@writing
+def delete_experiment(experiment_id: ExperimentId, caller: Caller, request: Request, service: Service) -> Response:
+    """Only at its end, else 409 with the state and the actions that it allows. It is gone at once, its bytes soon."""
+    with service.database.write() as session:
+        experiments.delete(session, experiment_id, _by(caller, request))
+    return Response(status_code=204)
+
+
+def _done(
+    service: ApiService,
+    experiment_id: str,
+    caller: Authenticated,
+    request: Request,
+    living: Living,
+    ask: Callable[[Session, By], None],
+) -> Response:
+    """The experiment as it is after that; 202 when its worker has yet to do something."""
+    with service.database.write() as session:
+        ask(session, _by(caller, request))
+        row = experiments.get(session, experiment_id, owner=sees(caller))
+    return answer(Experiment.of(row, living), 200 if row.desired is None else 202, experiment_headers(row))
+
+
+def _by(caller: Authenticated, request: Request) -> By:
+    return By(sees(caller), caller.id, matched_versions(request))

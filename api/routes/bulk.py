@@ -1,0 +1,91 @@
+"""What is asked of all experiments that a listing would show.
+
+Invariant: nobody ends everything by leaving something out: without a filter it takes `all=true`. A call changes a
+bounded number, in one transaction.
+"""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Depends
+from pydantic import Field
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from api.answers import answer
+from api.deps import Caller, Service, sees
+from api.errors import InvalidParameter
+from api.filters import FilterQuery
+from api.lanes import writing
+from api.parameters import parameters
+from api.problems import declared
+from api.service import ApiService
+from api.shown.experiments import Changed
+from store import experiments
+from store.experiments import Filters
+from store.jobs.states import TERMINAL, State
+from store.jobs.wishes import By
+from store.keys import Authenticated
+
+_LOG = structlog.get_logger("api")
+_MOST = 1000
+_LIVING = frozenset(State) - TERMINAL
+
+
+class BulkQuery(FilterQuery):
+    all: bool = Field(default=False, description="Needed where no filter is given.")
+
+
+Query = Annotated[BulkQuery, Depends(parameters(BulkQuery))]
+
+
+def router() -> APIRouter:
+    """Beside the listing."""
+    routes = APIRouter(prefix="/v1", tags=["experiments"])
+    for action, route, summary in (
+        ("cancel", cancel_experiments, "End all that a filter finds"),
+        ("delete", delete_experiments, "Delete all that a filter finds and that have ended"),
+    ):
+        routes.add_api_route(
+            f"/experiments:{action}",
+            route,
+            methods=["POST"],
+            response_model=Changed,
+            responses=declared(422),
+            summary=summary,
+        )
+    return routes
+
+
+@writing
+def cancel_experiments(query: Query, caller: Caller, service: Service) -> Response:
+    """The filters of the listing; at most 1,000 a call, the newest first: repeat it while `more` is true."""
+    return _changed(service, caller, query, "cancel", _LIVING, experiments.cancel_all)
+
+
+@writing
+def delete_experiments(query: Query, caller: Caller, service: Service) -> Response:
+    """The filters of the listing; at most 1,000 a call, the newest first: repeat it while `more` is true."""
+    return _changed(service, caller, query, "delete", TERMINAL, experiments.delete_all)
+
+
+def _changed(
+    service: ApiService,
+    caller: Authenticated,
+    query: BulkQuery,
+    action: str,
+    states: frozenset[State],
+    change: Callable[[Session, Filters, By, int], int],
+) -> Response:
+    if not query.all and not query.model_fields_set - {"all"}:
+        raise InvalidParameter("all", "Give a filter, or all=true")
+    filters = query.filters(sees(caller), states)
+    if filters is None:
+        return answer(Changed(changed=0, more=False))
+    with service.database.write() as session:
+        found = experiments.ids(session, filters, _MOST + 1)
+        changed = change(session, filters, By(sees(caller), caller.id), _MOST)
+    _LOG.info("experiments_changed", action=action, count=changed)
+    # Those that have been asked already are found again, and must not keep anybody asking for ever.
+    return answer(Changed(changed=changed, more=changed > 0 and len(found) > _MOST))

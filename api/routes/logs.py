@@ -1,0 +1,145 @@
+"""What trainers print: to read, and to follow while they print it.
+
+Invariant: an answer ends with a whole line where it has one, and says where the next one begins; following its link
+`next` until there is none is reading everything.
+"""
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+
+from api.deps import Caller, ExperimentId, Service, sees
+from api.errors import InvalidParameter
+from api.parameters import MAX_INTEGER, Parameters, parameters
+from api.problems import declared
+from api.routes.results import MAX_WAIT_SECONDS, left
+from api.service import ApiService
+from store import experiments, logs
+from store.jobs.states import TERMINAL, State
+from store.logs import Piece
+
+_MOST_BYTES = 256 << 10
+_MOST_LINES = 10_000
+_KEPT = {ord("\n"): "\n", ord("\t"): "\t"}
+# A terminal would obey them.
+_SHOWN = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(0x20), *range(0x7F, 0xA0))} | _KEPT
+
+
+class LogsQuery(Parameters):
+    attempt: int | None = Field(default=None, ge=1, lt=2**31, description="The newest, unless said.")
+    after: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_INTEGER,
+        description="From this byte of the attempt on: `X-Next-Offset`. Else from 0.",
+    )
+    tail: int | None = Field(default=None, ge=1, le=_MOST_LINES, description="The last lines only; not with `after`.")
+    wait: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=MAX_WAIT_SECONDS,
+        description="Seconds to wait for something to be printed, the attempt to end, or the next one to begin.",
+    )
+
+
+_LINES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Lines; at most 256 KiB of them",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+        "headers": {
+            "X-Attempt": {"schema": {"type": "integer"}, "description": "Whose lines these are."},
+            "X-Next-Offset": {"schema": {"type": "integer"}, "description": "The `after` to read on from."},
+            "Link": {
+                "schema": {"type": "string"},
+                "description": '`<...>; rel="next"`: read on here. None at the end.',
+            },
+        },
+    },
+    **declared(404, 422),
+}
+
+
+def router() -> APIRouter:
+    """Under an experiment."""
+    routes = APIRouter(prefix="/v1/experiments/{experiment_id}", tags=["results"])
+    routes.add_api_route(
+        "/logs", get_logs, response_class=PlainTextResponse, responses=_LINES, summary="What its trainer printed"
+    )
+    return routes
+
+
+async def get_logs(
+    experiment_id: ExperimentId,
+    caller: Caller,
+    query: Annotated[LogsQuery, Depends(parameters(LogsQuery))],
+    request: Request,
+    service: Service,
+) -> Response:
+    """Of each attempt the first and the last 512 KiB are kept; a line says where something was left out.
+
+    To follow: get the link `next` with `&wait=30`, again and again, until an answer has none. It leads from one attempt
+    to the one after it.
+    """
+    if query.tail is not None and query.after is not None:
+        raise InvalidParameter("tail", "Not together with after")
+    read = functools.partial(_read, service, experiment_id, sees(caller), query)
+    found = await service.reads.run(read)
+    end = time.monotonic() + query.wait
+    while not found.is_news and (seconds := end - time.monotonic()) > 0:
+        version = found.version
+        changed = functools.partial(_has_changed, version)
+        if not await service.changes.wait(experiment_id, changed, seconds, functools.partial(left, request)):
+            raise ClientDisconnect
+        found = await service.reads.run(read)
+        if found.version == version:
+            break
+    return found.response
+
+
+@dataclass(frozen=True)
+class _Found:
+    version: int
+    is_news: bool
+    response: Response
+
+
+def _has_changed(version: int, mark: experiments.Mark | None) -> bool:
+    return mark is None or mark.version != version
+
+
+def _read(service: ApiService, experiment_id: str, owner: str | None, query: LogsQuery) -> _Found:
+    with service.database.read() as session:
+        row = experiments.get(session, experiment_id, owner=owner)
+        attempt = query.attempt or max(1, row.attempt)
+        if query.tail is not None:
+            piece = logs.tail(session, experiment_id, attempt, query.tail, _MOST_BYTES)
+            asked = piece.start
+        else:
+            asked = query.after or 0
+            piece = logs.read(session, experiment_id, attempt, asked, _MOST_BYTES)
+        stored = logs.end_of(session, experiment_id, attempt)
+    is_over = attempt < row.attempt or (attempt == row.attempt and row.state is not State.RUNNING)
+    piece = piece if is_over and piece.end >= stored else _whole_lines(piece)
+    is_read = piece.end >= stored
+    headers = {"X-Attempt": str(attempt), "X-Next-Offset": str(piece.end)}
+    place = (attempt + 1, 0) if is_over and is_read else (attempt, piece.end)
+    if not (row.state in TERMINAL and is_read and attempt >= row.attempt):
+        headers["Link"] = f'</v1/experiments/{experiment_id}/logs?attempt={place[0]}&after={place[1]}>; rel="next"'
+    is_news = bool(piece.data) or attempt < row.attempt or row.state in TERMINAL
+    return _Found(row.version, is_news, PlainTextResponse(_text(piece, asked), headers=headers))
+
+
+def _whole_lines(piece: Piece) -> Piece:
+    whole = piece.data.rfind(b"\n") + 1
+    return Piece(piece.data[:whole], piece.start, piece.start + whole) if whole else piece
+
+
+def _text(piece: Piece, asked: int) -> str:
+    text = piece.data.decode(errors="replace").translate(_SHOWN)
+    return f"[{piece.start - asked} bytes are not kept]\n{text}" if piece.data and piece.start > asked else text

@@ -1,0 +1,34 @@
+"""Who is there to train."""
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from api.answers import answer
+from api.deps import Caller, Service, sees
+from api.lanes import reading
+from api.shown import Page
+from api.shown.workers import Worker
+from store import experiments
+
+
+def router() -> APIRouter:
+    """`/workers`."""
+    routes = APIRouter(prefix="/v1", tags=["health"])
+    routes.add_api_route("/workers", list_workers, response_model=Page[Worker], summary="Living workers")
+    return routes
+
+
+async def list_workers(caller: Caller, service: Service) -> Response:
+    """All on one page, the longest there first: what each computes on, what it is at, and what ails it."""
+    living = [process for process in await service.readiness.living() if process.kind == "worker"]
+    busy = [process.job_id for process in living if process.job_id is not None]
+    visible = await _visible(service=service, job_ids=busy, owner=sees(caller)) if busy else frozenset[str]()
+    shown = [Worker.of(process, visible) for process in living]
+    return answer(Page[Worker](data=shown, has_more=False, next_cursor=None))
+
+
+@reading
+def _visible(service: Service, job_ids: list[str], owner: str | None) -> frozenset[str]:
+    """Which of these experiments the owner may know of."""
+    with service.database.read() as session:
+        return experiments.visible(session, job_ids, owner=owner)
