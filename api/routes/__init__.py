@@ -1,17 +1,13 @@
 """One module a noun; `mount` puts them all into an application."""
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
-from api.deps import authenticate
-from api.problems import declared
 from api.routes import catalog, checkpoints, downloads, events, experiments, health, metrics, results, submissions
 
-_BEHIND_THE_KEY = (submissions, experiments, results, metrics, events, checkpoints, downloads, catalog)
+_NOUNS = (health, experiments, submissions, results, metrics, events, checkpoints, downloads, catalog)
 
 
 def mount(app: FastAPI) -> None:
     """The open addresses, and /v1 behind the key."""
-    app.include_router(health.router())
-    for module in _BEHIND_THE_KEY:
-        # Each router says /v1 itself: a route then knows its whole path, in logs and in the Allow header.
-        app.include_router(module.router(), dependencies=[Depends(authenticate)], responses=declared(401, 503))
+    for noun in _NOUNS:
+        noun.mount(app)

@@ -1,28 +1,26 @@
 """The checkpoints of an experiment."""
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 from starlette.responses import Response
 
 from api.answers import answer
 from api.deps import CheckpointId, ExperimentId, Service
 from api.lanes import reading
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.shown import Page
 from api.shown.checkpoints import Checkpoint
 from store import blobs, experiments
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """Under an experiment."""
-    routes = APIRouter(prefix="/v1/experiments/{experiment_id}/checkpoints", tags=["checkpoints"])
+    routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}/checkpoints", "checkpoints")
     missing = declared(404)
-    routes.add_api_route(
-        "", list_checkpoints, response_model=Page[Checkpoint], responses=missing, summary="Its checkpoints"
-    )
-    routes.add_api_route(
+    routes.add("", list_checkpoints, response_model=Page[Checkpoint], responses=missing, summary="Its checkpoints")
+    routes.add(
         "/{checkpoint_id}", get_checkpoint, response_model=Checkpoint, responses=missing, summary="One checkpoint"
     )
-    return routes
 
 
 @reading

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from api.headers import entity_tag, if_match_parameter, if_none_match_parameter,
 from api.lanes import reading, writing
 from api.parameters import Parameters, PlainText, parameters
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.shown import Page
 from api.shown.experiments import Experiment
 from store import experiments, models
@@ -40,14 +41,12 @@ class ListQuery(Parameters):
     )
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """`/experiments` and one of them."""
-    routes = APIRouter(prefix="/v1/experiments", tags=["experiments"])
+    routes = KeyedRoutes(app, "/v1/experiments", "experiments")
     unchanged: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing has changed"}}
-    routes.add_api_route(
-        "", list_experiments, response_model=Page[Experiment], responses=declared(422), summary="Find them"
-    )
-    routes.add_api_route(
+    routes.add("", list_experiments, response_model=Page[Experiment], responses=declared(422), summary="Find them")
+    routes.add(
         "/{experiment_id}",
         get_experiment,
         response_model=Experiment,
@@ -56,12 +55,11 @@ def router() -> APIRouter:
         summary="One of them",
     )
     _add_actions(routes)
-    return routes
 
 
-def _add_actions(routes: APIRouter) -> None:
+def _add_actions(routes: KeyedRoutes) -> None:
     only_if = {"parameters": [if_match_parameter()]}
-    routes.add_api_route(
+    routes.add(
         "/{experiment_id}/cancel",
         cancel_experiment,
         methods=["POST"],
@@ -70,7 +68,7 @@ def _add_actions(routes: APIRouter) -> None:
         openapi_extra=only_if,
         summary="End it early",
     )
-    routes.add_api_route(
+    routes.add(
         "/{experiment_id}",
         delete_experiment,
         methods=["DELETE"],

@@ -3,7 +3,7 @@
 from typing import Any
 
 import structlog
-from fastapi import APIRouter
+from fastapi import FastAPI
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,6 +14,7 @@ from api.deps import IdempotencyKey, Owner, Service
 from api.lanes import writing
 from api.openapi import idempotency_parameter, spec_request_body
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.service import ApiService
 from api.shown.experiments import Experiment
 from api.shown.plans import Validated
@@ -39,11 +40,11 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """POST `/experiments`, and the same without consequences."""
-    routes = APIRouter(prefix="/v1", tags=["experiments"])
+    routes = KeyedRoutes(app, "/v1", "experiments")
     body = {"requestBody": spec_request_body()}
-    routes.add_api_route(
+    routes.add(
         "/experiments",
         submit_experiment,
         methods=["POST"],
@@ -53,7 +54,7 @@ def router() -> APIRouter:
         openapi_extra={**body, "parameters": [idempotency_parameter()]},
         summary="Submit an experiment",
     )
-    routes.add_api_route(
+    routes.add(
         "/experiments:validate",
         validate_experiment,
         methods=["POST"],
@@ -62,7 +63,6 @@ def router() -> APIRouter:
         openapi_extra=body,
         summary="What a spec amounts to; stores nothing",
     )
-    return routes
 
 
 @writing
