@@ -5,7 +5,9 @@ import re
 from starlette.requests import Request
 
 from api.errors import IdempotencyKeyInvalid
-from bncore.spec.limits import IDEMPOTENCY_KEY_CHARS as MAX_KEY_CHARS
+from bncore.spec.limits import IDEMPOTENCY_KEY_CHARS
+
+MAX_KEY_CHARS = IDEMPOTENCY_KEY_CHARS
 
 # A structured-field string (RFC 8941, 3.3.3): printable ASCII, with \" and \\ as the only escapes.
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
