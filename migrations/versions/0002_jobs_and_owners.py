@@ -44,6 +44,7 @@ _JOB_INDEXES: tuple[tuple[str, list[Any], str | None], ...] = (
     ("ix_jobs_claim", ["queue", sa.text("priority DESC"), "turn", "created_at", "id"], _QUEUED),
     ("ix_jobs_turn", ["owner", "queue", "priority", "turn"], None),
     ("ix_jobs_claimed_turn", ["queue", "priority", "turn"], "state <> 'queued'"),
+    ("ix_jobs_waiting", ["owner"], _QUEUED),
     ("ix_jobs_lease", ["lease_expires_at"], _RUNNING),
     ("ix_jobs_running", ["owner"], _RUNNING),
     (

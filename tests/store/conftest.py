@@ -42,10 +42,10 @@ class Lab:
         with self.database.write() as session:
             return experiments.submit(session, self.submission(**parts), owner=owner, device=device).id
 
-    def claim(self, lease_seconds: float = LEASE_SECONDS, **other: str) -> Claim | None:
+    def claim(self, lease_seconds: float = LEASE_SECONDS, terms: Terms | None = None, **other: str) -> Claim | None:
+        worker = replace(self.worker, **other)
         with self.database.write() as session:
-            worker = replace(self.worker, **other)
-            return work.take(session, worker, Terms(lease_seconds), leases.new_token())
+            return work.take(session, worker, terms or Terms(lease_seconds), leases.new_token())
 
     def running(self, lease_seconds: float = LEASE_SECONDS, **parts: Any) -> Lease:
         self.submit(**parts)
