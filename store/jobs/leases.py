@@ -38,7 +38,7 @@ class Terms:
     """How a worker claims: how long one renewal of its lease lasts, and how many jobs an owner may have running."""
 
     lease_seconds: float
-    running_per_owner: int = 2**31
+    running_per_owner: int = 2**31 - 1
 
 
 @dataclass(frozen=True)
