@@ -32,4 +32,3 @@ def main() -> int:
 
 def _end(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
-

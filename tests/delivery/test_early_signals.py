@@ -23,13 +23,20 @@ def _has_imported_much(pid):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("module", ["api", "worker", "worker.relay"])
 def test_a_process_that_is_being_imported_ends_well_on_sigterm(module, tmp_path):
-    process = subprocess.Popen([sys.executable, "-P", "-m", module], cwd=tmp_path, stderr=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-P", "-m", module], cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        try:
+            _await_handler(process.pid)
+            process.terminate()
+            _, said = process.communicate(timeout=30.0)
+        finally:
+            process.kill()
+    assert (process.returncode, said) == (0, b"")
+
+
+def _await_handler(pid):
     deadline = time.monotonic() + 30.0
-    while not _catches_sigterm(process.pid):
-        late = _has_imported_much(process.pid) and not _catches_sigterm(process.pid)
+    while not _catches_sigterm(pid):
+        late = _has_imported_much(pid) and not _catches_sigterm(pid)
         assert not late, "a signal now would kill it"
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    process.terminate()
-    _, said = process.communicate(timeout=30.0)
-    assert (process.returncode, said) == (0, b"")
