@@ -104,7 +104,6 @@ def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]
     yield "last values", reading(lambda session: results.last_values(session, OLD))
     yield "points", reading(lambda session: results.series(session, OLD, max_points=10))
     yield "claimable", reading(lambda session: bells.claimable(session, "cpu", 32))
-    yield "last claim", reading(lambda session: bells.last_claim_at(session, "cpu"))
     yield from writes(lab, writing)
     yield "nothing to purge", reading(purging.is_due)
     with lab.database.write() as session:
