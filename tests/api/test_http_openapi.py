@@ -19,7 +19,7 @@ OPERATIONS = {
     "list_initializers", "list_optimizers", "list_schedules", "list_losses", "list_keys", "get_key", "create_key",
     "rotate_key", "revoke_key", "list_owners", "get_own_owner", "pause_experiment", "resume_experiment",
     "retry_experiment", "kill_experiment", "clone_experiment", "edit_experiment", "cancel_experiments",
-    "delete_experiments",
+    "delete_experiments", "list_attempts", "get_logs", "list_workers",
 }  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def described(shared_api: Any) -> Any:
 
 # The listings of the catalog are one function.
 TRIED = {name for name in OPERATIONS if not name.startswith("list_") or name in ("list_experiments", "list_networks")}
-TRIED |= {"list_events", "list_checkpoints", "list_keys", "list_owners"}
+TRIED |= {"list_events", "list_checkpoints", "list_keys", "list_owners", "list_attempts"}
 
 
 @pytest.mark.parametrize("operation_id", sorted(TRIED))
