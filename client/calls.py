@@ -42,7 +42,11 @@ class Calls:
 
 def path_of(experiment_id: str, *parts: str) -> str:
     """The path of an experiment, or of a part of it. Raises `ClientError` for what would be another path or request."""
-    for part in (experiment_id, *parts):
-        if not _ID.fullmatch(part):
-            raise ClientError(f"'{one_line(part)}' is not an id")
-    return "/".join(("/v1/experiments", experiment_id, *parts))
+    return "/".join(("/v1/experiments", *map(checked_id, (experiment_id, *parts))))
+
+
+def checked_id(part: str) -> str:
+    """What can stand in a path as an id. Raises `ClientError`."""
+    if not _ID.fullmatch(part):
+        raise ClientError(f"'{one_line(part)}' is not an id")
+    return part

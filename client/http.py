@@ -7,15 +7,19 @@ import os
 from collections.abc import Callable
 from types import TracebackType
 
+from client.actions import ActionCalls
+from client.attempts import AttemptCalls
 from client.errors import Json
 from client.experiments import ExperimentCalls
+from client.keys import KeyCalls
 from client.results import ResultCalls
 from client.transport import Transport
+from client.workers import WorkerCalls
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
-class Client(ExperimentCalls, ResultCalls):
+class Client(ExperimentCalls, ActionCalls, ResultCalls, AttemptCalls, WorkerCalls, KeyCalls):
     """A connection to one BNLab server.
 
     >>> with Client("http://127.0.0.1:8000", api_key="bnl_...") as client:

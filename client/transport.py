@@ -1,8 +1,9 @@
 """One HTTP request, tried again while that is safe.
 
-Every request of this client may be repeated: reads change nothing, actions are no-ops the second time, and a submit
-carries a key made before its first try. So a lost answer is always answered by asking again. What asking again cannot
-mend, a mistake of the caller's, is never asked twice.
+Nearly every request of this client may be repeated: reads change nothing, actions are no-ops the second time, and a
+submit carries a key made before its first try. So a lost answer is answered by asking again. What may not be repeated
+says so, and is asked again only where the server certainly did nothing. What asking again cannot mend, a mistake of the
+caller's, is never asked twice.
 """
 
 import json
@@ -23,6 +24,8 @@ from client.printable import one_line
 
 # 503 and 504 too: a gateway says so while the server behind it restarts.
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+TOO_OFTEN = 429
+"""The one of them that says that nothing was done."""
 MAX_RETRY_AFTER_SECONDS = 120.0
 MIN_RETRY_AFTER_SECONDS = 0.1
 CONNECT_SECONDS = 5.0
@@ -75,6 +78,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
         retry_seconds: float | None = None,
+        repeatable: bool = True,
     ) -> httpx.Response:
         """The answer to a request, 2xx or 304. Raises `ApiError` or `Unreachable`, after retries where they help."""
         seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
@@ -87,11 +91,26 @@ class Transport:
             headers={**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})},
             timeout=httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS)),
         )
-        return self.retried(lambda: _checked(self._http.send(request)), retry_seconds)
+        return self.retried(lambda: _checked(self._http.send(request)), retry_seconds, repeatable=repeatable)
 
-    def once(self, method: str, path: str) -> httpx.Response:
-        """One try, for `retried`: raises `ApiError` or what httpx raises."""
-        return _checked(self._http.request(method, path))
+    def do(self, method: str, path: str, says_done: Callable[[ApiError], bool]) -> None:
+        """Carry out what is refused where it is done already: after a lost answer such a refusal is the answer."""
+        lost = False
+
+        def attempt() -> None:
+            nonlocal lost
+            try:
+                _checked(self._http.request(method, path))
+            except ApiError as error:
+                if lost and says_done(error):
+                    return
+                lost = lost or error.status != TOO_OFTEN
+                raise
+            except httpx.RequestError:
+                lost = True
+                raise
+
+        self.retried(attempt)
 
     def plain(self, method: str, path: str) -> httpx.Response:
         """One try, whatever the status. Raises `Unreachable` when there is no answer."""
@@ -109,21 +128,27 @@ class Transport:
             for chunk in response.iter_bytes():
                 sink(chunk)
 
-    def retried(self, call: Callable[[], Answer], retry_seconds: float | None = None) -> Answer:
+    def retried(
+        self, call: Callable[[], Answer], retry_seconds: float | None = None, *, repeatable: bool = True
+    ) -> Answer:
         """What `call` returns, called again while the server is away, busy or restarting."""
         seconds = self._retry_seconds if retry_seconds is None else retry_seconds
         refused_at_once = self._refused_at_once and retry_seconds is None
         outage = _Outage(self._notice, self.url, seconds)
+
+        def backoff(error: Exception) -> bool | float:
+            return (repeatable or _nothing_was_done(error)) and _backoff(error, refused_at_once)
+
         try:
             for attempt in stamina.retry_context(
-                lambda error: _backoff(error, refused_at_once),
+                backoff,
                 attempts=1 if seconds <= 0 else None,
                 timeout=max(seconds, 0.001),
                 wait_initial=0.1,
                 wait_max=2.0,
                 wait_jitter=0.2,
             ):
-                with attempt, outage.noticed(lambda error: seconds > 0 and bool(_backoff(error, refused_at_once))):
+                with attempt, outage.noticed(lambda error: seconds > 0 and bool(backoff(error))):
                     return call()
         except httpx.RequestError as error:
             raise self._unreachable(error) from None
@@ -158,6 +183,12 @@ class _Outage:
         if isinstance(error, ApiError):
             return f"{self._url} answers {error.status}: {one_line(error.title)}"
         return f"No answer from {self._url}: {_reason(error)}"
+
+
+def _nothing_was_done(error: Exception) -> bool:
+    if isinstance(error, ApiError):
+        return error.status == TOO_OFTEN
+    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 def _backoff(error: Exception, refused_at_once: bool) -> bool | float:

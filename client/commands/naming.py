@@ -4,7 +4,7 @@ Invariant: no guess. What could mean two experiments is refused, and both are sh
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, takewhile
 
 from client.errors import ClientError, Json
@@ -28,19 +28,23 @@ def id_of(client: Client, wanted: str) -> str:
     if _WHOLE.fullmatch(wanted):
         return wanted
     if wanted == NEWEST:
-        return _only(wanted, islice(client.list(page_size=1), 1))
-    if _BEGINNING.fullmatch(wanted):
-        return _only(wanted, _beginning_with(client, wanted))
-    return _only(wanted, client.list(name=wanted, page_size=MOST_SHOWN + 1))
+        found: Iterable[Json] = islice(client.list(page_size=1), 1)
+    elif _BEGINNING.fullmatch(wanted):
+        found = _beginning_with(client, wanted)
+    else:
+        found = client.list(name=wanted, page_size=MOST_SHOWN + 1)
+    return only("experiment", wanted, found, ("id", "state", "name"))
 
 
-def _only(wanted: str, experiments: Iterable[Json]) -> str:
-    found = list(islice(experiments, MOST_SHOWN + 1))
+def only(noun: str, wanted: str, candidates: Iterable[Json], shown: Sequence[str]) -> str:
+    """The id of the one there is; `shown` are the fields that tell several apart. Raises `ClientError`."""
+    found = list(islice(candidates, MOST_SHOWN + 1))
     if len(found) == 1:
         return str(found[0]["id"])
     if not found:
-        raise ClientError(f"no experiment is called '{one_line(wanted)}', and no id begins like that")
-    lines = [_line(entry) for entry in found[:MOST_SHOWN]] + ["  ..."] * (len(found) > MOST_SHOWN)
+        raise ClientError(f"no {noun} is called '{one_line(wanted)}', and no id begins like that")
+    lines = ["  " + " ".join(one_line(str(entry.get(key) or "")) for key in shown) for entry in found[:MOST_SHOWN]]
+    lines += ["  ..."] * (len(found) > MOST_SHOWN)
     raise ClientError("\n".join([f"'{one_line(wanted)}' could be any of these; give the id, or more of it:", *lines]))
 
 
@@ -58,7 +62,3 @@ def _beginning_with(client: Client, wanted: str) -> Iterator[Json]:
 def _made_ms(entry: Json) -> int:
     digits = str(entry["id"])[4:][:_TIME_DIGITS]
     return int(digits, 16) if re.fullmatch(r"[0-9a-f]+", digits) else 0
-
-
-def _line(entry: Json) -> str:
-    return f"  {one_line(str(entry['id']))} {one_line(str(entry['state']))} {one_line(str(entry.get('name') or ''))}"

@@ -95,7 +95,9 @@ def _verdict(error: Exception) -> tuple[Exit, str]:
 
 
 def _code(error: ApiError) -> Exit:
-    return Exit.NO_SERVER if error.status in (401, 403) or error.status >= 500 else Exit.REFUSED
+    # A quota that waiting does not mend is a 403 too, and says nothing against the key.
+    key_refused = error.status in (401, 403) and error.problem.get("code") != "quota_exceeded"
+    return Exit.NO_SERVER if key_refused or error.status >= 500 else Exit.REFUSED
 
 
 def _advice(error: ApiError) -> str:

@@ -45,9 +45,21 @@ def show(*parts: Any, **options: Any) -> None:
     Console(width=None if folded else UNFOLDED_WIDTH).print(*safe, highlight=False, **options)
 
 
+def pass_on(text: str) -> None:
+    """Lines from elsewhere as they are, on standard output, at once."""
+    sys.stdout.write(printable(text))
+    sys.stdout.flush()
+
+
 def tell(text: str) -> None:
     """For people, beside the answer: on standard error."""
     _console().print(escape(printable(text)), highlight=False)
+
+
+def warn_of(answer: Mapping[str, Any]) -> None:
+    """What the server found in a spec that may not be meant so."""
+    for warning in answer.get("warnings") or ():
+        tell(f"Warning: {one_line(str(warning['pointer']))}: {one_line(str(warning['detail']))}")
 
 
 def complain(text: str) -> None:

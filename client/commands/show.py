@@ -45,6 +45,7 @@ def show_experiment(
         emit({"experiment": experiment, "results": results} | ({} if log is None else {"events": log}))
         return
     print_results(results)
+    show(inline(_standing(experiment)))
     tags = ", ".join(inline(f"{key}: {value}") for key, value in experiment["tags"].items())
     show(f"submitted {inline(minute(experiment['created_at']))} UTC{f'; tags {tags}' if tags else ''}")
     if log is not None:
@@ -71,6 +72,30 @@ def print_results(results: Json) -> None:
     if results["checkpoints"]:
         rows = [(entry["id"], entry["kind"], entry["step"], entry["size"]) for entry in results["checkpoints"]]
         show(table(("checkpoint", "kind", "step", "bytes"), rows))
+
+
+def _standing(experiment: Json) -> str:
+    """How often it was tried, and what comes next for it."""
+    number, restarts = experiment.get("attempt") or 0, experiment.get("restarts")
+    parts = [f"attempt {words(number)}" if number else "no attempt yet"]
+    if restarts:
+        parts[0] += f" ({words(restarts)} after a loss)"
+    queue = experiment.get("queue")
+    if queue:
+        parts.append(f"place {words(queue['position'])}{' or later' * bool(queue.get('ahead_capped'))} in the queue")
+    for key, said in (("waiting_for", "waiting: {}"), ("desired", "asked to {}")):
+        if experiment.get(key):
+            parts.append(said.format(experiment[key]))
+    if isinstance(experiment.get("eta_seconds"), int | float):
+        parts.append(f"about {_duration(experiment['eta_seconds'])} left")
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _short(data: object) -> str:

@@ -7,7 +7,7 @@ import typer
 from client.commands.connection import AsJson, ExperimentId, Url, connect
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
-from client.commands.output import bars, emit, inline, show, tell
+from client.commands.output import bars, emit, inline, show, tell, warn_of
 from client.commands.show import print_results
 from client.commands.spec_file import Assignments, SpecFile, faults_located, load
 from client.errors import Json, Unreachable
@@ -52,9 +52,9 @@ def submit(
     with connect(url) as client:
         with faults_located(file, document):
             experiment = client.submit(document.value, idempotency_key=idempotency_key)
-        _announce(experiment, as_json, wait)
+        announce(experiment, as_json, wait)
         if wait:
-            _see_through(client, experiment, timeout, as_json)
+            see_through(client, experiment, timeout, as_json)
 
 
 @reported
@@ -64,10 +64,12 @@ def wait_for(experiment: ExperimentId, timeout: Timeout = None, url: Url = None,
     Example: bnlab wait last --timeout 600
     """
     with connect(url) as client:
-        _see_through(client, client.get(id_of(client, experiment)), timeout, as_json)
+        see_through(client, client.get(id_of(client, experiment)), timeout, as_json)
 
 
-def _announce(experiment: Json, as_json: bool, wait: bool) -> None:
+def announce(experiment: Json, as_json: bool, wait: bool) -> None:
+    """Say what was submitted, and what of it may not be meant so."""
+    warn_of(experiment)
     if not as_json:
         show(f"{inline(experiment['id'])} [dim]{inline(experiment['state'])} on {inline(experiment['device'])}[/]")
     elif not wait:
@@ -77,7 +79,8 @@ def _announce(experiment: Json, as_json: bool, wait: bool) -> None:
         tell(experiment["id"])
 
 
-def _see_through(client: Client, experiment: Json, timeout: float | None, as_json: bool) -> None:
+def see_through(client: Client, experiment: Json, timeout: float | None, as_json: bool) -> None:
+    """Stay until the end, show the results, and end the command as the experiment did."""
     experiment_id = experiment["id"]
     try:
         with bars(shown=not as_json) as shown:
