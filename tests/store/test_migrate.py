@@ -18,14 +18,6 @@ from store.database import Database, create_engine_for
 RunStore = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database without any table."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/new.db"
-    return request.getfixturevalue("empty_postgresql_url")
-
-
 @pytest.fixture
 def empty_database(empty_url: str) -> Iterator[Database]:
     database = Database(empty_url)
