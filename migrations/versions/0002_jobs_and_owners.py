@@ -338,6 +338,8 @@ def _no_owners() -> None:
         "UPDATE api_keys SET revoked_at = coalesce(revoked_at, expires_at, created_at)"
         " WHERE expires_at IS NOT NULL OR CAST(scopes AS text) NOT LIKE '%admin%'"
     )
+    submitter = "(SELECT key_id FROM jobs WHERE jobs.id = idempotency_keys.experiment_id)"
+    op.execute(f"UPDATE idempotency_keys SET owner = coalesce({submitter}, owner)")
     op.drop_index("ix_api_keys_owner", "api_keys")
     for name in ("owner", "scopes", "expires_at"):
         op.drop_column("api_keys", name)
