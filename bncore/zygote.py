@@ -11,6 +11,7 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from bncore.run_directory import EXIT_DONE, EXIT_FAILED
 from bncore.stop_request import StopRequest
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
+_LAST_THREAD_SECONDS = 1.0
 
 
 def serve(stop: StopRequest, warm_up: Callable[[], None]) -> Job | None:
@@ -82,10 +84,16 @@ def _has_job(channel: socket.socket) -> bool:
 
 def _is_alone() -> bool:
     """Whether a fork of this process is whole. Only Linux tells of threads that Python does not know."""
+    until = time.monotonic() + _LAST_THREAD_SECONDS
     try:
-        return len(list(Path("/proc/self/task").iterdir())) == 1
+        # A thread that has been joined is about to end, which on a busy machine takes a moment.
+        while len(list(Path("/proc/self/task").iterdir())) > 1:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.001)
     except OSError:
         return False
+    return True
 
 
 def _next_job(channel: socket.socket, stop: StopRequest) -> Job | None:
