@@ -57,7 +57,7 @@ def test_migrations_build_what_the_models_say(empty_url: str) -> None:
     migrate.upgrade(empty_url)
     migrate.check(empty_url)
     migrate.upgrade(empty_url)
-    assert len(tables(empty_url)) == 15
+    assert len(tables(empty_url)) == 16
 
 
 def test_going_down_leaves_nothing_and_up_again_works(empty_url: str) -> None:
