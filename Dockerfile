@@ -13,8 +13,8 @@ WORKDIR /src
 # Without pip of its own: nothing is installed at run time.
 RUN python -m venv --without-pip /venv
 COPY pyproject.toml ./
-# The file that pyproject.toml names; its text belongs to the wheel, not to the dependencies.
-RUN touch README.md
+# The files that pyproject.toml names; their text belongs to the wheel, not to the dependencies.
+RUN touch README.md LICENSE
 
 FROM build AS wheel
 COPY . .
@@ -41,7 +41,8 @@ RUN pip --python /venv install --no-deps --force-reinstall /wheels/*.whl
 FROM python:${PYTHON_VERSION}-slim AS runtime
 RUN groupadd --gid 10001 bnlab && \
     useradd --uid 10001 --gid bnlab --home-dir /var/lib/bnlab --no-create-home --shell /usr/sbin/nologin bnlab
-ENV PATH=/venv/bin:${PATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# PYTHONSAFEPATH is -P for whatever these processes start: no code is imported from the current folder.
+ENV PATH=/venv/bin:${PATH} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /var/lib/bnlab
 STOPSIGNAL SIGTERM
 
@@ -50,7 +51,7 @@ COPY --from=api-venv /venv /venv
 ENV BNLAB_HOST=0.0.0.0 BNLAB_PORT=8000
 USER 10001:10001
 EXPOSE 8000
-CMD ["python", "-m", "api"]
+CMD ["python", "-P", "-m", "api"]
 
 FROM runtime AS worker
 COPY --from=worker-venv /venv /venv
@@ -58,4 +59,4 @@ COPY --from=worker-venv /venv /venv
 RUN install --directory --owner=bnlab --group=bnlab /var/lib/bnlab/runs
 ENV BNLAB_RUNS_DIR=/var/lib/bnlab/runs
 USER 10001:10001
-CMD ["python", "-m", "worker"]
+CMD ["python", "-P", "-m", "worker"]

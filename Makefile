@@ -5,19 +5,23 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA_DIR ?=
 PORT ?= 8000
+WORKERS ?=
 TESTS ?= tests
+SEED ?= 1
+MINUTES ?= 20
+DATABASE ?= postgresql
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow lint types check-migrations bench pages clean
+.PHONY: help demo up test test-slow lint types check-migrations bench chaos pages clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
 
-demo: $(VENV)/local.stamp ## Start the service, train three networks through it, stop it. Less than a minute.
-	@$(BIN)/bnlab demo
+demo: $(VENV)/local.stamp ## Start the service, train three networks through it, stop it. Less than a minute. WORKERS=...
+	@$(BIN)/bnlab demo $(if $(WORKERS),--workers $(WORKERS))
 
-up: $(VENV)/local.stamp ## Run the service on this machine until Ctrl-C. DATA_DIR=... PORT=...
-	@$(BIN)/bnlab up --port $(PORT) $(if $(DATA_DIR),--data-dir '$(DATA_DIR)')
+up: $(VENV)/local.stamp ## Run the service on this machine until Ctrl-C. DATA_DIR=... PORT=... WORKERS=...
+	@$(BIN)/bnlab up --port $(PORT) $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(if $(WORKERS),--workers $(WORKERS))
 
 test: $(VENV)/dev.stamp ## Run the tests, on SQLite and PostgreSQL. TESTS=tests/store runs a part.
 	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile $(TESTS)
@@ -39,6 +43,9 @@ check-migrations: $(VENV)/dev.stamp ## Check on both databases that migrations b
 bench: $(VENV)/dev.stamp ## Measure, and print ratios.
 	@for script in $$(grep -l __main__ bench/*.py); do \
 	  echo "== $$script"; $(BIN)/python -m "bench.$$(basename "$$script" .py)" || exit 1; done
+
+chaos: $(VENV)/dev.stamp ## Break everything around the service for MINUTES=20, by SEED=1, on DATABASE=postgresql, and check what is left.
+	$(BIN)/python -m bench.chaos --seed $(SEED) --minutes $(MINUTES) --database $(DATABASE)
 
 pages: $(VENV)/dev.stamp ## Write docs/norms from the docstrings and the spec.
 	@$(BIN)/python docs/write_norm_pages.py

@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from api.headers import MAX_KEY_CHARS
 from api.problems import Problem
 from bncore.spec import ExperimentSpec
+from bncore.spec.limits import IDEMPOTENCY_KEY_CHARS
 
 _REF = "#/components/schemas/{model}"
 
@@ -112,7 +112,7 @@ def idempotency_parameter() -> dict[str, Any]:
         "in": "header",
         "required": False,
         "description": "One word for one submission, e.g. a quoted UUID. Repeats within 24 hours submit nothing new.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS + 2, "pattern": "^[!-~]+$"},
+        "schema": {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_CHARS + 2, "pattern": "^[!-~]+$"},
         "example": '"5f2d1c1e-3c1b-4c6f-9d53-8a5a0b2f6c11"',
     }
 
@@ -125,7 +125,7 @@ def range_parameters() -> list[dict[str, Any]]:
             "in": "header",
             "required": False,
             "description": "One range of bytes; anything else is answered with the whole file.",
-            "schema": {"type": "string", "pattern": "^[!-~]*$"},
+            "schema": {"type": "string"},
             "example": "bytes=0-1048575",
         },
         {
@@ -133,7 +133,7 @@ def range_parameters() -> list[dict[str, Any]]:
             "in": "header",
             "required": False,
             "description": "An ETag: the part if it is still this file's, else the whole.",
-            "schema": {"type": "string", "pattern": "^[!-~]*$"},
+            "schema": {"type": "string"},
         },
     ]
 

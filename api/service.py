@@ -17,8 +17,9 @@ from api.settings import ApiSettings
 from store.database import CONNECTIONS, Database
 from store.experiments import Limits
 
-_READ_THREADS = 4
-"""Python runs one of them at a time; the others wait for the database, which SQLite never does for long."""
+_READ_THREADS = {"sqlite": 2, "postgresql": 6}
+"""Python runs one of them at a time, and the event loop waits for its turn among them. The others are of use while
+they wait for the database, which takes a PostgreSQL server's time and no time at all with SQLite."""
 
 
 class ApiService:
@@ -29,9 +30,11 @@ class ApiService:
         self.settings = settings
         self.limits = Limits(settings.queued_per_owner, settings.bytes_per_owner)
         self.database = Database(url)
+        kind = self.database.engine.dialect.name
+        readers = _READ_THREADS[kind]
         # SQLite lets one write at a time: the next one waits here for its turn, not in there, blindly and in no order.
-        writers = 1 if self.database.engine.dialect.name == "sqlite" else CONNECTIONS - _READ_THREADS
-        self.reads = Lane("reads", _READ_THREADS, settings.database_seconds)
+        writers = 1 if kind == "sqlite" else CONNECTIONS - readers
+        self.reads = Lane("reads", readers, settings.database_seconds)
         self.writes = Lane("writes", writers, settings.database_seconds)
         self.keyring = Keyring(
             self.database,

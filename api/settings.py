@@ -10,7 +10,7 @@ class ApiSettings(BaseSettings):
     """`BNLAB_` and the field's name in capitals, for example `BNLAB_DATABASE_URL`."""
 
     # Environment variables of other BNLab services share the prefix.
-    model_config = SettingsConfigDict(env_prefix="BNLAB_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="BNLAB_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     database_url: SecretStr
     host: str = "127.0.0.1"
@@ -21,7 +21,7 @@ class ApiSettings(BaseSettings):
     live_within_seconds: float = Field(
         default=20.0, gt=0, description="A process whose last heartbeat is older counts as gone; they beat every 5 s."
     )
-    poll_seconds: float = Field(default=0.2, gt=0, description="How often waiting requests look for a change.")
+    poll_seconds: float = Field(default=0.03, gt=0, description="How often waiting requests look for a change.")
     graceful_shutdown_seconds: int = Field(default=10, ge=1, description="For requests in flight at shutdown.")
 
     database_seconds: float = Field(default=20.0, gt=0, description="A request waits that long for the database: 503.")

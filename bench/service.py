@@ -46,7 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="bnlab-service-"))
     try:
-        with _service(directory, arguments.database_url or f"sqlite:///{directory}/bnlab.db") as service:
+        with running_service(directory, arguments.database_url or f"sqlite:///{directory}/bnlab.db") as service:
             for clients in (1, 8):
                 for name in TARGET_MS:
                     _print(name, clients, *service.measure(name, clients, arguments.seconds))
@@ -66,16 +66,17 @@ class Service:
     """A running API process and the requests to try on it."""
 
     def __init__(self, port: int, process: psutil.Process, key: str, experiment_id: str) -> None:
-        self._port = port
-        self._process = process
+        self.port = port
+        self.process = process
+        self._key = key
         body = json.dumps(SPEC).encode()
         one = f"/v1/experiments/{experiment_id}"
         self._requests = {
-            "healthz": _request("GET", "/healthz", key),
-            "create": _request("POST", "/v1/experiments", key, body),
-            "get": _request("GET", one, key),
-            "list": _request("GET", "/v1/experiments", key),
-            "results": _request("GET", f"{one}/results", key),
+            "healthz": self.request("GET", "/healthz"),
+            "create": self.request("POST", "/v1/experiments", body),
+            "get": self.request("GET", one),
+            "list": self.request("GET", "/v1/experiments"),
+            "results": self.request("GET", f"{one}/results"),
         }
 
     def measure(self, name: str, clients: int, seconds: float) -> tuple[float, float, float]:
@@ -85,6 +86,13 @@ class Service:
         taken = self._run(name, clients, seconds)
         elapsed = time.perf_counter() - began
         return (self._cpu_seconds() - before) * 1000 / len(taken), len(taken) / elapsed, max(taken) * 1000
+
+    def request(self, method: str, path: str, body: bytes = b"") -> bytes:
+        """The bytes of a request that has a key."""
+        head = f"{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {self._key}\r\n"
+        if body:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        return head.encode() + b"\r\n" + body
 
     def _run(self, name: str, clients: int, seconds: float) -> list[float]:
         taken: list[float] = []
@@ -99,22 +107,15 @@ class Service:
         return taken
 
     def _client(self, request: bytes, until: float, taken: list[float]) -> None:
-        with socket.create_connection(("127.0.0.1", self._port)) as connection:
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
             while (began := time.perf_counter()) < until:
                 connection.sendall(request)
                 _read_answer(connection)
                 taken.append(time.perf_counter() - began)
 
     def _cpu_seconds(self) -> float:
-        spent = self._process.cpu_times()
+        spent = self.process.cpu_times()
         return float(spent.user + spent.system)
-
-
-def _request(method: str, path: str, key: str, body: bytes = b"") -> bytes:
-    head = f"{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n"
-    if body:
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    return head.encode() + b"\r\n" + body
 
 
 def _read_answer(connection: socket.socket) -> None:
@@ -129,7 +130,8 @@ def _read_answer(connection: socket.socket) -> None:
 
 
 @contextmanager
-def _service(directory: Path, database_url: str) -> Iterator[Service]:
+def running_service(directory: Path, database_url: str) -> Iterator[Service]:
+    """A process of its own over an empty database, which gets a hundred experiments."""
     migrate.upgrade(database_url)
     database, key = Database(database_url), "bnl_" + secrets.token_urlsafe(32)
     spec = load_spec(SPEC)

@@ -4,18 +4,23 @@ Same model, data and threads; both in turns on one machine, each run over the me
 Medians, and in brackets the middle half of the repeats. `training` counts the trainer's own training seconds, `whole
 run` everything from the first step until the experiment is stored as succeeded: evaluations, checkpoints and their
 upload included.
+
+Before that, many runs of a second each, one after another through one worker: the share of training, which is the sum
+of their training seconds over the time from the first claim to the last end.
 """
 
 import argparse
 import shutil
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 
 from bench.hand_written import train_by_hand
 from bench.steps import NETWORKS, print_ratios
 from bncore.spec import load_spec
-from store import eventlog, migrate
+from store import migrate
+from store.jobs import eventlog
 from tests.conftest import RedisServer
 from tests.stack import Stack
 
@@ -25,7 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=21)
-    parser.add_argument("--only", choices=list(NETWORKS))
+    parser.add_argument("--only", choices=["small runs", *NETWORKS])
+    parser.add_argument("--small-runs", type=int, default=64)
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="bnlab-steps-"))
     database_url = f"sqlite:///{directory}/bnlab.db"
@@ -35,6 +41,8 @@ def main() -> None:
     try:
         with Stack(directory, database_url, broker.url) as stack:
             stack.start_warm("relay", "worker")
+            if arguments.only in (None, "small runs"):
+                _share_of_training(stack, arguments.small_runs)
             for name, network in NETWORKS.items():
                 if arguments.only in (None, name):
                     steps = arguments.steps if network["kind"] == "mlp" else arguments.steps // 4
@@ -42,6 +50,22 @@ def main() -> None:
     finally:
         broker.stop()
         shutil.rmtree(directory)
+
+
+def _share_of_training(stack: Stack, runs: int) -> None:
+    """Runs of about a second, whatever the speed of the machine."""
+    steps = 400
+    steps = round(steps / _train(stack, {"train": {"steps": steps}})[0])
+    submitted = [stack.submit({"train": {"steps": steps, "seed": seed}}) for seed in range(runs)]
+    rows = [stack.await_state(one, seconds=60.0 + 10.0 * runs) for one in submitted]
+    began = min(row.first_claimed_at for row in rows)
+    ended = max(row.finished_at for row in rows)
+    training = sum(row.summary["seconds"] for row in rows)
+    sys.stdout.write(
+        f"{runs} runs of {steps} steps: {training:.1f} s of training in {ended - began:.1f} s"
+        f"   share of training {training / (ended - began):.3f}\n"
+    )
+    sys.stdout.flush()
 
 
 def _compare(stack: Stack, name: str, document: dict[str, object], repeats: int) -> None:
@@ -70,8 +94,6 @@ def _train(stack: Stack, document: dict[str, object]) -> tuple[float, float]:
     started = next(line.trainer_at for line in lines if line.kind == "started")
     assert started is not None
     assert row.finished_at is not None
-    # The next trainer warms up from now on; it must not take from the loop that follows.
-    stack.await_log("worker", "trainer_ready", count=stack.logged("worker").count("training") + 1)
     return float(row.summary["seconds"]), row.finished_at - started
 
 

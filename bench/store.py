@@ -129,9 +129,11 @@ def _reading(database: Database, rows: Rows) -> Iterator[tuple[str, Cost]]:
     for name, filters in FILTERS.items():
         yield f"list: {name}", read(lambda session, filters=filters: experiments.page(session, filters))
         far = _far_cursor(database, filters)
-        yield f"  page 50: {name}", read(lambda session, filters=filters, far=far: experiments.page(session, filters, far))
+        yield (
+            f"  page 50: {name}",
+            read(lambda session, filters=filters, far=far: experiments.page(session, filters, far)),
+        )
     yield "claimable", read(lambda session: bells.claimable(session, "cpu", 32))
-    yield "last claim", read(lambda session: bells.last_claim_at(session, "cpu"))
     yield "purge, nothing to do", read(purging.is_due)
     yield "reaper's turn", _cost(lambda: _look(database))
 

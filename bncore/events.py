@@ -9,8 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from bncore.spec.limits import METRIC_KEY_CHARS
+
 Phase = Literal["restoring", "loading_data", "training", "evaluating", "saving"]
 StopReason = Literal["budget", "target_reached", "diverged"]
+MetricKey = Annotated[str, Field(min_length=1, max_length=METRIC_KEY_CHARS)]
 FailureCode = Literal["invalid_data", "out_of_memory", "checkpoint_damaged", "disk_full", "trainer_error"]
 
 
@@ -50,7 +53,7 @@ class MetricsBlock(_Event):
     kind: Literal["metrics"] = "metrics"
     first_step: int
     count: int
-    values: dict[str, list[float]]
+    values: dict[MetricKey, list[float]]
 
 
 class StoredFile(BaseModel):

@@ -13,6 +13,8 @@ EXIT_BUSY = 73
 """Another trainer holds the lock, and went on holding it for as long as this one waited."""
 EXIT_DISK_FULL = 74
 """The disk is full. There may have been no room for an event that says so."""
+EXIT_ALONE = 75
+"""Its supervisor is gone, or was silent for longer than it had allowed."""
 
 
 class RunLayout:

@@ -11,16 +11,18 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bncore import hand_over
 from bncore.hand_over import Job
-from bncore.lifeline import exit_on_eof
-from bncore.run_directory import EXIT_DONE, EXIT_FAILED
+from bncore.lifeline import die_with_parent, exit_on_silence
+from bncore.run_directory import EXIT_ALONE, EXIT_DONE
 from bncore.stop_request import StopRequest
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
+_GONE_SECONDS = 0.0002
 
 
 def serve(stop: StopRequest, warm_up: Callable[[], None]) -> Job | None:
@@ -31,7 +33,7 @@ def serve(stop: StopRequest, warm_up: Callable[[], None]) -> Job | None:
     channel = socket.socket(fileno=_STDIN)
     with _leaving_early(channel, stop):
         warm_up()
-    forks = _is_alone() and hasattr(os, "pidfd_open")
+    forks = _can_fork()
     if forks:
         # What lives now lives for ever: a collection in a child that touched it would copy it.
         gc.collect()
@@ -61,7 +63,7 @@ def _leaving_early(channel: socket.socket, stop: StopRequest) -> Iterator[None]:
         found = {end for end, _ in poll.poll()}
         if read_end not in found and not _has_job(channel):
             # An interpreter cannot end cleanly in the middle of an import.
-            os._exit(EXIT_FAILED if channel.fileno() in found else EXIT_DONE)
+            os._exit(EXIT_ALONE if channel.fileno() in found else EXIT_DONE)
 
     watching = threading.Thread(target=watch, name="leaving-early", daemon=True)
     watching.start()
@@ -70,6 +72,9 @@ def _leaving_early(channel: socket.socket, stop: StopRequest) -> Iterator[None]:
     finally:
         os.write(write_end, b".")
         watching.join()
+        # Joined is not yet gone, and it would be counted.
+        while Path(f"/proc/self/task/{watching.native_id}").exists():
+            time.sleep(_GONE_SECONDS)
         os.close(read_end)
         os.close(write_end)
 
@@ -80,11 +85,12 @@ def _has_job(channel: socket.socket) -> bool:
     return bool(channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
 
 
-def _is_alone() -> bool:
-    """Whether a fork of this process is whole. Only Linux tells of threads that Python does not know."""
+def _can_fork() -> bool:
+    """Whether a fork of this process is whole and would be adopted. Only Linux tells of threads unknown to Python."""
     try:
+        os.close(os.pidfd_open(os.getpid()))
         return len(list(Path("/proc/self/task").iterdir())) == 1
-    except OSError:
+    except (AttributeError, OSError):
         return False
 
 
@@ -98,25 +104,21 @@ def _next_job(channel: socket.socket, stop: StopRequest) -> Job | None:
 
 
 def _fork_a_trainer(stop: StopRequest) -> bool:
-    """Whether this process is the trainer: the new one, or the old one where there is no room for another process."""
+    """Whether this process is the trainer. Where there is no room for another process, OSError ends this one."""
     sys.stdout.flush()
     sys.stderr.flush()
-    try:
-        between = os.fork()
-    except OSError:
-        return True
+    between = os.fork()
     if between:
-        _, status = os.waitpid(between, 0)
-        return status != 0
+        os.waitpid(between, 0)
+        return False
     between = os.getpid()
-    try:
-        if os.fork():
-            os._exit(0)
-    except OSError:
-        os._exit(1)
+    if os.fork():
+        os._exit(0)
     os.setsid()
     stop.stop_waking()
     _await_end(between)
+    # By now that is the worker, for as long as it lives.
+    die_with_parent()
     return True
 
 
@@ -136,5 +138,5 @@ def _take(job: Job) -> None:
     os.dup2(job.log, _STDERR)
     os.close(job.lifeline)
     os.close(job.log)
-    exit_on_eof(_STDIN, lambda: os._exit(EXIT_FAILED))
+    exit_on_silence(_STDIN, lambda: os._exit(EXIT_ALONE))
     hand_over.announce(job)

@@ -7,11 +7,20 @@ It knows the spec and HTTP, nothing of the services. Names are loaded on first u
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from client.errors import ApiError, ClientError, DownloadMismatch, Unreachable, WaitTimeout
+    from client.errors import ApiError, ClientError, DownloadMismatch, InvalidSetting, Unreachable, WaitTimeout
     from client.http import Client
     from client.series import Series
 
-__all__ = ["ApiError", "Client", "ClientError", "DownloadMismatch", "Series", "Unreachable", "WaitTimeout"]
+__all__ = [
+    "ApiError",
+    "Client",
+    "ClientError",
+    "DownloadMismatch",
+    "InvalidSetting",
+    "Series",
+    "Unreachable",
+    "WaitTimeout",
+]
 
 _HOMES = {"Client": "client.http", "Series": "client.series"}
 

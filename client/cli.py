@@ -7,17 +7,25 @@ from typing import Annotated
 import stamina.instrumentation
 import typer
 
+from client.commands.attempts import attempts
+from client.commands.clone import clone
 from client.commands.demo import demo
-from client.commands.ending import cancel, delete
+from client.commands.edit import edit
+from client.commands.ending import cancel, delete, kill
 from client.commands.fetch import fetch
+from client.commands.keys import create_key, list_keys, revoke_key, rotate_key
 from client.commands.kinds import kinds
 from client.commands.listing import list_experiments
+from client.commands.logs import logs
 from client.commands.metrics import metrics
 from client.commands.outcome import EXIT_CODES
+from client.commands.owner import owner
+from client.commands.pausing import pause, resume, retry
 from client.commands.show import show_experiment
 from client.commands.submit import submit, wait_for
 from client.commands.up import up
 from client.commands.validate import validate
+from client.commands.workers import workers
 
 app = typer.Typer(
     name="bnlab",
@@ -32,23 +40,41 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+keys = typer.Typer(help="Make, list and end API keys.", epilog=EXIT_CODES, no_args_is_help=True)
+
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Local": {"demo": demo, "up": up},
     "Experiments": {
         "validate": validate,
         "submit": submit,
+        "clone": clone,
         "wait": wait_for,
         "list": list_experiments,
         "show": show_experiment,
+        "edit": edit,
+        "pause": pause,
+        "resume": resume,
         "cancel": cancel,
+        "kill": kill,
+        "retry": retry,
         "delete": delete,
     },
-    "Results": {"metrics": metrics, "fetch": fetch},
+    "Results": {"metrics": metrics, "fetch": fetch, "attempts": attempts, "logs": logs},
+    "Service": {"workers": workers, "owner": owner},
     "Reference": {"kinds": kinds},
+}
+_KEYS: dict[str, Callable[..., None]] = {
+    "list": list_keys,
+    "create": create_key,
+    "rotate": rotate_key,
+    "revoke": revoke_key,
 }
 for _panel, _members in _COMMANDS.items():
     for _name, _command in _members.items():
         app.command(_name, rich_help_panel=_panel, epilog=EXIT_CODES)(_command)
+for _name, _command in _KEYS.items():
+    keys.command(_name, epilog=EXIT_CODES)(_command)
+app.add_typer(keys, name="keys", rich_help_panel="Service")
 
 
 def _print_version(asked: bool) -> None:

@@ -62,6 +62,19 @@ def assign(value: Any, assignment: str) -> Any:
     return _assigned(value, keys, new, path)
 
 
+def patch_between(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Merge Patch (RFC 7396) from one to the other. A null in `after` takes the field away: so are patches."""
+    patch: dict[str, Any] = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            if inner := patch_between(old, value):
+                patch[key] = inner
+        elif key not in before or value != old:
+            patch[key] = value
+    return patch
+
+
 def _assigned(value: Any, keys: list[str], new: Any, path: str) -> Any:
     if not keys:
         return new

@@ -1,6 +1,7 @@
 """What can go wrong between a user and a server, as exceptions whose text is fit to show.
 
 ClientError
+├── InvalidSetting    a URL or a key that cannot be used, whatever the server says
 ├── ApiError          the server answered, and said no
 ├── Unreachable       no answer after every retry
 ├── WaitTimeout       the experiment had not ended in the time given
@@ -11,12 +12,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from bncore.spec import Fault
+from client.printable import one_line, printable
 
 Json = dict[str, Any]
 
 
 class ClientError(Exception):
     """Root of everything `client` raises on purpose."""
+
+
+class InvalidSetting(ClientError, ValueError):
+    """A URL or a key that cannot be used. Raised before anything is sent; the text holds no secret."""
 
 
 class ApiError(ClientError):
@@ -36,8 +42,8 @@ class ApiError(ClientError):
         return str(detail or title or f"The server answered {self.status}")
 
     def _text(self) -> str:
-        lines = [f"{self.status}: {self.title}"]
-        lines += [f"  {fault.pointer or '(whole body)'}: {fault.detail}" for fault in self.faults]
+        lines = [f"{self.status}: {printable(self.title)}"]
+        lines += [f"  {one_line(fault.pointer) or '(whole body)'}: {one_line(fault.detail)}" for fault in self.faults]
         return "\n".join(lines)
 
 
@@ -50,7 +56,7 @@ class WaitTimeout(ClientError, TimeoutError):
 
     def __init__(self, experiment_id: str, seconds: float, results: Json | None) -> None:
         self.results = results
-        state = f" (state {results['state']})" if results and "state" in results else ""
+        state = f" (state {one_line(str(results['state']))})" if results and "state" in results else ""
         super().__init__(f"{experiment_id} has not ended within {seconds:g} seconds{state}; it goes on")
 
 

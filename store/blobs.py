@@ -182,20 +182,24 @@ def verify(database: Database, checkpoint_id: str, file: File) -> None:
 def read(database: Database, checkpoint_id: str, file: File) -> Iterator[bytes]:
     """The chunks of one file, each read in a short session of its own.
 
-    Raises `CheckpointNotFound` at the call, or on the way when the checkpoint is purged while it is read.
+    Raises `CheckpointNotFound` at the call, or on the way when the checkpoint is purged while it is read; and
+    `CheckpointDamaged` where a chunk is missing, or after the last one when they are not what was announced.
     """
     with database.read() as session:
-        size = _readable_size(session, checkpoint_id, file)
-    return _chunks(database, checkpoint_id, file, size)
+        size, sha256 = _readable_file(session, checkpoint_id, file)
+    return _chunks(database, checkpoint_id, file, size, sha256)
 
 
 def chunk(session: Session, checkpoint_id: str, file: File, seq: int) -> bytes:
-    """One chunk of a file. Raises `CheckpointNotFound`."""
+    """One chunk of a file. Raises `CheckpointNotFound`, or `CheckpointDamaged` where it is missing from one kept."""
     statement = select(CheckpointChunk.data).filter_by(checkpoint_id=checkpoint_id, file=file, seq=seq)
     data = session.scalars(statement).one_or_none()
-    if data is None:
-        raise CheckpointNotFound(checkpoint_id)
-    return data
+    if data is not None:
+        return data
+    dropped = select(core(Checkpoint).c.dropped_at).where(core(Checkpoint).c.id == checkpoint_id)
+    if session.execute(dropped).all() == [(None,)]:
+        raise CheckpointDamaged(checkpoint_id, file, f"chunk {seq} is missing")
+    raise CheckpointNotFound(checkpoint_id)
 
 
 def _own(session: Session, lease: Lease, checkpoint_id: str) -> Checkpoint:
@@ -226,10 +230,14 @@ def _verify(session: Session, checkpoint: Checkpoint, file: File, expected: int)
         raise CheckpointIncomplete(checkpoint.id, file, expected, stored)
 
 
-def _readable_size(session: Session, checkpoint_id: str, file: File) -> int:
-    size = Checkpoint.size if file == "weights" else Checkpoint.state_size
+def _readable_file(session: Session, checkpoint_id: str, file: File) -> tuple[int, str]:
+    """Its size and SHA-256."""
+    weights = file == "weights"
     statement = (
-        select(size)
+        select(
+            Checkpoint.size if weights else Checkpoint.state_size,
+            Checkpoint.sha256 if weights else Checkpoint.state_sha256,
+        )
         .join(Job, Job.id == Checkpoint.experiment_id)
         .where(
             Checkpoint.id == checkpoint_id,
@@ -238,14 +246,18 @@ def _readable_size(session: Session, checkpoint_id: str, file: File) -> int:
             Job.deleted_at.is_(None),
         )
     )
-    found = session.scalars(statement).one_or_none()
-    if found is None:
+    found = session.execute(statement).one_or_none()
+    if found is None or found[0] is None or found[1] is None:
         raise CheckpointNotFound(checkpoint_id)
-    return found
+    return found[0], found[1]
 
 
-def _chunks(database: Database, checkpoint_id: str, file: File, size: int) -> Iterator[bytes]:
+def _chunks(database: Database, checkpoint_id: str, file: File, size: int, sha256: str) -> Iterator[bytes]:
+    read = hashlib.sha256()
     for seq in range(-(-size // CHUNK_BYTES)):
         with database.read() as session:
             data = chunk(session, checkpoint_id, file, seq)
+        read.update(data)
         yield data
+    if read.hexdigest() != sha256:
+        raise CheckpointDamaged(checkpoint_id, file, "what is stored is not what was announced")

@@ -16,7 +16,10 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from bncore.spec.limits import WORD_CHARS
 
 
 class Table(DeclarativeBase):
@@ -74,6 +77,10 @@ class one_of(FunctionElement[bool]):
         bound = words if isinstance(words, BindParameter) else BindParameter(None, words, type_=Words())
         super().__init__(column, bound)
 
+    def self_group(self, against: OperatorType | None = None) -> "one_of":  # noqa: ARG002  (SQLAlchemy's signature)
+        # A condition already: `... = 1`, as SQLite gets to see of other booleans, hides the column from its indexes.
+        return self
+
 
 @compiles(one_of, "postgresql")
 def _one_of_postgresql(element: one_of, compiler: SQLCompiler, **options: Any) -> str:
@@ -93,8 +100,8 @@ RowNumber = BigInteger().with_variant(Integer(), "sqlite")
 Seconds = Annotated[float, mapped_column(Double())]
 """UTC epoch seconds, or a span, by the database's clock."""
 MaybeSeconds = Annotated[float | None, mapped_column(Double())]
-Word = Annotated[str, mapped_column(String(64))]
-MaybeWord = Annotated[str | None, mapped_column(String(64))]
+Word = Annotated[str, mapped_column(String(WORD_CHARS))]
+MaybeWord = Annotated[str | None, mapped_column(String(WORD_CHARS))]
 Count = Annotated[int, mapped_column(BigInteger())]
 
 

@@ -5,6 +5,7 @@ for its turn instead of failing with "database is locked" half-way; a session th
 write.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -60,8 +61,11 @@ class Database:
     SQLite the wait for the one lock that writers have.
     """
 
-    def __init__(self, url: str, *, connections: int = CONNECTIONS) -> None:
-        self.engine = create_engine_for(url, connections=connections, is_patient=False)
+    def __init__(self, url: str, *, connections: int = CONNECTIONS, is_durable: bool = True) -> None:
+        """A power cut takes nothing back that was committed, unless that is given up for not waiting for the disk
+        (`is_durable`): then it may take back the newest commits, in order. What a worker reports is made again.
+        """
+        self.engine = create_engine_for(url, connections=connections, is_patient=False, is_durable=is_durable)
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
         self._reading = sessionmaker(self.engine.execution_options(**self._reading_options()), expire_on_commit=False)
 
@@ -87,7 +91,9 @@ class Database:
         return {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"}
 
 
-def create_engine_for(url: str, *, connections: int = CONNECTIONS, is_patient: bool = True) -> Engine:
+def create_engine_for(
+    url: str, *, connections: int = CONNECTIONS, is_patient: bool = True, is_durable: bool = True
+) -> Engine:
     """An engine for `sqlite:///path` or `postgresql://...` (psycopg 3), with at most so many connections at once.
 
     A patient one lets a statement take its time, as a migration of large tables needs it.
@@ -96,10 +102,10 @@ def create_engine_for(url: str, *, connections: int = CONNECTIONS, is_patient: b
     pool: dict[str, Any] = {"pool_size": connections, "max_overflow": 0}
     if address.get_backend_name() == "sqlite":
         engine = create_engine(address, connect_args={"timeout": SQLITE_BUSY_SECONDS}, **pool)
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", functools.partial(_prepare_sqlite, is_durable))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(address, pool_pre_ping=True, connect_args=_postgresql_limits(is_patient), **pool)
+    return create_engine(address, pool_pre_ping=True, connect_args=_postgresql_options(is_patient, is_durable), **pool)
 
 
 def now(session: Session) -> float:
@@ -117,13 +123,16 @@ def insert_if_absent(session: Session, table: type[DeclarativeBase], values: Map
     return session.execute(lite).first() is not None
 
 
-def _postgresql_limits(is_patient: bool) -> dict[str, Any]:
-    limits = {"idle_in_transaction_session_timeout": POSTGRESQL_SILENCE_SECONDS}
+def _postgresql_options(is_patient: bool, is_durable: bool) -> dict[str, Any]:
+    options = {"idle_in_transaction_session_timeout": f"{POSTGRESQL_SILENCE_SECONDS}s"}
     if not is_patient:
-        limits |= {"statement_timeout": POSTGRESQL_STATEMENT_SECONDS, "lock_timeout": POSTGRESQL_LOCK_SECONDS}
+        options["statement_timeout"] = f"{POSTGRESQL_STATEMENT_SECONDS}s"
+        options["lock_timeout"] = f"{POSTGRESQL_LOCK_SECONDS}s"
+    if not is_durable:
+        options["synchronous_commit"] = "off"
     return {
         "connect_timeout": POSTGRESQL_CONNECT_SECONDS,
-        "options": " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items()),
+        "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         "tcp_user_timeout": POSTGRESQL_SILENCE_SECONDS * 1000,
     }
 
@@ -136,7 +145,7 @@ def _with_driver(url: URL) -> URL:
     return url
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _prepare_sqlite(is_durable: bool, connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # BEGIN is ours: the driver would send a plain one, and late
     cursor = connection.cursor()
     # auto_vacuum counts only before the first page is written, and journal_mode writes it. Later it would wait for the
@@ -144,7 +153,9 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     is_new = cursor.execute("PRAGMA page_count").fetchone() == (0,)
     first = ("auto_vacuum = INCREMENTAL",) if is_new else ()
     log_size = f"journal_size_limit = {SQLITE_LOG_BYTES}"
-    for pragma in (*first, "journal_mode = WAL", "foreign_keys = ON", log_size):
+    # In the log, NORMAL writes in order and waits for nothing, FULL waits for the disk with the write lock in hand.
+    patience = f"synchronous = {'FULL' if is_durable else 'NORMAL'}"
+    for pragma in (*first, "journal_mode = WAL", "foreign_keys = ON", log_size, patience):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import case, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from bncore.spec.limits import NAME_CHARS
 from store import owners, pages
 from store.columns import core
 from store.database import clock, insert_if_absent
@@ -169,7 +170,7 @@ def _columns(name: str, secret: str, owner: str, scopes: Collection[KeyScope]) -
     return {
         "id": new_id("key"),
         "owner": owner,
-        "name": storable(name, 200),
+        "name": storable(name, NAME_CHARS),
         "prefix": secret[:_SHOWN_CHARS],
         "secret_sha256": _sha256(secret),
         "scopes": [scope.value for scope in KeyScope if scope in scopes],

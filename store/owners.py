@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from bncore.spec.limits import NAME_CHARS
 from store import pages
 from store.columns import core
 from store.database import clock, insert_if_absent
@@ -51,7 +52,7 @@ def default(session: Session) -> str:
 
 def create(session: Session, name: str) -> str:
     """The id of the owner of that name, who is made if there is none."""
-    stored = storable(name, 200)
+    stored = storable(name, NAME_CHARS)
     named = select(Owner.id).where(Owner.name == stored)
     known = session.scalars(named).one_or_none()
     if known is not None:

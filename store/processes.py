@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
+from bncore.spec.limits import DEVICE_MODEL_CHARS, HOST_CHARS, TROUBLE_CHARS
 from store.database import clock
 from store.ids import new_id
 from store.tables import Process
+from store.text import storable
 
+_LONGEST = {"host": HOST_CHARS, "device_model": DEVICE_MODEL_CHARS, "trouble": TROUBLE_CHARS}
 _QUIETLY = {"synchronize_session": False}
 
 
@@ -39,7 +42,9 @@ def new_process_id() -> str:
 
 def beat(session: Session, heartbeat: Heartbeat) -> None:
     """Say that the process lives, for the first time or again."""
-    values = {**vars(heartbeat), "versions": dict(heartbeat.versions), "heartbeat_at": clock()}
+    said = {**vars(heartbeat), "versions": dict(heartbeat.versions)}
+    cut = {name: storable(said[name], most) for name, most in _LONGEST.items() if said[name] is not None}
+    values = {**said, **cut, "heartbeat_at": clock()}
     known = update(Process).where(Process.id == heartbeat.id).values(values).returning(Process.id)
     if session.execute(known, execution_options=_QUIETLY).first() is None:
         session.execute(insert(Process).values(**values, started_at=clock()))

@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class StoreSettings(BaseSettings):
     """`BNLAB_DATABASE_URL`, `BNLAB_BOOTSTRAP_API_KEY`."""
 
-    model_config = SettingsConfigDict(env_prefix="BNLAB_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="BNLAB_", extra="forbid", hide_input_in_errors=True)
 
     database_url: SecretStr
     bootstrap_api_key: SecretStr | None = None

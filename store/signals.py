@@ -1,7 +1,7 @@
 """Hearing that the database has changed, without asking what the answer is again and again.
 
-Invariant: a change that is committed after `wait` was called ends that wait, or the next one; one that is missed because
-the connection was lost costs the timeout, never more. What has changed the caller has to look up.
+Invariant: a change that is committed after `wait` was called ends that wait, or the next one; one that is missed
+because the connection was lost costs the timeout, never more. What has changed the caller has to look up.
 """
 
 import threading

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from store.columns import core
@@ -21,6 +21,8 @@ from store.jobs.moves import Moved
 from store.jobs.states import State
 from store.tables import Checkpoint, Experiment
 from store.text import finite_json
+
+_SPEC = select(core(Experiment).c.spec).where(core(Experiment).c.id == bindparam("of_experiment"))
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def _prepared(session: Session, moved: Moved, worker: Worker, token: str) -> Cla
     lease = Lease(moved.id, moved.attempt, token)
     checkpoint = rewind(session, moved.id) if moved.attempt > 1 else None
     doubt = _doubt(session, lease, moved, worker, checkpoint)
-    spec = session.execute(select(core(Experiment).c.spec).where(core(Experiment).c.id == moved.id)).scalar_one()
+    spec = session.execute(_SPEC, {"of_experiment": moved.id}).scalar_one()
     seconds_left = None
     if moved.deadline_seconds is not None and moved.elapsed_seconds is not None:
         seconds_left = moved.deadline_seconds - moved.elapsed_seconds

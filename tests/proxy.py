@@ -56,7 +56,12 @@ class Proxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            server = self._connect()
+            try:
+                server = self._connect()
+            except OSError:
+                # The server is away: to the client it looks like that.
+                client.close()
+                continue
             with self._changing:
                 self._pairs.append((client, server))
             threading.Thread(target=self._forward, args=(client, server, False), daemon=True).start()

@@ -90,6 +90,13 @@ class Stack:
         self._processes[name].terminate()
         return self._processes[name].wait(seconds)
 
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self._processes[name].send_signal(number)
+
+    def wait(self, name: str, seconds: float = 30.0) -> int:
+        """The exit code, once the process has ended."""
+        return self._processes[name].wait(seconds)
+
     def kill(self, name: str) -> None:
         """SIGKILL, and wait for the end."""
         self._processes[name].kill()

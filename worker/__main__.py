@@ -3,14 +3,12 @@
 Invariant: from the first line on, a signal to go ends the process with code 0.
 """
 
-import os
-import signal
 import sys
 
+from bncore.lifeline import exit_on_signals
+
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # Nothing is held yet: no claim, no file, no process.
-        signal.signal(number, lambda _number, _frame: os._exit(0))
+    exit_on_signals()
     from worker.process import main
 
     sys.exit(main())

@@ -4,14 +4,15 @@ Invariant: nothing is stored but under the lease; when the lease is lost the tra
 written. A database that is away stops neither the trainer nor the attempt.
 """
 
-import errno
+import math
 import threading
 import time
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import structlog
 
-from store import work
+from store import blobs, work
 from store.database import Database
 from store.errors import QuotaExceeded, StaleLease
 from store.work import Claim, Failed, Outcome
@@ -22,9 +23,10 @@ from worker.insisting import GaveUp, Insistence
 from worker.preparing import Preparation
 from worker.recovery import sign
 from worker.reporting import Reporting
+from worker.room import is_disk_full
 from worker.run_directory import RunDirectory
 from worker.settings import WorkerSettings
-from worker.stopping import Stopping
+from worker.stopping import Limits, Stopping
 from worker.trainer_process import TrainerProcess
 from worker.trainers import Trainers
 
@@ -33,7 +35,6 @@ log = structlog.get_logger()
 _LAST_WORDS_BYTES = 4000
 # News is stored at once, but not more often than this.
 _SOONEST_SECONDS = 0.05
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,18 @@ class Attempt:
         )
         self._stopping = Stopping(
             place.shutdown,
-            grace_seconds=settings.grace_seconds,
-            seconds_left=claim.seconds_left,
-            stall_seconds=claim.spec.get("stall_seconds"),
+            _limits(claim, settings),
+            renewed_at=lambda: self._reporting.renewed_at,
             silent_seconds=self._reporting.silent_seconds,
         )
         self._insist = Insistence(self._stopping, place.wake, place.shutdown, settings.tick_seconds)
         self._trainer: TrainerProcess | None = None
+        self._restored: str | None = None
         self._flush_at = self._flushed_at = 0.0
 
     def run(self) -> None:
         """Restore, train, store the outcome. Raises `GaveUp`; a lost lease is no error."""
-        with self._directory:
+        with self._directory, self._stopping:
             sign(self._directory, self._claim.lease)
             try:
                 self._store(self._outcome())
@@ -97,10 +98,6 @@ class Attempt:
                     self._trainer.kill()
                     self._trainer.close()
 
-    def look_for_reasons_to_stop(self) -> None:
-        """From any thread: tell the trainer to stop if the worker has to go."""
-        self._stopping.look()
-
     def _outcome(self) -> Outcome:
         try:
             return self._train()
@@ -109,7 +106,7 @@ class Attempt:
         except QuotaExceeded as error:
             return Failed("quota", str(error))
         except OSError as error:
-            if error.errno not in _DISK_FULL:
+            if not is_disk_full(error):
                 raise
             return Failed("disk_full", f"The worker's disk is full: {error.strerror}.")
 
@@ -119,6 +116,7 @@ class Attempt:
         if not preparation.finish(self._insist, self._goes_on):
             assert self._stopping.reason is not None
             return judge(Exit(None, 0, True, ""), self._stopping.reason)
+        self._restored = preparation.restored
         self._trainer = place.trainers.hand_over(directory.path, directory.log)
         self._stopping.watch(self._trainer)
         log.info("training", pid=self._trainer.pid, resumed_from_step=preparation.restore_step)
@@ -132,12 +130,10 @@ class Attempt:
 
     def _follow(self, trainer: TrainerProcess) -> Outcome:
         while not trainer.ended:
-            self._place.wake.wait(max(0.0, min(self._next_flush(), self._stopping.next_look()) - time.monotonic()))
+            self._place.wake.wait(max(0.0, self._next_flush() - time.monotonic()))
             self._place.wake.clear()
-            self._stopping.look()
             if time.monotonic() >= self._next_flush() and not trainer.ended:
                 self._flush()
-                self._hold_to_lease(trainer)
         if not self._place.shutdown.is_set():
             self._place.trainers.warm_up()
         self._insist.on(self._drain)
@@ -161,18 +157,6 @@ class Attempt:
             # News cannot hurry a database that is away.
             self._flushed_at = self._flush_at = time.monotonic() + settings.tick_seconds
 
-    def _hold_to_lease(self, trainer: TrainerProcess) -> None:
-        """Without a lease the job may be somebody else's by now: the trainer stands still until that is known."""
-        lapsed = time.monotonic() - self._reporting.renewed_at >= self._place.settings.lease_seconds
-        if lapsed and not self._stopping.frozen:
-            log.warning("trainer_frozen", pid=trainer.pid, reason="the lease could not be renewed in time")
-            trainer.freeze()
-        elif self._stopping.frozen and not lapsed:
-            log.info("trainer_thawed", pid=trainer.pid)
-            trainer.thaw()
-            self._reporting.listen_anew()
-        self._stopping.frozen = lapsed
-
     def _drain(self) -> None:
         while self._reporting.flush():
             continue
@@ -180,10 +164,27 @@ class Attempt:
     def _store(self, outcome: Outcome) -> None:
         def store() -> None:
             with self._place.database.write() as session:
+                if self._restored is not None and _blames_the_checkpoint(outcome):
+                    # Whole for us, useless for the trainer: the next attempt must not begin with it again.
+                    blobs.give_up(session, self._claim.lease, self._restored, outcome.message)
                 state = work.finish(session, self._claim.lease, outcome).state
             log.info("attempt_ended", ending=type(outcome).__name__.lower(), state=state.value, **_facts(outcome))
 
         self._insist.on(store)
+
+
+def _limits(claim: Claim, settings: WorkerSettings) -> Limits:
+    stall = claim.spec.get("stall_seconds")
+    return Limits(
+        grace=settings.grace_seconds,
+        lease=settings.lease_seconds,
+        deadline=math.inf if claim.seconds_left is None else claim.seconds_left,
+        stall=math.inf if stall is None else stall,
+    )
+
+
+def _blames_the_checkpoint(outcome: Outcome) -> TypeGuard[Failed]:
+    return isinstance(outcome, Failed) and outcome.code == "checkpoint_damaged"
 
 
 def _facts(outcome: Outcome) -> dict[str, str]:

@@ -1,19 +1,18 @@
 """From the outbox to the broker: ringing the bells.
 
 Invariant: a bell leaves the outbox only after its message is out, and no database session is open while it is
-published; so a bell may be rung twice, and is never lost here. What the broker loses is rung again. A queue has never
-many more messages than workers to hear them, however many jobs wait.
+published; so a bell may be rung twice, and is never lost here. What the broker loses costs the seconds after which
+workers look by themselves. A queue has never many more messages than workers to hear them, however many jobs wait.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 
 from store import processes
-from store.database import Database, now
+from store.database import Database
 from store.jobs import bells
 from store.tables import Process
 from worker.broker import Broker
-from worker.celery_app import QUEUES
 
 _BATCH = 1000
 _MOST_RINGS = 32
@@ -23,10 +22,9 @@ _LIVE_SECONDS = 20.0
 class Bells:
     """The outbox and the broker."""
 
-    def __init__(self, database: Database, broker: Broker, *, rering_seconds: float) -> None:
+    def __init__(self, database: Database, broker: Broker) -> None:
         self._database = database
         self._broker = broker
-        self._rering_seconds = rering_seconds
 
     def ring(self) -> bool:
         """Ring the bells of the outbox; whether there are more than fit into one turn."""
@@ -43,17 +41,6 @@ class Bells:
         with self._database.write() as session:
             bells.take_down(session, [bell.id for bell in hanging])
         return len(hanging) == _BATCH
-
-    def ring_again(self) -> None:
-        """Ring for queues where something waits, that nobody has claimed from lately, and whose bells are gone."""
-        for queue in QUEUES:
-            with self._database.read() as session:
-                waiting = bells.claimable(session, queue, _MOST_RINGS)
-                lately = now(session) - self._rering_seconds
-                idle = waiting > 0 and (bells.last_claim_at(session, queue) or 0.0) < lately
-            if idle and self._broker.waiting(queue) == 0:
-                for _ in range(waiting):
-                    self._broker.ring(queue)
 
     def _wake(self, queue: str, jobs: int, workers: int) -> None:
         # A worker that is awake takes all there is. One message too many costs a query; one too few, a worker's help.

@@ -10,6 +10,7 @@ from typing import Literal, assert_never
 
 from bncore.events import Event, Finished, Stopped
 from bncore.events import Failed as TrainerFailed
+from bncore.run_directory import EXIT_ALONE, EXIT_BUSY, EXIT_DISK_FULL
 from store.work import Cancelled, Failed, Outcome, Paused, Released, Succeeded
 
 Reason = Literal["cancel", "pause", "kill", "deadline", "stall", "shutdown"]
@@ -62,6 +63,12 @@ def _died(end: Exit) -> Outcome:
         name = signal.Signals(-end.returncode).name
         hint = ", perhaps by the kernel for want of memory" if name == "SIGKILL" else ""
         return Failed("trainer_killed", f"The trainer was killed by {name}{hint}.")
+    if end.returncode == EXIT_DISK_FULL:
+        return Failed("disk_full", "The trainer found the worker's disk full.")
+    if end.returncode == EXIT_BUSY:
+        return Failed("trainer_busy", "The trainer of an earlier attempt, on the same host, has not ended yet.")
+    if end.returncode == EXIT_ALONE:
+        return Failed("worker_lost", "The worker was frozen for longer than its lease.")
     words = f": {end.last_words}" if end.last_words else ", and said nothing."
     if not end.was_ready:
         return Failed("worker_lost", f"The trainer of this worker does not start{words}")

@@ -61,10 +61,6 @@ class EventFile:
             self._size, self._grew_at = size, time.monotonic()
         return time.monotonic() - self._grew_at
 
-    def listen_anew(self) -> None:
-        """Count silence from now on."""
-        self._grew_at = time.monotonic()
-
     def _batch(self, start: int) -> Batch:
         lines = self._lines(start)
         try:

@@ -24,8 +24,16 @@ _JUMP_SECONDS = 30.0
 class Reaper:
     """Looks for expired leases, and for jobs whose time is over while they wait."""
 
-    def __init__(self, database: Database, *, lease_seconds: float, every_seconds: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        lease_seconds: float,
+        every_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
+        self._clock = clock
         self._lease_seconds = lease_seconds
         # A look that comes late is an outage, whether the database was away or this process was stopped.
         self._longest_gap_seconds = 2 * every_seconds
@@ -51,7 +59,7 @@ class Reaper:
 
     def _jumped_seconds(self, at: float) -> float:
         """By how much the database's clock went further than ours since the last look; 0 when about as far."""
-        before, self._looked = self._looked, (at, time.monotonic())
+        before, self._looked = self._looked, (at, self._clock())
         if before is None:
             return 0.0
         jumped = (at - before[0]) - (self._looked[1] - before[1])

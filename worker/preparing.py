@@ -30,7 +30,8 @@ class Preparation:
         self._directory = directory
         self._database = database
         self._device = device
-        self._restore = claim.restore
+        self.restored = claim.restore
+        """The checkpoint that is, or will be, in the directory."""
         self.restore_step = claim.restore_step
 
     def finish(self, insistence: Insistence, goes_on: Callable[[], bool]) -> bool:
@@ -40,7 +41,7 @@ class Preparation:
         spec["resources"] = {**spec["resources"], "device": self._device}
         self._directory.spec.write_text(json.dumps(spec), encoding="utf-8")
         try:
-            while self._restore is not None and not self._restored(insistence, goes_on):
+            while self.restored is not None and not self._restored(insistence, goes_on):
                 continue
         except RestoreInterrupted:
             log.info("restore_interrupted")
@@ -49,10 +50,11 @@ class Preparation:
 
     def _restored(self, insistence: Insistence, goes_on: Callable[[], bool]) -> bool:
         """Whether the checkpoint is there; when it is damaged, an earlier one is to be tried."""
-        checkpoint_id = self._restore
+        checkpoint_id = self.restored
         assert checkpoint_id is not None
         try:
-            insistence.on(lambda: fetch(self._database, checkpoint_id, self._directory.restore, goes_on))
+            job_id = self._claim.lease.job_id
+            insistence.on(lambda: fetch(self._database, job_id, checkpoint_id, self._directory, goes_on))
         except CheckpointDamaged as error:
             log.error("checkpoint_damaged", checkpoint_id=checkpoint_id, error=str(error))
             why = str(error)
@@ -65,5 +67,5 @@ class Preparation:
         with self._database.write() as session:
             blobs.give_up(session, self._claim.lease, checkpoint_id, why)
             earlier = work.go_back(session, self._claim.lease)
-        self._restore = None if earlier is None else earlier.id
+        self.restored = None if earlier is None else earlier.id
         self.restore_step = 0 if earlier is None else earlier.step

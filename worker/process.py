@@ -28,6 +28,7 @@ from worker.device import Device, DeviceMissing, find_device, versions
 from worker.heartbeat import Heart
 from worker.log import configure_logging
 from worker.recovery import give_back
+from worker.repeating import Repeating
 from worker.run_directory import abandoned, remove_leftovers
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
@@ -82,11 +83,15 @@ def run(settings: WorkerSettings, device: Device, found: dict[str, str]) -> int:
     )
     log.info("started", pid=os.getpid(), device=device.kind, device_model=device.model)
     _go_on_signals(supervisor.shut_down)
+    # What no bell says: the broker is away or has lost it, or a job may be claimed only from now on.
+    looking = Repeating("look", supervisor.look, settings.look_seconds)
     supervisor.warm_up()
     heart.start()
+    looking.start()
     try:
         return _serve(app, supervisor, device, process_id)
     finally:
+        looking.stop(settings.grace_seconds + _ORPHAN_SECONDS)
         supervisor.close()
         heart.stop()
         broker.close()

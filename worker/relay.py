@@ -1,83 +1,14 @@
-"""`python -m worker.relay`: rings the bells of the outbox, reaps, purges.
+"""`python -m worker.relay`. As in `worker.__main__`: told to go while it still imports, it just goes.
 
-Invariant: it keeps nothing in memory that matters; killed and started again, or running twice, it loses nothing.
+Invariant: from the first line on, a signal to go ends the process with code 0.
 """
 
-import os
-import signal
 import sys
-import threading
 
-import structlog
-
-from bncore.lifeline import exit_on_eof
-from store.database import Database
-from store.processes import new_process_id
-from store.signals import signal_of
-from worker.bells import Bells
-from worker.broker import Broker
-from worker.celery_app import create_celery
-from worker.device import versions
-from worker.heartbeat import Heart
-from worker.housekeeping import Purge, Reaper
-from worker.log import configure_logging
-from worker.repeating import Repeating
-from worker.settings import RelaySettings
-
-log = structlog.get_logger()
-
-
-def main() -> int:
-    """Run until SIGTERM, SIGINT or, if so told, the end of standard input."""
-    settings = RelaySettings()
-    configure_logging(settings.log_format, "relay")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    if settings.exit_on_eof:
-        exit_on_eof(sys.stdin.fileno(), stop.set)
-    run(settings, stop)
-    return 0
-
-
-def run(settings: RelaySettings, stop: threading.Event) -> None:
-    """Everything the relay does, in threads of their own, until `stop`."""
-    redis_url = settings.redis_url.get_secret_value()
-    database = Database(settings.database_url.get_secret_value())
-    broker = Broker(create_celery(redis_url), redis_url)
-    heart = Heart(
-        database,
-        broker,
-        kind="relay",
-        process_id=new_process_id(),
-        every_seconds=settings.heartbeat_seconds,
-        versions=versions(),
-    )
-    turns = _turns(settings, database, broker, stop)
-    log.info("started", pid=os.getpid())
-    heart.start()
-    for turn in turns:
-        turn.start()
-    stop.wait()
-    for turn in turns:
-        turn.stop()
-    heart.stop()
-    broker.close()
-    database.dispose()
-    log.info("stopped")
-
-
-def _turns(settings: RelaySettings, database: Database, broker: Broker, stop: threading.Event) -> list[Repeating]:
-    bells = Bells(database, broker, rering_seconds=settings.rering_seconds)
-    reaper = Reaper(database, lease_seconds=settings.lease_seconds, every_seconds=settings.reap_every_seconds)
-    hung = signal_of(database, "bnlab_bells", stop)
-    return [
-        Repeating("ring", bells.ring, settings.poll_seconds, stop=stop, sooner=hung.wait),
-        Repeating("ring_again", bells.ring_again, settings.rering_seconds),
-        Repeating("reap", reaper.turn, settings.reap_every_seconds),
-        Repeating("purge", Purge(database).turn, settings.purge_seconds),
-    ]
-
+from bncore.lifeline import exit_on_signals
 
 if __name__ == "__main__":
+    exit_on_signals()
+    from worker.relay_process import main
+
     sys.exit(main())

@@ -42,10 +42,10 @@ class Repeating:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, at_most_seconds: float = _JOIN_SECONDS) -> None:
         """Let the current step end, and wait for it a while."""
         self._stop.set()
-        self._thread.join(_JOIN_SECONDS)
+        self._thread.join(at_most_seconds)
 
     def _run(self) -> None:
         failures = 0

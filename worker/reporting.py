@@ -91,10 +91,6 @@ class Reporting:
         """For how long the trainer has written nothing."""
         return self._events.silent_seconds()
 
-    def listen_anew(self) -> None:
-        """Count silence from now on."""
-        self._events.listen_anew()
-
     def _renewal_is_due(self) -> bool:
         return time.monotonic() - self.renewed_at >= self._renew_seconds
 

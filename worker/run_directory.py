@@ -8,7 +8,7 @@ attempt they belong to: on one host there are never two at work.
 import fcntl
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -97,11 +97,11 @@ def _changing(runs_dir: Path) -> Iterator[None]:
 
 def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
-    shared = path.parent / _SHARED_LOCK
-    if {other.name for other in path.parent.iterdir()} <= {_SHARED_LOCK}:
-        # No attempt is left that could have it open.
-        shared.unlink(missing_ok=True)
-        path.parent.rmdir()
+    with suppress(FileNotFoundError):  # somebody has cleared up already
+        if {other.name for other in path.parent.iterdir()} <= {_SHARED_LOCK}:
+            # No attempt is left that could have it open.
+            (path.parent / _SHARED_LOCK).unlink(missing_ok=True)
+            path.parent.rmdir()
 
 
 def _is_free(path: Path) -> bool:

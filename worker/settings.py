@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class _QueueSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="BNLAB_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="BNLAB_", extra="forbid", hide_input_in_errors=True)
 
     database_url: SecretStr
     redis_url: SecretStr
@@ -28,8 +28,11 @@ class WorkerSettings(_QueueSettings):
     runs_dir: Path = Path("runs")
     tick_seconds: float = Field(default=5.0, gt=0, description="Renew the lease at least this often.")
     flush_seconds: float = Field(default=0.5, gt=0, description="Store new events at most this often.")
+    look_seconds: float = Field(default=2.0, gt=0, description="How often an idle worker looks at its queue unasked.")
     grace_seconds: float = Field(default=120.0, ge=0, description="From SIGTERM to SIGKILL of a trainer.")
-    running_per_owner: int = Field(default=64, ge=1, lt=2**31, description="How many jobs of one owner may run at a time.")
+    running_per_owner: int = Field(
+        default=64, ge=1, lt=2**31, description="How many jobs of one owner may run at a time."
+    )
     bytes_per_owner: int = Field(default=100 << 30, ge=0, description="Of checkpoints that one owner may have stored.")
     spare_bytes: int = Field(default=256 << 20, ge=0, description="With less room on its disk a worker takes no job.")
 
@@ -49,7 +52,6 @@ class RelaySettings(_QueueSettings):
     poll_seconds: float = Field(
         default=1.0, gt=0, description="How often the outbox is looked at when the database says nothing."
     )
-    rering_seconds: float = Field(default=2.0, gt=0, description="A queue unclaimed for so long is rung again.")
     reap_seconds: float = Field(default=5.0, gt=0, description="How often expired leases are looked for, at most.")
     purge_seconds: float = Field(default=60.0, gt=0, description="How often deleted experiments give back their bytes.")
 

@@ -12,14 +12,14 @@ import structlog
 from bncore.lifeline import exit_within
 from store import work
 from store.database import Database
-from store.jobs import leases
+from store.jobs import bells, leases
 from store.jobs.leases import Lease, Terms, Worker
 from store.work import Claim, Failed
 from worker.attempt import Attempt, Workplace
 from worker.device import Device
 from worker.insisting import GaveUp
 from worker.outage import OUTAGE, in_a_line
-from worker.room import trouble_in
+from worker.room import is_disk_full, trouble_in
 from worker.settings import WorkerSettings
 from worker.trainers import Trainers
 
@@ -39,7 +39,7 @@ class _Claiming:
 
 
 class Supervisor:
-    """Runs jobs in the thread that calls `run_queue`; `shut_down` may be called from anywhere, a signal too."""
+    """Runs jobs in the thread that calls `run_queue`; everything else may be called from anywhere, a signal too."""
 
     def __init__(
         self, database: Database, settings: WorkerSettings, device: Device, *, process_id: str, torch_version: str
@@ -53,11 +53,19 @@ class Supervisor:
             news.set()
             wake.set()
 
-        trainers = Trainers(settings.runs_dir, device.kind, process_id, wake.set, hear_news)
+        trainers = Trainers(
+            settings.runs_dir,
+            device.kind,
+            process_id,
+            wake.set,
+            hear_news,
+            # Of a worker that is frozen: its trainer has to be gone by the time that the lease ends.
+            alone_seconds=settings.lease_seconds * 2 / 3,
+        )
         self._place = Workplace(database, settings, device, trainers, wake, news, threading.Event())
         self._claiming = _Claiming(leases.new_token())
         self._mishaps = 0
-        self._attempt: Attempt | None = None
+        self._at_work = threading.Lock()
         self.job_id: str | None = None
         self.trouble: str | None = None
         """Why it claims nothing at the moment, if so."""
@@ -67,13 +75,21 @@ class Supervisor:
         self._place.trainers.warm_up()
 
     def run_queue(self) -> None:
-        """Claim and train until nothing is queued, or the worker is told to go."""
-        while not self._place.shutdown.is_set() and self._has_room():
-            claim = self._claim()
-            if claim is None:
-                return
-            with structlog.contextvars.bound_contextvars(experiment_id=claim.lease.job_id, attempt=claim.lease.attempt):
-                self._run(claim)
+        """Claim and train until nothing is queued, or the worker is told to go; waits for whoever does so already."""
+        with self._at_work:
+            self._run_queue()
+
+    def look(self) -> None:
+        """The same without a bell, unless somebody is at work; where nothing waits, nothing is written."""
+        if not self._at_work.acquire(blocking=False):
+            return
+        try:
+            with self._place.database.read() as session:
+                waiting = bells.claimable(session, self._worker.device, 1)
+            if waiting:
+                self._run_queue()
+        finally:
+            self._at_work.release()
 
     def shut_down(self) -> None:
         """Stop what runs, hand it back, claim nothing more; and end, even if a thread hangs in the database."""
@@ -81,12 +97,18 @@ class Supervisor:
             exit_within(self._place.settings.grace_seconds + _HARD_EXIT_SECONDS)
         self._place.shutdown.set()
         self._place.wake.set()
-        # In a thread that touches no database: the one that runs the attempt may hang in it.
-        threading.Thread(target=self._stop_trainer, name="stop-trainer", daemon=True).start()
 
     def close(self) -> None:
         """End the waiting trainer."""
         self._place.trainers.close()
+
+    def _run_queue(self) -> None:
+        while not self._place.shutdown.is_set() and self._has_room():
+            claim = self._claim()
+            if claim is None:
+                return
+            with structlog.contextvars.bound_contextvars(experiment_id=claim.lease.job_id, attempt=claim.lease.attempt):
+                self._run(claim)
 
     def _has_room(self) -> bool:
         settings = self._place.settings
@@ -110,16 +132,10 @@ class Supervisor:
         self._claiming = _Claiming(leases.new_token())
         return claim
 
-    def _stop_trainer(self) -> None:
-        attempt = self._attempt
-        if attempt is not None:
-            attempt.look_for_reasons_to_stop()
-
     def _run(self, claim: Claim) -> None:
         self.job_id = claim.lease.job_id
         try:
-            self._attempt = Attempt(claim, self._place)
-            self._attempt.run()
+            Attempt(claim, self._place).run()
             self._mishaps = 0
         except GaveUp:
             log.warning("gave_up")
@@ -130,13 +146,16 @@ class Supervisor:
             self._mishaps += 1
             self._place.shutdown.wait(min(2.0**self._mishaps, _MAX_PENALTY_SECONDS))
         finally:
-            self.job_id = self._attempt = None
+            self.job_id = None
             if not self._place.shutdown.is_set():
                 self.warm_up()
 
     def _hand_back(self, lease: Lease, error: Exception) -> None:
+        failure = Failed("worker_lost", f"The worker broke: {type(error).__name__}.")
+        if is_disk_full(error):
+            failure = Failed("disk_full", "The worker's disk is full.")
         try:
             with self._place.database.write() as session:
-                work.finish(session, lease, Failed("worker_lost", f"The worker broke: {type(error).__name__}."))
+                work.finish(session, lease, failure)
         except Exception:
             log.exception("hand_back_failed")  # the reaper will find it

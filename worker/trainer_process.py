@@ -1,15 +1,19 @@
 """The process that trains one attempt.
 
-Invariant: the only write end of its standard input is in this process, so that it ends with us however we die.
+Invariant: the only write end of its standard input is in this process, so that it ends with us however we die. If it
+must not go on while we are frozen, it lives by what we allow it again and again.
 """
 
 import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from bncore.lifeline import allow
 from worker.child_process import ChildProcess
+from worker.repeating import Repeating
 
 _CLOSE_SECONDS = 5.0
 _BELL_BYTES = 4096
@@ -19,26 +23,43 @@ class TrainerGone(Exception):
     """The process ended before it was given anything to train."""
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What every trainer of a worker is trained under. The functions are called from other threads."""
+
+    on_end: Callable[[], None]
+    """The trainer has ended."""
+    on_news: Callable[[], None]
+    """The trainer has written numbers."""
+    alone_seconds: float | None = None
+    """How long it may train while this process does nothing at all, stopped or starved; None is for ever."""
+
+
 class TrainerProcess:
-    """One trainer. From other threads, `on_news` is called when it has written numbers, `on_end` when it has ended."""
+    """One trainer, with the ends of its lifeline and its bell, and where it has written what."""
 
     def __init__(
         self,
         process: ChildProcess,
+        terms: Terms,
         *,
         lifeline: int,
         bell: int,
         logs: list[Path],
         was_ready: Callable[[], bool],
-        on_end: Callable[[], None],
-        on_news: Callable[[], None],
     ) -> None:
         self._process = process
         self._lifeline: int | None = lifeline
         self._logs = logs
         self._was_ready = was_ready
-        threading.Thread(target=_listen, args=(bell, on_news), name="trainer-bell", daemon=True).start()
-        process.when_ended(on_end)
+        self._allowing: Repeating | None = None
+        threading.Thread(target=_listen, args=(bell, terms.on_news), name="trainer-bell", daemon=True).start()
+        seconds = terms.alone_seconds
+        if seconds is not None:
+            os.set_blocking(lifeline, False)
+            self._allowing = Repeating("trainer-lifeline", lambda: allow(lifeline, seconds), seconds / 4)
+            self._allowing.start()
+        process.when_ended(terms.on_end)
 
     @property
     def pid(self) -> int:
@@ -80,6 +101,9 @@ class TrainerProcess:
 
     def close(self) -> None:
         """End it by the end of its standard input, and by force if that is not enough."""
+        if self._allowing is not None:
+            self._allowing.stop()
+            self._allowing = None
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None

@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from worker.run_directory import WaitingDirectory
-from worker.trainer_process import TrainerGone, TrainerProcess
+from worker.trainer_process import Terms, TrainerGone, TrainerProcess
 from worker.zygote import Zygote
 
 log = structlog.get_logger()
@@ -24,7 +24,7 @@ def _unheard() -> None:
 
 
 class Trainers:
-    """At most one waiting process. `on_end` and `on_news` are those of every trainer (`worker.trainer_process`)."""
+    """At most one waiting process; for `on_end`, `on_news` and `alone_seconds` see `worker.trainer_process.Terms`."""
 
     def __init__(
         self,
@@ -33,11 +33,11 @@ class Trainers:
         process_id: str,
         on_end: Callable[[], None],
         on_news: Callable[[], None] = _unheard,
+        alone_seconds: float | None = None,
     ) -> None:
         self._directory = WaitingDirectory(runs_dir, process_id)
         self._device = device
-        self._on_end = on_end
-        self._on_news = on_news
+        self._terms = Terms(on_end, on_news, alone_seconds)
         # Also held by the thread that learns of the waiting process's end.
         self._changing = threading.RLock()
         self._numbers = count()
@@ -84,7 +84,7 @@ class Trainers:
             waiting = self._waiting
             if waiting is None:
                 raise TrainerGone
-            trainer = waiting.train(run_directory, log_path, self._on_end, self._on_news)
+            trainer = waiting.train(run_directory, log_path, self._terms)
             if waiting.spent and waiting.may_fork:
                 # It was not ready. If the next came only after this run, the run after this would be as cold.
                 self.warm_up()

@@ -4,6 +4,7 @@ Invariant: it ends with its socket, whose other end is in this process only. The
 process as soon as they are born: they outlive it, and their exit status is told here.
 """
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -18,7 +19,7 @@ import structlog
 from bncore import hand_over
 from bncore.hand_over import Job
 from worker.child_process import ChildProcess
-from worker.trainer_process import TrainerGone, TrainerProcess
+from worker.trainer_process import Terms, TrainerGone, TrainerProcess
 
 log = structlog.get_logger()
 
@@ -68,18 +69,17 @@ class Zygote:
         """Whether it had warmed up."""
         return self._ready.is_set()
 
-    def train(
-        self, run_directory: Path, log_path: Path, on_end: Callable[[], None], on_news: Callable[[], None]
-    ) -> TrainerProcess:
+    def train(self, run_directory: Path, log_path: Path, terms: Terms) -> TrainerProcess:
         """Have a run directory trained: by a fork if it is ready for that, and otherwise by the process itself.
 
         Raises `TrainerGone`; then it is spent.
         """
+        output = _opened(log_path)
         lifeline_read, lifeline = os.pipe()
         bell, bell_write = os.pipe()
         fork = self._forks and self.may_fork
         try:
-            pid = self._hand_over(Job(run_directory, fork, lifeline_read, bell_write, _opened(log_path)), bell)
+            pid = self._hand_over(Job(run_directory, fork, lifeline_read, bell_write, output), bell)
         except TrainerGone:
             self._gave_up = True
             self._process.kill()
@@ -89,19 +89,20 @@ class Zygote:
         self._trains = pid == self.pid
         return TrainerProcess(
             self._process if self._trains else ChildProcess(pid, lambda: _reap(pid)),
+            terms,
             lifeline=lifeline,
             bell=bell,
             logs=[self._log, log_path] if self._trains else [log_path],
             was_ready=self._ready.is_set,
-            on_end=on_end,
-            on_news=on_news,
         )
 
     def close(self) -> None:
         """Let go of it. Unless it trains, it ends by the end of its socket, and by force if that is not enough."""
         if self._trains:
             return
-        self._channel.shutdown(socket.SHUT_RDWR)
+        # Closed already where it has ended.
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
         if not self._process.await_end(_CLOSE_SECONDS):
             self._process.kill()
             self._process.await_end(_CLOSE_SECONDS)
@@ -109,7 +110,8 @@ class Zygote:
 
     def _listen(self) -> None:
         """Until it takes a job for itself, or ends."""
-        with self._channel, self._channel.makefile("rb") as lines:
+        # It is reset by the end of a process with jobs that it never read.
+        with self._channel, contextlib.suppress(ConnectionResetError), self._channel.makefile("rb") as lines:
             for line in lines:
                 self._forks = line == hand_over.READY_TO_FORK
                 self._ready.set()

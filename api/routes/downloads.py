@@ -6,11 +6,11 @@ thread nor a connection is held over the network.
 
 import base64
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -21,6 +21,7 @@ from api.openapi import range_parameters
 from api.parameters import Parameters, parameters
 from api.problems import declared
 from api.ranges import Span, span_wanted
+from api.routes.keyed import KeyedRoutes
 from api.service import ApiService
 from store import blobs, experiments
 from store.blobs import CHUNK_BYTES
@@ -41,6 +42,9 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
 }
 
 
+_PIECE_BYTES = 128 << 10
+
+
 class ContentQuery(Parameters):
     file: Literal["weights", "training_state"] = Field(
         default="weights",
@@ -57,10 +61,10 @@ class _File:
     sha256: str
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """Under a checkpoint."""
-    routes = APIRouter(prefix="/v1/experiments/{experiment_id}/checkpoints/{checkpoint_id}", tags=["checkpoints"])
-    routes.add_api_route(
+    routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}/checkpoints/{checkpoint_id}", "checkpoints")
+    routes.add(
         "/content",
         download_checkpoint,
         response_class=StreamingResponse,
@@ -68,7 +72,6 @@ def router() -> APIRouter:
         openapi_extra={"parameters": [if_none_match_parameter(), *range_parameters()]},
         summary="The file",
     )
-    return routes
 
 
 async def download_checkpoint(
@@ -124,13 +127,23 @@ def _find(
     return _File(row.id, "state", f"{name}.state", row.state_size, row.state_sha256)
 
 
-async def _bytes(service: ApiService, file: _File, part: Span, first: bytes) -> AsyncIterator[bytes]:
-    """The part, from its first chunk on."""
-    start = part.first // CHUNK_BYTES
-    for seq in range(start, part.last // CHUNK_BYTES + 1):
-        data = first if seq == start else await _chunk(service, file, seq)
+async def _bytes(service: ApiService, file: _File, part: Span, chunk: bytes) -> AsyncIterator[memoryview]:
+    """The part, from its first chunk on; a download holds one chunk, and none while it waits for the next."""
+    last = part.last // CHUNK_BYTES
+    for seq in range(part.first // CHUNK_BYTES, last + 1):
         begin = seq * CHUNK_BYTES
-        yield data[max(0, part.first - begin) : part.last + 1 - begin]
+        for piece in _pieces(chunk, max(0, part.first - begin), min(CHUNK_BYTES, part.last + 1 - begin)):
+            yield piece
+        chunk = b""
+        if seq < last:
+            chunk = await _chunk(service, file, seq + 1)
+
+
+def _pieces(chunk: bytes, start: int, end: int) -> Iterator[memoryview]:
+    # So small that little waits in the connection for a slow client.
+    view = memoryview(chunk)
+    for offset in range(start, end, _PIECE_BYTES):
+        yield view[offset : min(offset + _PIECE_BYTES, end)]
 
 
 async def _chunk(service: ApiService, file: _File, seq: int) -> bytes:

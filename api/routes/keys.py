@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import structlog
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -15,6 +15,7 @@ from api.lanes import reading, writing
 from api.openapi import request_body
 from api.parameters import Parameters, PlainText, parameters
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.service import ApiService
 from api.shown import Page
 from api.shown.keys import ApiKey, NewApiKey
@@ -60,12 +61,12 @@ class KeysQuery(Parameters):
     cursor: Annotated[str, Field(max_length=512)] | None = Field(default=None, description="Of the page before.")
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """`/keys` and one of them."""
-    routes = APIRouter(prefix="/v1/keys", tags=["owners"])
-    routes.add_api_route("", list_keys, response_model=Page[ApiKey], responses=declared(404, 422), summary="API keys")
-    routes.add_api_route("/{key_id}", get_key, response_model=ApiKey, responses=declared(404), summary="One API key")
-    routes.add_api_route(
+    routes = KeyedRoutes(app, "/v1/keys", "owners")
+    routes.add("", list_keys, response_model=Page[ApiKey], responses=declared(404, 422), summary="API keys")
+    routes.add("/{key_id}", get_key, response_model=ApiKey, responses=declared(404), summary="One API key")
+    routes.add(
         "",
         create_key,
         methods=["POST"],
@@ -75,7 +76,7 @@ def router() -> APIRouter:
         openapi_extra=request_body(KeyRequest),
         summary="Make an API key",
     )
-    routes.add_api_route(
+    routes.add(
         "/{key_id}/rotate",
         rotate_key,
         methods=["POST"],
@@ -85,10 +86,9 @@ def router() -> APIRouter:
         openapi_extra=request_body(RotateRequest, required=False),
         summary="Replace an API key",
     )
-    routes.add_api_route(
+    routes.add(
         "/{key_id}", revoke_key, methods=["DELETE"], status_code=204, responses=declared(404), summary="End an API key"
     )
-    return routes
 
 
 _MADE: dict[str, Any] = {

@@ -31,12 +31,12 @@ def build_network(
     Weights are drawn on the CPU, from a stream of each layer's own: they depend on neither the device nor the
     normalization, so that arms of a comparison start from the same weights. On the meta device nothing is drawn.
     """
-    # Constructors draw from the global generator what `initialize` overwrites: without memory they draw nothing.
-    with torch.device("meta"):
-        network = nn.Sequential(_layers(spec, input_shape, classes, seed))
     on_meta = torch.device(device).type == "meta"
+    # Constructors draw from the global generator what `initialize` overwrites. On the meta device they would draw
+    # nothing, but `to_empty` from there imports torch's compiler.
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if on_meta else "cpu"):
+        network = nn.Sequential(_layers(spec, input_shape, classes, seed))
     if not on_meta:
-        network.to_empty(device="cpu")
         initialize(network, spec.init, seed)
     normalize_weights(network, spec.norm, seed)
     return network if on_meta else network.to(device)

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from bncore.spec.budget import CheckpointSpec, EvaluationSpec, LossSpec, ResourcesSpec, TrainSpec
 from bncore.spec.data import DataSpec, DigitsSpec
+from bncore.spec.limits import NAME_CHARS, TAG_KEY_CHARS, TAG_VALUE_CHARS, TAGS
 from bncore.spec.network import MlpSpec, NetworkSpec
 from bncore.spec.optimizer import ConstantSchedule, OptimizerSpec, ScheduleSpec, SgdSpec
 from bncore.spec.plan import faults_between_parts
@@ -20,17 +21,17 @@ from bncore.spec.strict import SpecModel, Text
 
 SPEC_VERSION = 1
 
-TagKey = Annotated[Text, Field(min_length=1, max_length=64, pattern=r"^[^:,]+$")]
-TagValue = Annotated[Text, Field(max_length=512)]
+TagKey = Annotated[Text, Field(min_length=1, max_length=TAG_KEY_CHARS, pattern=r"^[^:,]+$")]
+TagValue = Annotated[Text, Field(max_length=TAG_VALUE_CHARS)]
 
 
 class ExperimentSpec(SpecModel):
     """Data, network, optimizer, schedule, loss, budget, cadence and resources of one training run."""
 
-    name: Annotated[Text, Field(max_length=200)] | None = Field(
+    name: Annotated[Text, Field(max_length=NAME_CHARS)] | None = Field(
         default=None, description="For people; need not be unique."
     )
-    tags: Annotated[dict[TagKey, TagValue], Field(max_length=16)] = Field(
+    tags: Annotated[dict[TagKey, TagValue], Field(max_length=TAGS)] = Field(
         default_factory=dict,
         description="Up to 16; a key has no colon and no comma, so that `tag=key:value` can filter.",
     )

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from bncore.spec import ExperimentSpec
 from bncore.train.environment import Environment
+from bncore.train.optim import Optimizer
 from bncore.train.progress import Progress
 
 FORMAT_VERSION = 1
@@ -51,15 +51,14 @@ def write_weights(path: Path, network: nn.Module, spec: ExperimentSpec, step: in
     _write(path, tensors, json.dumps(metadata, sort_keys=True, separators=(",", ":")))
 
 
-def write_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, state: HostState) -> None:
+def write_state(path: Path, network: nn.Module, optimizer: Optimizer, state: HostState) -> None:
     """Write all that training needs beside the weights to go on as if it had not stopped."""
     tensors = {"rng/cpu": torch.get_rng_state()}
     if state.environment.device == "cuda":
         tensors["rng/cuda"] = torch.cuda.get_rng_state()
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
-            if value is not None:
-                tensors[f"optimizer/{name}/{key}"] = _plain(value)
+            tensors[f"optimizer/{name}/{key}"] = _plain(value)
     _write(path, tensors, state.model_dump_json())
 
 
@@ -73,7 +72,7 @@ def read_weights(path: Path, network: nn.Module) -> None:
         raise CheckpointMismatch(f"the weights do not fit the network: {error}") from error
 
 
-def read_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> HostState:
+def read_state(path: Path, network: nn.Module, optimizer: Optimizer) -> HostState:
     """Load a training state file into `optimizer` and the random generators, and return the rest.
 
     Raises `CheckpointDamaged` and `CheckpointMismatch`.
@@ -102,18 +101,18 @@ def _reading(path: Path) -> Iterator[None]:
         raise CheckpointDamaged(f"{path.name} cannot be read: {error}") from error
 
 
-def _restore_optimizer(tensors: dict[str, Tensor], network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    numbers = {name: number for number, (name, _) in enumerate(network.named_parameters())}
-    kept: dict[int, dict[str, Any]] = {}
+def _restore_optimizer(tensors: dict[str, Tensor], network: nn.Module, optimizer: Optimizer) -> None:
+    parameters = dict(network.named_parameters())
+    optimizer.state = {}
     for path, tensor in tensors.items():
         if not path.startswith("optimizer/"):
             continue
         _, name, key = path.split("/")
-        if name not in numbers:
+        if name not in parameters:
             raise CheckpointMismatch(f"optimizer state for {name}, which the network does not have")
+        parameter = parameters[name]
         # A copy has the alignment of every other tensor; a view into the file has the file's.
-        kept.setdefault(numbers[name], {})[key] = tensor.clone()
-    optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
+        optimizer.state.setdefault(parameter, {})[key] = tensor.clone().to(parameter.device)
 
 
 def _plain(tensor: Tensor) -> Tensor:

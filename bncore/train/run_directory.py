@@ -72,7 +72,8 @@ class RunDirectory:
     def restorable(self) -> tuple[Path, Path] | None:
         """Weights and training state to go on from, if the attempt does not start at step 0."""
         weights, state = self._layout.restore_weights, self._layout.restore_state
-        return (weights, state) if weights.exists() else None
+        # One without the other is no start at step 0 but a damaged checkpoint.
+        return (weights, state) if weights.exists() or state.exists() else None
 
     def log(self, event: Event) -> None:
         """Append one line. Where there is room for a part of it only, nothing of it stays, and OSError is raised."""

@@ -13,11 +13,12 @@ from typing import Any
 
 from client.commands.connection import AsJson
 from client.commands.outcome import Exit, leave, reported
-from client.commands.output import bars, emit, show, table, tell
-from client.commands.stack_outcome import stack_reported
+from client.commands.output import bars, emit, inline, message, show, table, tell
+from client.commands.stack_outcome import Workers, stack_reported
 from client.demo import ARMS, read_spec
 from client.errors import Json
 from client.http import Client
+from client.local.capacity import default_workers
 from client.local.interrupts import interruptible
 from client.local.places import Places
 from client.local.stack import Stack, StackSettings, running
@@ -38,7 +39,7 @@ COLUMNS = {
 
 @reported
 @stack_reported
-def demo(as_json: AsJson = False) -> None:
+def demo(workers: Workers = None, as_json: AsJson = False) -> None:
     """Start the service in a temporary directory, train three networks through it, and clean up.
 
     The same MLP without normalization, with batch norm and with batch renorm, on scikit-learn's digits, same seed.
@@ -46,7 +47,8 @@ def demo(as_json: AsJson = False) -> None:
     Example: bnlab demo --json
     """
     began = time.monotonic()
-    with _stack() as (stack, directory), Client(stack.url, stack.api_key) as client:
+    workers = workers or min(len(ARMS), default_workers("auto"))
+    with _stack(workers) as (stack, directory), Client(stack.url, stack.api_key) as client:
         tell(f"Ready at {stack.url} after {time.monotonic() - began:.1f} s. Three experiments:")
         results = _train(client, shown=not as_json)
         rows = [_row(arm, results[arm]) for arm in ARMS]
@@ -62,14 +64,14 @@ def demo(as_json: AsJson = False) -> None:
 
 
 @contextmanager
-def _stack() -> Iterator[tuple[Stack, Path]]:
+def _stack(workers: int) -> Iterator[tuple[Stack, Path]]:
     with (
         tempfile.TemporaryDirectory(prefix="bnlab-demo-", ignore_cleanup_errors=True) as directory,
         interruptible() as interrupts,
     ):
-        tell("Starting Redis, database, API, relay and worker ...")
+        tell(f"Starting Redis, database, API, relay and {workers} worker{'s' * (workers > 1)} ...")
         data_dir = Path(directory).resolve()
-        settings = StackSettings(Places(data_dir), grace_seconds=GRACE_SECONDS, notice=tell)
+        settings = StackSettings(Places(data_dir), workers=workers, grace_seconds=GRACE_SECONDS, notice=tell)
         with running(settings, interrupts) as stack:
             yield stack, data_dir
 
@@ -107,7 +109,7 @@ def _print(answer: dict[str, Any]) -> None:
     show(table(COLUMNS.values(), rows))
     for row in answer["experiments"]:
         if row["failure"]:
-            show(f"{row['normalization']}: {row['failure']['code']}: {row['failure']['message']}", markup=False)
+            show(f"{row['normalization']}: {inline(row['failure']['code'])}: {message(row['failure']['message'])}")
     fetched = answer["download"]
     if fetched:
         show(

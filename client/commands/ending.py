@@ -1,42 +1,153 @@
-"""`bnlab cancel` and `bnlab delete`: one or many experiments."""
+"""`bnlab cancel`, `bnlab kill`, `bnlab delete`: one experiment, many, or all that a filter finds.
 
+Invariant: nobody ends everything by leaving something out: without names it takes `--all`, and on a terminal a yes.
+"""
+
+import sys
+from collections.abc import Callable, Collection
+from itertools import islice
 from typing import Annotated
 
+import click
 import typer
 
+from client.commands.acting import NAMES_HELP, Experiments, ask_each, ids_of
 from client.commands.connection import AsJson, Url, connect
-from client.commands.outcome import reported
-from client.commands.output import coloured, emit, show
+from client.commands.filters import CreatedBefore, CreatedFrom, Name, States, Tags, filters_of
+from client.commands.outcome import Exit, leave, reported
+from client.commands.output import emit, show
+from client.filters import Filters
+from client.http import Client
+from client.results import TERMINAL
 
-Ids = Annotated[list[str], typer.Argument(help="As `list` shows them.", metavar="ID...", show_default=False)]
+LIVING = ("queued", "running", "paused")
+MOST_COUNTED = 1000
+
+MaybeExperiments = Annotated[
+    list[str] | None,
+    typer.Argument(help=NAMES_HELP, metavar="[EXPERIMENT...]", show_default=False),
+]
+All = Annotated[bool, typer.Option("--all", help="Instead of some by name: all that the filters find.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before.")]
 
 
 @reported
-def cancel(experiment_ids: Ids, url: Url = None, as_json: AsJson = False) -> None:
+def cancel(
+    experiments: MaybeExperiments = None,
+    every: All = False,
+    states: States = None,
+    tags: Tags = None,
+    name: Name = None,
+    created_from: CreatedFrom = None,
+    created_before: CreatedBefore = None,
+    yes: Yes = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
     """Cancel experiments. A running one saves a checkpoint first; one that has ended stays as it is.
 
-    Example: bnlab cancel exp_0197...
+    Examples:
+
+    bnlab cancel last
+
+    bnlab cancel --all --tag sweep:lr --state queued
     """
-    with connect(url) as client:
-        answers = [client.cancel(experiment_id) for experiment_id in experiment_ids]
-    if as_json:
-        emit(answers)
-        return
-    for answer in answers:
-        asked = " (asked to stop)" if answer.get("desired") else ""
-        show(f"{answer['id']} {coloured(answer['state'])}{asked}")
+    filters = filters_of(states, tags, name, created_from, created_before)
+    if _by_name(experiments, every, filters):
+        ask_each(experiments or [], Client.cancel, url, as_json)
+    else:
+        with connect(url) as client:
+            _to_all(client, "cancel", client.cancel_all, filters, LIVING, yes, as_json)
 
 
 @reported
-def delete(experiment_ids: Ids, url: Url = None, as_json: AsJson = False) -> None:
+def kill(experiments: Experiments, url: Url = None, as_json: AsJson = False) -> None:
+    """Cancel experiments without giving a running one a moment to save what it has reached.
+
+    Example: bnlab kill last
+    """
+    ask_each(experiments, Client.kill, url, as_json)
+
+
+@reported
+def delete(
+    experiments: MaybeExperiments = None,
+    every: All = False,
+    states: States = None,
+    tags: Tags = None,
+    name: Name = None,
+    created_from: CreatedFrom = None,
+    created_before: CreatedBefore = None,
+    yes: Yes = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
     """Delete experiments that have ended, with their metrics and checkpoints. There is no way back.
 
-    Example: bnlab delete exp_0197...
+    Examples:
+
+    bnlab delete digits-bn
+
+    bnlab delete --all --state failed --created-before 2026-01-01
     """
+    filters = filters_of(states, tags, name, created_from, created_before)
     with connect(url) as client:
-        for experiment_id in experiment_ids:
-            client.delete(experiment_id)
-            if not as_json:
-                show(f"{experiment_id} deleted")
+        if _by_name(experiments, every, filters):
+            _delete_each(client, ids_of(client, experiments or []), as_json)
+        else:
+            _to_all(client, "delete", client.delete_all, filters, sorted(TERMINAL), yes, as_json)
+
+
+def _by_name(experiments: list[str] | None, every: bool, filters: Filters) -> bool:
+    """Whether some are meant, and not all; ends the command when that is not clear."""
+    if every and experiments:
+        leave(Exit.USAGE, "--all goes with filters, not with names of experiments")
+    if filters and not every:
+        leave(Exit.USAGE, "filters need --all beside them")
+    if not every and not experiments:
+        leave(Exit.USAGE, "name the experiments, or say --all")
+    return not every
+
+
+def _delete_each(client: Client, experiment_ids: list[str], as_json: bool) -> None:
+    for experiment_id in experiment_ids:
+        client.delete(experiment_id)
+        if not as_json:
+            show(f"{experiment_id} deleted")
     if as_json:
         emit([{"id": experiment_id, "deleted": True} for experiment_id in experiment_ids])
+
+
+def _to_all(
+    client: Client,
+    verb: str,
+    act: Callable[..., int],
+    filters: Filters,
+    among: Collection[str],
+    yes: bool,
+    as_json: bool,
+) -> None:
+    # Whoever runs it from a script has said --all there, and nobody is there to answer.
+    if not yes and sys.stdin.isatty():
+        _make_sure(f"{verb} {_count(client, filters, among)}?")
+    changed = act(everything=not filters, **filters)
+    if as_json:
+        emit({"changed": changed})
+    else:
+        show(f"{changed:,} experiment{'s' * (changed != 1)}: {verb}")
+
+
+def _count(client: Client, filters: Filters, among: Collection[str]) -> str:
+    meant: Filters = {**filters, "state": [state for state in filters.get("state") or among if state in among]}
+    found = sum(1 for _ in islice(client.list(**meant), MOST_COUNTED + 1)) if meant["state"] else 0
+    number = f"more than {MOST_COUNTED:,}" if found > MOST_COUNTED else str(found)
+    return f"{number} experiment{'s' * (found != 1)}"
+
+
+def _make_sure(question: str) -> None:
+    try:
+        sure = typer.confirm(question, err=True)
+    except click.Abort:
+        sure = False
+    if not sure:
+        leave(Exit.INTERRUPTED, "nothing was done")

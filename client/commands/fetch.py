@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from client.commands.connection import AsJson, ExperimentId, Url, connect
+from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
-from client.commands.output import emit, show
+from client.commands.output import emit, inline, show
 from client.download import pick
 
 Which = Annotated[str, typer.Option("--checkpoint", "-c", help="best, last, or a checkpoint's id.", metavar="WHICH")]
@@ -17,7 +17,7 @@ Target = Annotated[Path, typer.Option("--output", "-o", help="A file, or a direc
 
 @reported
 def fetch(
-    experiment_id: ExperimentId,
+    experiment: ExperimentId,
     which: Which = "best",
     output: Target = Path("."),
     url: Url = None,
@@ -25,17 +25,18 @@ def fetch(
 ) -> None:
     """Download a checkpoint (safetensors). It appears under its name only when size and sha256 are right.
 
-    Example: bnlab fetch exp_0197... -c best -o model.safetensors
+    Example: bnlab fetch last -c best -o model.safetensors
     """
     if not output.is_dir() and not output.parent.is_dir():
         leave(Exit.USAGE, f"{output.parent} is not a directory")
     with connect(url) as client:
+        experiment_id = id_of(client, experiment)
         checkpoint = pick(list(client.checkpoints(experiment_id)), which, experiment_id)
         path = client.download(experiment_id, checkpoint, output)
     if as_json:
         emit({"path": str(path), "checkpoint": checkpoint})
     else:
         show(
-            f"{escape(str(path))} [dim]{checkpoint['kind']}, step {checkpoint['step']:,}, "
-            f"sha256 {checkpoint['sha256']}[/]"
+            f"{inline(path)} [dim]{inline(checkpoint['kind'])}, step {checkpoint['step']:,}, "
+            f"sha256 {inline(checkpoint['sha256'])}[/]"
         )

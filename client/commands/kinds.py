@@ -36,7 +36,8 @@ def kinds(
         for kind in members if noun else []:
             fields = _fields(kind["schema"])
             if fields:
-                show(table(("field", "default", "meaning"), fields, title=f"\n{kind['kind']}"))
+                show("")
+                show(table(("field", "default", "meaning"), fields, title=str(kind["kind"])))
 
 
 def _remote(nouns: list[str], url: str | None) -> dict[str, list[dict[str, Any]]]:

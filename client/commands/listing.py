@@ -4,29 +4,24 @@ from itertools import islice
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from client.commands.connection import AsJson, Url, connect
+from client.commands.filters import CreatedBefore, CreatedFrom, Name, States, Tags, filters_of
 from client.commands.outcome import reported
-from client.commands.output import emit, minute, show, table, tell
+from client.commands.output import coloured, emit, minute, show, table, tell
 from client.errors import Json
 
-State = Annotated[
-    str | None,
-    typer.Option("--state", help="queued, running, paused, succeeded, failed or cancelled.", metavar="STATE"),
-]
-Tags = Annotated[
-    list[str] | None,
-    typer.Option("--tag", help="Only with this tag; repeatable.", metavar="KEY[:VALUE]", show_default=False),
-]
-Name = Annotated[str | None, typer.Option("--name", help="Only with this name.", metavar="TEXT")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")]
 
 
 @reported
 def list_experiments(
-    state: State = None,
+    states: States = None,
     tags: Tags = None,
     name: Name = None,
+    created_from: CreatedFrom = None,
+    created_before: CreatedBefore = None,
     limit: Limit = 20,
     url: Url = None,
     as_json: AsJson = False,
@@ -35,9 +30,9 @@ def list_experiments(
 
     Example: bnlab list --state succeeded --tag paper:1702.03275
     """
+    filters = filters_of(states, tags, name, created_from, created_before)
     with connect(url) as client:
-        pages = client.list(state=state, tags=tags or (), name=name, page_size=min(limit, 100))
-        found = list(islice(pages, limit))
+        found = list(islice(client.list(page_size=min(limit, 100), **filters), limit))
     if as_json:
         emit(found)
         return
@@ -47,6 +42,6 @@ def list_experiments(
         tell(f"The newest {limit}; --limit shows more.")
 
 
-def _state(entry: Json) -> str:
+def _state(entry: Json) -> Text:
     running = entry["state"] == "running"
-    return f"{entry['state']} {100 * entry['progress']['fraction']:.0f} %" if running else str(entry["state"])
+    return coloured(entry).append(f" {100 * entry['progress']['fraction']:.0f} %" if running else "")

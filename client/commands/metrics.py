@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from client.commands.connection import AsJson, ExperimentId, Url, connect
+from client.commands.naming import id_of
 from client.commands.outcome import reported
 from client.commands.output import emit, show, table
 from client.series import Series
@@ -26,7 +27,7 @@ MaxPoints = Annotated[
 
 @reported
 def metrics(
-    experiment_id: ExperimentId,
+    experiment: ExperimentId,
     keys: Keys = None,
     first_step: First = None,
     last_step: Last = None,
@@ -36,11 +37,11 @@ def metrics(
 ) -> None:
     """Show metric series: a summary of each, or with --json every point.
 
-    Example: bnlab metrics exp_0197... -k train/loss -k test/accuracy --json
+    Example: bnlab metrics last -k train/loss -k test/accuracy --json
     """
     with connect(url) as client:
         bounds = {"first_step": first_step, "last_step": last_step, "max_points": max_points}
-        found = client.metrics(experiment_id, keys or (), **bounds)
+        found = client.metrics(id_of(client, experiment), keys or (), **bounds)
     if as_json:
         emit({key: _points(series) for key, series in found.items()})
         return
@@ -49,12 +50,7 @@ def metrics(
 
 
 def _points(series: Series) -> dict[str, object]:
-    values = [value if math.isfinite(value) else _spelt(value) for value in series.values.tolist()]
-    return {"steps": series.steps.tolist(), "values": values, "count": series.count}
-
-
-def _spelt(value: float) -> str:
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return {"steps": series.steps.tolist(), "values": series.values.tolist(), "count": series.count}
 
 
 def _row(series: Series) -> list[object]:

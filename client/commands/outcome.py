@@ -1,16 +1,17 @@
 """How a command ends: an exit code that scripts can rely on, and a reason on standard error."""
 
+import errno
 import functools
 from collections.abc import Callable
 from enum import IntEnum
 from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from bncore.spec import Fault, SpecError
-from client.errors import ApiError, ClientError, DownloadMismatch, Unreachable, WaitTimeout
+from client.commands.output import complain
+from client.errors import ApiError, ClientError, DownloadMismatch, InvalidSetting, Unreachable, WaitTimeout
+from client.printable import one_line
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,11 +32,6 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-def complain(text: str) -> None:
-    """Say on standard error what is wrong."""
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(text)}", highlight=False)
-
-
 def leave(code: Exit, text: str | None = None) -> NoReturn:
     """End the command."""
     if text:
@@ -48,9 +44,16 @@ def describe(faults: list[Fault], line_of: Callable[[str], int | None] = lambda 
     lines = []
     for fault in faults:
         line = line_of(fault.pointer)
-        where = fault.pointer or "(whole document)"
-        lines.append(f"  {where}{f' (line {line})' if line and '(line' not in fault.detail else ''}: {fault.detail}")
+        where = one_line(fault.pointer) or "(whole document)"
+        detail = one_line(fault.detail)
+        lines.append(f"  {where}{f' (line {line})' if line and '(line' not in detail else ''}: {detail}")
     return "\n".join(lines)
+
+
+def file_trouble(error: OSError) -> str:
+    """What the system said of which file, on one line."""
+    where = f"{one_line(str(error.filename))}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or one_line(str(error))}"
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:
@@ -62,6 +65,11 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except (SpecError, ClientError) as error:
             leave(*_verdict(error))
+        except OSError as error:
+            # A reader that has gone, as in `bnlab list | head`, is no news; whoever runs the command deals with it.
+            if error.errno == errno.EPIPE:
+                raise
+            leave(Exit.REFUSED, file_trouble(error))
         except KeyboardInterrupt:
             leave(Exit.INTERRUPTED)
 
@@ -72,6 +80,8 @@ def _verdict(error: Exception) -> tuple[Exit, str]:
     match error:
         case SpecError():
             return Exit.REFUSED, f"the spec is not valid\n{describe(error.faults)}"
+        case InvalidSetting():
+            return Exit.USAGE, str(error)
         case ApiError():
             return _code(error), str(error) + _advice(error)
         case Unreachable():
@@ -85,8 +95,12 @@ def _verdict(error: Exception) -> tuple[Exit, str]:
 
 
 def _code(error: ApiError) -> Exit:
-    return Exit.NO_SERVER if error.status in (401, 403) or error.status >= 500 else Exit.REFUSED
+    # A quota that waiting does not mend is a 403 too, and says nothing against the key.
+    key_refused = error.status in (401, 403) and error.problem.get("code") != "quota_exceeded"
+    return Exit.NO_SERVER if key_refused or error.status >= 500 else Exit.REFUSED
 
 
 def _advice(error: ApiError) -> str:
-    return "\nSet BNLAB_API_KEY to a key of this server." if error.status == 401 else ""
+    if error.status != 401:
+        return ""
+    return "\nSet BNLAB_API_KEY to a key of this server; `bnlab up` prints the line that does it for its own."

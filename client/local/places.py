@@ -1,17 +1,27 @@
-"""Where the local stack keeps its things: everything lies under one data directory."""
+"""Where the local stack keeps its things: everything lies under one data directory, closed to other users."""
 
 import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import platformdirs
 
+from client.local.owner_only import DirectoryUnusable, make_owner_only, make_private, refuse_foreign
 
-def default_data_dir() -> Path:
-    """BNLAB_DATA_DIR, else the place that the platform has for a user's data."""
-    named = os.environ.get("BNLAB_DATA_DIR")
-    return Path(named) if named else platformdirs.user_data_path("bnlab", appauthor=False)
+
+def data_dir_of(named: Path | None = None) -> Path:
+    """The absolute path of a data directory: the one named, else BNLAB_DATA_DIR, else the platform's for a user.
+
+    Raises `DirectoryUnusable`.
+    """
+    in_environment = os.environ.get("BNLAB_DATA_DIR")
+    path = named or (Path(in_environment) if in_environment else platformdirs.user_data_path("bnlab", appauthor=False))
+    try:
+        return path.expanduser().resolve()
+    except (RuntimeError, OSError) as error:
+        raise DirectoryUnusable(f"{path} cannot be the data directory: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -21,8 +31,12 @@ class Places:
     data_dir: Path
 
     @property
+    def database_file(self) -> Path:
+        return self.data_dir / "bnlab.sqlite3"
+
+    @property
     def database_url(self) -> str:
-        return f"sqlite:///{self.data_dir / 'bnlab.sqlite3'}"
+        return f"sqlite:///{quote(str(self.database_file))}"
 
     @property
     def runs_dir(self) -> Path:
@@ -40,11 +54,18 @@ class Places:
     def lock_file(self) -> Path:
         return self.data_dir / "lock"
 
-    def create(self) -> None:
-        """Make the directories, closed to other users: the database holds key hashes, the logs file names."""
-        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.runs_dir.mkdir(exist_ok=True, mode=0o700)
-        self.logs_dir.mkdir(exist_ok=True, mode=0o700)
+    def create(self) -> bool:
+        """Make the directories, or close those that are there with their files. True if any was open to others.
+
+        Raises `DirectoryUnusable`.
+        """
+        refuse_foreign(self.data_dir, (self.database_file, self.api_key_file, self.lock_file))
+        directories = (self.data_dir, self.runs_dir, self.logs_dir)
+        was_open = [make_private(directory) for directory in directories]
+        # The database, its log and its index; keys and lock. What lies under the runs is closed by their directory.
+        files = [self.lock_file, *self.data_dir.glob("bnlab.sqlite3*"), *self.data_dir.glob("api_key*")]
+        files += self.logs_dir.glob("*.log*")
+        return any(was_open + [make_owner_only(path) for path in files if path.is_file()])
 
     def api_key(self) -> str:
         """The stack's first key; made on the first call, mode 0600, and kept."""

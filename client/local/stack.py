@@ -1,4 +1,4 @@
-"""Redis, migrated database, API, relay and worker on this machine, started and stopped in order.
+"""Redis, migrated database, API, relay and workers on this machine, started and stopped in order.
 
 Nothing survives its `bnlab`: see `child`. Nothing is configured by hand: ports and passwords are made here, and passed
 on in environments.
@@ -18,6 +18,7 @@ from client.local.child import Child
 from client.local.environment import child_environment
 from client.local.interrupts import Interrupts
 from client.local.lock import DirectoryLock
+from client.local.packages import require_together
 from client.local.places import Places
 from client.local.ports import free_port, require_free
 
@@ -41,6 +42,7 @@ class StackSettings:
     host: str = "127.0.0.1"
     port: int = 0
     device: str = "auto"
+    workers: int = 1
     grace_seconds: float = GRACE_SECONDS
     notice: Callable[[str], object] = lambda _: None
 
@@ -49,10 +51,12 @@ class StackSettings:
 def running(settings: StackSettings, interrupts: Interrupts) -> Iterator["Stack"]:
     """The stack, ready, with its data directory locked; stopped in order at the end however that comes.
 
-    Raises `DirectoryInUse`, `PortTaken`, `StackFailed`.
+    Raises `PackagesApart`, `DirectoryUnusable`, `DirectoryInUse`, `PortTaken`, `StackFailed`.
     """
-    settings.places.create()
-    with DirectoryLock(settings.places.lock_file) as lock:
+    require_together()
+    if settings.places.create():
+        settings.notice(f"{settings.places.data_dir} was open to other users; it is closed to them now.")
+    with _files_for_us_alone(), DirectoryLock(settings.places.lock_file) as lock:
         stack = Stack(settings)
         try:
             stack.start()
@@ -61,6 +65,16 @@ def running(settings: StackSettings, interrupts: Interrupts) -> Iterator["Stack"
         finally:
             interrupts.hold()
             stack.stop(interrupts.hurry)
+
+
+@contextmanager
+def _files_for_us_alone() -> Iterator[None]:
+    """Whatever we and our children write, logs and databases and runs, is closed to others from its first byte."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 class Stack:
@@ -78,7 +92,7 @@ class Stack:
     @property
     def url(self) -> str:
         """How a client on this machine reaches the API."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._settings.host, self._settings.host)
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._settings.host, self._settings.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     def start(self) -> None:
@@ -91,22 +105,26 @@ class Stack:
         self._migrate(deadline)
         self._begin("api", "api", host=self._settings.host, port=self.port)
         self._begin("relay", "worker.relay", redis_url=self._redis_url)
-        self._begin(
-            "worker",
-            "worker",
-            stop_seconds=self._settings.grace_seconds + 30.0,
-            redis_url=self._redis_url,
-            device=self._settings.device,
-            runs_dir=self._places.runs_dir,
-            grace_seconds=self._settings.grace_seconds,
-        )
+        for number in range(1, self._settings.workers + 1):
+            self._begin(
+                "worker" if number == 1 else f"worker-{number}",
+                "worker",
+                stop_seconds=self._settings.grace_seconds + 30.0,
+                redis_url=self._redis_url,
+                device=self._settings.device,
+                runs_dir=self._places.runs_dir,
+                grace_seconds=self._settings.grace_seconds,
+            )
         self._wait_until_ready(deadline)
 
     def stop(self, hurry: Callable[[], bool]) -> None:
         """Stop what runs: first who accepts work, then who rings, who works, and the broker under them all."""
-        order = ("api", "relay", "worker", "redis", "migrate")
-        for child in sorted(self._children, key=lambda child: order.index(child.name)):
-            child.stop(hurry)
+        for kind in ("api", "relay", "worker", "redis", "migrate"):
+            ending = [child for child in self._children if child.name.partition("-")[0] == kind]
+            for child in ending:
+                child.ask_to_end()
+            for child in ending:
+                child.stop(hurry)
 
     @property
     def _redis_url(self) -> str:
@@ -137,23 +155,30 @@ class Stack:
         child = self._begin("migrate", "store", "migrate", once=True, bootstrap_api_key=self.api_key)
         ended = child.join(max(0.0, deadline - time.monotonic()))
         if not ended or child.exit_code != 0:
-            raise _failure(child, "did not finish" if not ended else f"ended with code {child.exit_code}")
+            raise _failure(child, "did not finish" if not ended else child.last_end)
         self._children.remove(child)
 
     def _wait_until_ready(self, deadline: float) -> None:
         words: dict[str, Any] = {}
         with Client(self.url, self.api_key, timeout_seconds=5.0, retry_seconds=0) as client:
-            while any(words.get(word) != "ok" for word in READY_WORDS):
+            while not self._all_well(words):
                 for child in self._children:
                     if child.deaths >= FATAL_DEATHS:
-                        raise _failure(child, f"ended {child.deaths} times, last with code {child.exit_code}")
+                        raise _failure(child, f"ended {child.deaths} times and last {child.last_end}")
                 if time.monotonic() > deadline:
-                    said = ", ".join(f"{word} {words.get(word, 'silent')}" for word in READY_WORDS)
+                    said = ", ".join(f"{word} {words.get(word, 'silent')}" for word in (*READY_WORDS, "devices"))
                     raise StackFailed(
                         f"not ready after {START_SECONDS:g} seconds: {said}; logs: {self._places.logs_dir}"
                     )
                 time.sleep(0.05)
                 words = _readiness(client)
+
+    def _all_well(self, words: dict[str, Any]) -> bool:
+        if any(words.get(word) != "ok" for word in READY_WORDS):
+            return False
+        # For a while the server counts workers of a stack that was killed here before: ours must be among them.
+        workers = [child for child in self._children if child.name.startswith("worker")]
+        return sum(words["devices"].values()) >= len(workers) and all(child.has_logged("started") for child in workers)
 
 
 def _readiness(client: Client) -> dict[str, Any]:

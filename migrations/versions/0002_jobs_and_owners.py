@@ -44,6 +44,7 @@ _JOB_INDEXES: tuple[tuple[str, list[Any], str | None], ...] = (
     ("ix_jobs_claim", ["queue", sa.text("priority DESC"), "turn", "created_at", "id"], _QUEUED),
     ("ix_jobs_turn", ["owner", "queue", "priority", "turn"], None),
     ("ix_jobs_claimed_turn", ["queue", "priority", "turn"], "state <> 'queued'"),
+    ("ix_jobs_waiting", ["owner"], _QUEUED),
     ("ix_jobs_lease", ["lease_expires_at"], _RUNNING),
     ("ix_jobs_running", ["owner"], _RUNNING),
     (
@@ -51,7 +52,6 @@ _JOB_INDEXES: tuple[tuple[str, list[Any], str | None], ...] = (
         ["deadline_seconds"],
         f"{_QUEUED} AND deadline_seconds IS NOT NULL AND first_claimed_at IS NOT NULL",
     ),
-    ("ix_jobs_last_claim", ["queue", "claimed_at"], None),
     ("ix_jobs_listed", ["kind", "created_at", "id"], _VISIBLE),
     ("ix_jobs_listed_state", ["kind", "state", "created_at", "id"], _VISIBLE),
     ("ix_jobs_owned", ["kind", "owner", "created_at", "id"], _VISIBLE),

@@ -18,6 +18,8 @@ from store.jobs.states import State
 from store.jobs.wishes import By
 from store.tables import Checkpoint, Experiment, ExperimentTag, Job
 
+_JOB = core(Job).c
+
 _BATCH = 500
 
 
@@ -47,9 +49,9 @@ def edit(session: Session, experiment_id: str, by: By, changes: Mapping[str, Any
     """
     statement = (
         update(core(Job))
-        .where(Job.id == experiment_id, *by.may())
-        .values(version=Job.version + 1)
-        .returning(Job.owner, Job.created_at)
+        .where(_JOB.id == experiment_id, *by.may())
+        .values(version=_JOB.version + 1)
+        .returning(_JOB.owner, _JOB.created_at)
     )
     found = session.execute(statement).one_or_none()
     if found is None:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     SQLColumnExpression,
+    and_,
     bindparam,
     exists,
     literal_column,
@@ -28,6 +29,8 @@ from store.errors import ExperimentNotFound
 from store.jobs.conditions import IS_OVER, IS_VISIBLE, in_state, owned_by
 from store.jobs.states import State
 from store.tables import Experiment, ExperimentTag, Job
+
+_JOB = core(Job).c
 
 MAX_PAGE = 100
 Position = tuple[float, str]
@@ -87,11 +90,11 @@ class Page:
 _EXPERIMENT = core(Experiment)
 _COLUMNS = (*core(Job).c, *(column for column in _EXPERIMENT.c if column.name != "id"))
 _NAMES = tuple(column.name for column in _COLUMNS)
-_ROWS = select(*_COLUMNS).join_from(core(Job), _EXPERIMENT, _EXPERIMENT.c.id == Job.id)
-_ONE = _ROWS.where(Job.id == bindparam("wanted"), IS_VISIBLE)
-_ONE_OF_OWNER = _ONE.where(Job.owner == bindparam("wanted_owner"))
-_MANY = _ROWS.where(one_of(Job.id, bindparam("wanted", type_=Words())))
-_MARKS = select(Job.id, Job.version, IS_OVER).where(one_of(Job.id, bindparam("wanted", type_=Words())), IS_VISIBLE)
+_ROWS = select(*_COLUMNS).join_from(core(Job), _EXPERIMENT, _EXPERIMENT.c.id == _JOB.id)
+_ONE = _ROWS.where(_JOB.id == bindparam("wanted"), IS_VISIBLE)
+_ONE_OF_OWNER = _ONE.where(_JOB.owner == bindparam("wanted_owner"))
+_MANY = _ROWS.where(one_of(_JOB.id, bindparam("wanted", type_=Words())))
+_MARKS = select(_JOB.id, _JOB.version, IS_OVER).where(one_of(_JOB.id, bindparam("wanted", type_=Words())), IS_VISIBLE)
 
 
 def get(session: Session, experiment_id: str, *, owner: str | None = None) -> Experiment:
@@ -189,12 +192,14 @@ def _listing(shape: _Shape) -> Select[float, str]:
 def _part(shape: _Shape, states: tuple[State, ...]) -> Select[float, str]:
     """Positions in the order of the one index that fits best."""
     place = _tagged(shape) if shape.tags else _named() if shape.named else _listed()
-    joined = () if place.id is Job.id else (Job.id == place.id,)
-    statement = select(place.at, place.id).where(*joined, *place.conditions, IS_VISIBLE)
+    statement = select(place.at, place.id).where(*place.conditions)
     if shape.owned:
         statement = statement.where(place.owner == bindparam("owner"))
-    if states:
-        statement = statement.where(in_state(*states))
+    shown = and_(IS_VISIBLE, *([in_state(*states)] if states else []))
+    if place.id is not _JOB.id:
+        # Not a join, which a planner without statistics would rather hash and sort than follow in order.
+        shown = select(shown).where(_JOB.id == place.id).scalar_subquery()
+    statement = statement.where(shown)
     if shape.after:
         behind = tuple_(bindparam("after_at"), bindparam("after_id"))
         statement = statement.where(tuple_(place.at, place.id) < behind)
@@ -216,7 +221,7 @@ class _Place:
 
 
 def _listed() -> _Place:
-    return _Place(Job.created_at, Job.id, Job.owner, (Job.kind == literal_column("'experiment'"),))
+    return _Place(_JOB.created_at, _JOB.id, _JOB.owner, (_JOB.kind == literal_column("'experiment'"),))
 
 
 def _named() -> _Place:

@@ -7,24 +7,28 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, literal_column
 
+from store.columns import core
 from store.database import clock
 from store.jobs.failures import WAIT_SECONDS
 from store.jobs.states import TERMINAL, State
 from store.tables import Job
 
+_JOB = core(Job).c
+
 
 def in_state(*states: State) -> ColumnElement[bool]:
     """Whether a job is in one of the states."""
     literals: list[ColumnElement[Any]] = [literal_column(f"'{state.value}'") for state in sorted(states)]
-    return Job.state == literals[0] if len(literals) == 1 else Job.state.in_(literals)
+    return _JOB.state == literals[0] if len(literals) == 1 else _JOB.state.in_(literals)
 
 
+CLAIM_ORDER = (_JOB.priority.desc(), _JOB.turn, _JOB.created_at, _JOB.id)
 IS_QUEUED = in_state(State.QUEUED)
 IS_RUNNING = in_state(State.RUNNING)
 IS_OVER = in_state(*TERMINAL)
-WAS_CLAIMED: ColumnElement[bool] = Job.state != literal_column("'queued'")
+WAS_CLAIMED: ColumnElement[bool] = _JOB.state != literal_column("'queued'")
 """Or was turned away while it waited, which its turn says (`store.jobs.turns`)."""
-IS_VISIBLE: ColumnElement[bool] = Job.deleted_at.is_(None)
+IS_VISIBLE: ColumnElement[bool] = _JOB.deleted_at.is_(None)
 
 
 def is_due() -> ColumnElement[bool]:
@@ -32,15 +36,15 @@ def is_due() -> ColumnElement[bool]:
 
     A rest that ends later than one could that begins right now was written before the clock was set back.
     """
-    rests = Job.not_before.between(clock(), clock() + WAIT_SECONDS)
-    return Job.not_before.is_(None) | ~rests
+    rests = _JOB.not_before.between(clock(), clock() + WAIT_SECONDS)
+    return _JOB.not_before.is_(None) | ~rests
 
 
 def elapsed_seconds() -> ColumnElement[float]:
     """How much of its deadline a job that is not paused has used; null before its first claim."""
-    return clock() - Job.first_claimed_at - Job.paused_seconds
+    return clock() - _JOB.first_claimed_at - _JOB.paused_seconds
 
 
 def owned_by(owner: str | None) -> tuple[ColumnElement[bool], ...]:
     """The condition under which a job can be seen at all: None sees those of every owner."""
-    return (IS_VISIBLE,) if owner is None else (IS_VISIBLE, Job.owner == owner)
+    return (IS_VISIBLE,) if owner is None else (IS_VISIBLE, _JOB.owner == owner)

@@ -11,10 +11,13 @@ from typing import Any
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
+from bncore.spec.limits import WORD_CHARS
 from store.columns import core
 from store.database import clock
 from store.tables import Job, JobEvent
 from store.text import finite_json, storable
+
+_JOB = core(Job).c
 
 _INSERT = insert(core(JobEvent)).values(at=clock())
 
@@ -46,9 +49,9 @@ def append(session: Session, job_id: str, attempt: int, entries: Sequence[Entry]
         return
     statement = (
         update(core(Job))
-        .where(Job.id == job_id)
-        .values(last_event=Job.last_event + len(fresh), version=Job.version + 1)
-        .returning(Job.last_event)
+        .where(_JOB.id == job_id)
+        .values(last_event=_JOB.last_event + len(fresh), version=_JOB.version + 1)
+        .returning(_JOB.last_event)
     )
     newest = session.execute(statement).scalar_one()
     first = newest - len(fresh) + 1
@@ -62,7 +65,7 @@ def write(session: Session, lines: Sequence[Line]) -> None:
             "job_id": line.job_id,
             "number": line.number,
             "attempt": line.attempt,
-            "kind": line.entry.kind,
+            "kind": storable(line.entry.kind, WORD_CHARS),
             "message": storable(line.entry.message),
             "data": finite_json(line.entry.data),
             "trainer_at": line.entry.trainer_at,

@@ -13,15 +13,19 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Double, Integer, Select, Update, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from bncore.spec.limits import DEVICE_MODEL_CHARS, WORD_CHARS
 from store.columns import core
 from store.database import clock
 from store.errors import StaleLease
-from store.jobs.conditions import IS_QUEUED, IS_RUNNING, is_due
+from store.jobs.conditions import CLAIM_ORDER, IS_QUEUED, IS_RUNNING, is_due
 from store.jobs.eventlog import Entry
 from store.jobs.failures import Failure
 from store.jobs.moves import RETURNED, Moved, carry_out, leave_running, move, moved_of, movement
 from store.jobs.states import State
 from store.tables import Job
+from store.text import storable
+
+_JOB = core(Job).c
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,11 @@ class Worker:
     device: str
     device_model: str
     torch_version: str
+
+    def __post_init__(self) -> None:
+        # Whoever compares it with what is pinned compares what could be stored of it.
+        object.__setattr__(self, "device_model", storable(self.device_model, DEVICE_MODEL_CHARS))
+        object.__setattr__(self, "torch_version", storable(self.torch_version, WORD_CHARS))
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ def claim(session: Session, worker: Worker, terms: Terms, token: str) -> Moved |
 
 def claimed(session: Session, token: str) -> Moved | None:
     """The running job that was claimed with this token, if there is one."""
-    found = session.execute(select(*RETURNED).where(IS_RUNNING, Job.lease_token == token)).one_or_none()
+    found = session.execute(select(*RETURNED).where(IS_RUNNING, _JOB.lease_token == token)).one_or_none()
     return None if found is None else moved_of(found)
 
 
@@ -137,7 +146,7 @@ def stop_as_asked(session: Session, lease: Lease, target: Literal[State.CANCELLE
 
 def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
     """The conditions under which a row is the lease's."""
-    return (Job.id == lease.job_id, IS_RUNNING, Job.lease_token == lease.token, Job.attempt == lease.attempt)
+    return (_JOB.id == lease.job_id, IS_RUNNING, _JOB.lease_token == lease.token, _JOB.attempt == lease.attempt)
 
 
 @cache
@@ -145,61 +154,57 @@ def _claiming(limited: bool) -> Update:
     """The statement of a claim; made once, since making it costs more than running it."""
     return movement(
         State.RUNNING,
-        Job.id == _next_queued(limited).scalar_subquery(),
+        _JOB.id == _next_queued(limited).scalar_subquery(),
         lease_token=bindparam("to_token"),
         lease_seconds=bindparam("for_seconds", type_=Double()),
         lease_expires_at=clock() + bindparam("for_seconds", type_=Double()),
-        attempt=Job.attempt + 1,
+        attempt=_JOB.attempt + 1,
         process_id=bindparam("to_process"),
         phase="restoring",
         claimed_at=clock(),
-        first_claimed_at=func.coalesce(Job.first_claimed_at, clock()),
+        first_claimed_at=func.coalesce(_JOB.first_claimed_at, clock()),
         pinned_device_kind=bindparam("to_device"),
-        pinned_device_model=func.coalesce(Job.pinned_device_model, bindparam("to_model")),
-        pinned_torch_version=func.coalesce(Job.pinned_torch_version, bindparam("to_torch")),
+        pinned_device_model=func.coalesce(_JOB.pinned_device_model, bindparam("to_model")),
+        pinned_torch_version=func.coalesce(_JOB.pinned_torch_version, bindparam("to_torch")),
     )
 
 
 def _next_queued(limited: bool) -> Select[str]:
-    statement = select(Job.id).where(
+    statement = select(_JOB.id).where(
         IS_QUEUED,
-        Job.queue == bindparam("to_device"),
+        _JOB.queue == bindparam("to_device"),
         is_due(),
-        or_(Job.pinned_device_model.is_(None), Job.pinned_device_model == bindparam("to_model")),
+        or_(_JOB.pinned_device_model.is_(None), _JOB.pinned_device_model == bindparam("to_model")),
     )
     if limited:
         # Few run, and an index has those alone.
-        running = select(Job.owner).where(IS_RUNNING).group_by(Job.owner)
+        running = select(_JOB.owner).where(IS_RUNNING).group_by(_JOB.owner)
         busy = running.having(func.count() >= bindparam("at_most", type_=Integer()))
-        statement = statement.where(Job.owner.not_in(busy))
+        statement = statement.where(_JOB.owner.not_in(busy))
     # SKIP LOCKED (PostgreSQL only): claimants racing for different rows do not wait for each other.
-    return (
-        statement.order_by(Job.priority.desc(), Job.turn, Job.created_at, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
+    return statement.order_by(*CLAIM_ORDER).limit(1).with_for_update(skip_locked=True)
 
 
 @cache
 def _renewal(visible: bool, phase: bool, begun: bool) -> Update:
-    values: dict[str, Any] = {"lease_expires_at": clock() + Job.lease_seconds}
+    values: dict[str, Any] = {"lease_expires_at": clock() + _JOB.lease_seconds}
     if visible:
-        values["version"] = Job.version + 1
+        values["version"] = _JOB.version + 1
     if phase:
         values["phase"] = bindparam("new_phase")
     if begun:
-        values["started_at"] = func.coalesce(Job.started_at, clock())
+        values["started_at"] = func.coalesce(_JOB.started_at, clock())
     held_by = (
-        Job.id == bindparam("held_id"),
+        _JOB.id == bindparam("held_id"),
         IS_RUNNING,
-        Job.lease_token == bindparam("held_token"),
-        Job.attempt == bindparam("held_attempt"),
+        _JOB.lease_token == bindparam("held_token"),
+        _JOB.attempt == bindparam("held_attempt"),
     )
-    return update(core(Job)).where(*held_by).values(values).returning(Job.desired)
+    return update(core(Job)).where(*held_by).values(values).returning(_JOB.desired)
 
 
 def _left(session: Session, lease: Lease, failure: Failure | None) -> Moved:
-    statement = select(Job.desired, Job.restarts < Job.max_restarts).where(*held(lease)).with_for_update()
+    statement = select(_JOB.desired, _JOB.restarts < _JOB.max_restarts).where(*held(lease)).with_for_update()
     found = session.execute(statement).one_or_none()
     if found is None:
         raise StaleLease(lease.job_id, lease.attempt)

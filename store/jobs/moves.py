@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Update, case, func, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import ScalarSelect
 
+from bncore.spec.limits import WORD_CHARS
 from store.columns import core
 from store.database import clock
 from store.jobs import bells, eventlog
@@ -23,6 +24,8 @@ from store.jobs.states import State, sources
 from store.jobs.turns import NO_TURN
 from store.tables import Job
 from store.text import storable
+
+_JOB = core(Job).c
 
 _NO_LEASE: dict[str, Any] = {
     "lease_token": None,
@@ -54,19 +57,19 @@ class Moved:
 
 
 RETURNED = (
-    Job.id,
-    Job.kind,
-    Job.owner,
-    Job.queue,
-    Job.state,
-    Job.attempt,
-    Job.restarts,
-    Job.max_restarts,
-    Job.version,
-    Job.last_event,
-    Job.pinned_torch_version,
+    _JOB.id,
+    _JOB.kind,
+    _JOB.owner,
+    _JOB.queue,
+    _JOB.state,
+    _JOB.attempt,
+    _JOB.restarts,
+    _JOB.max_restarts,
+    _JOB.version,
+    _JOB.last_event,
+    _JOB.pinned_torch_version,
     elapsed_seconds().label("elapsed_seconds"),
-    Job.deadline_seconds,
+    _JOB.deadline_seconds,
 )
 
 
@@ -84,7 +87,7 @@ def move(
     **values: Any,
 ) -> Moved | None:
     """Change the state of a job if it may and all guards hold, and say so in its log; None, and nothing, if not."""
-    moved = move_all(session, target, say, Job.id == job_id, *guards, **values)
+    moved = move_all(session, target, say, _JOB.id == job_id, *guards, **values)
     return moved[0] if moved else None
 
 
@@ -102,8 +105,8 @@ def movement(target: State, *which: ColumnElement[bool], **values: Any) -> Updat
         .where(*which, in_state(*sources(target)))
         .values(
             state=target,
-            version=Job.version + 1,
-            last_event=Job.last_event + 1,
+            version=_JOB.version + 1,
+            last_event=_JOB.last_event + 1,
             **{**_consequences(target), **values},
         )
         .returning(*RETURNED)
@@ -149,7 +152,7 @@ def leave_running(
         later = clock() + WAIT_SECONDS
         return move(session, job_id, State.QUEUED, _telling("waits", failure), *guards, not_before=later)
     if restarts_left:
-        return move(session, job_id, State.QUEUED, _restarting(failure), *guards, restarts=Job.restarts + 1)
+        return move(session, job_id, State.QUEUED, _restarting(failure), *guards, restarts=_JOB.restarts + 1)
     return fail(session, job_id, failure, *guards)
 
 
@@ -161,7 +164,7 @@ def fail(session: Session, job_id: str, failure: Failure, *guards: ColumnElement
         State.FAILED,
         _telling("failed", failure),
         *guards,
-        failure_code=failure.code,
+        failure_code=storable(failure.code, WORD_CHARS),
         failure_message=storable(failure.message),
     )
 
@@ -201,13 +204,13 @@ def _consequences(target: State) -> dict[str, Any]:
         return {"not_before": None}
     if target is State.QUEUED:
         return {**_NO_LEASE, "queued_at": clock(), "not_before": None, **_pause_is_over()}
-    left = {**_NO_LEASE, "not_before": None, "turn": case((IS_QUEUED, NO_TURN), else_=Job.turn)}
+    left = {**_NO_LEASE, "not_before": None, "turn": case((IS_QUEUED, NO_TURN), else_=_JOB.turn)}
     if target is State.PAUSED:
         return {**left, "paused_at": clock()}
     return {**left, **_pause_is_over(), "finished_at": clock(), "desired": None}
 
 
 def _pause_is_over() -> dict[str, Any]:
-    began = Job.first_claimed_at.is_not(None) & Job.paused_at.is_not(None)
-    passed = case((began, clock() - Job.paused_at), else_=0.0)
-    return {"paused_seconds": Job.paused_seconds + func.coalesce(passed, 0.0), "paused_at": None}
+    began = _JOB.first_claimed_at.is_not(None) & _JOB.paused_at.is_not(None)
+    passed = case((began, clock() - _JOB.paused_at), else_=0.0)
+    return {"paused_seconds": _JOB.paused_seconds + func.coalesce(passed, 0.0), "paused_at": None}

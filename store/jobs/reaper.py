@@ -19,6 +19,8 @@ from store.jobs.moves import fail, leave_running
 from store.jobs.states import TERMINAL, State
 from store.tables import Job, Watch
 
+_JOB = core(Job).c
+
 _NAME = "reaper"
 _LOST = Failure("worker_lost", "The worker stopped renewing its lease.")
 _OVERDUE = Failure("deadline", "The experiment took longer than deadline_seconds.")
@@ -65,24 +67,23 @@ def forgive(session: Session, seconds: float) -> None:
     """Take a jump of the database's clock out of what counts towards deadlines."""
     statement = (
         update(core(Job))
-        .where(Job.state.not_in(TERMINAL), Job.first_claimed_at.is_not(None), Job.deadline_seconds.is_not(None))
-        .values(paused_seconds=Job.paused_seconds + seconds)
+        .where(_JOB.state.not_in(TERMINAL), _JOB.first_claimed_at.is_not(None), _JOB.deadline_seconds.is_not(None))
+        .values(paused_seconds=_JOB.paused_seconds + seconds)
     )
     session.execute(statement)
 
 
 def reap(session: Session) -> list[Reaped]:
     """Move every running job with an expired lease on: to what was asked of it, its queue, or `failed`."""
-    expired = (IS_RUNNING, Job.lease_expires_at < clock())
+    expired = (IS_RUNNING, _JOB.lease_expires_at < clock())
     statement = (
-        select(Job.id, Job.desired, Job.restarts < Job.max_restarts, Job.lease_token)
+        select(_JOB.id, _JOB.desired, _JOB.restarts < _JOB.max_restarts, _JOB.lease_token)
         .where(*expired)
-        .order_by(Job.id)
         .with_for_update(skip_locked=True)
     )
     reaped = []
-    for job_id, desired, restarts_left, token in session.execute(statement).all():
-        guards = (*expired, Job.lease_token == token)
+    for job_id, desired, restarts_left, token in sorted(session.execute(statement).all()):
+        guards = (*expired, _JOB.lease_token == token)
         moved = leave_running(session, job_id, desired, bool(restarts_left), *guards, failure=_LOST)
         if moved is not None:
             reaped.append(Reaped(moved.id, moved.attempt, moved.state))
@@ -91,19 +92,20 @@ def reap(session: Session) -> list[Reaped]:
 
 def end_overdue(session: Session) -> list[Reaped]:
     """Fail what waits in a queue beyond its deadline; a running job's worker looks at that itself."""
-    timed = (Job.deadline_seconds.is_not(None), Job.first_claimed_at.is_not(None))
-    overdue = (IS_QUEUED, *timed, Job.deadline_seconds < elapsed_seconds())
-    found = session.scalars(select(Job.id).where(*overdue).order_by(Job.id)).all()
+    timed = (_JOB.deadline_seconds.is_not(None), _JOB.first_claimed_at.is_not(None))
+    overdue = (IS_QUEUED, *timed, _JOB.deadline_seconds < elapsed_seconds())
+    # Sorted here: asked for in that order, they would be looked for in it, through all there are.
+    found = sorted(session.scalars(select(_JOB.id).where(*overdue)))
     ended = [fail(session, job_id, _OVERDUE, *overdue) for job_id in found]
     return [Reaped(moved.id, moved.attempt, moved.state) for moved in ended if moved is not None]
 
 
 def _shorten_impossible_leases(session: Session) -> None:
     """A lease that ends later than a renewal right now could make it was written before the clock was set back."""
-    latest = clock() + Job.lease_seconds
+    latest = clock() + _JOB.lease_seconds
     statement = (
         update(core(Job))
-        .where(IS_RUNNING, Job.lease_expires_at > latest + _JITTER_SECONDS)
+        .where(IS_RUNNING, _JOB.lease_expires_at > latest + _JITTER_SECONDS)
         .values(lease_expires_at=latest)
     )
     session.execute(statement)

@@ -11,9 +11,12 @@ from typing import Any
 from sqlalchemy import BindParameter, Select, bindparam, func, select, tuple_, union_all
 from sqlalchemy.orm import Session
 
+from store.columns import core
 from store.database import clock
 from store.jobs.conditions import IS_QUEUED, WAS_CLAIMED
 from store.tables import Job
+
+_JOB = core(Job).c
 
 NO_TURN = -1
 """Of a job that left its queue without having been claimed: it took nobody's place."""
@@ -36,11 +39,11 @@ def ahead_of(session: Session, job: Job, at_most: int) -> int:
 
 def _newest_and_first() -> Select[Any]:
     """An owner's last turn, the last that was claimed, and the first that waits: each the end of an index."""
-    place = (Job.queue == bindparam("of_queue"), Job.priority == bindparam("of_priority"))
-    mine = select(func.max(Job.turn)).where(Job.owner == bindparam("of_owner"), *place)
-    claimed = select(func.max(Job.turn)).where(WAS_CLAIMED, *place)
+    place = (_JOB.queue == bindparam("of_queue"), _JOB.priority == bindparam("of_priority"))
+    mine = select(func.max(_JOB.turn)).where(_JOB.owner == bindparam("of_owner"), *place)
+    claimed = select(func.max(_JOB.turn)).where(WAS_CLAIMED, *place)
     # Ordered and cut rather than a minimum: the index of claims ends after one row.
-    waiting = select(Job.turn).where(IS_QUEUED, *place).order_by(Job.turn).limit(1)
+    waiting = select(_JOB.turn).where(IS_QUEUED, *place).order_by(_JOB.turn).limit(1)
     return select(mine.scalar_subquery(), claimed.scalar_subquery(), waiting.scalar_subquery(), clock())
 
 

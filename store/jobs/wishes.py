@@ -22,6 +22,8 @@ from store.jobs.states import TERMINAL, State, actions
 from store.jobs.turns import NO_TURN, next_turn
 from store.tables import Job
 
+_JOB = core(Job).c
+
 Wish = Literal["cancel", "pause", "kill"]
 
 _ENDS_AS: dict[Wish, State] = {"cancel": State.CANCELLED, "kill": State.CANCELLED, "pause": State.PAUSED}
@@ -41,7 +43,7 @@ class By:
     def may(self) -> tuple[ColumnElement[bool], ...]:
         """The conditions on a job."""
         guards = owned_by(self.owner)
-        return guards if self.versions is None else (*guards, Job.version.in_(self.versions))
+        return guards if self.versions is None else (*guards, _JOB.version.in_(self.versions))
 
     def entry(self, kind: str, message: str) -> Entry:
         """A line of the log that says who."""
@@ -66,15 +68,15 @@ def ask(session: Session, job_id: str, wish: Wish, by: By) -> None:
 
 def ask_all(session: Session, job_ids: Collection[str], wish: Wish, by: By) -> int:
     """The same of many jobs; of how many it changed anything. Those that cannot be asked are left out."""
-    these = (one_of(Job.id, job_ids), *by.may())
+    these = (one_of(_JOB.id, job_ids), *by.may())
     target = _ENDS_AS[wish]
     message = "Paused before it ran on." if target is State.PAUSED else "Cancelled before it ran on."
     done = move_all(session, target, lambda _: by.entry(target.value, message), *these, ~IS_RUNNING)
     statement = (
         update(core(Job))
-        .where(*these, IS_RUNNING, Job.desired.is_(None) | Job.desired.in_(_WEAKER[wish]))
-        .values(desired=wish, version=Job.version + 1, last_event=Job.last_event + 1)
-        .returning(Job.id, Job.last_event, Job.attempt)
+        .where(*these, IS_RUNNING, _JOB.desired.is_(None) | _JOB.desired.in_(_WEAKER[wish]))
+        .values(desired=wish, version=_JOB.version + 1, last_event=_JOB.last_event + 1)
+        .returning(_JOB.id, _JOB.last_event, _JOB.attempt)
     )
     asked = session.execute(statement).all()
     entry = by.entry(f"{wish}_requested", "The worker will be told.")
@@ -93,9 +95,9 @@ def resume(session: Session, job_id: str, by: By) -> None:
         return
     statement = (
         update(core(Job))
-        .where(Job.id == job_id, *by.may(), IS_RUNNING, Job.desired == "pause")
+        .where(_JOB.id == job_id, *by.may(), IS_RUNNING, _JOB.desired == "pause")
         .values(desired=None)
-        .returning(Job.attempt)
+        .returning(_JOB.attempt)
     )
     attempt = session.execute(statement).scalar_one_or_none()
     if attempt is not None:
@@ -139,9 +141,9 @@ def delete_all(session: Session, job_ids: Collection[str], by: By) -> list[str]:
     """Hide those of many jobs that have ended; which ones."""
     statement = (
         update(core(Job))
-        .where(one_of(Job.id, job_ids), *by.may(), IS_OVER)
-        .values(deleted_at=clock(), version=Job.version + 1, last_event=Job.last_event + 1)
-        .returning(Job.id, Job.last_event, Job.attempt)
+        .where(one_of(_JOB.id, job_ids), *by.may(), IS_OVER)
+        .values(deleted_at=clock(), version=_JOB.version + 1, last_event=_JOB.last_event + 1)
+        .returning(_JOB.id, _JOB.last_event, _JOB.attempt)
     )
     gone = session.execute(statement).all()
     entry = by.entry("deleted", "Its owner sees it no more.")
@@ -151,15 +153,16 @@ def delete_all(session: Session, job_ids: Collection[str], by: By) -> list[str]:
 
 def _turn(session: Session, job_id: str) -> int:
     """A job that is queued again comes after those that its owner has in the queue."""
-    place = session.execute(select(Job.owner, Job.queue, Job.priority).where(Job.id == job_id)).one_or_none()
+    place = session.execute(select(_JOB.owner, _JOB.queue, _JOB.priority).where(_JOB.id == job_id)).one_or_none()
     return NO_TURN if place is None else next_turn(session, *place)[0]
 
 
 def _state(session: Session, job_id: str, by: By) -> State:
-    found = session.execute(select(Job.state, Job.version).where(Job.id == job_id, *owned_by(by.owner))).one_or_none()
+    found = session.execute(
+        select(_JOB.state, _JOB.version).where(_JOB.id == job_id, *owned_by(by.owner))
+    ).one_or_none()
     if found is None:
         raise ExperimentNotFound(job_id)
-    state, version = found
-    if by.versions is not None and version not in by.versions:
-        raise VersionMismatch(version)
-    return state
+    if by.versions is not None and found.version not in by.versions:
+        raise VersionMismatch(found.version)
+    return State(found.state)

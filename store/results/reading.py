@@ -1,15 +1,19 @@
 """How the points of experiments are read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import select
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from store.results.sampling import sample
-from store.results.segments import Steps, Values, unpack
+from store.columns import core
+from store.results.sampling import Outline, Parts
+from store.results.segments import SEGMENT_POINTS, Steps, Values, unpack
 from store.tables import MetricSegment, MetricSeries
+
+_SEGMENTS_A_STATEMENT = 500
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,12 @@ def series(
 ) -> dict[str, Series]:
     """The points of the keys (all keys when None) from `first_step` to `last_step`, both included.
 
-    More than `max_points` (at least 10) are thinned as `store.sampling` says. Keys without a series are left out.
+    More than `max_points` (at least 10) are thinned as `store.results.sampling` says, while they are read: it costs
+    segments in proportion to the points that come back. Keys without a series are left out.
     """
     known = last_values(session, experiment_id)
     wanted = list(known) if keys is None else [key for key in dict.fromkeys(keys) if key in known]
-    return {key: _one_series(session, experiment_id, key, first_step, last_step, max_points) for key in wanted}
+    return {key: _one_series(_Range(session, experiment_id, key, first_step, last_step), max_points) for key in wanted}
 
 
 def last_values(session: Session, experiment_id: str) -> dict[str, float]:
@@ -55,30 +60,98 @@ def summaries(session: Session, experiment_id: str) -> list[MetricSeries]:
     return list(session.scalars(statement))
 
 
-def _one_series(
-    session: Session,
-    experiment_id: str,
-    key: str,
-    first_step: int | None,
-    last_step: int | None,
-    max_points: int | None,
-) -> Series:
-    statement = (
-        select(MetricSegment.first_step, MetricSegment.count, MetricSegment.steps, MetricSegment.points)
-        .where(MetricSegment.experiment_id == experiment_id, MetricSegment.key == key)
-        .order_by(MetricSegment.first_step)
-    )
-    if first_step is not None:
-        statement = statement.where(MetricSegment.last_step >= first_step)
-    if last_step is not None:
-        statement = statement.where(MetricSegment.first_step <= last_step)
-    parts = [unpack(*found) for found in session.execute(statement)]
+_SEGMENT = core(MetricSegment)
+_ORDER = _SEGMENT.c.first_step
+_PACKED = (_SEGMENT.c.first_step, _SEGMENT.c.count, _SEGMENT.c.steps, _SEGMENT.c.points)
+_KNOWN = (_SEGMENT.c.first_step, _SEGMENT.c.last_step, _SEGMENT.c.count)
+_KNOWN_VALUES = (_SEGMENT.c.minimum, _SEGMENT.c.maximum, _SEGMENT.c.nonfinite)
+
+
+@dataclass(frozen=True)
+class _Range:
+    """Points of one key, from a step to a step."""
+
+    session: Session
+    experiment_id: str
+    key: str
+    first_step: int | None
+    last_step: int | None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        found = [_SEGMENT.c.experiment_id == self.experiment_id, _SEGMENT.c.key == self.key]
+        if self.first_step is not None:
+            found += [_SEGMENT.c.last_step >= self.first_step]
+        if self.last_step is not None:
+            found += [_SEGMENT.c.first_step <= self.last_step]
+        return found
+
+    def cut(self, steps: Steps, values: Values) -> tuple[Steps, Values]:
+        """What of some points is inside."""
+        start = 0 if self.first_step is None else int(np.searchsorted(steps, self.first_step, side="left"))
+        end = len(steps) if self.last_step is None else int(np.searchsorted(steps, self.last_step, side="right"))
+        return steps[start:end], values[start:end]
+
+    def points(self, first_steps: Sequence[int] | None = None) -> Iterator[tuple[Steps, Values]]:
+        """The points inside, segment by segment: of all, or of those that begin at some steps."""
+        statement = select(*_PACKED).where(*self.conditions()).order_by(_ORDER)
+        if first_steps is not None:
+            statement = statement.where(_SEGMENT.c.first_step.in_(first_steps))
+        for found in self.session.execute(statement):
+            yield self.cut(*unpack(*found))
+
+
+def _one_series(points: _Range, max_points: int | None) -> Series:
+    if max_points is not None:
+        return _thinned(points, max_points)
+    parts = list(points.points())
     steps = np.concatenate([part[0] for part in parts] or [np.empty(0, dtype=np.int64)])
     values = np.concatenate([part[1] for part in parts] or [np.empty(0, dtype=np.float64)])
-    start = 0 if first_step is None else int(np.searchsorted(steps, first_step, side="left"))
-    end = len(steps) if last_step is None else int(np.searchsorted(steps, last_step, side="right"))
-    steps, values = steps[start:end], values[start:end]
-    count = len(steps)
-    if max_points is not None:
-        steps, values = sample(steps, values, max_points)
-    return Series(steps, values, count)
+    return Series(steps, values, len(steps))
+
+
+def _thinned(points: _Range, max_points: int) -> Series:
+    """The same as `sample` of all points, from a few segments a bucket, which are read one after another."""
+    known, parts = _known(points)
+    count = int(parts.counts.sum())
+    if count <= max_points:
+        return _one_series(points, None)
+    outline = Outline(count, int(parts.nonfinite.sum()), max_points)
+    starts = parts.starts
+    for batch in _batches(outline.wanted(parts), parts.counts):
+        begun = points.points([known[place] for place in batch])
+        for place, (steps, values) in zip(batch, begun, strict=True):
+            outline.add(int(starts[place]), steps, values)
+    return Series(*outline.points(), count)
+
+
+def _known(points: _Range) -> tuple[list[int], Parts]:
+    """Where the segments begin, and what is known of what of them is inside."""
+    rows = points.session.execute(select(*_KNOWN, *_KNOWN_VALUES).where(*points.conditions()).order_by(_ORDER)).all()
+    known = [row.first_step for row in rows]
+    parts = Parts(
+        counts=np.array([row.count for row in rows], dtype=np.int64),
+        minima=np.array([row.minimum for row in rows], dtype=np.float64),
+        maxima=np.array([row.maximum for row in rows], dtype=np.float64),
+        nonfinite=np.array([row.nonfinite for row in rows], dtype=np.int64),
+    )
+    # The first and the last may reach beyond the range: of these the points say what is inside.
+    for place in {0, len(rows) - 1} if rows else ():
+        for _, values in points.points([known[place]]):
+            finite = values[np.isfinite(values)]
+            parts.counts[place], parts.nonfinite[place] = len(values), len(values) - len(finite)
+            parts.minima[place], parts.maxima[place] = (finite.min(), finite.max()) if len(finite) else (np.nan, np.nan)
+    return known, parts
+
+
+def _batches(places: Sequence[int] | npt.NDArray[np.intp], counts: npt.NDArray[np.int64]) -> Iterator[list[int]]:
+    """Places in batches that are worth a statement and have no more points than one large segment, or are one."""
+    batch: list[int] = []
+    points = 0
+    for place in map(int, places):
+        if batch and (points + counts[place] > SEGMENT_POINTS or len(batch) == _SEGMENTS_A_STATEMENT):
+            yield batch
+            batch, points = [], 0
+        batch.append(place)
+        points += int(counts[place])
+    if batch:
+        yield batch

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import JSON, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
+from bncore.spec.limits import NAME_CHARS, TAG_KEY_CHARS, TAG_VALUE_CHARS
 from store.columns import Count, MaybeWord, Seconds, Table, Word
 from store.tables.jobs import Job
 
@@ -23,7 +24,7 @@ class Experiment(Job):
     submitted_by: Mapped[Word]
     """The job's owner again, and below its time: what listings by name are ordered by has to be in one table."""
     submitted_at: Mapped[Seconds]
-    name: Mapped[str | None] = mapped_column(String(200))
+    name: Mapped[str | None] = mapped_column(String(NAME_CHARS))
     tags: Mapped[dict[str, str]] = mapped_column(JSON)
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     spec_version: Mapped[int]
@@ -48,7 +49,7 @@ class ExperimentTag(Table):
     )
 
     experiment_id: Mapped[Word] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    key: Mapped[str] = mapped_column(String(64), primary_key=True)
-    value: Mapped[str] = mapped_column(String(512))
+    key: Mapped[str] = mapped_column(String(TAG_KEY_CHARS), primary_key=True)
+    value: Mapped[str] = mapped_column(String(TAG_VALUE_CHARS))
     submitted_by: Mapped[Word]
     submitted_at: Mapped[Seconds]

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, Enum, ForeignKey, Index, String, Text, UniqueConstraint, desc
 from sqlalchemy.orm import Mapped, mapped_column
 
+from bncore.spec.limits import DEVICE_MODEL_CHARS
 from store.columns import Count, MaybeSeconds, MaybeWord, RowNumber, Seconds, Table, Word, where
 from store.jobs.states import State
 
@@ -37,10 +38,10 @@ class Job(Table):
         Index("ix_jobs_claim", "queue", desc("priority"), "turn", "created_at", "id", **_QUEUED),
         Index("ix_jobs_turn", "owner", "queue", "priority", "turn"),
         Index("ix_jobs_claimed_turn", "queue", "priority", "turn", **_CLAIMED),
+        Index("ix_jobs_waiting", "owner", **_QUEUED),
         Index("ix_jobs_lease", "lease_expires_at", **_RUNNING),
         Index("ix_jobs_running", "owner", **_RUNNING),
         Index("ix_jobs_deadline", "deadline_seconds", **_TIMED),
-        Index("ix_jobs_last_claim", "queue", "claimed_at"),
         # Listings: with and without an owner, with and without a state.
         Index("ix_jobs_listed", "kind", "created_at", "id", **_VISIBLE),
         Index("ix_jobs_listed_state", "kind", "state", "created_at", "id", **_VISIBLE),
@@ -80,7 +81,7 @@ class Job(Table):
     lease_expires_at: Mapped[MaybeSeconds]
     process_id: Mapped[MaybeWord]
     pinned_device_kind: Mapped[str | None] = mapped_column(String(16))
-    pinned_device_model: Mapped[str | None] = mapped_column(String(200))
+    pinned_device_model: Mapped[str | None] = mapped_column(String(DEVICE_MODEL_CHARS))
     pinned_torch_version: Mapped[MaybeWord]
 
     failure_code: Mapped[MaybeWord]

@@ -3,6 +3,7 @@
 from sqlalchemy import ForeignKey, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
+from bncore.spec.limits import METRIC_KEY_CHARS
 from store.columns import Count, NanDouble, Table, Word
 
 
@@ -12,7 +13,7 @@ class MetricSeries(Table):
     __tablename__ = "metric_series"
 
     experiment_id: Mapped[Word] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    key: Mapped[str] = mapped_column(String(METRIC_KEY_CHARS), primary_key=True)
     count: Mapped[Count]
     first_step: Mapped[Count]
     last_step: Mapped[Count]
@@ -30,7 +31,7 @@ class MetricSegment(Table):
     __tablename__ = "metric_segments"
 
     experiment_id: Mapped[Word] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
-    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    key: Mapped[str] = mapped_column(String(METRIC_KEY_CHARS), primary_key=True)
     first_step: Mapped[Count] = mapped_column(primary_key=True, autoincrement=False)
     """In the primary key: two segments of a series cannot start at the same step, whatever attempt wrote them."""
     last_step: Mapped[Count]

@@ -3,6 +3,7 @@
 from sqlalchemy import JSON, String
 from sqlalchemy.orm import Mapped, mapped_column
 
+from bncore.spec.limits import NAME_CHARS
 from store.columns import Count, MaybeSeconds, Seconds, Table, Word
 
 DEFAULT_OWNER = "own_default"
@@ -15,7 +16,7 @@ class Owner(Table):
     __tablename__ = "owners"
 
     id: Mapped[Word] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
+    name: Mapped[str] = mapped_column(String(NAME_CHARS), unique=True)
     stored_bytes: Mapped[Count]
     """Of checkpoints, from their announcement until they are purged."""
     created_at: Mapped[Seconds]
@@ -28,7 +29,7 @@ class ApiKey(Table):
 
     id: Mapped[Word] = mapped_column(primary_key=True)
     owner: Mapped[Word] = mapped_column(index=True)
-    name: Mapped[str] = mapped_column(String(200))
+    name: Mapped[str] = mapped_column(String(NAME_CHARS))
     prefix: Mapped[str] = mapped_column(String(16))
     secret_sha256: Mapped[Word] = mapped_column(unique=True)
     scopes: Mapped[list[str]] = mapped_column(JSON)

@@ -1,5 +1,8 @@
 """The API's description of itself, and the service held to it by generated requests."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +102,33 @@ def _try(described: Any, api: Any, operation_id: str, mode: schemathesis.Generat
         case.call_and_validate(headers={"Authorization": f"Bearer {api.key}"}, excluded_checks=excluded)
 
     holds()
+
+
+def test_what_one_request_made_others_find_as_described(sqlite_api: Any, tmp_path: Path) -> None:
+    """Schemathesis submits, looks, cancels and deletes, with ids from answers in later requests."""
+    _run_schemathesis(sqlite_api, tmp_path, "stateful", examples=5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_thousands_of_requests_are_answered_as_described(sqlite_api: Any, tmp_path: Path) -> None:
+    _run_schemathesis(sqlite_api, tmp_path, "examples,coverage,fuzzing,stateful", examples=20)
+
+
+def _run_schemathesis(api: Any, directory: Path, phases: str, examples: int) -> None:
+    settings_file = directory / "schemathesis.toml"
+    # Nothing is learned from waiting a minute for a change that does not come.
+    settings_file.write_text('[parameters]\n"query.wait" = 0.1\n')
+    ran = subprocess.run(
+        [
+            sys.executable, "-m", "schemathesis.cli", f"--config-file={settings_file}", "run",
+            f"{api.url}/openapi.json", f"--phases={phases}", f"--max-examples={examples}", "--seed=1", "--no-color",
+            f"--header=Authorization: Bearer {api.key}", "--exclude-checks=positive_data_acceptance",
+        ],
+        capture_output=True, text=True, cwd=directory,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "passed" in ran.stdout
 
 
 def _references(value: Any) -> Any:

@@ -79,12 +79,14 @@ def run_bnlab() -> Iterator[Callable[..., Bnlab]]:
     """Start `bnlab` with some arguments; its standard output can be read line by line."""
     started: list[Bnlab] = []
 
-    def run(place: Path, *arguments: str) -> Bnlab:
+    def run(place: Path, *arguments: str, cwd: Path | None = None) -> Bnlab:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("BNLAB_")}
         environment |= {"TMPDIR": str(place), "COLUMNS": "200"}
         with (place / "stderr").open("a") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "client.cli", *arguments],
+                # -P: as the installed `bnlab`, it does not have the current folder in its path.
+                [sys.executable, "-P", "-m", "client.cli", *arguments],
+                cwd=cwd,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=environment,
@@ -107,16 +109,20 @@ def run_bnlab() -> Iterator[Callable[..., Bnlab]]:
 @pytest.fixture
 def bnlab(run_bnlab: Callable[..., Bnlab], tmp_path: Path) -> Callable[..., Bnlab]:
     """`bnlab` for this test alone, everything of it under `tmp_path`."""
-    return lambda *arguments: run_bnlab(tmp_path, *arguments)
+    return lambda *arguments, **options: run_bnlab(tmp_path, *arguments, **options)
 
 
 @pytest.fixture(scope="session")
 def stack(run_bnlab: Callable[..., Bnlab], tmp_path_factory: pytest.TempPathFactory) -> Bnlab:
     """A stack that the tests of a session share; no test may stop it, or wait for an empty list."""
     place = tmp_path_factory.mktemp("stack")
-    return run_bnlab(
-        place, "up", "--json", "--device", "cpu", "--port", "0", "--data-dir", str(place / "data")
-    ).wait_ready()
+    # As `mkdir data` would have made it, with a file of an earlier version in it.
+    data = place / "data"
+    data.mkdir()
+    data.chmod(0o755)
+    (data / "bnlab.sqlite3").touch(0o644)
+    arguments = ("up", "--json", "--device", "cpu", "--port", "0", "--workers", "2", "--data-dir", str(data))
+    return run_bnlab(place, *arguments).wait_ready()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from client.cli import app
+from tests.client.answers import answering
 
 COMMANDS = [command.name for command in app.registered_commands]
 
@@ -41,6 +42,21 @@ def test_submit_and_wait_with_json_prints_one_document(cli, spec):
     assert json.loads(result.stdout)["state"] == "succeeded"
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_wait_shows_the_id_at_once_and_says_when_nobody_answers(cli, more):
+    experiment = {"id": "exp_1", "name": None, "state": "queued", "device": "cpu", "progress": {}}
+    ended = experiment | {"state": "succeeded", "is_terminal": True, "summary": {}, "checkpoints": []}
+    ended["progress"] = {"step": 1, "total_steps": 1, "fraction": 1.0}
+    answers = [(202, experiment), (503, {}), (200, ended)]
+    with answering(lambda *_: answers.pop(0)) as url:
+        result = cli("submit", "-", "--wait", "--url", url, *more, input="{}")
+    assert result.exit_code == 0, result.stderr
+    assert "exp_1" in (result.stderr if more else result.stdout).splitlines()[0]
+    assert f"{url} answers 503" in result.stderr
+    assert "trying for up to 120 s" in result.stderr
+    assert f"{url} answers again" in result.stderr
+
+
 def test_set_overrides_fields(cli, spec_file):
     assignments = ("optimizer.kind=sgd", "optimizer.lr=1e-2", "network.norm={kind: none}")
     result = cli("submit", str(spec_file), "--json", *(f"--set={assignment}" for assignment in assignments))
@@ -60,8 +76,11 @@ def test_an_experiment_that_ends_cancelled_is_exit_code_1(cli, spec_file):
 def test_time_over_is_exit_code_5(cli, spec_file):
     result = cli("submit", str(spec_file), "--wait", "--timeout", "0.2")
     assert result.exit_code == 5
-    assert result.stdout == ""
+    # The id is all there is yet.
+    assert result.stdout.startswith("exp_")
+    assert result.stdout.count("\n") == 1
     assert "has not ended" in result.stderr
+    assert cli("submit", str(spec_file), "--wait", "--timeout", "0.2", "--json").stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -121,7 +140,6 @@ def test_an_unknown_experiment_is_exit_code_3(cli):
 
 
 def test_no_server_or_a_refused_key_is_exit_code_4(cli, monkeypatch):
-    monkeypatch.setattr("client.commands.connection.RETRY_SECONDS", 0.2)
     assert cli("list", "--url", "http://127.0.0.1:9").exit_code == 4
     monkeypatch.setenv("BNLAB_API_KEY", "bnl_wrong")
     refused = cli("list")
@@ -137,6 +155,19 @@ def test_list_show_and_metrics_speak_json_and_human(cli, finished):
         assert finished["id"] in human.stdout or "train/loss" in human.stdout
         assert json.loads(machine.stdout)
     assert [entry["id"] for entry in json.loads(cli(*commands[0], "--json").stdout)] == [finished["id"]]
+
+
+def test_a_run_that_diverged_is_not_shown_as_a_plain_success(cli, spec, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    network = {"kind": "mlp", "activation": "relu", "norm": {"kind": "none"}}
+    spec |= {"name": "diverges", "network": network, "optimizer": {"kind": "sgd", "lr": 1e4}}
+    waited = cli("submit", "-", "--wait", input=json.dumps(spec))
+    assert waited.exit_code == 0, waited.stderr
+    for shown in (waited.stdout, cli("list", "--name", "diverges").stdout, cli("show", "diverges").stdout):
+        assert "\x1b[33msucceeded (diverged)" in shown
+        assert "\x1b[32m" not in shown
+    results = json.loads(cli("wait", "diverges", "--json").stdout)
+    assert results["metrics"]["train/loss"] in ("NaN", "Infinity")
 
 
 def test_a_shown_spec_can_be_submitted_again(cli, finished, tmp_path):

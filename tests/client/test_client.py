@@ -1,6 +1,7 @@
 """`Client` against a real stack: what goes in, comes out."""
 
 import hashlib
+import math
 import time
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from bncore.spec import load_spec
-from client import ApiError, Client, ClientError, DownloadMismatch, Unreachable, WaitTimeout
-from client.http import is_terminal
+from client import ApiError, Client, ClientError, DownloadMismatch, WaitTimeout
+from client.results import is_terminal
+from tests.client.answers import answering
 
 
 def test_a_submitted_spec_comes_back_complete_and_can_be_submitted_again(client, idle_spec):
@@ -79,6 +81,24 @@ def test_metrics_can_be_cut_and_thinned(client, finished):
     assert cut.steps.tolist() == list(range(11, 21))
     assert len(thinned) <= 20 < thinned.count
     assert not thinned.complete
+
+
+def test_numbers_that_json_has_no_word_for_are_numbers_in_python():
+    spelt = {"loss": "NaN", "up": "Infinity", "down": "-Infinity", "steps": 3, "none": None}
+    checkpoint = {"id": "ckp_1", "metrics": spelt}
+    results = {"id": "exp_1", "name": "NaN", "state": "succeeded", "metrics": spelt, "summary": {"metrics": spelt}}
+
+    def answer(_method, path):
+        return 200, {"data": [checkpoint]} if path.endswith("checkpoints") else results | {"checkpoints": [checkpoint]}
+
+    with answering(answer) as url, Client(url) as client:
+        for found in (client.results("exp_1"), client.wait("exp_1")):
+            parts = [found["metrics"], found["summary"]["metrics"], found["checkpoints"][0]["metrics"]]
+            parts.append(next(client.checkpoints("exp_1"))["metrics"])
+            for part in parts:
+                assert math.isnan(part["loss"])
+                assert (part["up"], part["down"], part["steps"], part["none"]) == (math.inf, -math.inf, 3, None)
+            assert found["name"] == "NaN"
 
 
 def test_events_come_in_order_from_submission_to_the_end(client, finished):
@@ -163,9 +183,8 @@ def test_readiness_is_in_words(client):
     assert {client.readyz()[word] for word in ("database", "broker", "relay", "workers")} == {"ok"}
 
 
-@pytest.mark.parametrize("key", ["bnl_wrong", "not even ascii: ä"])
-def test_a_wrong_key_is_refused_at_once(stack, key):
-    with pytest.raises((ApiError, Unreachable), match=r"401|cannot be used"), Client(stack.url, key) as stranger:
+def test_a_wrong_key_is_refused_at_once(stack):
+    with pytest.raises(ApiError, match="401"), Client(stack.url, "bnl_wrong") as stranger:
         stranger.catalog("normalizers")
 
 

@@ -1,23 +1,33 @@
 """The small parts under the local stack."""
 
 import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+import client
+from client.local.capacity import default_workers
 from client.local.child import Child
 from client.local.environment import child_environment
 from client.local.lock import DirectoryInUse, DirectoryLock, holder_of
-from client.local.places import Places, default_data_dir
+from client.local.packages import require_together
+from client.local.places import Places, data_dir_of
 from client.local.ports import PortTaken, free_port, require_free
+
+ROOT = Path(client.__file__).resolve().parents[1]
 
 
 def test_children_get_the_users_environment_without_what_would_configure_them():
     base = {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "1", "BNLAB_PORT": "1", "CELERY_BROKER_URL": "x"}
     base |= {"PYTHONPATH": "x", "WEB_CONCURRENCY": "4", "UVICORN_PORT": "1"}
     made = child_environment(base, {"port": 8000})
-    assert made == {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "1", "PYTHONUNBUFFERED": "1", "BNLAB_PORT": "8000"}
+    kept = {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "1"}
+    assert made == kept | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "BNLAB_PORT": "8000"}
 
 
 def test_a_lock_says_who_holds_it_and_is_free_afterwards(tmp_path):
@@ -51,9 +61,10 @@ def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path):
 
 def test_the_data_directory_can_be_named_in_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("BNLAB_DATA_DIR", str(tmp_path))
-    assert default_data_dir() == tmp_path
+    assert data_dir_of() == tmp_path
+    assert data_dir_of(tmp_path / "named") == tmp_path / "named"
     monkeypatch.delenv("BNLAB_DATA_DIR")
-    assert "bnlab" in default_data_dir().parts
+    assert "bnlab" in data_dir_of().parts
 
 
 def test_a_taken_port_is_refused_and_a_free_one_is_not():
@@ -89,6 +100,53 @@ def test_a_child_that_dies_is_started_again_and_that_is_told(child):
     child("print('here'); raise SystemExit(7)", notice=notice).start()
     assert twice.wait(30.0)
     assert "code 7" in told[0]
+
+
+def test_a_child_that_cannot_be_started_says_so_and_is_tried_again(child, tmp_path):
+    told, first = [], threading.Event()
+
+    def notice(text: str) -> None:
+        told.append(text)
+        first.set()
+
+    (tmp_path / "test.log").mkdir()
+    never = child("print('here')", notice=notice)
+    never.start()
+    assert first.wait(30.0)
+    assert "could not be started" in told[0]
+    assert "Is a directory" in told[0]
+    assert never.exit_code is None
+
+
+def test_what_a_child_has_logged_is_its_own_and_of_now(child, tmp_path):
+    line = "import os, json, signal; print(json.dumps({'event': 'started', 'pid': os.getpid()})); signal.pause()"
+    (tmp_path / "test.log").write_text('{"event": "started", "pid": 1}\nno json\n[1]\n')
+    talking = child(line)
+    assert not talking.has_logged("started")
+    talking.start()
+    while not talking.has_logged("started"):
+        assert not talking.join(0.02)
+    assert not talking.has_logged("stopped")
+
+
+def test_there_is_a_worker_a_core_and_one_for_a_gpu():
+    assert default_workers("cuda") == 1
+    assert 1 <= default_workers("cpu") <= (os.cpu_count() or 1)
+    code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+    code += "from client.local.capacity import default_workers as n; print(n('cpu'))"
+    if sys.platform == "linux":
+        assert subprocess.check_output([sys.executable, "-c", code]) == b"1\n"
+
+
+def test_packages_that_do_not_lie_together_are_refused(tmp_path):
+    require_together()
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(Path(client.__file__).parent, elsewhere / "client")
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from client.local.packages import *; require_together()"
+    done = subprocess.run([sys.executable, "-P", "-c", code, elsewhere], capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert f"this is {elsewhere}" in last
+    assert f"worker in {ROOT / 'worker' / '__init__.py'}" in last
 
 
 def test_a_child_that_ignores_sigterm_is_killed_after_its_time(child):

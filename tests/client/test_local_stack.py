@@ -11,13 +11,18 @@ import psutil
 import pytest
 
 REDIS = ("-m", "client.local.redis_server")
-TRAINER = ("-m", "bncore", "--wait")
+TRAINER = ("-m", "bncore", "--zygote")
 
 
 @pytest.fixture
 def up(bnlab, tmp_path):
     """Begin `bnlab up` with everything under `tmp_path`."""
-    return lambda: bnlab("up", "--json", "--device", "cpu", "--port", "0", "--data-dir", str(tmp_path / "data"))
+    settings = ("--json", "--device", "cpu", "--port", "0", "--data-dir", str(tmp_path / "data"))
+
+    def begin(workers=1, **options):
+        return bnlab("up", *settings, "--workers", str(workers), **options)
+
+    return begin
 
 
 @pytest.mark.parametrize("words", [REDIS, ("store", "migrate"), ("-m", "api")], ids=" ".join)
@@ -58,15 +63,28 @@ def test_a_stack_heals_refuses_a_second_and_ends_in_order(up, tmp_path):
     assert (tmp_path / "data" / "lock").read_text() == ""
 
 
-def test_killed_while_it_trains_it_leaves_no_process(up, long_spec):
-    stack = up().wait_ready()
+def test_killed_while_it_trains_it_leaves_no_process_and_goes_on_when_up_again(up, tmp_path, long_spec):
+    stack = up(workers=2, cwd=hostile(tmp_path / "hostile")).wait_ready()
     with stack.client() as client:
-        experiment = client.submit(long_spec)
-        until_training(client, experiment["id"])
+        assert client.readyz()["devices"] == {"cpu": 2}
+        ids = [client.submit(long_spec)["id"] for _ in range(2)]
+        for experiment_id in ids:
+            until_training(client, experiment_id)
+    logs = {path.name for path in (tmp_path / "data" / "logs").iterdir()}
+    assert {"worker.log", "worker-2.log"} <= logs
     trainer = stack.child(*TRAINER)
     assert stack.end(signal.SIGKILL) == -signal.SIGKILL
     stack.assert_nothing_left()
     assert not trainer.is_running()
+
+    again = up(workers=2).wait_ready()
+    with again.client() as client:
+        for experiment_id in ids:
+            until_training(client, experiment_id, attempt=2)
+    assert again.end(signal.SIGTERM) == 0
+    again.assert_nothing_left()
+    assert (tmp_path / "stderr").read_text() == ""
+    assert not (tmp_path / "hostile" / "ran").exists()
 
 
 def test_secrets_are_in_no_command_line_and_no_readable_file(stack):
@@ -78,8 +96,12 @@ def test_secrets_are_in_no_command_line_and_no_readable_file(stack):
     lines = [" ".join(process.cmdline()) for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
     assert not [line for line in lines for secret in secrets if secret in line]
     data = Path(stack.facts["data_dir"])
-    assert data.stat().st_mode & 0o077 == 0
-    assert Path(stack.facts["api_key_file"]).stat().st_mode & 0o777 == 0o600
+    files = [data, *data.rglob("*")]
+    assert {"api_key", "bnlab.sqlite3", "bnlab.sqlite3-wal", "bnlab.sqlite3-shm", "worker.log"} <= {
+        path.name for path in files
+    }
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
+    assert "was open to other users" in (stack.place / "stderr").read_text()
 
 
 def test_no_child_holds_the_pipe_of_another(stack):
@@ -88,7 +110,7 @@ def test_no_child_holds_the_pipe_of_another(stack):
         pytest.skip("reads /proc")
     children = psutil.Process(stack.process.pid).children()
     lifelines = {os.readlink(f"/proc/{child.pid}/fd/0"): child.pid for child in children}
-    assert len(lifelines) == len(children) == 4
+    assert len(lifelines) == len(children) == 3 + stack.facts["workers"]
     for child in children:
         held = {os.readlink(entry) for entry in descriptors(child) if entry.name != "0"}
         assert held.isdisjoint(lifelines), child
@@ -113,10 +135,22 @@ def test_a_stack_that_cannot_start_says_why(bnlab, tmp_path):
     failed.assert_nothing_left()
 
 
-def until_training(client, experiment_id: str) -> None:
-    """Return once a step has been taken."""
+def hostile(folder: Path) -> Path:
+    """A folder that holds what our processes import by name; whatever is imported from it leaves a file `ran`."""
+    code = "import pathlib; pathlib.Path(__file__.split('hostile')[0], 'hostile', 'ran').touch()\n"
+    for package in ("worker", "store", "bncore", "client", "migrations", "torch", "celery"):
+        (folder / package).mkdir(parents=True)
+        (folder / package / "__init__.py").write_text(code)
+        (folder / package / "__main__.py").write_text(code)
+    for module in ("api", "celeryconfig", "sitecustomize", "usercustomize", "numpy", "json"):
+        (folder / f"{module}.py").write_text(code)
+    return folder
+
+
+def until_training(client, experiment_id: str, attempt: int = 1) -> None:
+    """Return once a step has been taken in that attempt."""
     deadline = time.monotonic() + 60.0
-    while client.results(experiment_id)["progress"]["step"] == 0:
+    while (found := client.results(experiment_id))["phase"] != "training" or found["attempt"] != attempt:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

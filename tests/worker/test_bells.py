@@ -1,12 +1,10 @@
 """From the outbox to a real broker, and back after the broker has lost everything."""
 
 import pytest
-import redis
 
 from bncore.spec import load_spec
-from store import experiments, work
+from store import experiments, processes
 from store.experiments import Submission
-from store.jobs import leases
 from store.jobs.bells import hanging
 from worker.bells import Bells
 from worker.broker import Broker
@@ -27,7 +25,7 @@ def broker(broker_server):
 
 @pytest.fixture
 def bells(database, broker):
-    return Bells(database, broker, rering_seconds=0.0)
+    return Bells(database, broker)
 
 
 def _submit(database, count=1):
@@ -41,21 +39,31 @@ def _outbox(database):
         return len(hanging(session))
 
 
-def test_each_queued_experiment_rings_once_and_leaves_the_outbox(database, broker, bells):
+def _live_workers(database, count):
+    with database.write() as session:
+        for number in range(count):
+            beat = processes.Heartbeat(id=f"prc_{number}", kind="worker", host="h", pid=number, device="cpu")
+            processes.beat(session, beat)
+
+
+def test_a_queue_is_rung_and_its_bells_leave_the_outbox(database, broker, bells):
     _submit(database, 3)
     assert bells.ring() is False
-    assert broker.waiting("cpu") == 3
+    assert broker.waiting("cpu") == 1
     assert broker.waiting("cuda") == 0
     assert _outbox(database) == 0
     bells.ring()
-    assert broker.waiting("cpu") == 3
+    assert broker.waiting("cpu") == 1
 
 
-def test_more_bells_than_fit_into_one_turn_ask_for_another(database, broker, bells):
-    _submit(database, 101)
-    assert bells.ring() is True
-    assert bells.ring() is False
-    assert broker.waiting("cpu") == 101
+@pytest.mark.parametrize(("queued", "messages"), [(1, 1), (3, 3), (200, 4)])
+def test_a_queue_is_rung_for_as_many_workers_as_could_help(database, broker, bells, queued, messages):
+    _live_workers(database, 4)
+    _submit(database, queued)
+    while bells.ring():
+        continue
+    assert broker.waiting("cpu") == messages
+    assert _outbox(database) == 0
 
 
 def test_bells_stay_in_the_outbox_while_the_broker_is_away(database, broker, broker_server, bells):
@@ -70,24 +78,3 @@ def test_bells_stay_in_the_outbox_while_the_broker_is_away(database, broker, bro
     bells.ring()
     assert broker.waiting("cpu") == 1
     assert _outbox(database) == 0
-
-
-def test_a_queue_whose_bells_were_lost_is_rung_again(database, broker, broker_server, bells):
-    _submit(database, 2)
-    bells.ring()
-    bells.ring_again()
-    assert broker.waiting("cpu") == 2
-    with redis.Redis.from_url(broker_server.url) as client:
-        client.flushall()
-    bells.ring_again()
-    assert broker.waiting("cpu") == 2
-
-
-def test_a_queue_that_was_claimed_from_lately_is_not_rung_again(database, broker):
-    _submit(database, 2)
-    with database.write() as session:
-        assert work.take(session, leases.Worker("prc_1", "cpu", "model", "2.0"), leases.Terms(60.0), leases.new_token())
-    Bells(database, broker, rering_seconds=60.0).ring_again()
-    assert broker.waiting("cpu") == 0
-    Bells(database, broker, rering_seconds=0.0).ring_again()
-    assert broker.waiting("cpu") == 1

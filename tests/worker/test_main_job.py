@@ -72,7 +72,7 @@ def test_the_worker_says_that_it_lives_and_what_it_does(stack):
         with stack.database.read() as session:
             return {one.kind: one for one in live(session, within_seconds=5.0)}
 
-    stack.until("its heartbeat names the experiment", lambda: heartbeats()["worker"].experiment_id == experiment)
+    stack.until("its heartbeat names the experiment", lambda: heartbeats()["worker"].job_id == experiment)
     worker, relay = heartbeats()["worker"], heartbeats()["relay"]
     assert (worker.pid, worker.device, worker.broker_ok) == (stack.pid("worker"), "cpu", True)
     assert set(worker.versions) == {"python", "bnlab", "torch", "celery"}

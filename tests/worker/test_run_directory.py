@@ -2,7 +2,9 @@
 
 import fcntl
 
-from worker.run_directory import RunDirectory, remove_leftovers
+import pytest
+
+from worker.run_directory import RunDirectory, WaitingDirectory, remove_leftovers
 
 _EXPERIMENT = "exp_" + "0" * 32
 
@@ -36,3 +38,30 @@ def test_one_attempt_leaves_the_directory_of_another_alone(tmp_path):
         with RunDirectory(tmp_path, _EXPERIMENT, 1):
             pass
         assert second.path.exists()
+
+
+def test_the_attempts_of_one_experiment_share_one_lock_and_those_of_others_do_not(tmp_path):
+    elsewhere = RunDirectory(tmp_path, "exp_" + "1" * 32, 1)
+    with (
+        RunDirectory(tmp_path, _EXPERIMENT, 1) as one,
+        RunDirectory(tmp_path, _EXPERIMENT, 2) as two,
+        elsewhere,
+        one.lock.open("w") as trainer,
+        two.lock.open("w") as successor,
+        elsewhere.lock.open("w") as stranger,
+    ):
+        fcntl.flock(trainer, fcntl.LOCK_EX)
+        fcntl.flock(stranger, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(successor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_what_a_killed_worker_was_waiting_in_is_removed_and_what_a_living_one_waits_in_is_not(tmp_path):
+    left = tmp_path / ".waiting" / "prc_1"
+    left.mkdir(parents=True)
+    (left / "0.log").write_text("ready")
+    with WaitingDirectory(tmp_path, "prc_2") as mine:
+        assert remove_leftovers(tmp_path) == [left]
+        assert mine.path.exists()
+    assert not (tmp_path / ".waiting").exists()

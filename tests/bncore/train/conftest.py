@@ -77,7 +77,11 @@ class Runs:
 
     def train(self, spec: dict[str, object], after: Run | None = None, step: int | None = None) -> Run:
         """A run trained to its end in this process."""
-        run = self.prepare(spec, after, step)
+        return self.attempt(self.prepare(spec, after, step))
+
+    @staticmethod
+    def attempt(run: Run) -> Run:
+        """The same for a directory that was prepared."""
         run_attempt(run.path)
         return run
 

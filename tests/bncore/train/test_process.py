@@ -1,6 +1,5 @@
-"""The trainer as a process: killed, stopped, left alone by its parent, waited for."""
+"""The trainer as a process of its own: killed, stopped, kept out. How a worker has one is in `tests/worker`."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -24,12 +23,12 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start `python -m bncore` with a pipe for its standard input; whatever is left is killed."""
+    """Start `python -m bncore`; whatever is left is killed."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def start_one(*arguments: object) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "bncore", *map(str, arguments)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = [sys.executable, "-P", "-m", "bncore", *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         processes.append(subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes))
         return processes[-1]
 
@@ -37,9 +36,8 @@ def start() -> Iterator[Start]:
     for process in processes:
         process.kill()
         process.wait()
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
+        process.stdout.close()
+        process.stderr.close()
 
 
 def wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
@@ -53,11 +51,6 @@ def wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> N
 
 def has(run: Any, kind: str, count: int = 1) -> Callable[[], bool]:
     return lambda: sum(event.kind == kind for event in run.whole_events()) >= count
-
-
-def hand_over(run: Any, waiting: subprocess.Popen[bytes]) -> None:
-    waiting.stdin.write(f"{run.path}\n".encode())
-    waiting.stdin.flush()
 
 
 @pytest.mark.parametrize(
@@ -87,15 +80,13 @@ def test_killed_in_mid_epoch_and_resumed_it_ends_bit_identical(
     runs.assert_continued(whole, resumed, saved, before=killed)
 
 
-def test_named_before_it_is_ready_then_asked_to_stop_it_trains_saves_and_can_go_on(runs: Any, start: Start) -> None:
+def test_asked_to_stop_it_saves_and_can_go_on(runs: Any, start: Start) -> None:
     spec = {"network": MLP, "train": {"steps": 2000}, "checkpoint": {"every_steps": 5000}}
     stopped = runs.prepare(spec)
-    process = start("--wait")
-    hand_over(stopped, process)
+    process = start(stopped.path)
     wait_until(has(stopped, "first_step"), process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(DEADLINE_SECONDS) == 0
-    assert process.stdout.read() == b"ready\n"
     saved, last = stopped.events[-2:]
     assert (saved.kind, last.kind) == ("checkpoint", "stopped")
     assert saved.step == last.step < 2000
@@ -114,38 +105,15 @@ def test_stopped_before_training_it_saves_nothing(runs: Any, start: Start) -> No
     assert len(run.checkpoints("last")) == (run.events[-1].step > 0)
 
 
-def test_waiting_it_takes_a_directory_at_once_keeps_others_out_and_dies_with_its_parent(
-    runs: Any, start: Start
-) -> None:
+def test_it_keeps_others_out_of_its_directory(runs: Any, start: Start) -> None:
     run = runs.prepare(LONG)
-    waiting = start("--wait")
-    assert waiting.stdout.readline() == b"ready\n"
-    handed_over = time.time()
-    hand_over(run, waiting)
-    wait_until(has(run, "first_step"), waiting)
-    first_step = next(event for event in run.whole_events() if event.kind == "first_step")
-    # Some 20 ms on a quiet machine; the imports alone would take seconds.
-    assert first_step.at - handed_over < 1.0
+    first = start(run.path)
+    wait_until(has(run, "first_step"), first)
     second = start(run.path)
     assert second.wait(DEADLINE_SECONDS) == 73
     assert b"is being trained by another process" in second.stderr.read()
-    waiting.stdin.close()
-    assert waiting.wait(DEADLINE_SECONDS) == 1
+    first.kill()
     assert run.whole_events()[-1].kind not in ("finished", "stopped", "failed")
-
-
-def test_its_parent_gone_before_it_is_ready_it_goes_at_once(start: Start) -> None:
-    waiting = start("--wait")
-    waiting.stdin.close()
-    assert waiting.wait(DEADLINE_SECONDS) == 1
-    assert waiting.stdout.read() == b""
-
-
-def test_asked_to_stop_while_it_waits_it_goes_without_a_word(start: Start) -> None:
-    waiting = start("--wait")
-    assert waiting.stdout.readline() == b"ready\n"
-    waiting.send_signal(signal.SIGTERM)
-    assert waiting.wait(DEADLINE_SECONDS) == 0
 
 
 def test_a_spec_it_cannot_train_fails_with_exit_code_1_and_a_line(runs: Any, start: Start) -> None:

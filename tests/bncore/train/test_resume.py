@@ -1,9 +1,15 @@
 """A run resumed from any checkpoint ends bit-identical to one never disturbed."""
 
+import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 SPECS: dict[str, dict[str, Any]] = {
     "mlp with dropout, sgd with momentum": {
@@ -91,6 +97,34 @@ def test_another_environment_is_noted(runs: Any) -> None:
     (note,) = (event for event in resumed.events if event.kind == "note")
     assert note.code == "not_bit_exact"
     assert "threads 1 -> 2" in note.message
+
+
+def test_other_instructions_of_the_same_processor_are_noted(runs: Any) -> None:
+    spec = full("cnn, adam")
+    resumed = runs.prepare(spec, after=runs.train(spec), step=66)
+    # Read once a process, when torch is loaded.
+    limited = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
+    subprocess.run([sys.executable, "-P", "-m", "bncore", str(resumed.path)], env=limited, check=True)
+    (note,) = (event for event in resumed.events if event.kind == "note")
+    assert note.code == "not_bit_exact"
+    assert "instruction_limits none -> ATEN_CPU_CAPABILITY=default" in note.message
+    if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
+        assert f"cpu_capability {torch.backends.cpu.get_cpu_capability()} -> DEFAULT" in note.message
+
+
+def test_a_checkpoint_from_before_they_were_recorded_raises_no_doubt(runs: Any) -> None:
+    spec = full("cnn, adam")
+    whole = runs.train(spec)
+    resumed = runs.prepare(spec, after=whole, step=66)
+    path = resumed.path / "restore" / "state.safetensors"
+    with safe_open(path, framework="pt") as file:
+        state = json.loads(file.metadata()["bnlab"])
+    before = {"device", "device_model", "torch_version", "threads", "memory_format"}
+    state["environment"] = {key: value for key, value in state["environment"].items() if key in before}
+    save_file(load_file(path), path, metadata={"bnlab": json.dumps(state)})
+    runs.attempt(resumed)
+    assert not [event for event in resumed.events if event.kind == "note"]
+    runs.assert_continued(whole, resumed, 66)
 
 
 def test_a_checkpoint_of_another_network_fails_the_run_with_one_line(runs: Any) -> None:

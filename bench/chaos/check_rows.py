@@ -1,0 +1,110 @@
+"""What may be left at the end: no row without its parent, no byte that does not count, no file, no process."""
+
+from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from bench.chaos.report import Finding
+from bench.chaos.scene import Scene
+from store import blobs
+from store.errors import CheckpointDamaged, CheckpointNotFound
+from store.jobs.states import TERMINAL
+from store.tables import (
+    Bell,
+    Checkpoint,
+    CheckpointChunk,
+    Experiment,
+    ExperimentTag,
+    IdempotencyKey,
+    Job,
+    JobEvent,
+    MetricSegment,
+    MetricSeries,
+    Owner,
+)
+
+_PARENTS: tuple[tuple[str, InstrumentedAttribute[str], InstrumentedAttribute[str]], ...] = (
+    ("experiments", Experiment.id, Job.id),
+    ("tags", ExperimentTag.experiment_id, Experiment.id),
+    ("events", JobEvent.job_id, Job.id),
+    ("series", MetricSeries.experiment_id, Job.id),
+    ("segments", MetricSegment.experiment_id, Job.id),
+    ("checkpoints", Checkpoint.experiment_id, Job.id),
+    ("chunks", CheckpointChunk.checkpoint_id, Checkpoint.id),
+)
+
+
+def is_clean(session: Session) -> bool:
+    """Whether housekeeping has nothing left to do and every bell has been rung."""
+    waiting = (select(Checkpoint.id).where(_unneeded()), select(Bell.id))
+    return all(session.execute(one.limit(1)).first() is None for one in waiting)
+
+
+def rows(scene: Scene) -> Finding:
+    """6. Of the database."""
+    finding = Finding("6 no orphan row, no bytes but those announced")
+    with scene.stack.database.read() as session:
+        for name, child, parent in _PARENTS:
+            table, other = child.class_.__table__, parent.class_.__table__
+            mine, its = table.c[child.key], other.c[parent.key]
+            lost = session.execute(select(func.count()).select_from(table).where(mine.not_in(select(its)))).scalar_one()
+            if lost:
+                finding.fault(f"{lost} {name} without a parent")
+        jobs = select(Job.id).where(Job.kind == "experiment", Job.id.not_in(select(Experiment.__table__.c.id)))
+        for job_id in session.scalars(jobs):
+            finding.fault(f"{job_id} has no experiment", job_id)
+        for key in session.scalars(select(IdempotencyKey.key).where(IdempotencyKey.experiment_id.is_(None))):
+            finding.fault(f"the key {key} stands for nothing")
+        for row in session.scalars(select(Checkpoint).where(_unneeded())):
+            finding.fault(f"{row.id} of {row.experiment_id} was not purged", row.experiment_id)
+        if session.execute(select(func.count()).select_from(Bell)).scalar_one():
+            finding.fault("bells hang that nobody rings")
+        _count_bytes(session, finding)
+        stored = session.scalars(select(Checkpoint)).all()
+    finding.note = f"{len(stored)} checkpoints"
+    for row in stored:
+        _compare_bytes(scene, row, finding)
+    return finding
+
+
+def files(scene: Scene) -> Finding:
+    """6. Of the directory of runs, when everything has ended."""
+    finding = Finding("6a no run directory left")
+    for path in [*scene.runs_dir.glob("exp_*"), *scene.runs_dir.glob(".waiting/*"), *scene.runs_dir.glob(".room-*")]:
+        finding.fault(str(path.relative_to(scene.runs_dir)), path.name if path.name.startswith("exp_") else None)
+    return finding
+
+
+def processes(scene: Scene, codes: dict[str, int]) -> Finding:
+    """6. Of the machine, when everything has been told to end."""
+    finding = Finding("6b every process ends when told to, none is left")
+    for name, code in codes.items():
+        if code:
+            finding.fault(f"{name} ended with code {code} on SIGTERM, with nothing in its way")
+    for process in scene.monitor.leftovers():
+        finding.fault(f"process {process.pid} ({process.status()}) is left: {' '.join(process.cmdline())}")
+    return finding
+
+
+def _unneeded() -> ColumnElement[bool]:
+    ended = exists().where(Job.id == Checkpoint.experiment_id, Job.state.in_(TERMINAL))
+    return Checkpoint.dropped_at.is_not(None) | (Checkpoint.whole_at.is_(None) & ended)
+
+
+def _count_bytes(session: Session, finding: Finding) -> None:
+    size = func.sum(Checkpoint.size + func.coalesce(Checkpoint.state_size, 0))
+    there = select(Job.owner, size).join(Job, Job.id == Checkpoint.experiment_id).group_by(Job.owner)
+    sums = dict(session.execute(there).tuples().all())
+    for owner in session.scalars(select(Owner)):
+        if owner.stored_bytes != (sums.get(owner.id) or 0):
+            finding.fault(f"{owner.id} has {sums.get(owner.id)} bytes; {owner.stored_bytes} are counted")
+
+
+def _compare_bytes(scene: Scene, row: Checkpoint, finding: Finding) -> None:
+    if row.id in scene.ledger.damaged:
+        return
+    files: tuple[blobs.File, ...] = ("weights",) if row.state_sha256 is None else ("weights", "state")
+    for file in files:
+        try:
+            blobs.verify(scene.stack.database, row.id, file)
+        except (CheckpointDamaged, CheckpointNotFound) as error:
+            finding.fault(f"{row.id} of {row.experiment_id}: {error}", row.experiment_id)

@@ -1,0 +1,122 @@
+"""What an experiment has come to: results, series, events, checkpoints. Numbers are numbers, NaN among them."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from client.calls import Calls, path_of
+from client.download import fetch, pick
+from client.errors import Json, WaitTimeout
+from client.numbers import decoded
+from client.series import Series, decode_series, every_point
+
+TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+LONG_POLL_SECONDS = 10.0
+"""Short enough that a server which stands still is noticed while somebody watches."""
+LONG_POLL_SLACK_SECONDS = 10.0
+OUTAGE_SECONDS = 120.0
+"""How long `wait` sits out a server that is away: an experiment outlives a restart of the API."""
+
+
+def is_terminal(experiment: Mapping[str, Any]) -> bool:
+    """Whether nothing will change any more. A state that this client does not know is not the end."""
+    return experiment.get("state") in TERMINAL
+
+
+class ResultCalls(Calls):
+    """What lies under one experiment."""
+
+    def results(self, experiment_id: str) -> Json:
+        """State, progress, summary, last metric values and checkpoints as they are now."""
+        return _results(self._json("GET", path_of(experiment_id, "results")))
+
+    def wait(
+        self,
+        experiment_id: str,
+        timeout_seconds: float | None = None,
+        on_progress: Callable[[Json], object] | None = None,
+    ) -> Json:
+        """The results once the experiment has ended, however it ended.
+
+        `on_progress` is called with the results each time they have changed. Raises `WaitTimeout`.
+        """
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        etag, results = None, None
+        while True:
+            left = LONG_POLL_SECONDS if deadline is None else min(LONG_POLL_SECONDS, deadline - time.monotonic())
+            asked = time.monotonic()
+            answer = self._transport.request(
+                "GET",
+                path_of(experiment_id, "results"),
+                params={"wait": max(0, round(left, 1))} if results is not None else None,
+                headers={"If-None-Match": etag} if etag else None,
+                timeout_seconds=LONG_POLL_SECONDS + LONG_POLL_SLACK_SECONDS,
+                retry_seconds=OUTAGE_SECONDS,
+            )
+            if answer.status_code != 304:
+                results, etag = _results(answer.json()), answer.headers.get("ETag")
+                if on_progress is not None:
+                    on_progress(results)
+                if is_terminal(results):
+                    return results
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(experiment_id, timeout_seconds or 0.0, results)
+            if etag is None:
+                # Without a tag the server cannot wait for a change; ask it once a second.
+                time.sleep(max(0.0, 1.0 - (time.monotonic() - asked)))
+
+    def metrics(
+        self,
+        experiment_id: str,
+        keys: Iterable[str] = (),
+        *,
+        first_step: int | None = None,
+        last_step: int | None = None,
+        max_points: int | None = None,
+    ) -> dict[str, Series]:
+        """Metric series by key, all of them if none is named.
+
+        Every point comes, unless `max_points` bounds them: then the server thins a series but keeps every spike.
+        """
+
+        def ask(first: int | None, last: int | None, most: int) -> dict[str, Series]:
+            bounds = {"first_step": first, "last_step": last, "max_points": most}
+            params: dict[str, Any] = {key: value for key, value in bounds.items() if value is not None}
+            params["keys"] = wanted
+            return decode_series(self._json("GET", path_of(experiment_id, "metrics"), params=params))
+
+        wanted = [*keys]
+        if max_points is not None:
+            return ask(first_step, last_step, max_points)
+        return every_point(ask, first_step or 0, last_step)
+
+    def events(self, experiment_id: str) -> Iterator[Json]:
+        """The append-only log of what happened to an experiment."""
+        yield from self._pages(path_of(experiment_id, "events"), {}, cursor_name="after")
+
+    def checkpoints(self, experiment_id: str) -> Iterator[Json]:
+        """The checkpoints that can be downloaded now."""
+        yield from map(_checkpoint, self._pages(path_of(experiment_id, "checkpoints"), {}))
+
+    def download(
+        self, experiment_id: str, checkpoint: str | Mapping[str, Any] = "best", path: str | Path = "."
+    ) -> Path:
+        """Fetch the weights of a checkpoint into a file, checked against size and sha256, and return where it lies.
+
+        `checkpoint` is an id, an entry of `checkpoints()`, `best` or `last`. `path` is a file, or a directory in which
+        the file is named after experiment, kind and step.
+        """
+        if not isinstance(checkpoint, Mapping):
+            checkpoint = pick(list(self.checkpoints(experiment_id)), checkpoint, experiment_id)
+        content = path_of(experiment_id, "checkpoints", str(checkpoint["id"]), "content")
+        return fetch(self._transport, content, checkpoint, experiment_id, Path(path))
+
+
+def _results(answer: Json) -> Json:
+    numbers: Json = {key: decoded(answer[key]) for key in ("metrics", "summary") if key in answer}
+    return {**answer, **numbers, "checkpoints": [_checkpoint(entry) for entry in answer.get("checkpoints", [])]}
+
+
+def _checkpoint(entry: Json) -> Json:
+    return {**entry, "metrics": decoded(entry.get("metrics"))}

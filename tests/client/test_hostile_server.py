@@ -1,0 +1,152 @@
+"""What a server says is shown, never obeyed: not by the terminal, and not by the file system."""
+
+import hashlib
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from client import Client, ClientError
+from client.cli import app
+from client.printable import one_line, printable
+from tests.client.answers import answering
+
+EVIL = "\x1b]0;title\x07\x1b[2J\x9b31m\u202eevil\u2066\r\n\x00\x7f\u2028[/red]\ud800"
+ID = "exp_" + "0" * 32
+WEIGHTS = b"weights"
+CHECKPOINT = {
+    "id": "ckp_1",
+    "kind": f"../../{EVIL}/best",
+    "step": 3,
+    "size": len(WEIGHTS),
+    "sha256": hashlib.sha256(WEIGHTS).hexdigest(),
+    "metrics": {EVIL: 1.0},
+}
+PROGRESS = {"step": 1, "total_steps": 2, "fraction": 0.5}
+EXPERIMENT = {
+    "id": EVIL,
+    "name": EVIL,
+    "tags": {EVIL: EVIL},
+    "state": EVIL,
+    "device": EVIL,
+    "created_at": EVIL,
+    "progress": PROGRESS,
+    "spec": {"name": EVIL},
+}
+RESULTS = EXPERIMENT | {
+    "id": ID,
+    "state": "failed",
+    "stop_reason": EVIL,
+    "phase": EVIL,
+    "failure": {"code": EVIL, "message": EVIL},
+    "summary": {EVIL: EVIL},
+    "metrics": {EVIL: 1.0},
+    "checkpoints": [CHECKPOINT],
+}
+EVENT = {"at": EVIL, "kind": EVIL, "message": EVIL, "data": {EVIL: EVIL}}
+KIND = {"kind": EVIL, "description": EVIL, "schema": {"properties": {EVIL: {"default": EVIL, "description": EVIL}}}}
+LAYER = {"name": EVIL, "kind": EVIL, "output_shape": [1], "parameters": 1}
+PLAN = {"layers": [LAYER], "parameters": 1, "total_steps": 1, "steps_per_epoch": 1, "train_examples": 1}
+PROBLEM = {"title": EVIL, "detail": EVIL, "errors": [{"pointer": EVIL, "detail": EVIL, "code": EVIL}]}
+ANSWERS = {
+    "/v1/experiments:validate": {"spec": {"name": EVIL}, "plan": PLAN},
+    "/v1/normalizers": {"data": [KIND]},
+    "/metrics": {"series": {EVIL: {"steps": [1], "values": ["NaN"]}}},
+    "/events": {"data": [EVENT]},
+    "/checkpoints": {"data": [CHECKPOINT]},
+    "/content": WEIGHTS,
+    "/results": RESULTS,
+    "/cancel": EXPERIMENT,
+}
+COMMANDS = [
+    ("list",),
+    ("show", ID, "--events"),
+    ("show", "an ambiguous name"),
+    ("metrics", ID),
+    ("fetch", ID, "-c", CHECKPOINT["id"]),
+    ("fetch", ID, "-c", EVIL),
+    ("wait", ID),
+    ("cancel", ID),
+    ("delete", ID),
+    ("submit", "spec.json"),
+    ("submit", "spec.json", "--wait"),
+    ("validate", "spec.json", "--remote"),
+    ("kinds", "normalizers", "--remote"),
+]
+
+
+def answer(method, path):
+    path = path.partition("?")[0]
+    if path == "/v1/experiments":
+        return (202, EXPERIMENT | {"id": ID}) if method == "POST" else (200, {"data": [EXPERIMENT] * 2})
+    if method == "DELETE":
+        return 204, b""
+    return 200, next((body for end, body in ANSWERS.items() if path.endswith(end)), EXPERIMENT | {"id": ID})
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command against a server in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spec.json").write_text("{}")
+    monkeypatch.setenv("COLUMNS", "500")
+    monkeypatch.setenv("BNLAB_API_KEY", "bnl_secret")
+    return lambda url, *arguments: CliRunner().invoke(app, [*arguments, "--url", url])
+
+
+def assert_harmless(result):
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    shown = result.stdout + result.stderr
+    assert [char for char in shown if not char.isprintable() and char != "\n"] == []
+    assert "bnl_secret" not in shown
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]], ids=str)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: ascii(words[0]))
+def test_no_command_passes_a_control_character_on(run, command, more):
+    with answering(answer) as url:
+        result = run(url, *command, *more)
+    assert_harmless(result)
+    assert result.stdout + result.stderr
+    if more and result.stdout:
+        json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: ascii(words[0]))
+@pytest.mark.parametrize("status", [400, 401, 422])
+def test_no_error_passes_a_control_character_on(run, command, status):
+    with answering(lambda *_: (status, PROBLEM)) as url:
+        result = run(url, *command)
+    assert_harmless(result)
+    assert result.exit_code != 0
+    assert "x1b" in result.stderr
+
+
+def test_a_download_stays_in_its_folder_whatever_its_kind(run, tmp_path):
+    with answering(answer) as url:
+        folder = tmp_path / "a" / "b"
+        folder.mkdir(parents=True)
+        with Client(url) as client:
+            path = client.download(ID, CHECKPOINT["id"], folder)
+    assert path.parent == folder
+    assert list(tmp_path.rglob("*.safetensors")) == [path]
+    assert path.read_bytes() == WEIGHTS
+    assert set(path.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+def test_a_checkpoint_whose_id_is_a_path_is_not_fetched(tmp_path):
+    with answering(answer) as url, Client(url) as client, pytest.raises(ClientError, match="is not an id"):
+        client.download(ID, CHECKPOINT | {"id": "../../experiments"}, tmp_path)
+
+
+def test_more_bytes_than_announced_are_not_kept(tmp_path):
+    with answering(answer) as url, Client(url) as client, pytest.raises(ClientError, match="more bytes came"):
+        client.download(ID, CHECKPOINT | {"size": 2}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_escaped_is_still_to_be_read():
+    assert one_line("a\nb\x1b[1m\u202eü") == "a\\nb\\x1b[1m\\u202eü"
+    assert printable("a\n\tb\r") == "a\n\tb\\r"
+    # Joiners hold words and emoji together.
+    assert one_line("👩\u200d🔬 می\u200cخواهم") == "👩\u200d🔬 می\u200cخواهم"

@@ -1,0 +1,74 @@
+"""A checkpoint comes back as it was stored, or not at all."""
+
+import hashlib
+import os
+
+import pytest
+from sqlalchemy import text
+
+from bncore.events import CheckpointSaved, StoredFile
+from bncore.run_directory import RunLayout
+from bncore.spec import load_spec
+from store import blobs, experiments, work
+from store.errors import CheckpointDamaged, CheckpointNotFound
+from store.experiments import Submission
+from store.jobs import leases
+from store.jobs.leases import Terms, Worker
+from worker.restore import RestoreInterrupted, fetch
+
+CONTENT = {"weights": os.urandom(blobs.CHUNK_BYTES + 100), "state": os.urandom(50)}
+
+
+@pytest.fixture
+def stored(database):
+    """Experiment and checkpoint, stored as a worker does it."""
+    files = {
+        name: StoredFile(file=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for name, content in CONTENT.items()
+    }
+    event = CheckpointSaved(checkpoint_kind="last", step=7, epoch=1, **files)
+    with database.write() as session:
+        experiments.submit(session, Submission.of(load_spec({})), owner="own_1", device="cpu")
+    with database.write() as session:
+        worker = Worker(process_id="prc_1", device="cpu", device_model="Model A", torch_version="2.13.0")
+        lease = work.take(session, worker, Terms(60.0), leases.new_token()).lease
+        checkpoint_id = blobs.begin(session, lease, event)
+        for name, content in CONTENT.items():
+            for seq, start in enumerate(range(0, len(content), blobs.CHUNK_BYTES)):
+                piece = content[start : start + blobs.CHUNK_BYTES]
+                blobs.write_chunk(session, lease, checkpoint_id, name, seq, piece)
+        blobs.complete(session, lease, checkpoint_id, {name: stored.sha256 for name, stored in files.items()})
+    return lease.job_id, checkpoint_id
+
+
+def test_what_was_stored_is_in_the_run_directory(database, stored, tmp_path):
+    layout = RunLayout(tmp_path)
+    fetch(database, *stored, layout, lambda: True)
+    assert layout.restore_weights.read_bytes() == CONTENT["weights"]
+    assert layout.restore_state.read_bytes() == CONTENT["state"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "file", "reason"),
+    [
+        ("DELETE FROM checkpoint_chunks WHERE file = 'weights' AND seq = 1", "weights", "a chunk is missing"),
+        ("DELETE FROM checkpoint_chunks WHERE file = 'state'", "state", "a chunk is missing"),
+        ("UPDATE checkpoint_chunks SET data = :short WHERE seq = 1", "weights", "1048577 of 1048676 bytes are there"),
+        ("UPDATE checkpoint_chunks SET data = :flipped WHERE file = 'state'", "state", "what is there has another SHA"),
+    ],
+)
+def test_damage_is_told_with_its_place(database, stored, tmp_path, damage, file, reason):
+    content = CONTENT["state"]
+    values = {":short": b"x", ":flipped": bytes([content[0] ^ 1]) + content[1:]}
+    with database.write() as session:
+        session.execute(text(damage), {name[1:]: value for name, value in values.items() if name in damage})
+    with pytest.raises(CheckpointDamaged, match=reason) as caught:
+        fetch(database, *stored, RunLayout(tmp_path), lambda: True)
+    assert (caught.value.checkpoint_id, caught.value.file) == (stored[1], file)
+
+
+def test_it_ends_when_it_is_told_to_and_says_that_there_is_no_such_checkpoint(database, stored, tmp_path):
+    with pytest.raises(RestoreInterrupted):
+        fetch(database, *stored, RunLayout(tmp_path), lambda: False)
+    with pytest.raises(CheckpointNotFound):
+        fetch(database, stored[0], "ckp_0", RunLayout(tmp_path), lambda: True)
