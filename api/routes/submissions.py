@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from api.answers import answer
 from api.bodies import Spec, patch_object
-from api.deps import Caller, ExperimentId, IdempotencyKey, LivingNow, Service, sees
+from api.deps import Caller, ExperimentId, IdempotencyKey, LivingLately, LivingNow, Service, sees
 from api.lanes import writing
 from api.merging import merged
 from api.openapi import clone_body, idempotency_parameter, spec_request_body
@@ -114,7 +114,7 @@ async def clone_experiment(
     return await service.writes.run(accept)
 
 
-async def validate_experiment(spec: Spec, living: LivingNow) -> Response:
+async def validate_experiment(spec: Spec, living: LivingLately) -> Response:
     """The completed spec, the network layer by layer, the budget in steps, and what may not be meant so."""
     return answer(Validated.of(spec, living))
 
