@@ -13,7 +13,7 @@ from client.http import Client
 
 NAMES_HELP = "Experiments: ids, beginnings of ids, names, or `last` for the newest."
 
-Experiments = Annotated[list[str], typer.Argument(help=NAMES_HELP, metavar="EXPERIMENT...", show_default=False)]
+Experiments = Annotated[list[str], typer.Argument(help=NAMES_HELP, metavar="EXPERIMENT", show_default=False)]
 
 
 def ids_of(client: Client, experiments: list[str]) -> list[str]:

@@ -8,14 +8,13 @@ from collections.abc import Callable, Collection
 from itertools import islice
 from typing import Annotated
 
-import click
 import typer
 
 from client.commands.acting import NAMES_HELP, Experiments, ask_each, ids_of
 from client.commands.connection import AsJson, Url, connect
 from client.commands.filters import CreatedBefore, CreatedFrom, Name, States, Tags, filters_of
 from client.commands.outcome import Exit, leave, reported
-from client.commands.output import emit, show
+from client.commands.output import ask, emit, show
 from client.filters import Filters
 from client.http import Client
 from client.results import TERMINAL
@@ -25,7 +24,7 @@ MOST_COUNTED = 1000
 
 MaybeExperiments = Annotated[
     list[str] | None,
-    typer.Argument(help=NAMES_HELP, metavar="[EXPERIMENT...]", show_default=False),
+    typer.Argument(help=NAMES_HELP, metavar="EXPERIMENT", show_default=False),
 ]
 All = Annotated[bool, typer.Option("--all", help="Instead of some by name: all that the filters find.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before.")]
@@ -128,8 +127,8 @@ def _to_all(
     as_json: bool,
 ) -> None:
     # Whoever runs it from a script has said --all there, and nobody is there to answer.
-    if not yes and sys.stdin.isatty():
-        _make_sure(f"{verb} {_count(client, filters, among)}?")
+    if not yes and sys.stdin.isatty() and not ask(f"{verb} {_count(client, filters, among)}?"):
+        leave(Exit.INTERRUPTED, "nothing was done")
     changed = act(everything=not filters, **filters)
     if as_json:
         emit({"changed": changed})
@@ -142,12 +141,3 @@ def _count(client: Client, filters: Filters, among: Collection[str]) -> str:
     found = sum(1 for _ in islice(client.list(**meant), MOST_COUNTED + 1)) if meant["state"] else 0
     number = f"more than {MOST_COUNTED:,}" if found > MOST_COUNTED else str(found)
     return f"{number} experiment{'s' * (found != 1)}"
-
-
-def _make_sure(question: str) -> None:
-    try:
-        sure = typer.confirm(question, err=True)
-    except click.Abort:
-        sure = False
-    if not sure:
-        leave(Exit.INTERRUPTED, "nothing was done")

@@ -1,5 +1,6 @@
 """`bnlab keys`: what opens the service, and for whom."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -118,10 +119,15 @@ def _show_secret(made: Json, as_json: bool) -> None:
 
 
 def _id_of(client: Client, wanted: str) -> str:
-    living = [key for key in client.list_keys() if not key.get("revoked_at")]
-    meant = [key for key in living if key["name"] == wanted or str(key["id"]).startswith(wanted)]
+    meant = [key for key in client.list_keys() if key["name"] == wanted or str(key["id"]).startswith(wanted)]
     exact = [key for key in meant if key["id"] == wanted]
-    return only("key", wanted, exact or meant, ("id", "name"))
+    return only("key", wanted, exact or filter(_lives, meant), ("id", "name"))
+
+
+def _lives(key: Json) -> bool:
+    # Times of the API are all in UTC and of one form, so that they compare as text.
+    expires_at = key.get("expires_at")
+    return not key.get("revoked_at") and not (expires_at and expires_at <= datetime.now(UTC).isoformat())
 
 
 def _day(moment: str | None) -> str | None:

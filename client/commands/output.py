@@ -56,6 +56,15 @@ def tell(text: str) -> None:
     _console().print(escape(printable(text)), highlight=False)
 
 
+def ask(question: str) -> bool:
+    """A question to whoever sits at the terminal; anything but a yes is a no."""
+    try:
+        answer = _console().input(f"{escape(printable(question))} \\[y/N] ")
+    except EOFError:
+        answer = ""
+    return answer.strip().lower() in ("y", "yes")
+
+
 def warn_of(answer: Mapping[str, Any]) -> None:
     """What the server found in a spec that may not be meant so."""
     for warning in answer.get("warnings") or ():

@@ -25,7 +25,7 @@ def answering(answer: Callable[[str, str], tuple[int, Any]]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_POST = do_DELETE = do_GET
+        do_POST = do_PATCH = do_DELETE = do_GET
 
         def log_message(self, *_: Any) -> None:
             pass

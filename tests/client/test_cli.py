@@ -12,7 +12,12 @@ from typer.testing import CliRunner
 from client.cli import app
 from tests.client.answers import answering
 
-COMMANDS = [command.name for command in app.registered_commands]
+COMMANDS = [[command.name] for command in app.registered_commands]
+COMMANDS += [
+    [group.name, command.name]
+    for group in app.registered_groups
+    for command in group.typer_instance.registered_commands
+]
 
 
 @pytest.fixture
@@ -22,7 +27,7 @@ def spec_file(tmp_path, idle_spec):
     return path
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda words: " ".join(words) or "bnlab")
+@pytest.mark.parametrize("command", [[], *COMMANDS], ids=lambda words: " ".join(words) or "bnlab")
 def test_help_names_the_exit_codes(command):
     result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "400"})
     assert result.exit_code == 0
@@ -132,7 +137,11 @@ def test_a_verdict_on_a_wrong_spec_is_json_too(cli, tmp_path):
 
 def test_the_verdict_is_the_same_with_and_without_a_server(cli, spec_file):
     local, remote = (cli("validate", str(spec_file), "--json", *more) for more in ([], ["--remote"]))
-    assert json.loads(local.stdout) == json.loads(remote.stdout)
+    verdict = json.loads(remote.stdout)
+    (warning,) = verdict.pop("warnings")
+    assert json.loads(local.stdout) == verdict
+    assert f"Warning: /resources/device: {warning['detail']}" in remote.stderr
+    assert warning["detail"] in cli("submit", str(spec_file)).stderr
 
 
 def test_an_unknown_experiment_is_exit_code_3(cli):

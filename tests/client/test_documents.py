@@ -6,7 +6,7 @@ import math
 import pytest
 
 from bncore.spec import SpecError, load_spec
-from client.documents import MAX_NODES, assign, read_document
+from client.documents import MAX_NODES, assign, patch_between, read_document
 
 
 def read(text: str):
@@ -136,3 +136,16 @@ def test_an_assignment_sets_one_field(before, assignment, after):
 def test_an_assignment_that_cannot_be_made_says_why(assignment):
     with pytest.raises(ValueError, match=r"=|index|inside|not YAML"):
         assign({"name": "x", "hidden": [1, 2]}, assignment)
+
+
+@pytest.mark.parametrize(
+    ("after", "patch"),
+    [
+        ({"norm": {"kind": "a", "x": 1}, "steps": 2}, {}),
+        ({"norm": {"kind": "b", "y": 2}, "steps": 2}, {"norm": {"kind": "b", "x": None, "y": 2}}),
+        ({"norm": {"kind": "a", "x": 1}, "steps": None}, {"steps": None}),
+        ({"norm": None, "hidden": [3], "steps": 3}, {"norm": None, "hidden": [3], "steps": 3}),
+    ],
+)
+def test_a_patch_says_what_is_new_and_what_has_gone(after, patch):
+    assert patch_between({"norm": {"kind": "a", "x": 1}, "steps": 2}, after) == patch

@@ -32,6 +32,13 @@ EXPERIMENT = {
     "created_at": EVIL,
     "progress": PROGRESS,
     "spec": {"name": EVIL},
+    "attempt": EVIL,
+    "restarts": EVIL,
+    "queue": {"position": EVIL, "ahead_capped": True},
+    "waiting_for": EVIL,
+    "desired": EVIL,
+    "eta_seconds": EVIL,
+    "warnings": [{"pointer": EVIL, "detail": EVIL, "code": EVIL}],
 }
 RESULTS = EXPERIMENT | {
     "id": ID,
@@ -43,6 +50,10 @@ RESULTS = EXPERIMENT | {
     "metrics": {EVIL: 1.0},
     "checkpoints": [CHECKPOINT],
 }
+ATTEMPT = {"number": EVIL, "claimed_at": EVIL, "device_model": EVIL, "ended_at": EVIL, "code": EVIL, "message": EVIL}
+WORKER = {"host": EVIL, "device": EVIL, "working_on": EVIL, "since": EVIL, "trouble": EVIL}
+KEY = {"id": "key_1", "name": EVIL, "owner": EVIL, "scopes": [EVIL], "expires_at": EVIL, "secret": EVIL}
+OWNER = {"id": EVIL, "name": EVIL, "queued_jobs": EVIL, "limits": {"queued_jobs": EVIL}}
 EVENT = {"at": EVIL, "kind": EVIL, "message": EVIL, "data": {EVIL: EVIL}}
 KIND = {"kind": EVIL, "description": EVIL, "schema": {"properties": {EVIL: {"default": EVIL, "description": EVIL}}}}
 LAYER = {"name": EVIL, "kind": EVIL, "output_shape": [1], "parameters": 1}
@@ -57,6 +68,14 @@ ANSWERS = {
     "/content": WEIGHTS,
     "/results": RESULTS,
     "/cancel": EXPERIMENT,
+    ":cancel": {"changed": 1, "more": False},
+    "/pause": EXPERIMENT,
+    "/attempts": {"data": [ATTEMPT]},
+    "/logs": EVIL.replace("\ud800", "").encode(),
+    "/v1/workers": {"data": [WORKER]},
+    "/v1/keys": {"data": [KEY]},
+    "/rotate": KEY,
+    "/v1/owners/me": OWNER,
 }
 COMMANDS = [
     ("list",),
@@ -67,6 +86,19 @@ COMMANDS = [
     ("fetch", ID, "-c", EVIL),
     ("wait", ID),
     ("cancel", ID),
+    ("cancel", "--all"),
+    ("pause", ID),
+    ("retry", ID),
+    ("edit", ID, "--name", "new"),
+    ("clone", ID),
+    ("attempts", ID),
+    ("logs", ID),
+    ("workers",),
+    ("owner",),
+    ("keys", "list"),
+    ("keys", "create", "new"),
+    ("keys", "rotate", KEY["id"]),
+    ("keys", "revoke", "no such key"),
     ("delete", ID),
     ("submit", "spec.json"),
     ("submit", "spec.json", "--wait"),
@@ -77,6 +109,8 @@ COMMANDS = [
 
 def answer(method, path):
     path = path.partition("?")[0]
+    if (method, path) == ("POST", "/v1/keys"):
+        return 201, KEY
     if path == "/v1/experiments":
         return (202, EXPERIMENT | {"id": ID}) if method == "POST" else (200, {"data": [EXPERIMENT] * 2})
     if method == "DELETE":
@@ -102,7 +136,7 @@ def assert_harmless(result):
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]], ids=str)
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: ascii(words[0]))
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: ascii(" ".join(words[:2])))
 def test_no_command_passes_a_control_character_on(run, command, more):
     with answering(answer) as url:
         result = run(url, *command, *more)
@@ -112,7 +146,7 @@ def test_no_command_passes_a_control_character_on(run, command, more):
         json.loads(result.stdout)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: ascii(words[0]))
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: ascii(" ".join(words[:2])))
 @pytest.mark.parametrize("status", [400, 401, 422])
 def test_no_error_passes_a_control_character_on(run, command, status):
     with answering(lambda *_: (status, PROBLEM)) as url:

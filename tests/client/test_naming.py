@@ -42,9 +42,13 @@ def test_what_nothing_is_called_is_refused(client, word):
         id_of(client, word)
 
 
-@pytest.mark.parametrize("command", ["show", "wait", "fetch", "metrics", "cancel", "delete"])
-def test_every_command_about_an_experiment_takes_a_name(cli, submit, command):
-    result = cli(command, "nobody is called this")
+ABOUT_AN_EXPERIMENT = ["show", "wait", "fetch", "metrics", "attempts", "logs", "clone"]
+ABOUT_SEVERAL = ["cancel", "kill", "pause", "resume", "retry", "delete", "edit --name=x"]
+
+
+@pytest.mark.parametrize("command", ABOUT_AN_EXPERIMENT + ABOUT_SEVERAL)
+def test_every_command_about_an_experiment_takes_a_name(cli, command):
+    result = cli(*command.split(), "nobody is called this")
     assert result.exit_code == 3
     assert "no experiment is called" in result.stderr
 

@@ -80,6 +80,29 @@ def test_a_delete_whose_answer_is_lost_is_done_and_no_error(stack, client, idle_
         client.get(experiment["id"])
 
 
+def test_a_retry_whose_answer_is_lost_is_done_and_no_error(stack, client, idle_spec):
+    experiment = client.submit(idle_spec)
+    client.cancel(experiment["id"])
+    with losing_answers(stack, 1) as distant:
+        assert distant.retry(experiment["id"])["state"] == "queued"
+    assert [event["kind"] for event in client.events(experiment["id"])].count("retried") == 1
+
+
+def test_a_key_whose_answer_is_lost_is_not_made_twice(stack, client):
+    with losing_answers(stack, 1) as distant, pytest.raises(Unreachable):
+        distant.create_key("its answer was lost")
+    assert [key["name"] for key in client.list_keys()].count("its answer was lost") == 1
+
+
+def test_what_is_not_repeated_is_asked_again_where_nothing_was_done():
+    with refusing([429]) as (url, asked), Client(url) as client:
+        client.create_key("x")
+    assert len(asked) == 2
+    with refusing([503]) as (url, asked), Client(url) as client, pytest.raises(ApiError, match="503"):
+        client.create_key("x")
+    assert len(asked) == 1
+
+
 def test_a_killed_api_comes_back_on_its_port_and_calls_in_between_succeed(stack, client, idle_spec):
     api = stack.child("-m", "api")
     api.kill()
@@ -120,6 +143,10 @@ def refusing(statuses: list[int], **headers: str):
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
 
         def log_message(self, *_) -> None:
             pass
