@@ -3,7 +3,8 @@
 Invariant: of the jobs in a queue at one priority, an owner's have increasing turns in the order they were queued, and
 none begins before what is claimed at that moment. So claims in the order of turns alternate between the owners who
 wait, however many jobs each has, and nobody gains by having waited or by coming one by one: start-time fair queueing
-(Goyal, Vin and Cheng 1996), all weights equal, with a claim for the service of a packet.
+(Goyal, Vin and Cheng 1996), all weights equal, with a claim for the service of a packet, and the time of a queue being
+the greater of what was served last and what is served next.
 """
 
 from typing import Any
@@ -26,7 +27,7 @@ def next_turn(session: Session, owner: str, queue: str, priority: int) -> tuple[
     """The turn of the next job that this owner puts into the queue, and what time it is there."""
     bound = {"of_owner": owner, "of_queue": queue, "of_priority": priority}
     mine, claimed, waiting, at = session.execute(_TURNS, bound).one()
-    # What waits counts too: the claimed may all have been purged.
+    # Not before the first that waits, either: that is what is served next, and the claimed may all have been purged.
     return max(mine + 1 if mine is not None else 0, claimed or 0, waiting or 0), at
 
 

@@ -89,7 +89,7 @@ def test_priority_comes_before_turns(lab: Any) -> None:
 
 
 class Fair:
-    """Start-time fair queueing as its paper has it: a start tag a job, and the time of the last service."""
+    """Start-time fair queueing: a start tag a job, and the time of the last service or, if later, of the next one."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -99,7 +99,8 @@ class Fair:
 
     def submit(self, job: str, owner: str, at: float) -> None:
         mine = self.finished.setdefault(owner, {})
-        start = max([self.now, *mine.values()])
+        next_served = min((tag for tag, _, _ in self.tags.values()), default=0)
+        start = max([self.now, next_served, *mine.values()])
         self.tags[job], self.owners[job] = (start, at, job), owner
         mine[job] = start + 1
 
