@@ -7,9 +7,12 @@ DATA_DIR ?=
 PORT ?= 8000
 WORKERS ?=
 TESTS ?= tests
+SEED ?= 1
+MINUTES ?= 20
+DATABASE ?= postgresql
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow lint types check-migrations bench pages clean
+.PHONY: help demo up test test-slow lint types check-migrations bench chaos pages clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -40,6 +43,9 @@ check-migrations: $(VENV)/dev.stamp ## Check on both databases that migrations b
 bench: $(VENV)/dev.stamp ## Measure, and print ratios.
 	@for script in $$(grep -l __main__ bench/*.py); do \
 	  echo "== $$script"; $(BIN)/python -m "bench.$$(basename "$$script" .py)" || exit 1; done
+
+chaos: $(VENV)/dev.stamp ## Break everything around the service for MINUTES=20, by SEED=1, on DATABASE=postgresql, and check what is left.
+	$(BIN)/python -m bench.chaos --seed $(SEED) --minutes $(MINUTES) --database $(DATABASE)
 
 pages: $(VENV)/dev.stamp ## Write docs/norms from the docstrings and the spec.
 	@$(BIN)/python docs/write_norm_pages.py

@@ -61,12 +61,12 @@ sees = granting.reach
 
 async def living_lately(service: Service) -> Living:
     """Who was there a few moments ago."""
-    return await service.readiness.glimpse()
+    return await service.readiness.lately()
 
 
 async def living_now(service: Service) -> Living:
     """Who is there."""
-    return await service.readiness.known()
+    return await service.readiness.now()
 
 
 LivingLately = Annotated[Living, Depends(living_lately)]

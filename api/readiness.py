@@ -5,6 +5,7 @@ many probes the service busy; the answer is a moment old at most.
 """
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from store.database import Database
 from store.tables import Process
 
 _WAIT_SECONDS = 3.0
+_PATIENCE_SECONDS = 1.0
+_LITTLE_PATIENCE_SECONDS = 0.2
 _STILL_WORTH_SHOWING = 5
 """Times as long as an answer is kept."""
 
@@ -39,7 +42,7 @@ class Readiness:
         self._live_within_seconds = live_within_seconds
         self._looking = asyncio.Lock()
         self._found = _Found([], None, float("-inf"))
-        self._refreshing: asyncio.Task[object] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def living(self) -> list[Process]:
         """The processes that say they live. Raises what the database raised, or `DatabaseSilent`."""
@@ -50,25 +53,32 @@ class Readiness:
             raise self._found.error
         return self._found.living
 
-    async def known(self) -> list[Process] | None:
-        """The same for who can do without: None when it cannot be told."""
-        try:
-            return await self.living()
-        except (SQLAlchemyError, DatabaseSilent):
-            return None
+    async def now(self) -> list[Process] | None:
+        """The same for who can do without: None when it cannot be told soon."""
+        return await self._known(0.0, _PATIENCE_SECONDS)
 
-    async def glimpse(self) -> list[Process] | None:
-        """The same as it was a few moments ago, without waiting; an older answer is made anew meanwhile."""
-        overdue = time.monotonic() - self._found.until
-        if overdue > self._keep_seconds * _STILL_WORTH_SHOWING:
-            return await self.known()
-        if overdue > 0 and (self._refreshing is None or self._refreshing.done()):
-            self._refreshing = asyncio.create_task(self.known())
-        return None if self._found.error is not None else self._found.living
+    async def lately(self) -> list[Process] | None:
+        """The same as it was a few moments ago, mostly without waiting; what is older is made anew meanwhile."""
+        return await self._known(self._keep_seconds * _STILL_WORTH_SHOWING, _LITTLE_PATIENCE_SECONDS)
 
     def close(self) -> None:
         self._lane.close()
         self._database.dispose()
+
+    async def _known(self, overdue_at_most: float, patience_seconds: float) -> list[Process] | None:
+        overdue = time.monotonic() - self._found.until
+        if overdue > 0 and (self._refreshing is None or self._refreshing.done()):
+            self._refreshing = asyncio.create_task(self._refresh())
+        if overdue > overdue_at_most:
+            assert self._refreshing is not None
+            done, _ = await asyncio.wait({self._refreshing}, timeout=patience_seconds)
+            if not done:
+                return None
+        return None if self._found.error is not None else self._found.living
+
+    async def _refresh(self) -> None:
+        with contextlib.suppress(SQLAlchemyError, DatabaseSilent):
+            await self.living()
 
     async def _ask(self) -> _Found:
         living: list[Process] = []

@@ -47,6 +47,7 @@ def fill(database: Database, rows: Rows) -> None:
         _logs(connection, rows)
         _checkpoints(connection, rows)
         _series(connection, rows)
+        _requests(connection, rows)
 
 
 def _owners(connection: Connection) -> None:
@@ -74,7 +75,7 @@ def _jobs(connection: Connection, rows: Rows) -> None:
         attempt=f"CASE WHEN {waits} THEN 0 ELSE 1 END",
         restarts="0",
         max_restarts="3",
-        last_event="1",
+        last_event=f"CASE i WHEN {rows.ended - 1} THEN {rows.of_one + 1} ELSE 1 END",
         lease_token=running.format(_id(connection, "i")),
         lease_seconds=running.format("60.0"),
         lease_expires_at=running.format("4e9"),
@@ -127,14 +128,24 @@ def _checkpoints(connection: Connection, rows: Rows) -> None:
     _insert(connection, "checkpoints", (rows.ended - 1) // 10, **some, step="2000", **whole)
     many = {"id": f"'many_' || {_id(connection, 'i')}", "experiment_id": f"'{rows.busiest}'", "kind": "'periodic'"}
     _insert(connection, "checkpoints", rows.of_one, **many, step="i", **whole)
-    chunk = {"file": "'weights'", "seq": "0", "data": "CAST('x' AS BLOB)" if _lite(connection) else "'x'::bytea"}
-    _insert(connection, "checkpoint_chunks", rows.of_one, checkpoint_id=many["id"], **chunk)
+    chunk = {"file": "'weights'", "seq": "i % 10", "data": _bytes(connection, "x")}
+    of_many = f"'many_' || {_id(connection, 'i / 10')}"
+    _insert(connection, "checkpoint_chunks", 10 * rows.of_one, checkpoint_id=of_many, **chunk)
 
 
 def _series(connection: Connection, rows: Rows) -> None:
     summary = {"first_step": "1", "last_step": "1", "first": "0", "last": "0", "minimum": "0", "maximum": "0"}
     place = {"experiment_id": _id(connection, "i"), "key": "'train/loss'", "count": "1", "nonfinite": "0"}
     _insert(connection, "metric_series", rows.ended, **place, **summary)
+    packed = {"attempt": "1", "steps": _bytes(connection, ""), "points": _bytes(connection, "12345678")}
+    _insert(connection, "metric_segments", rows.ended, **place, **summary, **packed)
+
+
+def _requests(connection: Connection, rows: Rows) -> None:
+    made = {"method": "'POST'", "path": "'/v1/experiments'", "key": _id(connection, "i"), "fingerprint": "'f'"}
+    at = {"created_at": str(_AT), "expires_at": "4e9"}
+    of = _id(connection, f"{rows.jobs - 1} - i")
+    _insert(connection, "idempotency_keys", rows.queued, owner="'own_0'", **made, experiment_id=of, **at)
 
 
 def _insert(connection: Connection, table: str, count: int, /, **columns: str) -> None:
@@ -152,6 +163,10 @@ def _id(connection: Connection, number: str) -> str:
     if _lite(connection):
         return f"printf('exp_%032x', {number})"
     return f"('exp_' || lpad(to_hex({number}), 32, '0'))"
+
+
+def _bytes(connection: Connection, content: str) -> str:
+    return f"CAST('{content}' AS BLOB)" if _lite(connection) else f"'{content}'::bytea"
 
 
 def _owner(number: str) -> str:

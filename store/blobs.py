@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, tuple_, upda
 from sqlalchemy.orm import Session
 
 from bncore.events import CheckpointSaved
+from store import owners
 from store.columns import core
 from store.database import Database, clock
 from store.errors import CheckpointDamaged, CheckpointIncomplete, CheckpointNotFound, QuotaExceeded
@@ -22,7 +23,7 @@ from store.jobs import eventlog
 from store.jobs.eventlog import Entry
 from store.jobs.leases import Go, Lease, Stop, renew
 from store.retention import retain
-from store.tables import Checkpoint, CheckpointChunk, Experiment, Job, Owner
+from store.tables import Checkpoint, CheckpointChunk, Experiment, Job
 
 CHUNK_BYTES = 1 << 20
 
@@ -59,11 +60,9 @@ def begin(session: Session, lease: Lease, event: CheckpointSaved, *, owner_bytes
         "created_at": clock(),
     }
     size = event.weights.size + (0 if event.state is None else event.state.size)
-    owner = select(Job.owner).where(Job.id == lease.job_id).scalar_subquery()
-    counted = update(core(Owner)).where(Owner.id == owner).values(stored_bytes=Owner.stored_bytes + size)
-    stored = session.execute(counted.returning(Owner.stored_bytes)).scalar_one_or_none()
-    if stored is not None and owner_bytes is not None and stored > owner_bytes:
-        raise QuotaExceeded("stored_bytes", owner_bytes)
+    owner = session.scalars(select(core(Job).c.owner).where(core(Job).c.id == lease.job_id)).one()
+    if not owners.add_bytes(session, owner, size, at_most=owner_bytes):
+        raise QuotaExceeded("stored_bytes", owner_bytes or 0)
     session.execute(insert(core(Checkpoint)).values(values))
     return str(values["id"])
 

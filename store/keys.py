@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import case, func, insert, or_, select, update
+from sqlalchemy import bindparam, case, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from bncore.spec.limits import NAME_CHARS
@@ -25,6 +25,13 @@ from store.tables import ApiKey
 from store.text import storable
 
 PREFIX = "bnl_"
+_KEY = core(ApiKey).c
+_LEFT = (_KEY.expires_at - clock()).label("seconds_left")
+_OPENED = select(_KEY.id, _KEY.name, _KEY.owner, _KEY.scopes, _KEY.expires_at, _LEFT).where(
+    _KEY.secret_sha256 == bindparam("given"),
+    _KEY.revoked_at.is_(None),
+    or_(_KEY.expires_at.is_(None), _KEY.expires_at > clock()),
+)
 _SHOWN_CHARS = 12
 
 
@@ -147,14 +154,7 @@ def rotate(session: Session, key_id: str, *, owner: str | None = None, overlap_s
 
 def authenticate(session: Session, secret: str) -> Authenticated | None:
     """Whose key this is; None for an unknown, revoked or expired one. Only reads."""
-    left = (ApiKey.expires_at - clock()).label("seconds_left")
-    columns = (ApiKey.id, ApiKey.name, ApiKey.owner, ApiKey.scopes, ApiKey.expires_at, left)
-    statement = select(*columns).where(
-        ApiKey.secret_sha256 == _sha256(secret),
-        ApiKey.revoked_at.is_(None),
-        or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > clock()),
-    )
-    found = session.execute(statement).one_or_none()
+    found = session.execute(_OPENED, {"given": _sha256(secret)}).one_or_none()
     if found is None:
         return None
     key_id, name, owner, scopes, expires_at, seconds_left = found

@@ -64,40 +64,31 @@ def end_of(session: Session, job_id: str, attempt: int) -> int:
 
 def read(session: Session, job_id: str, attempt: int, after: int, at_most: int) -> Piece:
     """What was printed from byte `after` on: up to `at_most` bytes, without a gap; empty when nothing more is there."""
-    statement = (
-        select(JobLog.start, JobLog.data)
-        .where(*_of(job_id, attempt), JobLog.start + JobLog.size > after)
-        .order_by(JobLog.start)
-    )
-    found = b""
-    start = after
-    for place, data in session.execute(statement.execution_options(yield_per=4)):
-        if not found:
-            start = max(place, after)
-            found = data[start - place :]
-        elif place == start + len(found):
-            found += data
-        else:
+    found, start = b"", after
+    while len(found) < at_most:
+        reached = start + len(found)
+        beyond = (JobLog.start + JobLog.size > reached, *(() if not found else (JobLog.start == reached,)))
+        statement = select(JobLog.start, JobLog.data).where(*_of(job_id, attempt), *beyond)
+        piece = session.execute(statement.order_by(JobLog.start).limit(1)).one_or_none()
+        if piece is None:
             break
-        if len(found) >= at_most:
-            break
+        start = start if found else max(start, piece.start)
+        found += piece.data[start + len(found) - piece.start :]
     found = found[:at_most]
     return Piece(found, start, start + len(found))
 
 
 def tail(session: Session, job_id: str, attempt: int, lines: int, at_most: int) -> Piece:
     """The last `lines` of what was printed, as far as `at_most` bytes hold them."""
-    statement = (
-        select(JobLog.start, JobLog.data).where(*_of(job_id, attempt)).order_by(JobLog.start.desc())
-    )  # fmt: skip
-    found, start = b"", None
-    for place, data in session.execute(statement.execution_options(yield_per=4)):
-        if start is not None and place + len(data) != start:
+    end = end_of(session, job_id, attempt)
+    found = b""
+    while len(found) < at_most and found.count(b"\n") <= lines:
+        before = JobLog.start + JobLog.size == end - len(found)
+        statement = select(JobLog.data).where(*_of(job_id, attempt), before)
+        piece = session.scalars(statement.order_by(JobLog.start.desc()).limit(1)).one_or_none()
+        if piece is None:
             break
-        found, start = data + found, place
-        if found.count(b"\n") > lines or len(found) >= at_most:
-            break
-    end = (start or 0) + len(found)
+        found = piece + found
     kept = b"".join(found.splitlines(keepends=True)[-lines:])[-at_most:]
     return Piece(kept, end - len(kept), end)
 

@@ -99,7 +99,13 @@ def usage(session: Session, owner_ids: Collection[str]) -> dict[str, Usage]:
     return {one: Usage(counts["queued"].get(one, 0), counts["running"].get(one, 0)) for one in owner_ids}
 
 
-def add_bytes(session: Session, owner_id: str, size: int) -> None:
-    """Count bytes towards an owner, or, when negative, no longer."""
-    statement = update(core(Owner)).where(Owner.id == owner_id).values(stored_bytes=Owner.stored_bytes + size)
-    session.execute(statement)
+def add_bytes(session: Session, owner_id: str, size: int, *, at_most: int | None = None) -> bool:
+    """Count bytes towards an owner, or, when negative, no longer. False, and nothing, if that would be too many."""
+    table = core(Owner)
+    counted = update(table).where(table.c.id == owner_id).values(stored_bytes=table.c.stored_bytes + size)
+    if at_most is not None:
+        counted = counted.where(table.c.stored_bytes + size <= at_most)
+    if session.execute(counted.returning(table.c.id)).first() is not None:
+        return True
+    # Nobody counts for an owner who has no row.
+    return at_most is None or session.get(Owner, owner_id) is None

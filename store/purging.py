@@ -18,8 +18,8 @@ from store.results.segments import SEGMENT_POINTS
 from store.tables import Checkpoint, CheckpointChunk, IdempotencyKey, Job, JobEvent, JobLog, MetricSegment
 
 STEP_ROWS = 500
-STEP_JOBS = 50
-"""A job takes its tags, its series and its experiment along."""
+STEP_WHOLES = 50
+"""Jobs, which take tags, series and experiment along, or checkpoints."""
 STEP_CHUNKS = 8
 """A chunk has a megabyte; eight are some ten milliseconds of SQLite's write lock."""
 STEP_POINTS = STEP_CHUNKS * SEGMENT_POINTS
@@ -59,7 +59,7 @@ def truncate_log(database: Database) -> None:
 
 
 def _purge_checkpoints(session: Session) -> int:
-    dropped = session.scalars(_DROPPED.limit(STEP_ROWS)).all()
+    dropped = session.scalars(_DROPPED.limit(STEP_WHOLES)).all()
     if not dropped:
         return 0
     bytes_left = one_of(CheckpointChunk.checkpoint_id, dropped)
@@ -84,7 +84,7 @@ def _forget(session: Session, checkpoint_ids: Sequence[str]) -> int:
 
 
 def _purge_jobs(session: Session) -> int:
-    deleted = session.scalars(_DELETED.limit(STEP_JOBS)).all()
+    deleted = session.scalars(_DELETED.limit(STEP_WHOLES)).all()
     if not deleted:
         return 0
     points_left = one_of(MetricSegment.experiment_id, deleted)

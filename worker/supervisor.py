@@ -59,8 +59,8 @@ class Supervisor:
             process_id,
             wake.set,
             hear_news,
-            # A worker that is frozen for so long has lost its lease: its trainer must not go on beside another.
-            alone_seconds=settings.lease_seconds,
+            # Of a worker that is frozen: its trainer has to be gone by the time that the lease ends.
+            alone_seconds=settings.lease_seconds * 2 / 3,
         )
         self._place = Workplace(database, settings, device, trainers, wake, news, threading.Event())
         self._claiming = _Claiming(leases.new_token())

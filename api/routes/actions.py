@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +15,7 @@ from api.headers import experiment_headers, if_match_parameter, matched_versions
 from api.lanes import writing
 from api.openapi import edit_body
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.service import ApiService
 from api.shown.experiments import Experiment
 from api.shown.waiting import Living
@@ -24,9 +25,9 @@ from store.jobs.wishes import By
 from store.keys import Authenticated
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """Under an experiment."""
-    routes = APIRouter(prefix="/v1/experiments", tags=["experiments"])
+    routes = KeyedRoutes(app, "/v1/experiments", "experiments")
     only_if = {"parameters": [if_match_parameter()]}
     asked: dict[int | str, dict[str, Any]] = {202: {"model": Experiment, "description": "A worker has been asked"}}
     for route, summary, responses in (
@@ -36,7 +37,7 @@ def router() -> APIRouter:
         (resume_experiment, "Let it go on", declared(404, 409, 412)),
         (retry_experiment, "Run it again from its last checkpoint", declared(404, 409, 412)),
     ):
-        routes.add_api_route(
+        routes.add(
             f"/{{experiment_id}}/{route.__name__.partition('_')[0]}",
             route,
             methods=["POST"],
@@ -45,7 +46,7 @@ def router() -> APIRouter:
             openapi_extra=only_if,
             summary=summary,
         )
-    routes.add_api_route(
+    routes.add(
         "/{experiment_id}",
         edit_experiment,
         methods=["PATCH"],
@@ -54,7 +55,7 @@ def router() -> APIRouter:
         openapi_extra={**only_if, "requestBody": edit_body()},
         summary="Change its name and tags",
     )
-    routes.add_api_route(
+    routes.add(
         "/{experiment_id}",
         delete_experiment,
         methods=["DELETE"],
@@ -63,7 +64,6 @@ def router() -> APIRouter:
         openapi_extra=only_if,
         summary="Delete it with everything it made",
     )
-    return routes
 
 
 @writing

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from starlette.responses import Response
 
@@ -11,6 +11,7 @@ from api.deps import Caller, ExperimentId, Service, sees
 from api.lanes import reading
 from api.parameters import Parameters, parameters
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.shown.attempts import Attempt, AttemptPage
 from store import attempts, experiments
 
@@ -20,13 +21,12 @@ class AttemptsQuery(Parameters):
     limit: int = Field(default=20, ge=1, le=100)
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """Under an experiment."""
-    routes = APIRouter(prefix="/v1/experiments/{experiment_id}", tags=["results"])
-    routes.add_api_route(
+    routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}", "results")
+    routes.add(
         "/attempts", list_attempts, response_model=AttemptPage, responses=declared(404, 422), summary="Its attempts"
     )
-    return routes
 
 
 @reading

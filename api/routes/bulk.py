@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -20,6 +20,7 @@ from api.filters import FilterQuery
 from api.lanes import writing
 from api.parameters import parameters
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.service import ApiService
 from api.shown.experiments import Changed
 from store import experiments
@@ -40,14 +41,14 @@ class BulkQuery(FilterQuery):
 Query = Annotated[BulkQuery, Depends(parameters(BulkQuery))]
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """Beside the listing."""
-    routes = APIRouter(prefix="/v1", tags=["experiments"])
+    routes = KeyedRoutes(app, "/v1", "experiments")
     for action, route, summary in (
         ("cancel", cancel_experiments, "End all that a filter finds"),
         ("delete", delete_experiments, "Delete all that a filter finds and that have ended"),
     ):
-        routes.add_api_route(
+        routes.add(
             f"/experiments:{action}",
             route,
             methods=["POST"],
@@ -55,7 +56,6 @@ def router() -> APIRouter:
             responses=declared(422),
             summary=summary,
         )
-    return routes
 
 
 @writing

@@ -2,22 +2,20 @@
 
 from collections.abc import Awaitable, Callable
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 from starlette.responses import Response
 
 from api.answers import answer
+from api.routes.keyed import KeyedRoutes
 from api.shown.catalog import CatalogKind, CatalogList
 from bncore.spec import CATALOG, kinds
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """One address for each union."""
-    routes = APIRouter(prefix="/v1", tags=["catalog"])
+    routes = KeyedRoutes(app, "/v1", "catalog")
     for noun in CATALOG:
-        routes.add_api_route(
-            f"/{noun}", _listing(noun), name=f"list_{noun}", response_model=CatalogList, summary=f"The {noun}"
-        )
-    return routes
+        routes.add(f"/{noun}", _listing(noun), name=f"list_{noun}", response_model=CatalogList, summary=f"The {noun}")
 
 
 def _listing(noun: str) -> Callable[[], Awaitable[Response]]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from starlette.responses import Response
 
@@ -11,6 +11,7 @@ from api.deps import Caller, CheckpointId, ExperimentId, Service, sees
 from api.lanes import reading
 from api.parameters import Parameters, parameters
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.shown import Page
 from api.shown.checkpoints import Checkpoint
 from store import blobs, checkpoint_pages, experiments
@@ -23,17 +24,16 @@ class CheckpointsQuery(Parameters):
     )
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """Under an experiment."""
-    routes = APIRouter(prefix="/v1/experiments/{experiment_id}/checkpoints", tags=["checkpoints"])
+    routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}/checkpoints", "checkpoints")
     missing = declared(404)
-    routes.add_api_route(
+    routes.add(
         "", list_checkpoints, response_model=Page[Checkpoint], responses=declared(404, 422), summary="Its checkpoints"
     )
-    routes.add_api_route(
+    routes.add(
         "/{checkpoint_id}", get_checkpoint, response_model=Checkpoint, responses=missing, summary="One checkpoint"
     )
-    return routes
 
 
 @reading

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -21,6 +21,7 @@ from api.openapi import range_parameters
 from api.parameters import Parameters, parameters
 from api.problems import declared
 from api.ranges import Span, span_wanted
+from api.routes.keyed import KeyedRoutes
 from api.service import ApiService
 from store import blobs, experiments
 from store.blobs import CHUNK_BYTES
@@ -60,10 +61,10 @@ class _File:
     sha256: str
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """Under a checkpoint."""
-    routes = APIRouter(prefix="/v1/experiments/{experiment_id}/checkpoints/{checkpoint_id}", tags=["checkpoints"])
-    routes.add_api_route(
+    routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}/checkpoints/{checkpoint_id}", "checkpoints")
+    routes.add(
         "/content",
         download_checkpoint,
         response_class=StreamingResponse,
@@ -71,7 +72,6 @@ def router() -> APIRouter:
         openapi_extra={"parameters": [if_none_match_parameter(), *range_parameters()]},
         summary="The file",
     )
-    return routes
 
 
 async def download_checkpoint(

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from starlette.responses import Response
 
@@ -11,6 +11,7 @@ from api.deps import Caller, ExperimentId, Service, sees
 from api.lanes import reading
 from api.parameters import MAX_INTEGER, Parameters, parameters
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.shown.events import Event, EventPage
 from store import experiments
 from store.jobs import eventlog
@@ -21,13 +22,10 @@ class EventQuery(Parameters):
     limit: int = Field(default=100, ge=1, le=100)
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """Under an experiment."""
-    routes = APIRouter(prefix="/v1/experiments/{experiment_id}", tags=["results"])
-    routes.add_api_route(
-        "/events", list_events, response_model=EventPage, responses=declared(404, 422), summary="What happened"
-    )
-    return routes
+    routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}", "results")
+    routes.add("/events", list_events, response_model=EventPage, responses=declared(404, 422), summary="What happened")
 
 
 @reading

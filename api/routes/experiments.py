@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from api.headers import experiment_headers, if_none_match_parameter, none_match
 from api.lanes import reading
 from api.parameters import parameters
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.shown import Page
 from api.shown.experiments import Experiment, ExperimentNow, QueuePlace
 from store import experiments, tables
@@ -35,14 +36,12 @@ class ListQuery(FilterQuery):
     )
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """`/experiments` and one of them."""
-    routes = APIRouter(prefix="/v1/experiments", tags=["experiments"])
+    routes = KeyedRoutes(app, "/v1/experiments", "experiments")
     unchanged: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing has changed"}}
-    routes.add_api_route(
-        "", list_experiments, response_model=Page[Experiment], responses=declared(422), summary="Find them"
-    )
-    routes.add_api_route(
+    routes.add("", list_experiments, response_model=Page[Experiment], responses=declared(422), summary="Find them")
+    routes.add(
         "/{experiment_id}",
         get_experiment,
         response_model=ExperimentNow,
@@ -50,7 +49,6 @@ def router() -> APIRouter:
         openapi_extra={"parameters": [if_none_match_parameter()]},
         summary="One of them",
     )
-    return routes
 
 
 @reading

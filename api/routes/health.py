@@ -3,7 +3,7 @@
 from collections import Counter
 
 import structlog
-from fastapi import APIRouter
+from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,14 +19,17 @@ from store.tables import Process
 _LOG = structlog.get_logger("api")
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """`/healthz` and `/readyz`."""
-    routes = APIRouter(tags=["health"])
-    routes.add_api_route("/healthz", get_health, response_model=Health, summary="The process answers")
-    routes.add_api_route(
-        "/readyz", get_readiness, response_model=Readiness, responses=declared(503), summary="What is there"
+    app.add_api_route("/healthz", get_health, response_model=Health, tags=["health"], summary="The process answers")
+    app.add_api_route(
+        "/readyz",
+        get_readiness,
+        response_model=Readiness,
+        responses=declared(503),
+        tags=["health"],
+        summary="What is there",
     )
-    return routes
 
 
 async def get_health() -> Response:

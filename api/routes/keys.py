@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import structlog
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -15,13 +15,15 @@ from api.lanes import reading, writing
 from api.openapi import request_body
 from api.parameters import Parameters, PlainText, parameters
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
+from api.service import ApiService
 from api.shown import Page
 from api.shown.keys import ApiKey, NewApiKey
 from bncore.spec.strict import SpecModel, Text
 from store import granting, keys, owners
 from store.errors import OwnerNotFound
 from store.granting import Wanted
-from store.keys import CreatedKey, KeyScope
+from store.keys import Authenticated, CreatedKey, KeyScope
 
 _LOG = structlog.get_logger("api")
 _LONGEST_OVERLAP_SECONDS = 30 * 86_400.0
@@ -59,12 +61,12 @@ class KeysQuery(Parameters):
     cursor: Annotated[str, Field(max_length=512)] | None = Field(default=None, description="Of the page before.")
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """`/keys` and one of them."""
-    routes = APIRouter(prefix="/v1/keys", tags=["owners"])
-    routes.add_api_route("", list_keys, response_model=Page[ApiKey], responses=declared(404, 422), summary="API keys")
-    routes.add_api_route("/{key_id}", get_key, response_model=ApiKey, responses=declared(404), summary="One API key")
-    routes.add_api_route(
+    routes = KeyedRoutes(app, "/v1/keys", "owners")
+    routes.add("", list_keys, response_model=Page[ApiKey], responses=declared(404, 422), summary="API keys")
+    routes.add("/{key_id}", get_key, response_model=ApiKey, responses=declared(404), summary="One API key")
+    routes.add(
         "",
         create_key,
         methods=["POST"],
@@ -74,7 +76,7 @@ def router() -> APIRouter:
         openapi_extra=request_body(KeyRequest),
         summary="Make an API key",
     )
-    routes.add_api_route(
+    routes.add(
         "/{key_id}/rotate",
         rotate_key,
         methods=["POST"],
@@ -84,10 +86,9 @@ def router() -> APIRouter:
         openapi_extra=request_body(RotateRequest, required=False),
         summary="Replace an API key",
     )
-    routes.add_api_route(
+    routes.add(
         "/{key_id}", revoke_key, methods=["DELETE"], status_code=204, responses=declared(404), summary="End an API key"
     )
-    return routes
 
 
 _MADE: dict[str, Any] = {
@@ -134,29 +135,37 @@ def create_key(wanted: Annotated[KeyRequest, Depends(body(KeyRequest))], caller:
         return _shown(session, made, "key_created")
 
 
-@writing
-def rotate_key(
+async def rotate_key(
     key_id: KeyId,
     wanted: Annotated[RotateRequest, Depends(body(RotateRequest, may_be_empty=True))],
     caller: Caller,
     service: Service,
 ) -> Response:
     """A new key with its name, owner, scopes and expiry; the old one ends after the overlap, without one at once."""
-    with service.database.write() as session:
-        made = granting.rotate(session, caller, key_id, overlap_seconds=wanted.overlap_seconds)
-        shown = _shown(session, made, "key_rotated")
+    shown = await _rotate(service=service, caller=caller, key_id=key_id, overlap_seconds=wanted.overlap_seconds)
     service.keyring.forget(key_id)
     return shown
 
 
-@writing
-def revoke_key(key_id: KeyId, caller: Caller, service: Service) -> Response:
+async def revoke_key(key_id: KeyId, caller: Caller, service: Service) -> Response:
     """It opens nothing any more, within seconds. Repeats change nothing. Needs the scopes that the key has."""
-    with service.database.write() as session:
-        granting.revoke(session, caller, key_id)
+    await _revoke(service=service, caller=caller, key_id=key_id)
     service.keyring.forget(key_id)
     _LOG.info("key_revoked", revoked=key_id)
     return Response(status_code=204)
+
+
+@writing
+def _rotate(service: ApiService, caller: Authenticated, key_id: str, overlap_seconds: float) -> Response:
+    with service.database.write() as session:
+        made = granting.rotate(session, caller, key_id, overlap_seconds=overlap_seconds)
+        return _shown(session, made, "key_rotated")
+
+
+@writing
+def _revoke(service: ApiService, caller: Authenticated, key_id: str) -> None:
+    with service.database.write() as session:
+        granting.revoke(session, caller, key_id)
 
 
 def _shown(session: Session, made: CreatedKey, event: str) -> Response:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -18,6 +18,7 @@ from api.deps import Caller, ExperimentId, Service, sees
 from api.errors import InvalidParameter
 from api.parameters import MAX_INTEGER, Parameters, parameters
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.routes.results import MAX_WAIT_SECONDS, left
 from api.service import ApiService
 from store import experiments, logs
@@ -65,13 +66,12 @@ _LINES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """Under an experiment."""
-    routes = APIRouter(prefix="/v1/experiments/{experiment_id}", tags=["results"])
-    routes.add_api_route(
+    routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}", "results")
+    routes.add(
         "/logs", get_logs, response_class=PlainTextResponse, responses=_LINES, summary="What its trainer printed"
     )
-    return routes
 
 
 async def get_logs(

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from starlette.responses import Response
 
@@ -11,6 +11,7 @@ from api.deps import Caller, ExperimentId, Service, sees
 from api.lanes import reading
 from api.parameters import MAX_INTEGER, Parameters, PlainText, parameters
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.shown.metrics import Metrics, MetricSeries
 from store import experiments, results
 
@@ -34,13 +35,12 @@ class MetricsQuery(Parameters):
     )
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """Under an experiment."""
-    routes = APIRouter(prefix="/v1/experiments/{experiment_id}", tags=["results"])
-    routes.add_api_route(
+    routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}", "results")
+    routes.add(
         "/metrics", get_metrics, response_model=Metrics, responses=declared(404, 422), summary="Series of points"
     )
-    return routes
 
 
 @reading

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from starlette.responses import Response
 
@@ -11,6 +11,7 @@ from api.deps import Caller, Service, require_admin
 from api.lanes import reading
 from api.parameters import Parameters, parameters
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.shown import Page
 from api.shown.owners import Owner, OwnerLimits
 from store import owners
@@ -21,10 +22,10 @@ class OwnersQuery(Parameters):
     cursor: Annotated[str, Field(max_length=512)] | None = Field(default=None, description="Of the page before.")
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """`/owners` and the caller's own."""
-    routes = APIRouter(prefix="/v1/owners", tags=["owners"])
-    routes.add_api_route(
+    routes = KeyedRoutes(app, "/v1/owners", "owners")
+    routes.add(
         "",
         list_owners,
         response_model=Page[Owner],
@@ -32,8 +33,7 @@ def router() -> APIRouter:
         dependencies=[Depends(require_admin)],
         summary="All owners",
     )
-    routes.add_api_route("/me", get_own_owner, response_model=Owner, responses=declared(404), summary="Yourself")
-    return routes
+    routes.add("/me", get_own_owner, response_model=Owner, responses=declared(404), summary="Yourself")
 
 
 @reading

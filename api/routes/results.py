@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from pydantic import Field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -15,6 +15,7 @@ from api.deps import Caller, ExperimentId, LivingLately, Service, sees
 from api.headers import entity_tag, experiment_headers, if_none_match_parameter, none_match
 from api.parameters import Parameters, parameters
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.service import ApiService
 from api.shown.results import Results
 from api.shown.waiting import Living
@@ -35,11 +36,11 @@ class ResultsQuery(Parameters):
     )
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """Under an experiment."""
-    routes = APIRouter(prefix="/v1/experiments/{experiment_id}", tags=["results"])
+    routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}", "results")
     responses: dict[int | str, dict[str, Any]] = {**declared(404, 422), 304: {"description": "Nothing has changed"}}
-    routes.add_api_route(
+    routes.add(
         "/results",
         get_results,
         response_model=Results,
@@ -47,7 +48,6 @@ def router() -> APIRouter:
         openapi_extra={"parameters": [if_none_match_parameter()]},
         summary="Results, at once or on change",
     )
-    return routes
 
 
 async def get_results(

@@ -4,18 +4,19 @@ import functools
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import answer
 from api.bodies import Spec, patch_object
-from api.deps import Caller, ExperimentId, IdempotencyKey, LivingNow, Service, sees
+from api.deps import Caller, ExperimentId, IdempotencyKey, LivingLately, LivingNow, Service, sees
 from api.lanes import writing
 from api.merging import merged
 from api.openapi import clone_body, idempotency_parameter, spec_request_body
 from api.problems import declared
+from api.routes.keyed import KeyedRoutes
 from api.service import ApiService
 from api.shown.experiments import Submitted
 from api.shown.plans import Validated, warnings_of
@@ -44,11 +45,11 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """POST `/experiments`, and the same without consequences."""
-    routes = APIRouter(prefix="/v1", tags=["experiments"])
+    routes = KeyedRoutes(app, "/v1", "experiments")
     body = {"requestBody": spec_request_body()}
-    routes.add_api_route(
+    routes.add(
         "/experiments",
         submit_experiment,
         methods=["POST"],
@@ -58,7 +59,7 @@ def router() -> APIRouter:
         openapi_extra={**body, "parameters": [idempotency_parameter()]},
         summary="Submit an experiment",
     )
-    routes.add_api_route(
+    routes.add(
         "/experiments/{experiment_id}/clone",
         clone_experiment,
         methods=["POST"],
@@ -68,7 +69,7 @@ def router() -> APIRouter:
         openapi_extra={"requestBody": clone_body(), "parameters": [idempotency_parameter()]},
         summary="Submit one like it",
     )
-    routes.add_api_route(
+    routes.add(
         "/experiments:validate",
         validate_experiment,
         methods=["POST"],
@@ -77,7 +78,6 @@ def router() -> APIRouter:
         openapi_extra=body,
         summary="What a spec amounts to; stores nothing",
     )
-    return routes
 
 
 @writing
@@ -114,7 +114,7 @@ async def clone_experiment(
     return await service.writes.run(accept)
 
 
-async def validate_experiment(spec: Spec, living: LivingNow) -> Response:
+async def validate_experiment(spec: Spec, living: LivingLately) -> Response:
     """The completed spec, the network layer by layer, the budget in steps, and what may not be meant so."""
     return answer(Validated.of(spec, living))
 

@@ -1,21 +1,21 @@
 """Who is there to train."""
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 from starlette.responses import Response
 
 from api.answers import answer
 from api.deps import Caller, Service, sees
 from api.lanes import reading
+from api.routes.keyed import KeyedRoutes
 from api.shown import Page
 from api.shown.workers import Worker
 from store import experiments
 
 
-def router() -> APIRouter:
+def mount(app: FastAPI) -> None:
     """`/workers`."""
-    routes = APIRouter(prefix="/v1", tags=["health"])
-    routes.add_api_route("/workers", list_workers, response_model=Page[Worker], summary="Living workers")
-    return routes
+    routes = KeyedRoutes(app, "/v1", "health")
+    routes.add("/workers", list_workers, response_model=Page[Worker], summary="Living workers")
 
 
 async def list_workers(caller: Caller, service: Service) -> Response:

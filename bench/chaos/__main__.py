@@ -13,7 +13,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0, help="of disturbance, without healing")
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="postgresql")
     parser.add_argument("--jobs", type=int, default=200)
-    parser.add_argument("--gap-seconds", type=float, default=1.5, help="from action to action, on average")
+    parser.add_argument("--gap-seconds", type=float, default=3.0, help="from action to action, on average")
     parser.add_argument("--keep", action="store_true", help="keep the directory even if nothing is wrong")
     given = parser.parse_args()
     options = Options(

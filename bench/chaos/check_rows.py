@@ -93,7 +93,7 @@ def _unneeded() -> ColumnElement[bool]:
 def _count_bytes(session: Session, finding: Finding) -> None:
     size = func.sum(Checkpoint.size + func.coalesce(Checkpoint.state_size, 0))
     there = select(Job.owner, size).join(Job, Job.id == Checkpoint.experiment_id).group_by(Job.owner)
-    sums = dict(session.execute(there).tuples().all())
+    sums = {owner: int(total) for owner, total in session.execute(there)}
     for owner in session.scalars(select(Owner)):
         if owner.stored_bytes != (sums.get(owner.id) or 0):
             finding.fault(f"{owner.id} has {sums.get(owner.id)} bytes; {owner.stored_bytes} are counted")

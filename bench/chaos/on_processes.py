@@ -4,7 +4,8 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import psutil
 
@@ -13,8 +14,11 @@ from bench.chaos.scene import WORKERS, Scene
 from bench.chaos.schedule import Action
 from bench.chaos.trainers import Trainer, children, is_waiting, trainer_at
 
-_FIND_SECONDS = 3.0
+_FIND_SECONDS = 10.0
 _FIND_AGAIN_SECONDS = 0.05
+
+
+Found = TypeVar("Found")
 
 
 class NothingThere(Exception):
@@ -28,7 +32,7 @@ def chosen(action: Action, names: Sequence[str]) -> str:
 
 def trainer(scene: Scene, action: Action, ending: threading.Event) -> str:
     """Kill, terminate or stop and continue a trainer."""
-    found = _a_trainer(scene, action)
+    found = _found(scene.monitor.all_trainers, action)
     _hit(found.process, action, ending)
     return _told(found)
 
@@ -36,11 +40,9 @@ def trainer(scene: Scene, action: Action, ending: threading.Event) -> str:
 def zygote(scene: Scene, action: Action, ending: threading.Event) -> str:
     """The same to the waiting process of a worker."""
     name = chosen(action, WORKERS)
-    waiting = [process for process in children(scene.processes.pid(name)) if is_waiting(process)]
-    if not waiting:
-        raise NothingThere
-    _hit(waiting[0], action, ending)
-    return f"{name}, process {waiting[0].pid}"
+    waiting = _found(lambda: [one for one in children(scene.processes.pid(name)) if is_waiting(one)], action)
+    _hit(waiting, action, ending)
+    return f"{name}, process {waiting.pid}"
 
 
 def worker(scene: Scene, action: Action, ending: threading.Event) -> str:
@@ -77,8 +79,8 @@ def worker_and_trainer(scene: Scene, action: Action, ending: threading.Event) ->
 
 def worker_killed_while_trainer_stopped(scene: Scene, action: Action, ending: threading.Event) -> str:
     """As when a worker dies that had stopped its trainer for want of a lease; nobody will continue that one."""
-    name = chosen(action, WORKERS)
     processes = scene.processes
+    name = _found(lambda: [name for name in WORKERS if _trains(scene, name)], action)
     with processes.taking(name):
         below = [process for process in children(processes.pid(name)) if trainer_at(process) is not None]
         if not below:
@@ -108,6 +110,10 @@ def _service(scene: Scene, name: str, action: Action, ending: threading.Event) -
     return words
 
 
+def _trains(scene: Scene, name: str) -> bool:
+    return any(trainer_at(process) is not None for process in children(scene.processes.pid(name)))
+
+
 def _hit(process: psutil.Process, action: Action, ending: threading.Event) -> None:
     try:
         if action.kind.endswith("_killed"):
@@ -121,9 +127,10 @@ def _hit(process: psutil.Process, action: Action, ending: threading.Event) -> No
         raise NothingThere from error
 
 
-def _a_trainer(scene: Scene, action: Action) -> Trainer:
+def _found(look: Callable[[], list[Found]], action: Action) -> Found:
+    """One of those that there are, as soon as there are any."""
     deadline = time.monotonic() + _FIND_SECONDS
-    while not (found := scene.monitor.all_trainers()):
+    while not (found := look()):
         if time.monotonic() > deadline:
             raise NothingThere
         time.sleep(_FIND_AGAIN_SECONDS)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from tests.stack import Stack
 
 _LOOK_SECONDS = 0.2
+_SOON_SECONDS = 3.0
 # The grace of a trainer, what the worker adds to it before it ends itself by force, and a busy machine.
 END_SECONDS = 60.0
 
@@ -69,8 +70,8 @@ class Processes:
 
     @contextlib.contextmanager
     def taking(self, name: str, *, wait: bool = False) -> Iterator[None]:
-        """Have it for oneself. Raises `Busy`."""
-        if not self._hands[name].acquire(timeout=END_SECONDS if wait else 0.0):
+        """Have it for oneself. Raises `Busy` when that does not come to pass soon, or, with `wait`, at all."""
+        if not self._hands[name].acquire(timeout=END_SECONDS if wait else _SOON_SECONDS):
             raise Busy(name)
         try:
             yield

@@ -44,7 +44,7 @@ class Options:
     seconds: float
     jobs: int = 200
     specs: tuple[str, ...] = tuple(references.SPECS)
-    mean_gap_seconds: float = 1.5
+    mean_gap_seconds: float = 3.0
     keep: bool = False
 
 

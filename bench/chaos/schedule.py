@@ -73,7 +73,7 @@ KINDS = (
 )
 
 
-def schedule(seed: int, seconds: float, database: DatabaseKind, *, mean_gap_seconds: float = 1.5) -> list[Action]:
+def schedule(seed: int, seconds: float, database: DatabaseKind, *, mean_gap_seconds: float = 3.0) -> list[Action]:
     """The actions of a run of that length, in order of time."""
     dice = random.Random(f"{database} {seed}")
     kinds = [kind for kind in KINDS if kind.only_on in (None, database)]

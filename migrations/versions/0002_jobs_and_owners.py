@@ -44,6 +44,7 @@ _JOB_INDEXES: tuple[tuple[str, list[Any], str | None], ...] = (
     ("ix_jobs_claim", ["queue", sa.text("priority DESC"), "turn", "created_at", "id"], _QUEUED),
     ("ix_jobs_turn", ["owner", "queue", "priority", "turn"], None),
     ("ix_jobs_claimed_turn", ["queue", "priority", "turn"], "state <> 'queued'"),
+    ("ix_jobs_waiting", ["owner"], _QUEUED),
     ("ix_jobs_lease", ["lease_expires_at"], _RUNNING),
     ("ix_jobs_running", ["owner"], _RUNNING),
     (
@@ -337,6 +338,8 @@ def _no_owners() -> None:
         "UPDATE api_keys SET revoked_at = coalesce(revoked_at, expires_at, created_at)"
         " WHERE expires_at IS NOT NULL OR CAST(scopes AS text) NOT LIKE '%admin%'"
     )
+    submitter = "(SELECT key_id FROM jobs WHERE jobs.id = idempotency_keys.experiment_id)"
+    op.execute(f"UPDATE idempotency_keys SET owner = coalesce({submitter}, owner)")
     op.drop_index("ix_api_keys_owner", "api_keys")
     for name in ("owner", "scopes", "expires_at"):
         op.drop_column("api_keys", name)

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     SQLColumnExpression,
+    and_,
     bindparam,
     exists,
     literal_column,
@@ -191,12 +192,14 @@ def _listing(shape: _Shape) -> Select[float, str]:
 def _part(shape: _Shape, states: tuple[State, ...]) -> Select[float, str]:
     """Positions in the order of the one index that fits best."""
     place = _tagged(shape) if shape.tags else _named() if shape.named else _listed()
-    joined = () if place.id is _JOB.id else (_JOB.id == place.id,)
-    statement = select(place.at, place.id).where(*joined, *place.conditions, IS_VISIBLE)
+    statement = select(place.at, place.id).where(*place.conditions)
     if shape.owned:
         statement = statement.where(place.owner == bindparam("owner"))
-    if states:
-        statement = statement.where(in_state(*states))
+    shown = and_(IS_VISIBLE, *([in_state(*states)] if states else []))
+    if place.id is not _JOB.id:
+        # Not a join, which a planner without statistics would rather hash and sort than follow in order.
+        shown = select(shown).where(_JOB.id == place.id).scalar_subquery()
+    statement = statement.where(shown)
     if shape.after:
         behind = tuple_(bindparam("after_at"), bindparam("after_id"))
         statement = statement.where(tuple_(place.at, place.id) < behind)

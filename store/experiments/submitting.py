@@ -107,7 +107,9 @@ def submit_many(
 def require_room(session: Session, owner: str, wanted: int, limits: Limits) -> None:
     """Raise `QuotaExceeded` unless the owner may queue so many more, and has room for what they will store."""
     if limits.queued_jobs is not None:
-        queued = session.execute(select(func.count()).where(IS_QUEUED, _JOB.owner == owner)).scalar_one()
+        # No further than the limit.
+        waiting = select(_JOB.id).where(IS_QUEUED, _JOB.owner == owner).limit(limits.queued_jobs).subquery()
+        queued = session.execute(select(func.count()).select_from(waiting)).scalar_one()
         if queued + wanted > limits.queued_jobs:
             raise QuotaExceeded("queued_jobs", limits.queued_jobs)
     if limits.stored_bytes is not None:

@@ -22,6 +22,7 @@ def in_state(*states: State) -> ColumnElement[bool]:
     return _JOB.state == literals[0] if len(literals) == 1 else _JOB.state.in_(literals)
 
 
+CLAIM_ORDER = (_JOB.priority.desc(), _JOB.turn, _JOB.created_at, _JOB.id)
 IS_QUEUED = in_state(State.QUEUED)
 IS_RUNNING = in_state(State.RUNNING)
 IS_OVER = in_state(*TERMINAL)

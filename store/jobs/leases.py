@@ -17,7 +17,7 @@ from bncore.spec.limits import DEVICE_MODEL_CHARS, WORD_CHARS
 from store.columns import core
 from store.database import clock
 from store.errors import StaleLease
-from store.jobs.conditions import IS_QUEUED, IS_RUNNING, is_due
+from store.jobs.conditions import CLAIM_ORDER, IS_QUEUED, IS_RUNNING, is_due
 from store.jobs.eventlog import Entry
 from store.jobs.failures import Failure
 from store.jobs.moves import RETURNED, Moved, carry_out, leave_running, move, moved_of, movement
@@ -182,11 +182,7 @@ def _next_queued(limited: bool) -> Select[str]:
         busy = running.having(func.count() >= bindparam("at_most", type_=Integer()))
         statement = statement.where(_JOB.owner.not_in(busy))
     # SKIP LOCKED (PostgreSQL only): claimants racing for different rows do not wait for each other.
-    return (
-        statement.order_by(_JOB.priority.desc(), _JOB.turn, _JOB.created_at, _JOB.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
+    return statement.order_by(*CLAIM_ORDER).limit(1).with_for_update(skip_locked=True)
 
 
 @cache

@@ -79,11 +79,10 @@ def reap(session: Session) -> list[Reaped]:
     statement = (
         select(_JOB.id, _JOB.desired, _JOB.restarts < _JOB.max_restarts, _JOB.lease_token)
         .where(*expired)
-        .order_by(_JOB.id)
         .with_for_update(skip_locked=True)
     )
     reaped = []
-    for job_id, desired, restarts_left, token in session.execute(statement).all():
+    for job_id, desired, restarts_left, token in sorted(session.execute(statement).all()):
         guards = (*expired, _JOB.lease_token == token)
         moved = leave_running(session, job_id, desired, bool(restarts_left), *guards, failure=_LOST)
         if moved is not None:
@@ -95,7 +94,8 @@ def end_overdue(session: Session) -> list[Reaped]:
     """Fail what waits in a queue beyond its deadline; a running job's worker looks at that itself."""
     timed = (_JOB.deadline_seconds.is_not(None), _JOB.first_claimed_at.is_not(None))
     overdue = (IS_QUEUED, *timed, _JOB.deadline_seconds < elapsed_seconds())
-    found = session.scalars(select(_JOB.id).where(*overdue).order_by(_JOB.id)).all()
+    # Sorted here: asked for in that order, they would be looked for in it, through all there are.
+    found = sorted(session.scalars(select(_JOB.id).where(*overdue)))
     ended = [fail(session, job_id, _OVERDUE, *overdue) for job_id in found]
     return [Reaped(moved.id, moved.attempt, moved.state) for moved in ended if moved is not None]
 

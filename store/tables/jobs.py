@@ -38,6 +38,7 @@ class Job(Table):
         Index("ix_jobs_claim", "queue", desc("priority"), "turn", "created_at", "id", **_QUEUED),
         Index("ix_jobs_turn", "owner", "queue", "priority", "turn"),
         Index("ix_jobs_claimed_turn", "queue", "priority", "turn", **_CLAIMED),
+        Index("ix_jobs_waiting", "owner", **_QUEUED),
         Index("ix_jobs_lease", "lease_expires_at", **_RUNNING),
         Index("ix_jobs_running", "owner", **_RUNNING),
         Index("ix_jobs_deadline", "deadline_seconds", **_TIMED),

@@ -178,7 +178,7 @@ def test_what_is_not_there_is_a_404_problem(shared_api: Any, path: str) -> None:
     ("method", "path", "allowed"),
     [
         ("PUT", "/v1/experiments", "GET, HEAD, POST"),
-        ("POST", f"/v1/experiments/{UNKNOWN}", "DELETE, GET, HEAD"),
+        ("POST", f"/v1/experiments/{UNKNOWN}", "DELETE, GET, HEAD, PATCH"),
         ("GET", f"/v1/experiments/{UNKNOWN}/cancel", "POST"),
         ("GET", "/v1/experiments:validate", "POST"),
         ("DELETE", "/healthz", "GET, HEAD"),

@@ -1,6 +1,8 @@
 """Experiments changed, cloned, and ended or deleted by the hundred."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -31,6 +33,19 @@ def test_a_patch_changes_name_and_tags_and_nothing_else(api: Any, by_hand: Calla
     assert (
         api.client.patch(address, json={"name": "c"}, headers={"If-Match": before.headers["etag"]}).status_code == 412
     )
+
+
+def test_tags_that_several_add_at_once_are_all_there(api: Any) -> None:
+    address = f"/v1/experiments/{api.submit(tags={'x': '1'})}"
+    barrier = threading.Barrier(6)
+
+    def add(number: int) -> int:
+        barrier.wait()
+        return int(api.client.patch(address, json={"tags": {f"t{number}": ""}}).status_code)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(add, range(6))) == {200}
+    assert set(api.client.get(address).json()["tags"]) == {"x", *(f"t{number}" for number in range(6))}
 
 
 BAD = {

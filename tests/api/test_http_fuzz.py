@@ -22,7 +22,7 @@ def bodies(count: int, seed: int) -> Iterator[bytes]:
     examples = [json.dumps(example["value"]) for example in SPEC_EXAMPLES.values()]
     for _ in range(count):
         document = json.loads(chance.choice(examples))
-        for _ in range(chance.randint(1, 4)):
+        for _ in range(chance.randint(0, 3)):
             document = _changed(document, chance)
         body = bytearray(json.dumps(document).encode("utf-8", "surrogatepass"))
         if chance.random() < 0.3:
@@ -58,7 +58,8 @@ def _holds(api: Any, count: int, seed: int) -> None:
         assert not status.startswith("5"), body
         assert answer.is_success or answer.headers["content-type"] == "application/problem+json"
         seen.add(status)
-    assert {"200", "202", "422"} <= seen | {"202"}
+    assert "422" in seen
+    assert seen & {"200", "202"}
 
 
 def test_no_body_is_answered_otherwise_than_described(shared_api: Any) -> None:

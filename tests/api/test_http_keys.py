@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
+from store import keys
+from store.database import Database
 from tests.api.holders import holder, status_with
-from tests.api.trouble import until
+from tests.api.trouble import api_process, until
 
 
 def make(client: Any, **wanted: Any) -> Any:
@@ -129,3 +132,25 @@ def test_a_bad_wish_for_a_key_is_refused_by_its_field(shared_api: Any, wanted: A
     answer = shared_api.client.post("/v1/keys", json=wanted)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_body")
     assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]
+
+
+def test_lines_of_the_log_name_the_key_and_never_its_secret(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    with database.write() as session:
+        key = keys.create(session, "test")
+    database.dispose()
+    with api_process(sqlite_url) as api:
+        headers = {"Authorization": f"Bearer {key.secret}"}
+        with httpx.Client(base_url=api.url, headers=headers) as client:
+            client.post("/v1/experiments", json={})
+            client.get("/v1/experiments", headers={"Authorization": "Bearer bnl_wrong"})
+            made = make(client).json()
+        api.running.terminate()
+        lines = [line for line in api.logged() if "request_id" in line]
+    named = {line["event"]: (line.get("key_id"), line.get("owner")) for line in lines if line.get("status") != 401}
+    assert set(named) == {"request", "experiment_submitted", "key_created"}
+    assert set(named.values()) == {(key.id, "own_default")}
+    (refused,) = [line for line in lines if line.get("status") == 401]
+    assert "key_id" not in refused
+    assert [line["made"] for line in lines if line["event"] == "key_created"] == [made["id"]]
+    assert not any(secret in str(lines) for secret in (key.secret, made["secret"], "bnl_wrong"))

@@ -19,7 +19,7 @@ OPERATIONS = {
     "list_initializers", "list_optimizers", "list_schedules", "list_losses", "list_keys", "get_key", "create_key",
     "rotate_key", "revoke_key", "list_owners", "get_own_owner", "pause_experiment", "resume_experiment",
     "retry_experiment", "kill_experiment", "clone_experiment", "edit_experiment", "cancel_experiments",
-    "delete_experiments",
+    "delete_experiments", "list_attempts", "get_logs", "list_workers",
 }  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def described(shared_api: Any) -> Any:
 
 # The listings of the catalog are one function.
 TRIED = {name for name in OPERATIONS if not name.startswith("list_") or name in ("list_experiments", "list_networks")}
-TRIED |= {"list_events", "list_checkpoints", "list_keys", "list_owners"}
+TRIED |= {"list_events", "list_checkpoints", "list_keys", "list_owners", "list_attempts"}
 
 
 @pytest.mark.parametrize("operation_id", sorted(TRIED))
@@ -92,7 +92,7 @@ def _try(described: Any, api: Any, operation_id: str, mode: schemathesis.Generat
     # Nor can it say which cursors this service has handed out.
     loose = operation_id in (
         "submit_experiment", "validate_experiment", "list_experiments", "create_key", "list_keys", "list_owners",
-        "edit_experiment", "list_checkpoints", "cancel_experiments", "delete_experiments",
+        "edit_experiment", "list_checkpoints", "cancel_experiments", "delete_experiments", "get_logs",
     )  # fmt: skip
     excluded = [positive_data_acceptance] if loose else []
 

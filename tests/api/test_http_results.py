@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import event
 
 from store import work
 
@@ -164,6 +165,20 @@ def test_two_hundred_waiters_starve_nobody(sqlite_api: Any, by_hand: Callable[..
         for connection in waiting:
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
     assert not changes._waiters
+
+
+def test_waiters_ask_for_nothing_while_nothing_changes(running: tuple[Any, str, Any]) -> None:
+    api, made, _ = running
+    asked: list[str] = []
+    engine = api.server._service.changes._database.engine
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        asked.append(statement)
+
+    assert results_of(api, made, wait=0.5).status_code == 200
+    # At first, and then once a second to be sure, of the 25 times that it was looked.
+    assert 1 <= sum("experiments" in statement for statement in asked) <= 2
 
 
 def test_waiters_are_woken_when_the_service_ends(sqlite_url: str, serve: Callable[..., Any]) -> None:

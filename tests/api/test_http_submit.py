@@ -44,7 +44,8 @@ def test_a_submitted_experiment_is_accepted_and_stored_with_its_bell(api: Any) -
     assert shown["progress"] == {"step": 0, "total_steps": 2000, "fraction": 0.0}
     assert (shown["name"], shown["tags"], shown["device"]) == ("digits-brn", SPEC["tags"], "cpu")
     assert shown["created_at"].endswith("Z")
-    assert api.client.get(answer.headers["location"]).json() == shown
+    assert shown.pop("warnings") == []
+    assert shown.items() <= api.client.get(answer.headers["location"]).json().items()
     with api.database.read() as session:
         assert [bell.queue for bell in bells.hanging(session, 10)] == ["cpu"]
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +64,31 @@ def test_a_child_dies_with_a_parent_that_was_killed() -> None:
         parent.send_signal(signal.SIGKILL)
         parent.wait(10)
         # Readable as soon as the process has ended, be it reaped or not.
+        ended, _, _ = select.select([child], [], [], 10)
+        os.close(child)
+        assert ended
+
+
+STOPPED_CHILD = """
+import os, signal
+from bncore.lifeline import die_with_parent
+die_with_parent()
+print(os.getpid(), flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a stopped process stays")
+def test_a_stopped_child_dies_with_a_parent_that_was_killed() -> None:
+    parent_code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {STOPPED_CHILD!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent_code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        child = os.pidfd_open(pid)
+        while "(stopped)" not in Path(f"/proc/{pid}/status").read_text():
+            time.sleep(0.001)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait(10)
         ended, _, _ = select.select([child], [], [], 10)
         os.close(child)
         assert ended

@@ -1,8 +1,9 @@
 """A laboratory: the store with an experiment in it, and short words for what a worker does."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import select, update
 from bncore.events import CheckpointSaved, MetricsBlock, StoredFile
 from bncore.spec import ExperimentSpec, load_spec
 from store import blobs, experiments, results, work
+from store.__main__ import main
 from store.columns import core
 from store.database import Database
 from store.experiments import Submission
@@ -21,6 +23,7 @@ from store.tables import Experiment, Job, Table
 from store.work import Claim
 
 LEASE_SECONDS = 60.0
+RunStore = Callable[..., tuple[int, str, str]]
 ANYBODY = By(None)
 WORKER = Worker(process_id="prc_1", device="cpu", device_model="Model A", torch_version="2.13.0")
 
@@ -42,10 +45,10 @@ class Lab:
         with self.database.write() as session:
             return experiments.submit(session, self.submission(**parts), owner=owner, device=device).id
 
-    def claim(self, lease_seconds: float = LEASE_SECONDS, **other: str) -> Claim | None:
+    def claim(self, lease_seconds: float = LEASE_SECONDS, terms: Terms | None = None, **other: str) -> Claim | None:
+        worker = replace(self.worker, **other)
         with self.database.write() as session:
-            worker = replace(self.worker, **other)
-            return work.take(session, worker, Terms(lease_seconds), leases.new_token())
+            return work.take(session, worker, terms or Terms(lease_seconds), leases.new_token())
 
     def running(self, lease_seconds: float = LEASE_SECONDS, **parts: Any) -> Lease:
         self.submit(**parts)
@@ -135,6 +138,27 @@ class Lab:
 @pytest.fixture
 def lab(database: Database) -> Lab:
     return Lab(database)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without any table."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/new.db"
+    return request.getfixturevalue("empty_postgresql_url")
+
+
+@pytest.fixture
+def run_store(sqlite_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunStore:
+    """Run a command on a SQLite database: exit code, output, errors."""
+    monkeypatch.setenv("BNLAB_DATABASE_URL", sqlite_url)
+    monkeypatch.setenv("BNLAB_BOOTSTRAP_API_KEY", "")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture

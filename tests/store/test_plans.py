@@ -1,0 +1,208 @@
+"""What is done often costs what it finds, however many rows there are: every such statement enters by an index.
+
+The statements are those that the store sends, heard at the engine; a plan that reads or sorts a whole table fails,
+before the planner has statistics and after.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, event, select, update
+
+from bench.rows import Rows, fill, job_id
+from bncore.events import MetricsBlock, Note
+from store import blobs, experiments, idempotency, purging, results
+from store.database import Database
+from store.experiments import Filters, Limits
+from store.idempotency import Scope
+from store.jobs import bells, eventlog, leases, reaper, wishes
+from store.jobs.leases import Terms
+from store.jobs.states import State
+from store.jobs.wishes import By
+from store.tables import Checkpoint, Table
+
+ROWS = Rows(20_000, queued=5_000, running=20, of_one=2_000)
+OLD, WAITING = job_id(1000), job_id(19_990)
+OWNER = By("own_0")
+FILTERS = {
+    "all": Filters(),
+    "an owner's": Filters(owner="own_3"),
+    "a state": Filters(states=(State.FAILED,)),
+    "an owner's of a state": Filters(owner="own_0", states=(State.FAILED,)),
+    "two states": Filters(owner="own_0", states=(State.FAILED, State.CANCELLED)),
+    "a tag": Filters(owner="own_3", tags={"arm": "3"}),
+    "anybody's tag": Filters(tags={"arm": "3"}),
+    "a tag's key": Filters(owner="own_3", tags={"paper": None}),
+    "two tags": Filters(tags={"arm": "3", "paper": "p5"}),
+    "a name": Filters(owner="own_3", name="run-3"),
+    "anybody's name": Filters(name="run-3"),
+    "a time": Filters(created_from=1_700_000_100.0, created_before=1_700_000_200.0),
+}
+# A step deletes few rows, and which ones is for indexes to say that hold nothing else; they are read from the front.
+MAY_BE_READ = (
+    "ix_checkpoints_dropped",
+    "ix_checkpoints_unfinished",
+    "ix_jobs_deadline",
+    "ix_jobs_deleted",
+    "ix_jobs_lease",
+    "ix_jobs_running",
+)
+FEW = 200
+BIG = {table.name for table in Table.metadata.sorted_tables} - {"owners", "watches", "bells", "processes", "api_keys"}
+Statement = tuple[str, Any]
+
+
+def test_what_is_done_often_reads_and_sorts_no_table(lab: Any) -> None:
+    fill(lab.database, ROWS)
+    faults = look_at_plans(lab, job_id(10))
+    with lab.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+    faults += [f"with statistics: {fault}" for fault in look_at_plans(lab, job_id(30))]
+    assert not faults, "\n".join(faults)
+
+
+def look_at_plans(lab: Any, unwanted: str) -> list[str]:
+    statements: dict[str, list[Statement]] = {}
+    for name, call in calls(lab, unwanted):
+        with heard(lab.database) as statements[name]:
+            call()
+    found = faults_of_sqlite if lab.database.engine.dialect.name == "sqlite" else faults_of_postgresql
+    with lab.database.engine.connect() as connection:
+        return [
+            f"{name}: {fault}\n    {statement}"
+            for name, said in statements.items()
+            for statement, parameters in said
+            for fault in found(connection, statement, parameters)
+        ]
+
+
+def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What the API, workers and the relay do all day."""
+
+    def reading(call: Callable[..., object]) -> Callable[[], object]:
+        return lambda: in_session(lab.database.read(), call)
+
+    def writing(call: Callable[..., object]) -> Callable[[], object]:
+        return lambda: in_session(lab.database.write(), call)
+
+    yield "get", reading(lambda session: experiments.get(session, OLD, owner="own_0"))
+    yield "marks", reading(lambda session: experiments.marks(session, [job_id(number) for number in range(300)]))
+    for name, filters in FILTERS.items():
+        cursor: list[str | None] = [None]
+
+        def page(session: Any, filters: Filters = filters, cursor: list[str | None] = cursor) -> None:
+            cursor[0] = experiments.page(session, filters, cursor[0]).next_cursor
+
+        yield f"list {name}", reading(page)
+        yield f"list {name}, further", reading(page)
+    yield "events", reading(lambda session: eventlog.page(session, ROWS.busiest, after=1000))
+    yield "checkpoints", reading(lambda session: blobs.checkpoints(session, ROWS.busiest, limit=100))
+    behind = (500, "periodic", "many_x")
+    yield "checkpoints, further", reading(lambda session: blobs.checkpoints(session, ROWS.busiest, behind, 100))
+    yield "last values", reading(lambda session: results.last_values(session, OLD))
+    yield "points", reading(lambda session: results.series(session, OLD, max_points=10))
+    yield "claimable", reading(lambda session: bells.claimable(session, "cpu", 32))
+    yield from writes(lab, writing)
+    yield "nothing to purge", reading(purging.is_due)
+    with lab.database.write() as session:
+        experiments.delete(session, unwanted, By(None))
+        few = (
+            select(Checkpoint.id)
+            .where(Checkpoint.experiment_id == ROWS.busiest, Checkpoint.dropped_at.is_(None))
+            .limit(10)
+        )
+        session.execute(update(Checkpoint).where(Checkpoint.id.in_(few)).values(dropped_at=0.0))
+    yield "something to purge", reading(purging.is_due)
+    for step in range(5):
+        yield f"purge {step}", writing(purging.purge)
+
+
+def writes(lab: Any, writing: Callable[..., Callable[[], object]]) -> Iterator[tuple[str, Callable[[], object]]]:
+    submission, limits = lab.submission(tags={"a": "b"}), Limits(10_000, 10**12)
+    once = {"device": "cpu", "key_id": "key_1", "limits": limits}
+    scope = Scope("own_0", "POST", "/v1/experiments", leases.new_token())
+    yield "submit", writing(lambda session: idempotency.submit_once(session, scope, submission, **once))
+    claimed: list[leases.Lease] = []
+
+    def claim() -> None:
+        claimed.append(lab.claim(terms=Terms(60.0, running_per_owner=100)).lease)
+
+    yield "claim", claim
+    yield "claim of anybody's", lambda: lab.claim()
+    yield "was it claimed", writing(lambda session: leases.claimed(session, "x"))
+    yield "renew", writing(lambda session: leases.renew(session, claimed[0]))
+    events = [MetricsBlock(first_step=1, count=1, values={"a": [1.0]}), Note(code="x", message="y")]
+    yield "append", lambda: lab.append(claimed[0], *events)
+    yield "look", writing(lambda session: reaper.look(session, lease_seconds=60.0, longest_gap_seconds=10.0))
+    yield "reap", writing(reaper.reap)
+    yield "end overdue", writing(reaper.end_overdue)
+    yield "release", lambda: lab.release(claimed[0])
+    yield "pause", writing(lambda session: wishes.ask(session, WAITING, "pause", OWNER))
+    yield "resume", writing(lambda session: wishes.resume(session, WAITING, OWNER))
+    yield "cancel", writing(lambda session: wishes.ask(session, WAITING, "cancel", OWNER))
+    yield "retry", writing(lambda session: wishes.retry(session, WAITING, OWNER))
+    yield "edit", writing(lambda session: experiments.edit(session, WAITING, OWNER, {"tags": {"c": "d"}}))
+
+
+def in_session(sessions: Any, call: Callable[..., object]) -> None:
+    with sessions as session:
+        call(session)
+
+
+@contextmanager
+def heard(database: Database) -> Iterator[list[Statement]]:
+    """The statements that are sent meanwhile."""
+    statements: list[Statement] = []
+
+    def hear(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if statement.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT", "WITH"):
+            statements.append((statement, parameters[0] if many else parameters))
+
+    event.listen(database.engine, "before_cursor_execute", hear)
+    yield statements
+    event.remove(database.engine, "before_cursor_execute", hear)
+
+
+def faults_of_sqlite(connection: Connection, statement: str, parameters: Any) -> list[str]:
+    if statement.startswith("INSERT"):
+        return []
+    plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+    lines = [row[3] for row in plan]
+    read = [line for line in lines if line.startswith("SCAN ") and line.split()[1] in BIG]
+    read = [line for line in read if not line.endswith(MAY_BE_READ)]
+    # The parts of a union are cut off before they are merged; the right part of an order are rows of one step.
+    merges = any("MERGE" in line for line in lines)
+    return read + [line for line in lines if "TEMP B-TREE FOR ORDER" in line and not merges]
+
+
+def faults_of_postgresql(connection: Connection, statement: str, parameters: Any) -> list[str]:
+    if statement.startswith("INSERT"):
+        return []
+    (plan,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).one()
+    found = plan if isinstance(plan, list) else json.loads(plan)
+    return list(faults_of_node(found[0]["Plan"]))
+
+
+def faults_of_node(node: dict[str, Any]) -> Iterator[str]:
+    kind, below = node["Node Type"], node.get("Plans", [])
+    if kind == "Seq Scan" and node["Relation Name"] in BIG:
+        yield f"Seq Scan of {node['Relation Name']}"
+    if kind in ("Sort", "Hash") and not all(map(is_bounded, below)):
+        yield f"{kind} of {node.get('Sort Key', '')} over {[one['Node Type'] for one in below]}"
+    for one in below:
+        yield from faults_of_node(one)
+
+
+def is_bounded(node: dict[str, Any]) -> bool:
+    """Whether it has few rows, whatever is in the tables: cut off, of one job, or of an index of few."""
+    if node["Node Type"] == "Limit" or node.get("Index Name") in MAY_BE_READ:
+        return True
+    # What a planner expects to be few: with more of them it orders by an index.
+    if node["Plan Rows"] <= FEW:
+        return True
+    if any("_id" in str(node.get(name, "")) for name in ("Index Cond", "Recheck Cond")):
+        return True
+    below = node.get("Plans", [])
+    return bool(below) and all(map(is_bounded, below))
