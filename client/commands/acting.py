@@ -35,4 +35,5 @@ def ask_each(experiments: list[str], ask: Callable[[Client, str], Json], url: st
 
 def _show(experiment: Json) -> None:
     desired = experiment.get("desired")
-    show(inline(experiment["id"]), coloured(experiment), f"(asked to {inline(desired)})" if desired else "")
+    asked = [f"(asked to {inline(desired)})"] if desired else []
+    show(inline(experiment["id"]), coloured(experiment), *asked)

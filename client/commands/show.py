@@ -79,7 +79,7 @@ def _standing(experiment: Json) -> str:
     number, restarts = experiment.get("attempt") or 0, experiment.get("restarts")
     parts = [f"attempt {words(number)}" if number else "no attempt yet"]
     if restarts:
-        parts[0] += f" ({words(restarts)} after a loss)"
+        parts[0] += f" (restarts: {words(restarts)})"
     queue = experiment.get("queue")
     if queue:
         parts.append(f"place {words(queue['position'])}{' or later' * bool(queue.get('ahead_capped'))} in the queue")

@@ -58,7 +58,7 @@ def test_the_time_left_is_in_words(cli):
     running |= {"progress": {"step": 1, "total_steps": 2, "fraction": 0.5}, "summary": {}}
     with answering(lambda *_: (200, running)) as url:
         shown = cli("show", running["id"], "--url", url).stdout
-    assert "attempt 3 (1 after a loss), asked to cancel, about 1.9 h left" in shown
+    assert "attempt 3 (restarts: 1), asked to cancel, about 1.9 h left" in shown
 
 
 def test_a_clone_is_the_same_but_for_what_was_set(cli, client, idle_spec):

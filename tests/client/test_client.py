@@ -53,9 +53,8 @@ def test_a_running_experiment_that_is_cancelled_ends_with_a_checkpoint(client, l
 
     results = client.wait(experiment["id"], timeout_seconds=60, on_progress=cancel_once)
     assert (asked[0]["state"], results["state"]) == ("running", "cancelled")
-    assert [entry["kind"] for entry in results["checkpoints"] if entry["step"] == results["progress"]["step"]] == [
-        "last"
-    ]
+    # The step may also have been the best.
+    assert "last" in [entry["kind"] for entry in results["checkpoints"] if entry["step"] == results["progress"]["step"]]
     assert client.cancel(experiment["id"])["state"] == "cancelled"
 
 

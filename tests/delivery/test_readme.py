@@ -98,6 +98,7 @@ def test_every_command_of_the_readme_works_as_it_stands(checkout: Path, environm
         shown = run(session[served + 1 :], checkout, environment)
     assert '"state":"succeeded"' in shown, shown
     assert "digits-bn: succeeded (budget)" in shown, shown
+    assert re.search(r"digits-bn: cancelled.*^exp_\w+ queued$", shown, re.MULTILINE | re.DOTALL), shown
     assert len(list(checkout.glob("exp_*-best-*.safetensors"))) == 1
     assert list((checkout / "run" / "checkpoints").glob("*.safetensors"))
     assert "BatchRenorm" in shown
