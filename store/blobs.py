@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from bncore.events import CheckpointSaved
@@ -28,6 +28,9 @@ from store.tables import Checkpoint, CheckpointChunk, Experiment, Job
 CHUNK_BYTES = 1 << 20
 
 File = Literal["weights", "state"]
+_CHUNKS = core(CheckpointChunk)
+_NEW_CHUNK = insert(_CHUNKS)
+_NO_CHUNK = delete(_CHUNKS).where(*(column == bindparam(f"of_{column.name}") for column in _CHUNKS.primary_key))
 
 
 def begin(session: Session, lease: Lease, event: CheckpointSaved, *, owner_bytes: int | None = None) -> str:
@@ -75,8 +78,8 @@ def write_chunk(session: Session, lease: Lease, checkpoint_id: str, file: File, 
     checkpoint = _own(session, lease, checkpoint_id)
     if checkpoint.whole_at is None:
         place = {"checkpoint_id": checkpoint_id, "file": file, "seq": seq}
-        session.execute(delete(CheckpointChunk).filter_by(**place), execution_options={"synchronize_session": False})
-        session.execute(insert(CheckpointChunk).values(**place, data=data))
+        session.execute(_NO_CHUNK, {f"of_{name}": value for name, value in place.items()})
+        session.execute(_NEW_CHUNK, {**place, "data": data})
     return answer
 
 

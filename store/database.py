@@ -10,13 +10,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Double, Engine, create_engine, event, inspect, make_url, select
+from sqlalchemy import Connection, Double, Engine, create_engine, event, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+
+from store.columns import Table, core
 
 # A writer holds the lock for milliseconds; a queue of writers on a slow disk for seconds, not for half a minute.
 SQLITE_BUSY_SECONDS = 30
@@ -113,14 +115,12 @@ def now(session: Session) -> float:
     return session.execute(select(clock())).scalar_one()
 
 
-def insert_if_absent(session: Session, table: type[DeclarativeBase], values: Mapping[str, Any]) -> bool:
+def insert_if_absent(session: Session, table: type[Table], values: Mapping[str, Any]) -> bool:
     """Insert a row unless a unique key is taken; waits for whoever is inserting the same key. True if it is ours."""
-    key = inspect(table).primary_key
-    if session.get_bind().dialect.name == "postgresql":
-        postgres = postgresql.insert(table).values(**values).on_conflict_do_nothing().returning(*key)
-        return session.execute(postgres).first() is not None
-    lite = sqlite.insert(table).values(**values).on_conflict_do_nothing().returning(*key)
-    return session.execute(lite).first() is not None
+    mine = core(table)
+    kind = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = kind(mine).values(**values).on_conflict_do_nothing().returning(*mine.primary_key)
+    return session.execute(statement).first() is not None
 
 
 def _postgresql_options(is_patient: bool, is_durable: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.orm import Session
 
 from store import experiments
+from store.columns import core
 from store.database import clock, insert_if_absent
 from store.errors import ExperimentNotFound, IdempotencyConflict
 from store.experiments import Limits, Submission
@@ -17,7 +18,7 @@ from store.tables import Experiment, IdempotencyKey
 
 LIFETIME_SECONDS = 24 * 3600.0
 _PURGED = ""
-_QUIETLY = {"synchronize_session": False}
+_KEY = core(IdempotencyKey).c
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ def reserve(session: Session, scope: Scope, fingerprint: str) -> str | None:
     }
     if insert_if_absent(session, IdempotencyKey, values):
         return None
-    expired = delete(IdempotencyKey).where(*_is(scope), IdempotencyKey.expires_at < clock())
-    session.execute(expired.returning(IdempotencyKey.key), execution_options=_QUIETLY).all()
+    expired = delete(core(IdempotencyKey)).where(*_is(scope), _KEY.expires_at < clock())
+    session.execute(expired.returning(_KEY.key)).all()
     found = lookup(session, scope)
     if found is None:
         # It has expired, or whoever held it purged it between the two statements: now it is free.
@@ -86,8 +87,8 @@ def reserve(session: Session, scope: Scope, fingerprint: str) -> str | None:
 
 def bind(session: Session, scope: Scope, experiment_id: str) -> None:
     """Say which experiment a reserved key stands for."""
-    statement = update(IdempotencyKey).where(*_is(scope)).values(experiment_id=experiment_id)
-    session.execute(statement, execution_options=_QUIETLY)
+    statement = update(core(IdempotencyKey)).where(*_is(scope)).values(experiment_id=experiment_id)
+    session.execute(statement)
 
 
 def lookup(session: Session, scope: Scope) -> IdempotencyKey | None:
@@ -98,14 +99,14 @@ def lookup(session: Session, scope: Scope) -> IdempotencyKey | None:
 
 def purge(session: Session) -> int:
     """Forget expired keys; how many there were."""
-    statement = delete(IdempotencyKey).where(IdempotencyKey.expires_at < clock()).returning(IdempotencyKey.key)
-    return len(session.execute(statement, execution_options=_QUIETLY).all())
+    statement = delete(core(IdempotencyKey)).where(_KEY.expires_at < clock()).returning(_KEY.key)
+    return len(session.execute(statement).all())
 
 
 def _is(scope: Scope) -> tuple[ColumnElement[bool], ...]:
     return (
-        IdempotencyKey.owner == scope.owner,
-        IdempotencyKey.method == scope.method,
-        IdempotencyKey.path == scope.path,
-        IdempotencyKey.key == scope.key,
+        _KEY.owner == scope.owner,
+        _KEY.method == scope.method,
+        _KEY.path == scope.path,
+        _KEY.key == scope.key,
     )

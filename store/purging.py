@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from store import owners
 from store.columns import Table, core, one_of
-from store.database import Database, clock
+from store.database import SQLITE_BUSY_SECONDS, Database, clock
 from store.jobs.conditions import IS_OVER
 from store.results.segments import SEGMENT_POINTS
 from store.tables import Checkpoint, CheckpointChunk, IdempotencyKey, Job, JobEvent, JobLog, MetricSegment
@@ -25,6 +25,7 @@ STEP_CHUNKS = 8
 STEP_POINTS = STEP_CHUNKS * SEGMENT_POINTS
 STEP_LOG_BYTES = 8 << 20
 _PAGES_PER_STEP = 2500
+_LOG_MILLISECONDS = 100
 
 _DROPPED = select(Checkpoint.id).where(Checkpoint.dropped_at.is_not(None)).order_by(Checkpoint.dropped_at)
 _DELETED = select(Job.id).where(Job.deleted_at.is_not(None)).order_by(Job.deleted_at)
@@ -52,10 +53,17 @@ def purge(session: Session) -> int:
 
 
 def truncate_log(database: Database) -> None:
-    """Give back the disk that SQLite's log of writes has grown to; after the last step, and in no transaction."""
-    if database.engine.dialect.name == "sqlite":
-        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    """Give back the disk that SQLite's log of writes has grown to; after the last step, and in no transaction.
+
+    Not while somebody reads for long: it would wait, and writers with it. Then the next time will do.
+    """
+    if database.engine.dialect.name != "sqlite":
+        return
+    with database.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.execute(f"PRAGMA busy_timeout = {_LOG_MILLISECONDS}")
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        driver.execute(f"PRAGMA busy_timeout = {1000 * SQLITE_BUSY_SECONDS}")
 
 
 def _purge_checkpoints(session: Session) -> int:

@@ -1,7 +1,13 @@
 """What owners change of experiments beyond their job: names, tags, and that they are gone."""
 
+<<<<<<< HEAD
 from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
+=======
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+>>>>>>> wp-store
 
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert, select, update
@@ -14,7 +20,11 @@ from store.experiments.finding import Filters, get, ids
 from store.experiments.submitting import Limits, require_room
 from store.jobs import wishes
 from store.jobs.conditions import owned_by
+<<<<<<< HEAD
 from store.jobs.states import State
+=======
+from store.jobs.states import TERMINAL, State
+>>>>>>> wp-store
 from store.jobs.wishes import By
 from store.tables import Checkpoint, Experiment, ExperimentTag, Job
 
@@ -79,20 +89,26 @@ def delete(session: Session, experiment_id: str, by: By) -> None:
 
 def cancel_all(session: Session, filters: Filters, by: By, limit: int) -> int:
     """Cancel up to `limit` of a listing that can be cancelled; how many were asked or ended."""
-    found = ids(session, filters, limit)
+    found = _those_in(session, filters, frozenset(State) - TERMINAL, limit)
     batches = (found[start : start + _BATCH] for start in range(0, len(found), _BATCH))
     return sum(wishes.ask_all(session, batch, "cancel", by) for batch in batches)
 
 
 def delete_all(session: Session, filters: Filters, by: By, limit: int) -> int:
     """Delete up to `limit` of a listing that have ended; how many."""
-    found = ids(session, filters, limit)
+    found = _those_in(session, filters, TERMINAL, limit)
     deleted = 0
     for start in range(0, len(found), _BATCH):
         gone = wishes.delete_all(session, found[start : start + _BATCH], by)
         _drop_checkpoints(session, gone)
         deleted += len(gone)
     return deleted
+
+
+def _those_in(session: Session, filters: Filters, states: frozenset[State], limit: int) -> list[str]:
+    """The newest of a listing that are in some states: the others would only fill the limit."""
+    wanted = states & frozenset(filters.states) if filters.states else states
+    return ids(session, replace(filters, states=tuple(sorted(wanted))), limit) if wanted else []
 
 
 def _drop_checkpoints(session: Session, experiment_ids: list[str]) -> None:

@@ -79,22 +79,31 @@ class Outline:
 
     def add(self, start: int, steps: Steps, values: Values) -> None:
         """Some consecutive points, of which `start` come before."""
-        points = np.empty(len(values), dtype=_POINT)
-        points["at"], points["step"], points["value"] = np.arange(start, start + len(values)), steps, values
-        bucket = points["at"] // self._width
-        finite = np.isfinite(values)
-        begins = points["at"] % self._width == 0
-        ends = (points["at"] % self._width == self._width - 1) | (points["at"] == self._count - 1)
-        self._first[bucket[begins]], self._last[bucket[ends]] = points[begins], points[ends]
-        self._keep_least(self._low, self._lowest, points[finite], bucket[finite], values[finite])
-        self._keep_least(self._high, self._highest, points[finite], bucket[finite], -values[finite])
-        odd = points[~finite]
+        at = np.arange(start, start + len(values))
+        bucket = at // self._width
+
+        def points(places: npt.NDArray[np.intp]) -> _Points:
+            found = np.empty(len(places), dtype=_POINT)
+            found["at"], found["step"], found["value"] = at[places], steps[places], values[places]
+            return found
+
+        begins = np.flatnonzero(at % self._width == 0)
+        ends = np.flatnonzero((at % self._width == self._width - 1) | (at == self._count - 1))
+        self._first[bucket[begins]], self._last[bucket[ends]] = points(begins), points(ends)
+        odd = np.flatnonzero(~np.isfinite(values))
+        finite = values.copy()
+        finite[odd] = np.nan
+        for kept, least, these in ((self._low, self._lowest, finite), (self._high, self._highest, -finite)):
+            firsts = _first_least(these, bucket)
+            # Unless an earlier part had one as small.
+            better = firsts[these[firsts] < least[bucket[firsts]]]
+            kept[bucket[better]], least[bucket[better]] = points(better), these[better]
         if self._shows_each:
-            self._each.append(odd)
+            self._each.append(points(odd))
             return
-        buckets, firsts = np.unique(bucket[~finite], return_index=True)
-        new = self._odd["at"][buckets] < 0
-        self._odd[buckets[new]] = odd[firsts[new]]
+        firsts = odd[np.unique(bucket[odd], return_index=True)[1]]
+        new = firsts[self._odd["at"][bucket[firsts]] < 0]
+        self._odd[bucket[new]] = points(new)
 
     def points(self) -> tuple[Steps, Values]:
         """What stays of what was added."""
@@ -103,20 +112,14 @@ class Outline:
         kept = kept[np.unique(kept["at"], return_index=True)[1]]
         return np.ascontiguousarray(kept["step"]), np.ascontiguousarray(kept["value"])
 
-    def _keep_least(self, kept: _Points, least: Values, points: _Points, bucket: Places, values: Values) -> None:
-        """Of each bucket the first of its least values, unless an earlier part had one as small."""
-        firsts = _first_least(values, bucket)
-        here, value = bucket[firsts], values[firsts]
-        better = value < least[here]
-        kept[here[better]], least[here[better]] = points[firsts[better]], value[better]
-
 
 def _first_least(values: Values, group: Places) -> npt.NDArray[np.intp]:
     """The places of the first of the least values of each group; groups come in order. Passes over NaN."""
     places = np.flatnonzero(~np.isnan(values))
     if not len(places):
         return places
-    values, group = values[places], group[places]
+    if len(places) < len(values):
+        values, group = values[places], group[places]
     begins = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
     least = np.repeat(np.minimum.reduceat(values, begins), np.diff(np.concatenate([begins, [len(values)]])))
     smallest = np.flatnonzero(values == least)

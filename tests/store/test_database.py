@@ -1,12 +1,16 @@
 """Sessions and the clock, the same on both databases."""
 
 import time
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from store.columns import unattached
 from store.database import Database, create_engine_for, now
+from store.jobs.states import State
+from store.tables import Experiment
 
 _INSERT = text("INSERT INTO watches (name, looked_at, trusted_from) VALUES ('one', 0, 0)")
 
@@ -41,11 +45,40 @@ def test_a_reading_session_sees_one_snapshot(database: Database) -> None:
 
 
 def test_postgresql_ends_a_transaction_whose_process_has_frozen(postgresql_url: str) -> None:
-    engine = create_engine_for(postgresql_url)
+    assert shown(create_engine_for(postgresql_url), "idle_in_transaction_session_timeout") == "30s"
+
+
+def test_postgresql_ends_what_a_service_waits_for_and_lets_a_migration_wait(postgresql_url: str) -> None:
+    service, migration = Database(postgresql_url).engine, create_engine_for(postgresql_url)
+    limits = ("statement_timeout", "lock_timeout")
+    assert [shown(service, name) for name in limits] == ["30s", "10s"]
+    assert [shown(migration, name) for name in limits] == ["0", "0"]
+
+
+def test_only_who_can_do_it_again_does_not_wait_for_the_disk(postgresql_url: str, sqlite_url: str) -> None:
+    promising, hasty = Database(sqlite_url).engine, Database(sqlite_url, is_durable=False).engine
+    assert [shown(engine, "synchronous", "PRAGMA") for engine in (promising, hasty)] == [2, 1]
+    assert shown(Database(postgresql_url, is_durable=False).engine, "synchronous_commit") == "off"
+
+
+def shown(engine: Engine, name: str, how: str = "SHOW") -> Any:
     with engine.connect() as connection:
-        silence = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar_one()
+        value = connection.exec_driver_sql(f"{how} {name}").scalar_one()
     engine.dispose()
-    assert silence == "30s"
+    return value
+
+
+def test_a_new_connection_does_not_wait_for_who_writes(sqlite_url: str) -> None:
+    with Database(sqlite_url).write() as writer:
+        writer.execute(_INSERT)
+        with Database(sqlite_url).read() as reader:
+            assert reader.execute(text("SELECT count(*) FROM watches")).scalar_one() == 0
+
+
+def test_a_row_that_no_session_knows_is_read_like_one_that_was_loaded() -> None:
+    # It leans on SQLAlchemy's attributes reading an object's own dictionary.
+    row = unattached(Experiment, {"id": "exp_1", "state": State.QUEUED, "queue": "cpu"}, ("pinned_device_model",))
+    assert (row.id, row.pinned_device_model, row.waiting_for, row.device) == ("exp_1", None, "worker", "cpu")
 
 
 def test_sqlite_runs_with_the_settings_of_the_design(sqlite_url: str) -> None:
@@ -53,10 +86,16 @@ def test_sqlite_runs_with_the_settings_of_the_design(sqlite_url: str) -> None:
     with engine.connect() as connection:
         found = {
             pragma: connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()
-            for pragma in ("journal_mode", "foreign_keys", "auto_vacuum", "busy_timeout")
+            for pragma in ("journal_mode", "foreign_keys", "auto_vacuum", "busy_timeout", "journal_size_limit")
         }
     engine.dispose()
-    assert found == {"journal_mode": "wal", "foreign_keys": 1, "auto_vacuum": 2, "busy_timeout": 30_000}
+    assert found == {
+        "journal_mode": "wal",
+        "foreign_keys": 1,
+        "auto_vacuum": 2,
+        "busy_timeout": 30_000,
+        "journal_size_limit": 64 << 20,
+    }
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://host/name"])

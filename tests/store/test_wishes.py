@@ -206,15 +206,18 @@ def test_many_are_cancelled_and_deleted_by_what_they_have_in_common(lab: Any) ->
     lease = lab.running(name="x")
     waiting = [lab.submit(name="x") for _ in range(3)]
     other, foreign = lab.submit(name="y"), lab.submit(owner="own_2", name="x")
+    ended = lab.submit(name="x")
+    lab.ask(ended, "cancel")
     mine = Filters(owner="own_1", name="x")
     with lab.database.write() as session:
+        # What has ended already takes nobody's place.
         assert experiments.cancel_all(session, mine, MINE, limit=2) == 2
-        assert experiments.cancel_all(session, mine, MINE, limit=100) == 2
+        assert experiments.cancel_all(session, mine, MINE, limit=2) == 2
         assert experiments.cancel_all(session, mine, MINE, limit=100) == 0
     assert [lab.get(one).state for one in waiting] == [State.CANCELLED] * 3
     assert lab.get(lease.job_id).desired == "cancel"
     with lab.database.write() as session:
-        assert experiments.delete_all(session, mine, MINE, limit=100) == 3
+        assert experiments.delete_all(session, mine, MINE, limit=100) == 4
     assert {lab.get(one).state for one in (other, foreign)} == {State.QUEUED}
     with pytest.raises(ExperimentNotFound):
         lab.get(waiting[0])
