@@ -1,13 +1,8 @@
 """What owners change of experiments beyond their job: names, tags, and that they are gone."""
 
-<<<<<<< HEAD
 from collections.abc import Collection, Mapping
-from typing import Any, NoReturn
-=======
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
->>>>>>> wp-store
+from typing import Any, NoReturn
 
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert, select, update
@@ -20,11 +15,7 @@ from store.experiments.finding import Filters, get, ids
 from store.experiments.submitting import Limits, require_room
 from store.jobs import wishes
 from store.jobs.conditions import owned_by
-<<<<<<< HEAD
-from store.jobs.states import State
-=======
 from store.jobs.states import TERMINAL, State
->>>>>>> wp-store
 from store.jobs.wishes import By
 from store.tables import Checkpoint, Experiment, ExperimentTag, Job
 
