@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from worker.trainer_process import Terms
 from worker.zygote import Zygote
 
 _SECONDS = 30.0
@@ -16,7 +17,7 @@ def test_one_that_was_killed_can_be_let_go_of(tmp_path, has_a_job):
     ended = threading.Event()
     zygote = Zygote(tmp_path / "zygote.log", "cpu", ended.set)
     # Long before it reads anything: what it was sent is lost, and the connection reset.
-    trainer = zygote.train(tmp_path, tmp_path / "trainer.log", ended.set, ended.set) if has_a_job else None
+    trainer = zygote.train(tmp_path, tmp_path / "trainer.log", Terms(ended.set, ended.set)) if has_a_job else None
     os.kill(zygote.pid, signal.SIGKILL)
     assert ended.wait(_SECONDS)
     zygote.close()
