@@ -108,8 +108,7 @@ async def clone_experiment(
     is set.
     """
     read = functools.partial(_cloned, service, sees(caller), experiment_id, patch)
-    spec = await service.reads.run(read)
-    submission = Submission.of(spec, retry_of=experiment_id)
+    spec, submission = await service.reads.run(read)
     accept = functools.partial(_accepted, service, request, caller, key, living, spec, submission)
     return await service.writes.run(accept)
 
@@ -119,10 +118,13 @@ async def validate_experiment(spec: Spec, living: LivingLately) -> Response:
     return answer(Validated.of(spec, living))
 
 
-def _cloned(service: ApiService, owner: str | None, experiment_id: str, patch: dict[str, Any]) -> ExperimentSpec:
+def _cloned(
+    service: ApiService, owner: str | None, experiment_id: str, patch: dict[str, Any]
+) -> tuple[ExperimentSpec, Submission]:
     with service.database.read() as session:
         source = experiments.get(session, experiment_id, owner=owner)
-    return load_spec(merged(source.spec, patch))
+    spec = load_spec(merged(source.spec, patch))
+    return spec, Submission.of(spec, retry_of=experiment_id)
 
 
 def _accepted(
