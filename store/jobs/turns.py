@@ -3,13 +3,12 @@
 Invariant: of the jobs in a queue at one priority, an owner's have increasing turns in the order they were queued, and
 none begins before what is claimed at that moment. So claims in the order of turns alternate between the owners who
 wait, however many jobs each has, and nobody gains by having waited or by coming one by one: start-time fair queueing
-(Goyal, Vin and Cheng 1996), all weights equal, with a claim for the service of a packet, and the time of a queue being
-the greater of what was served last and what is served next.
+(Goyal, Vin and Cheng 1996), all weights equal, with a claim for the service of a packet.
 """
 
 from typing import Any
 
-from sqlalchemy import BindParameter, Select, bindparam, func, select, tuple_, union_all
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from store.columns import core
@@ -27,15 +26,8 @@ def next_turn(session: Session, owner: str, queue: str, priority: int) -> tuple[
     """The turn of the next job that this owner puts into the queue, and what time it is there."""
     bound = {"of_owner": owner, "of_queue": queue, "of_priority": priority}
     mine, claimed, waiting, at = session.execute(_TURNS, bound).one()
-    # Not before the first that waits, either: that is what is served next, and the claimed may all have been purged.
-    return max(mine + 1 if mine is not None else 0, claimed or 0, waiting or 0), at
-
-
-def ahead_of(session: Session, job: Job, at_most: int) -> int:
-    """How many jobs of its queue are claimed before a queued one; counts no further than `at_most`."""
-    place = {"of_queue": job.queue, "of_priority": job.priority, "most": at_most}
-    own = {"own_turn": job.turn, "own_created_at": job.created_at, "own_id": job.id}
-    return int(session.execute(_AHEAD, {**place, **own}).scalar_one())
+    # What waits counts too, as if the turn before it had been claimed: those that were may be cancelled or purged.
+    return max(mine + 1 if mine is not None else 0, claimed or 0, waiting - 1 if waiting is not None else 0), at
 
 
 def _newest_and_first() -> Select[Any]:
@@ -49,20 +41,3 @@ def _newest_and_first() -> Select[Any]:
 
 
 _TURNS = _newest_and_first()
-
-
-def _ahead() -> Select[Any]:
-    waiting = (IS_QUEUED, Job.queue == bindparam("of_queue"))
-    own: tuple[BindParameter[Any], ...] = (bindparam("own_turn"), bindparam("own_created_at"), bindparam("own_id"))
-    sooner = tuple_(Job.turn, Job.created_at, Job.id) < tuple_(*own)
-    most: BindParameter[int] = bindparam("most")
-    # Two stretches of the index of claims: with one condition for both, all of the queue would be looked at.
-    parts = (
-        select(Job.id).where(*waiting, Job.priority > bindparam("of_priority")).limit(most),
-        select(Job.id).where(*waiting, Job.priority == bindparam("of_priority"), sooner).limit(most),
-    )
-    both = union_all(*(select(part.subquery()) for part in parts)).limit(most).subquery()
-    return select(func.count()).select_from(both)
-
-
-_AHEAD = _ahead()

@@ -26,7 +26,7 @@ def test_an_owner_with_few_jobs_waits_for_no_more_than_its_turn(lab: Any) -> Non
     submit(lab, "A", 50)
     assert claims(lab, 3) == "AAA"
     submit(lab, "B", 3)
-    assert claims(lab, 8) == "ABABABAA"
+    assert claims(lab, 8) == "BABABAAA"
 
 
 def test_three_owners_take_turns(lab: Any) -> None:
@@ -57,7 +57,8 @@ def test_nobody_gains_by_having_waited_or_paused(lab: Any) -> None:
     with lab.database.write() as session:
         wishes.resume(session, paused, By(None))
     taken = claims(lab, 8)
-    assert [set(taken[turn : turn + 2]) for turn in range(0, 8, 2)] == [{"A", "B"}] * 4
+    ahead = [taken[:turn].count("A") - taken[:turn].count("B") for turn in range(9)]
+    assert set(map(abs, ahead)) <= {0, 1}
 
 
 def test_what_cannot_be_claimed_lets_nobody_else_come_first(lab: Any) -> None:
@@ -89,7 +90,7 @@ def test_priority_comes_before_turns(lab: Any) -> None:
 
 
 class Fair:
-    """Start-time fair queueing: a start tag a job, and the time of the last service or, if later, of the next one."""
+    """Start-time fair queueing as its paper has it: a start tag a job, and the time of the last service."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -99,8 +100,9 @@ class Fair:
 
     def submit(self, job: str, owner: str, at: float) -> None:
         mine = self.finished.setdefault(owner, {})
-        next_served = min((tag for tag, _, _ in self.tags.values()), default=0)
-        start = max([self.now, next_served, *mine.values()])
+        # Not further back than a turn before all that wait: between may be what was cancelled.
+        behind = min((tag for tag, *_ in self.tags.values()), default=0) - 1
+        start = max([self.now, behind, *mine.values()])
         self.tags[job], self.owners[job] = (start, at, job), owner
         mine[job] = start + 1
 
@@ -117,7 +119,7 @@ class Fair:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["A", "B", "C", "claim", "claim", "cancel"]), max_size=40))
 def test_claims_are_those_of_start_time_fair_queueing(lab: Any, acts: list[str]) -> None:
     while lab.claim() is not None:
@@ -128,7 +130,7 @@ def test_claims_are_those_of_start_time_fair_queueing(lab: Any, acts: list[str])
     for act in acts:
         if act == "claim":
             claim = lab.claim()
-            assert (claim and claim.lease.job_id) == fair.claim()
+            assert (claim and claim.lease.job_id) == fair.claim(), acts
         elif act == "cancel":
             if made:
                 lab.ask(made[-1], "cancel")
