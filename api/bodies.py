@@ -72,6 +72,12 @@ async def patch_object(raw: Annotated[bytes, Depends(raw_body)]) -> dict[str, An
     return _object(raw)
 
 
+async def edit_patch(patch: Annotated[dict[str, Any], Depends(patch_object)]) -> dict[str, Any]:
+    """The body as a patch of name and tags, whatever it is applied to. Raises `InvalidBody`."""
+    edits_of({"name": None, "tags": {}}, patch)
+    return patch
+
+
 def edits_of(editable: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """Name and tags as the patch leaves them, by the rules of a spec. Raises `InvalidBody`."""
     detail = f"Cannot be changed; what can is {', '.join(editable)}"

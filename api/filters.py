@@ -1,16 +1,29 @@
 """Which experiments are meant: the query parameters of the listing, and of what is done to all that it would list."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from api.parameters import Parameters, PlainText
 from store.experiments import Filters
 from store.jobs.states import State
 
 _TAG = Annotated[PlainText, Field(min_length=1, max_length=64 + 1 + 512)]
+_BEGINS_WITH_A_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]")
+
+
+def _written_out(text: object) -> object:
+    """A bare number would be taken for seconds, or for milliseconds."""
+    if isinstance(text, str) and not _BEGINS_WITH_A_DATE.match(text):
+        raise PydanticCustomError("datetime_format", "Should be a time as in RFC 3339, with its offset")
+    return text
+
+
+_Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 
 
 class FilterQuery(Parameters):
@@ -21,8 +34,8 @@ class FilterQuery(Parameters):
         description="`key:value`, or `key` alone for any value. Repeated, all must hold.",
     )
     name: Annotated[PlainText, Field(max_length=200)] | None = Field(default=None, description="The whole name.")
-    created_from: AwareDatetime | None = Field(default=None, description="RFC 3339, with an offset. Included.")
-    created_before: AwareDatetime | None = Field(default=None, description="RFC 3339, with an offset. Not included.")
+    created_from: _Moment | None = Field(default=None, description="RFC 3339, with an offset. Included.")
+    created_before: _Moment | None = Field(default=None, description="RFC 3339, with an offset. Not included.")
 
     def filters(self, owner: str | None, among: frozenset[State] = frozenset(State)) -> Filters | None:
         """What the store is asked, of experiments in these states; None when none can be meant."""

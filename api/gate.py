@@ -58,12 +58,17 @@ def _address(request: Request) -> str:
 
 
 def _headers(name: str, rate: Rate, standing: Standing) -> dict[str, str]:
-    return {**dict(_told(name, rate, standing)), "Retry-After": str(max(1, math.ceil(standing.wait_seconds)))}
+    return {**dict(_told(name, rate, standing)), "Retry-After": str(max(1, _whole(standing.wait_seconds)))}
 
 
 def _told(name: str, rate: Rate, standing: Standing) -> tuple[tuple[str, str], tuple[str, str]]:
     """draft-ietf-httpapi-ratelimit-headers-10: the quota and its window; what remains, and when it is whole again."""
     return (
         ("RateLimit-Policy", f'"{name}";q={rate.burst};w={max(1, round(rate.window_seconds))}'),
-        ("RateLimit", f'"{name}";r={standing.remaining};t={math.ceil(standing.full_in_seconds)}'),
+        ("RateLimit", f'"{name}";r={standing.remaining};t={_whole(standing.full_in_seconds)}'),
     )
+
+
+def _whole(seconds: float) -> int:
+    # What was added to a clock and taken from it again is off by its last digit.
+    return max(0, math.ceil(seconds - 1e-6))

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import answer
-from api.bodies import edits_of, patch_object
+from api.bodies import edit_patch, edits_of
 from api.deps import Caller, ExperimentId, LivingLately, Service, sees
 from api.headers import experiment_headers, if_match_parameter, matched_versions
 from api.lanes import writing
@@ -138,7 +138,7 @@ def retry_experiment(
 @writing
 def edit_experiment(
     experiment_id: ExperimentId,
-    patch: Annotated[dict[str, Any], Depends(patch_object)],
+    patch: Annotated[dict[str, Any], Depends(edit_patch)],
     caller: Caller,
     request: Request,
     living: LivingLately,

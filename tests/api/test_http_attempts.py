@@ -84,7 +84,7 @@ def test_experiments_are_found_by_when_they_were_made(api: Any) -> None:
         assert made[2] in [entry["id"] for entry in late]
         assert made[0] not in [entry["id"] for entry in late]
         assert len(early) + len(late) == 3
-    for wrong in ("yesterday", "2026-01-01T00:00:00", ""):
+    for wrong in ("yesterday", "2026-01-01T00:00:00", "", "0.5", "1700000000"):
         assert api.client.get("/v1/experiments", params={"created_from": wrong}).status_code == 422
 
 

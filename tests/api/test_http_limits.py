@@ -11,18 +11,24 @@ from tests.api.trouble import until
 
 
 def test_an_owner_who_asks_too_often_is_told_when_to_ask_again(sqlite_url: str, serve: Callable[..., Any]) -> None:
-    with serve(sqlite_url, requests_per_second=2.0, request_burst=4) as api, holder(api) as client:
+    with serve(sqlite_url, requests_per_second=0.01, request_burst=4) as api, holder(api) as client:
         answers = [client.get("/v1/experiments") for _ in range(5)]
         assert [answer.status_code for answer in answers] == [200] * 4 + [429]
-        assert answers[0].headers["ratelimit-policy"] == '"owner";q=4;w=2'
-        assert answers[0].headers["ratelimit"] == '"owner";r=3;t=1'
+        assert answers[0].headers["ratelimit-policy"] == '"owner";q=4;w=400'
+        assert answers[0].headers["ratelimit"] == '"owner";r=3;t=100'
         refused = answers[-1]
         assert refused.headers["content-type"] == "application/problem+json"
-        assert (refused.json()["code"], refused.headers["retry-after"]) == ("too_many_requests", "1")
+        assert refused.json()["code"] == "too_many_requests"
+        assert 80 <= int(refused.headers["retry-after"]) <= 100
         assert refused.headers["ratelimit"].startswith('"owner";r=0;t=')
         assert api.client.get("/v1/experiments").status_code == 200
         assert httpx.get(f"{api.url}/healthz").status_code == 200
-        until(lambda: client.get("/v1/experiments").status_code == 200, seconds=5)
+
+
+def test_who_waits_as_told_is_answered(sqlite_url: str, serve: Callable[..., Any]) -> None:
+    with serve(sqlite_url, requests_per_second=1.0, request_burst=1) as api:
+        until(lambda: api.client.get("/v1/experiments").status_code == 429)
+        until(lambda: api.client.get("/v1/experiments").status_code == 200)
 
 
 def test_all_keys_of_an_owner_share_one_limit_and_refusals_say_how_it_stands(
@@ -32,8 +38,9 @@ def test_all_keys_of_an_owner_share_one_limit_and_refusals_say_how_it_stands(
     with slow as api, holder(api, "team") as one, holder(api, "team", "read") as two:
         assert one.get("/v1/experiments").status_code == 200
         forbidden = two.post("/v1/experiments", json={})
-        assert (forbidden.status_code, forbidden.headers["ratelimit"]) == (403, '"owner";r=0;t=200')
-        assert one.get("/v1/experiments").headers["retry-after"] == "100"
+        assert forbidden.status_code == 403
+        assert forbidden.headers["ratelimit"].startswith('"owner";r=0;t=')
+        assert 80 <= int(one.get("/v1/experiments").headers["retry-after"]) <= 100
 
 
 def test_without_a_limit_no_answer_speaks_of_one(sqlite_url: str, serve: Callable[..., Any]) -> None:
