@@ -4,8 +4,8 @@ Invariant: a submitted experiment, its job and the bell that rings its queue are
 at once for every reader, its bytes with later purges (`store.purging`).
 """
 
-from store.experiments.changing import cancel_all, delete, delete_all, edit
-from store.experiments.finding import MAX_PAGE, Filters, Mark, Page, get, ids, marks, page
+from store.experiments.changing import cancel_all, delete, delete_all, edit, lock, resume, retry
+from store.experiments.finding import MAX_PAGE, Filters, Mark, Page, get, ids, marks, page, visible
 from store.experiments.submitting import Limits, Submission, require_room, submit, submit_many
 
 __all__ = [
@@ -21,9 +21,13 @@ __all__ = [
     "edit",
     "get",
     "ids",
+    "lock",
     "marks",
     "page",
     "require_room",
+    "resume",
+    "retry",
     "submit",
     "submit_many",
+    "visible",
 ]

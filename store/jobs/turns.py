@@ -8,7 +8,7 @@ wait, however many jobs each has, and nobody gains by having waited or by coming
 
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import BindParameter, Select, bindparam, func, select, tuple_, union_all
 from sqlalchemy.orm import Session
 
 from store.columns import core
@@ -30,6 +30,13 @@ def next_turn(session: Session, owner: str, queue: str, priority: int) -> tuple[
     return max(mine + 1 if mine is not None else 0, claimed or 0, waiting - 1 if waiting is not None else 0), at
 
 
+def ahead_of(session: Session, job: Job, at_most: int) -> int:
+    """How many jobs of its queue are claimed before a queued one; counts no further than `at_most`."""
+    place = {"of_queue": job.queue, "of_priority": job.priority, "most": at_most}
+    own = {"own_turn": job.turn, "own_created_at": job.created_at, "own_id": job.id}
+    return int(session.execute(_AHEAD, {**place, **own}).scalar_one())
+
+
 def _newest_and_first() -> Select[Any]:
     """An owner's last turn, the last that was claimed, and the first that waits: each the end of an index."""
     place = (_JOB.queue == bindparam("of_queue"), _JOB.priority == bindparam("of_priority"))
@@ -41,3 +48,20 @@ def _newest_and_first() -> Select[Any]:
 
 
 _TURNS = _newest_and_first()
+
+
+def _ahead() -> Select[Any]:
+    waiting = (IS_QUEUED, Job.queue == bindparam("of_queue"))
+    own: tuple[BindParameter[Any], ...] = (bindparam("own_turn"), bindparam("own_created_at"), bindparam("own_id"))
+    sooner = tuple_(Job.turn, Job.created_at, Job.id) < tuple_(*own)
+    most: BindParameter[int] = bindparam("most")
+    # Two stretches of the index of claims: with one condition for both, all of the queue would be looked at.
+    parts = (
+        select(Job.id).where(*waiting, Job.priority > bindparam("of_priority")).limit(most),
+        select(Job.id).where(*waiting, Job.priority == bindparam("of_priority"), sooner).limit(most),
+    )
+    both = union_all(*(select(part.subquery()) for part in parts)).limit(most).subquery()
+    return select(func.count()).select_from(both)
+
+
+_AHEAD = _ahead()
