@@ -1,8 +1,8 @@
 """Waiting for an experiment to change, for any number of requests at the price of one.
 
-Invariant: all waiters together cost one short look a tick, over one connection and in one thread that are theirs, and
-no session is held between ticks. A change between a request's own reading and its waiting is seen at the first tick,
-because a waiter compares versions.
+Invariant: all waiters together cost one thread, which hears from the database that something changed
+(`store.signals`) and then looks, once for all of them; no session is held meanwhile. A change between a request's own
+reading and its waiting is seen at the first look, because a waiter compares versions.
 """
 
 import asyncio
@@ -18,11 +18,12 @@ from api.lanes import DatabaseSilent, Lane
 from store import experiments
 from store.database import Database
 from store.experiments import Mark
+from store.signals import signal_of
 
 _LOG = structlog.get_logger("api")
 _WAIT_SECONDS = 10.0
 _LOOK_ANYWAY_SECONDS = 1.0
-"""Should SQLite's word on whether anything changed ever be wrong, this is how late a waiter is."""
+"""Should a signal ever be missed, this is how late a waiter is."""
 
 
 @dataclass(eq=False)
@@ -36,14 +37,14 @@ class ChangeWatch:
     """One poller for all waiting requests of a process; it runs only while there are any."""
 
     def __init__(self, database_url: str, poll_seconds: float) -> None:
-        self._database = Database(database_url, connections=1)
+        self._database = Database(database_url, connections=2)
+        self._signal = signal_of(self._database, "bnlab_jobs")
         self._lane = Lane("changes", 1, _WAIT_SECONDS)
         self._poll_seconds = poll_seconds
         self._waiters: set[_Waiter] = set()
         self._unseen = False
         self._poller: asyncio.Task[None] | None = None
         self._closed = False
-        self._data_version: object = None
         self._looked = 0.0
 
     async def wait(
@@ -82,6 +83,7 @@ class ChangeWatch:
 
     def close(self) -> None:
         self._lane.close()
+        self._signal.close()
         self._database.dispose()
 
     async def _poll(self) -> None:
@@ -94,34 +96,20 @@ class ChangeWatch:
                 # Waiters outlast a database outage; at their timeout they answer with what they find then.
                 self._unseen = True
                 _LOG.warning("change_poll_failed", error=type(error).__name__)
+                await asyncio.sleep(self._poll_seconds)
             else:
                 if marks is not None:
                     self._wake(set(ids), marks)
-            await asyncio.sleep(self._poll_seconds)
 
     def _look(self, ids: list[str], anyway: bool) -> dict[str, Mark] | None:
-        """None when nothing at all has changed since the last look."""
-        version = self._version_of_all_data()
+        """None when nothing has changed for a tick; a waiter that has just come does not wait for that to be heard."""
         due = time.monotonic() - self._looked > _LOOK_ANYWAY_SECONDS
-        if version is not None and version == self._data_version and not anyway and not due:
+        if not anyway and not due and not self._signal.wait(self._poll_seconds):
             return None
         with self._database.read() as session:
             marks = experiments.marks(session, ids)
-        self._data_version, self._looked = version, time.monotonic()
+        self._looked = time.monotonic()
         return marks
-
-    def _version_of_all_data(self) -> object:
-        """Another one after every commit of another connection; SQLite alone has it. Read before what it is of."""
-        if self._database.engine.dialect.name != "sqlite":
-            return None
-        # The pool holds one connection: numbers of different ones could not be compared.
-        connection = self._database.engine.raw_connection()
-        try:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA data_version")
-            return cursor.fetchone()
-        finally:
-            connection.close()
 
     def _wake(self, asked: set[str], marks: dict[str, Mark]) -> None:
         for waiter in self._waiters:

@@ -5,18 +5,16 @@ Invariant: whichever way the end was asked for, the process is gone when its gra
 database which does not answer cannot be interrupted, the process can.
 """
 
-import contextlib
-import os
+import functools
 import signal
 import sys
-import threading
 from types import FrameType
 
 from api import logs
 from api.app import create_app
 from api.server import Server
 from api.settings import ApiSettings
-from bncore.lifeline import exit_on_eof
+from bncore.lifeline import exit_on_eof, exit_within
 
 START_FAILED = 3
 _HARD_EXIT_MARGIN_SECONDS = 5.0
@@ -29,24 +27,15 @@ def main() -> int:
         signal.signal(number, _end)
     settings = ApiSettings()
     logs.configure(settings.log_format)
-    hard_exit = _HardExit(settings.graceful_shutdown_seconds + _HARD_EXIT_MARGIN_SECONDS)
-    server = Server(create_app(settings), ending=hard_exit.arm)
+    # Once, however often and in whatever ways the end is asked for.
+    hard_exit = functools.cache(
+        functools.partial(exit_within, settings.graceful_shutdown_seconds + _HARD_EXIT_MARGIN_SECONDS)
+    )
+    server = Server(create_app(settings), ending=hard_exit)
     if settings.exit_on_eof:
         exit_on_eof(sys.stdin.fileno(), server.stop)
     server.run()
     return 0 if server.started else START_FAILED
-
-
-class _HardExit:
-    """Ends the process a while after it was first armed."""
-
-    def __init__(self, seconds: float) -> None:
-        self._timer = threading.Timer(seconds, os._exit, args=(1,))
-        self._timer.daemon = True
-
-    def arm(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it runs already
-            self._timer.start()
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

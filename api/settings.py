@@ -21,7 +21,7 @@ class ApiSettings(BaseSettings):
     live_within_seconds: float = Field(
         default=20.0, gt=0, description="A process whose last heartbeat is older counts as gone; they beat every 5 s."
     )
-    poll_seconds: float = Field(default=0.03, gt=0, description="How often waiting requests look for a change.")
+    poll_seconds: float = Field(default=0.03, gt=0, description="How soon a request that comes to wait is looked for.")
     graceful_shutdown_seconds: int = Field(default=10, ge=1, description="For requests in flight at shutdown.")
 
     database_seconds: float = Field(default=20.0, gt=0, description="A request waits that long for the database: 503.")

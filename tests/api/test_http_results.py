@@ -178,7 +178,7 @@ def test_waiters_ask_for_nothing_while_nothing_changes(running: tuple[Any, str, 
 
     assert results_of(api, made, wait=0.5).status_code == 200
     # At first, and then once a second to be sure, of the 25 times that it was looked.
-    assert 1 <= sum("experiments" in statement for statement in asked) <= 2
+    assert 1 <= sum("jobs" in statement for statement in asked) <= 2
 
 
 def test_waiters_are_woken_when_the_service_ends(sqlite_url: str, serve: Callable[..., Any]) -> None:
