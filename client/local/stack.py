@@ -103,7 +103,7 @@ class Stack:
             "redis", "client.local.redis_server", redis_password=self._redis_password, redis_port=self._redis_port
         )
         self._migrate(deadline)
-        self._begin("api", "api", host=self._settings.host, port=self.port)
+        self._begin("api", "api", host=self._settings.host, port=self.port, requests_per_second=0)
         self._begin("relay", "worker.relay", redis_url=self._redis_url)
         for number in range(1, self._settings.workers + 1):
             self._begin(

@@ -62,7 +62,7 @@ def test_a_trainer_that_never_was_ready_is_its_workers_fault():
     assert ending.code == "worker_lost"
 
 
-@pytest.mark.parametrize(("code", "said"), [(73, "worker_lost"), (74, "disk_full"), (75, "worker_lost")])
+@pytest.mark.parametrize(("code", "said"), [(73, "trainer_busy"), (74, "disk_full"), (75, "worker_lost")])
 def test_what_the_host_is_to_blame_for_is_no_error_of_the_experiment(code, said):
     ending = judge(_exit(_TRAINING, code), None)
     assert isinstance(ending, Failed)
