@@ -40,6 +40,8 @@ def job_id(number: int) -> str:
 def fill(database: Database, rows: Rows) -> None:
     """Put the rows into an empty, migrated database."""
     with database.engine.begin() as connection:
+        if not _lite(connection):
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         _owners(connection)
         _jobs(connection, rows)
         _experiments(connection, rows)

@@ -6,7 +6,7 @@ at once for every reader, its bytes with later purges (`store.purging`).
 
 from store.experiments.changing import cancel_all, delete, delete_all, edit
 from store.experiments.finding import MAX_PAGE, Filters, Mark, Page, get, ids, marks, page
-from store.experiments.submitting import Limits, Submission, submit, submit_many
+from store.experiments.submitting import Limits, Submission, require_room, submit, submit_many
 
 __all__ = [
     "MAX_PAGE",
@@ -23,6 +23,7 @@ __all__ = [
     "ids",
     "marks",
     "page",
+    "require_room",
     "submit",
     "submit_many",
 ]

@@ -26,8 +26,8 @@ def next_turn(session: Session, owner: str, queue: str, priority: int) -> tuple[
     """The turn of the next job that this owner puts into the queue, and what time it is there."""
     bound = {"of_owner": owner, "of_queue": queue, "of_priority": priority}
     mine, claimed, waiting, at = session.execute(_TURNS, bound).one()
-    # What waits counts too: the claimed may all have been purged.
-    return max(mine + 1 if mine is not None else 0, claimed or 0, waiting or 0), at
+    # What waits counts too, as if the turn before it had been claimed: those that were may be cancelled or purged.
+    return max(mine + 1 if mine is not None else 0, claimed or 0, waiting - 1 if waiting is not None else 0), at
 
 
 def _newest_and_first() -> Select[Any]:

@@ -26,7 +26,7 @@ def test_an_owner_with_few_jobs_waits_for_no_more_than_its_turn(lab: Any) -> Non
     submit(lab, "A", 50)
     assert claims(lab, 3) == "AAA"
     submit(lab, "B", 3)
-    assert claims(lab, 8) == "ABABABAA"
+    assert claims(lab, 8) == "BABABAAA"
 
 
 def test_three_owners_take_turns(lab: Any) -> None:
@@ -48,16 +48,20 @@ def test_one_who_comes_one_by_one_does_not_come_first(lab: Any) -> None:
 
 def test_nobody_gains_by_having_waited_or_paused(lab: Any) -> None:
     submit(lab, "B", 1)
-    paused = lab.submit(owner="A")
-    lab.ask(paused, "pause")
+    paused = [lab.submit(owner="A") for _ in range(5)]
+    for one in paused:
+        lab.ask(one, "pause")
     assert claims(lab, 1) == "B"
-    submit(lab, "B", 8)
+    submit(lab, "B", 12)
     assert claims(lab, 4) == "BBBB"
     submit(lab, "A", 3)
     with lab.database.write() as session:
-        wishes.resume(session, paused, By(None))
-    taken = claims(lab, 8)
-    assert [set(taken[turn : turn + 2]) for turn in range(0, 8, 2)] == [{"A", "B"}] * 4
+        for one in paused:
+            wishes.resume(session, one, By(None))
+    taken = claims(lab, 16)
+    ahead = [taken[:turn].count("A") - taken[:turn].count("B") for turn in range(17)]
+    # What the paper promises of two owners who both wait.
+    assert max(map(abs, ahead)) <= 2
 
 
 def test_what_cannot_be_claimed_lets_nobody_else_come_first(lab: Any) -> None:
@@ -99,7 +103,9 @@ class Fair:
 
     def submit(self, job: str, owner: str, at: float) -> None:
         mine = self.finished.setdefault(owner, {})
-        start = max([self.now, *mine.values()])
+        # Not further back than a turn before all that wait: between may be what was cancelled.
+        behind = min((tag for tag, *_ in self.tags.values()), default=0) - 1
+        start = max([self.now, behind, *mine.values()])
         self.tags[job], self.owners[job] = (start, at, job), owner
         mine[job] = start + 1
 
@@ -116,7 +122,7 @@ class Fair:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["A", "B", "C", "claim", "claim", "cancel"]), max_size=40))
 def test_claims_are_those_of_start_time_fair_queueing(lab: Any, acts: list[str]) -> None:
     while lab.claim() is not None:
@@ -127,7 +133,7 @@ def test_claims_are_those_of_start_time_fair_queueing(lab: Any, acts: list[str])
     for act in acts:
         if act == "claim":
             claim = lab.claim()
-            assert (claim and claim.lease.job_id) == fair.claim()
+            assert (claim and claim.lease.job_id) == fair.claim(), acts
         elif act == "cancel":
             if made:
                 lab.ask(made[-1], "cancel")
