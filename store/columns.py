@@ -105,12 +105,13 @@ MaybeWord = Annotated[str | None, mapped_column(String(WORD_CHARS))]
 Count = Annotated[int, mapped_column(BigInteger())]
 
 
-def where(condition: str) -> dict[str, Any]:
+def where(*conditions: str) -> dict[str, Any]:
     """The arguments that make an index partial on both databases.
 
     A statement uses such an index only when it says the very condition, in literals: bound values come too late.
     """
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+    together = text(" AND ".join(conditions))
+    return {"sqlite_where": together, "postgresql_where": together}
 
 
 def core(table: type[Table]) -> SqlTable:

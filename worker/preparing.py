@@ -53,8 +53,7 @@ class Preparation:
         checkpoint_id = self.restored
         assert checkpoint_id is not None
         try:
-            job_id = self._claim.lease.job_id
-            insistence.on(lambda: fetch(self._database, job_id, checkpoint_id, self._directory, goes_on))
+            insistence.on(lambda: fetch(self._database, checkpoint_id, self._directory, goes_on))
         except CheckpointDamaged as error:
             log.error("checkpoint_damaged", checkpoint_id=checkpoint_id, error=str(error))
             why = str(error)

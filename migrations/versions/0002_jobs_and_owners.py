@@ -40,6 +40,7 @@ _OLD_INDEXES: tuple[tuple[str, list[str]], ...] = (
     ("ix_experiments_state_created_at_id", ["state", "created_at", "id"]),
 )
 _QUEUED, _RUNNING, _VISIBLE = "state = 'queued'", "state = 'running'", "deleted_at IS NULL"
+_ANY_OWNER, _ANY_STATE = "owner || '' <> ''", "state || '' <> ''"
 _JOB_INDEXES: tuple[tuple[str, list[Any], str | None], ...] = (
     ("ix_jobs_claim", ["queue", sa.text("priority DESC"), "turn", "created_at", "id"], _QUEUED),
     ("ix_jobs_turn", ["owner", "queue", "priority", "turn"], None),
@@ -52,9 +53,9 @@ _JOB_INDEXES: tuple[tuple[str, list[Any], str | None], ...] = (
         ["deadline_seconds"],
         f"{_QUEUED} AND deadline_seconds IS NOT NULL AND first_claimed_at IS NOT NULL",
     ),
-    ("ix_jobs_listed", ["kind", "created_at", "id"], _VISIBLE),
-    ("ix_jobs_listed_state", ["kind", "state", "created_at", "id"], _VISIBLE),
-    ("ix_jobs_owned", ["kind", "owner", "created_at", "id"], _VISIBLE),
+    ("ix_jobs_listed", ["kind", "created_at", "id"], f"{_VISIBLE} AND {_ANY_OWNER} AND {_ANY_STATE}"),
+    ("ix_jobs_listed_state", ["kind", "state", "created_at", "id"], f"{_VISIBLE} AND {_ANY_OWNER}"),
+    ("ix_jobs_owned", ["kind", "owner", "created_at", "id"], f"{_VISIBLE} AND {_ANY_STATE}"),
     ("ix_jobs_owned_state", ["kind", "owner", "state", "created_at", "id"], _VISIBLE),
     ("ix_jobs_deleted", ["deleted_at"], "deleted_at IS NOT NULL"),
 )
@@ -119,8 +120,8 @@ def _create_experiments() -> None:
         sa.ForeignKeyConstraint(["id"], ["jobs.id"], name=op.f("fk_experiments_id_jobs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_experiments")),
     )
-    op.create_index("ix_experiments_name", "experiments", ["name", "submitted_at", "id"])
     op.create_index("ix_experiments_owner_name", "experiments", ["submitted_by", "name", "submitted_at", "id"])
+    op.create_index("ix_experiments_name", "experiments", ["name", "submitted_at", "id"])
 
 
 def _jobs_become_experiments() -> None:
@@ -169,10 +170,10 @@ def _tags_in_order() -> None:
         batch.alter_column("key", existing_type=_WORDS, type_=_WORD)
         batch.alter_column("value", existing_type=sa.String(500), type_=sa.String(512))
     place = ["submitted_at", "experiment_id"]
-    op.create_index("ix_experiment_tags_value", "experiment_tags", ["key", "value", *place])
     op.create_index("ix_experiment_tags_owner_value", "experiment_tags", ["submitted_by", "key", "value", *place])
-    op.create_index("ix_experiment_tags_key", "experiment_tags", ["key", *place])
     op.create_index("ix_experiment_tags_owner_key", "experiment_tags", ["submitted_by", "key", *place])
+    op.create_index("ix_experiment_tags_value", "experiment_tags", ["key", "value", *place])
+    op.create_index("ix_experiment_tags_key", "experiment_tags", ["key", *place])
 
 
 def _tags_without_order() -> None:

@@ -13,11 +13,13 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     SQLColumnExpression,
+    TextClause,
     and_,
     bindparam,
     exists,
     literal_column,
     select,
+    text,
     tuple_,
     union_all,
 )
@@ -29,6 +31,7 @@ from store.errors import ExperimentNotFound
 from store.jobs.conditions import IS_OVER, IS_VISIBLE, in_state, owned_by
 from store.jobs.states import State
 from store.tables import Experiment, ExperimentTag, Job
+from store.tables.jobs import ANY_OWNER, ANY_STATE
 
 _JOB = core(Job).c
 
@@ -91,10 +94,12 @@ _EXPERIMENT = core(Experiment)
 _COLUMNS = (*core(Job).c, *(column for column in _EXPERIMENT.c if column.name != "id"))
 _NAMES = tuple(column.name for column in _COLUMNS)
 _ROWS = select(*_COLUMNS).join_from(core(Job), _EXPERIMENT, _EXPERIMENT.c.id == _JOB.id)
-_ONE = _ROWS.where(_JOB.id == bindparam("wanted"), IS_VISIBLE)
+_ONE = _ROWS.where(_JOB.id == bindparam("wanted"), *owned_by(None))
 _ONE_OF_OWNER = _ONE.where(_JOB.owner == bindparam("wanted_owner"))
 _MANY = _ROWS.where(one_of(_JOB.id, bindparam("wanted", type_=Words())))
-_MARKS = select(_JOB.id, _JOB.version, IS_OVER).where(one_of(_JOB.id, bindparam("wanted", type_=Words())), IS_VISIBLE)
+_MARKS = select(_JOB.id, _JOB.version, IS_OVER).where(
+    one_of(_JOB.id, bindparam("wanted", type_=Words())), *owned_by(None)
+)
 
 
 def get(session: Session, experiment_id: str, *, owner: str | None = None) -> Experiment:
@@ -191,7 +196,7 @@ def _listing(shape: _Shape) -> Select[float, str]:
 
 def _part(shape: _Shape, states: tuple[State, ...]) -> Select[float, str]:
     """Positions in the order of the one index that fits best."""
-    place = _tagged(shape) if shape.tags else _named() if shape.named else _listed()
+    place = _tagged(shape) if shape.tags else _named() if shape.named else _listed(shape, states)
     statement = select(place.at, place.id).where(*place.conditions)
     if shape.owned:
         statement = statement.where(place.owner == bindparam("owner"))
@@ -210,6 +215,9 @@ def _part(shape: _Shape, states: tuple[State, ...]) -> Select[float, str]:
     return statement.order_by(place.at.desc(), place.id.desc()).limit(bindparam("at_most"))
 
 
+Condition = ColumnElement[bool] | TextClause
+
+
 @dataclass(frozen=True)
 class _Place:
     """A table that has what is asked for and what a listing is ordered by."""
@@ -217,11 +225,14 @@ class _Place:
     at: SQLColumnExpression[float]
     id: SQLColumnExpression[str]
     owner: SQLColumnExpression[str]
-    conditions: tuple[ColumnElement[bool], ...]
+    conditions: tuple[Condition, ...]
 
 
-def _listed() -> _Place:
-    return _Place(_JOB.created_at, _JOB.id, _JOB.owner, (_JOB.kind == literal_column("'experiment'"),))
+def _listed(shape: _Shape, states: tuple[State, ...]) -> _Place:
+    conditions: list[Condition] = [_JOB.kind == literal_column("'experiment'")]
+    conditions += [] if shape.owned else [text(ANY_OWNER)]
+    conditions += [] if states else [text(ANY_STATE)]
+    return _Place(_JOB.created_at, _JOB.id, _JOB.owner, tuple(conditions))
 
 
 def _named() -> _Place:
@@ -232,7 +243,7 @@ def _named() -> _Place:
 def _tagged(shape: _Shape) -> _Place:
     """In the order of the first tag; what else is asked is looked up row by row."""
     columns = core(ExperimentTag).c
-    conditions = [*_has_tag(columns, 0, shape)]
+    conditions: list[Condition] = [*_has_tag(columns, 0, shape)]
     for number in range(1, len(shape.tags)):
         again = core(ExperimentTag).alias().c
         same = again.experiment_id == columns.experiment_id

@@ -50,6 +50,8 @@ MAY_BE_READ = (
     "ix_jobs_running",
 )
 FEW = 200
+LISTINGS = ("ix_jobs_listed", "ix_jobs_owned", "ix_experiment")
+SELECTIVE = ("(owner)", "(state)", "(queue)", "(kind)", "(name)", "(key)", "(value)")
 BIG = {table.name for table in Table.metadata.sorted_tables} - {"owners", "watches", "bells", "processes", "api_keys"}
 Statement = tuple[str, Any]
 
@@ -88,7 +90,10 @@ def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]
         return lambda: in_session(lab.database.write(), call)
 
     yield "get", reading(lambda session: experiments.get(session, OLD, owner="own_0"))
-    yield "marks", reading(lambda session: experiments.marks(session, [job_id(number) for number in range(300)]))
+    some = [job_id(number) for number in range(30)]
+    yield "cancel many", writing(lambda session: wishes.ask_all(session, some, "cancel", OWNER))
+    yield "delete many", writing(lambda session: wishes.delete_all(session, some, By("own_none")))
+    yield "marks", reading(lambda session: experiments.marks(session, some))
     for name, filters in FILTERS.items():
         cursor: list[str | None] = [None]
 
@@ -182,17 +187,25 @@ def faults_of_postgresql(connection: Connection, statement: str, parameters: Any
         return []
     (plan,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).one()
     found = plan if isinstance(plan, list) else json.loads(plan)
-    return list(faults_of_node(found[0]["Plan"]))
+    firsts = "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid, 1, true) FROM pg_index"
+    first_columns = {name: first.strip('"') for name, first in connection.exec_driver_sql(firsts)}
+    return list(faults_of_node(found[0]["Plan"], first_columns))
 
 
-def faults_of_node(node: dict[str, Any]) -> Iterator[str]:
+def faults_of_node(node: dict[str, Any], first_columns: dict[str, str]) -> Iterator[str]:
     kind, below = node["Node Type"], node.get("Plans", [])
+    index, enters = node.get("Index Name"), node.get("Index Cond", "")
+    if index and index not in MAY_BE_READ and first_columns[index] not in enters:
+        yield f"{index} is not entered, but read"
+    # A better index has that column.
+    if index and index.startswith(LISTINGS) and any(word in node.get("Filter", "") for word in SELECTIVE):
+        yield f"{index} leaves {node['Filter']} to be looked at row by row"
     if kind == "Seq Scan" and node["Relation Name"] in BIG:
         yield f"Seq Scan of {node['Relation Name']}"
     if kind in ("Sort", "Hash") and not all(map(is_bounded, below)):
         yield f"{kind} of {node.get('Sort Key', '')} over {[one['Node Type'] for one in below]}"
     for one in below:
-        yield from faults_of_node(one)
+        yield from faults_of_node(one, first_columns)
 
 
 def is_bounded(node: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ CONTENT = {"weights": os.urandom(blobs.CHUNK_BYTES + 100), "state": os.urandom(5
 
 @pytest.fixture
 def stored(database):
-    """Experiment and checkpoint, stored as a worker does it."""
+    """A checkpoint, stored as a worker does it."""
     files = {
         name: StoredFile(file=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
         for name, content in CONTENT.items()
@@ -38,12 +38,12 @@ def stored(database):
                 piece = content[start : start + blobs.CHUNK_BYTES]
                 blobs.write_chunk(session, lease, checkpoint_id, name, seq, piece)
         blobs.complete(session, lease, checkpoint_id, {name: stored.sha256 for name, stored in files.items()})
-    return lease.job_id, checkpoint_id
+    return checkpoint_id
 
 
 def test_what_was_stored_is_in_the_run_directory(database, stored, tmp_path):
     layout = RunLayout(tmp_path)
-    fetch(database, *stored, layout, lambda: True)
+    fetch(database, stored, layout, lambda: True)
     assert layout.restore_weights.read_bytes() == CONTENT["weights"]
     assert layout.restore_state.read_bytes() == CONTENT["state"]
 
@@ -51,10 +51,10 @@ def test_what_was_stored_is_in_the_run_directory(database, stored, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "file", "reason"),
     [
-        ("DELETE FROM checkpoint_chunks WHERE file = 'weights' AND seq = 1", "weights", "a chunk is missing"),
-        ("DELETE FROM checkpoint_chunks WHERE file = 'state'", "state", "a chunk is missing"),
-        ("UPDATE checkpoint_chunks SET data = :short WHERE seq = 1", "weights", "1048577 of 1048676 bytes are there"),
-        ("UPDATE checkpoint_chunks SET data = :flipped WHERE file = 'state'", "state", "what is there has another SHA"),
+        ("DELETE FROM checkpoint_chunks WHERE file = 'weights' AND seq = 1", "weights", "chunk 1 is missing"),
+        ("DELETE FROM checkpoint_chunks WHERE file = 'state'", "state", "chunk 0 is missing"),
+        ("UPDATE checkpoint_chunks SET data = :short WHERE seq = 1", "weights", "not what was announced"),
+        ("UPDATE checkpoint_chunks SET data = :flipped WHERE file = 'state'", "state", "not what was announced"),
     ],
 )
 def test_damage_is_told_with_its_place(database, stored, tmp_path, damage, file, reason):
@@ -63,12 +63,12 @@ def test_damage_is_told_with_its_place(database, stored, tmp_path, damage, file,
     with database.write() as session:
         session.execute(text(damage), {name[1:]: value for name, value in values.items() if name in damage})
     with pytest.raises(CheckpointDamaged, match=reason) as caught:
-        fetch(database, *stored, RunLayout(tmp_path), lambda: True)
-    assert (caught.value.checkpoint_id, caught.value.file) == (stored[1], file)
+        fetch(database, stored, RunLayout(tmp_path), lambda: True)
+    assert (caught.value.checkpoint_id, caught.value.file) == (stored, file)
 
 
 def test_it_ends_when_it_is_told_to_and_says_that_there_is_no_such_checkpoint(database, stored, tmp_path):
     with pytest.raises(RestoreInterrupted):
-        fetch(database, *stored, RunLayout(tmp_path), lambda: False)
+        fetch(database, stored, RunLayout(tmp_path), lambda: False)
     with pytest.raises(CheckpointNotFound):
-        fetch(database, stored[0], "ckp_0", RunLayout(tmp_path), lambda: True)
+        fetch(database, "ckp_0", RunLayout(tmp_path), lambda: True)
