@@ -53,8 +53,7 @@ def test_bells_that_the_broker_lost_are_rung_again(small_stack, broker):
     stack = small_stack
     running, waiting = stack.submit(_long()), stack.submit(_long(steps=50))
     stack.await_step(running, 100)
-    with stack.database.read() as session:
-        assert bells.hanging(session) == []
+    stack.until("the bells are rung", lambda: not _hanging(stack))
     broker.stop()
     broker.start()
     stack.cancel(running)
@@ -138,6 +137,11 @@ def test_a_database_server_stopped_and_started_restarts_nothing(own_postgresql, 
     row = stack.await_state(experiment)
     assert (row.state, row.attempt, row.restarts) == ("cancelled", 1, 0)
     assert stack.series(experiment)["train/loss"][0] == list(range(1, row.step + 1))
+
+
+def _hanging(stack):
+    with stack.database.read() as session:
+        return bells.hanging(session)
 
 
 def _let_pass(stack, seconds):
