@@ -72,6 +72,7 @@ class Purge:
     def __init__(self, database: Database, rest: Callable[[float], object] = time.sleep) -> None:
         self._database = database
         self._rest = rest
+        self._has_purged = False
 
     def turn(self) -> bool:
         """A step; whether there may be more."""
@@ -85,6 +86,9 @@ class Purge:
         if deleted:
             log.info("purged", rows=deleted)
             self._rest(2 * (time.monotonic() - began))
+        elif self._has_purged:
+            purging.truncate_log(self._database)
+        self._has_purged = deleted > 0
         return deleted > 0
 
 
