@@ -20,8 +20,9 @@ import psutil
 
 from bench.service import Service, running_service
 from bncore.events import CheckpointSaved, StoredFile
-from store import blobs, leases
+from store import blobs, work
 from store.database import Database
+from store.jobs import leases
 
 CLIENTS = {"get": 500, "wait": 300, "download": 50, "healthz": 1}
 CHECKPOINT_BYTES = 8 << 20
@@ -110,18 +111,18 @@ def _store_checkpoint(database_url: str) -> str:
     database = Database(database_url)
     worker = leases.Worker("prc_bench", "cpu", "some model", "2.13.0")
     with database.write() as session:
-        claim = leases.claim(session, worker, lease_seconds=_LEASE_SECONDS)
+        claim = work.take(session, worker, leases.Terms(_LEASE_SECONDS), leases.new_token())
     assert claim is not None
     with database.write() as session:
-        checkpoint_id = blobs.begin(session, claim.lease, event, lease_seconds=_LEASE_SECONDS)
+        checkpoint_id = blobs.begin(session, claim.lease, event)
     for seq, start in enumerate(range(0, len(weights), blobs.CHUNK_BYTES)):
         chunk = weights[start : start + blobs.CHUNK_BYTES]
         with database.write() as session:
-            blobs.write_chunk(session, claim.lease, checkpoint_id, "weights", seq, chunk, lease_seconds=_LEASE_SECONDS)
+            blobs.write_chunk(session, claim.lease, checkpoint_id, "weights", seq, chunk)
     with database.write() as session:
-        blobs.complete(session, claim.lease, checkpoint_id, lease_seconds=_LEASE_SECONDS)
+        blobs.complete(session, claim.lease, checkpoint_id, {"weights": file.sha256})
     database.dispose()
-    return f"/v1/experiments/{claim.lease.experiment_id}/checkpoints/{checkpoint_id}/content"
+    return f"/v1/experiments/{claim.lease.job_id}/checkpoints/{checkpoint_id}/content"
 
 
 if __name__ == "__main__":

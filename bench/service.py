@@ -25,6 +25,8 @@ import psutil
 from bncore.spec import load_spec
 from store import experiments, keys, migrate
 from store.database import Database
+from store.experiments import Submission
+from store.owners import DEFAULT_OWNER
 from tests.conftest import free_port
 
 TARGET_MS = {"healthz": 0.5, "create": 3.0, "get": 1.2, "list": 2.5, "results": 2.5}
@@ -134,13 +136,15 @@ def running_service(directory: Path, database_url: str) -> Iterator[Service]:
     """A process of its own over an empty database, which gets a hundred experiments."""
     migrate.upgrade(database_url)
     database, key = Database(database_url), "bnl_" + secrets.token_urlsafe(32)
-    spec = load_spec(SPEC)
+    submission = Submission.of(load_spec(SPEC))
     with database.write() as session:
         keys.ensure(session, "bench", key)
-        made = [experiments.submit(session, spec, owner="bench", device="cpu").id for _ in range(100)]
+        made = [experiments.submit(session, submission, owner=DEFAULT_OWNER, device="cpu").id for _ in range(100)]
     database.dispose()
     port = free_port()
     environment = {**os.environ, "BNLAB_DATABASE_URL": database_url, "BNLAB_PORT": str(port)}
+    # What is measured is not how soon it says that this is too much.
+    environment["BNLAB_REQUESTS_PER_SECOND"] = "0"
     with (directory / "api.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "api"], env=environment, stderr=log)
     try:
