@@ -170,17 +170,6 @@ def digest(database: Database, checkpoint_id: str, file: File) -> str:
     return found.hexdigest()
 
 
-def verify(database: Database, checkpoint_id: str, file: File) -> None:
-    """Raise `CheckpointDamaged` unless what is stored of a whole checkpoint's file is what was announced."""
-    with database.read() as session:
-        checkpoint = session.get(Checkpoint, checkpoint_id)
-    if checkpoint is None:
-        raise CheckpointNotFound(checkpoint_id)
-    for name, _, sha256 in _announced(checkpoint):
-        if name == file and digest(database, checkpoint_id, file) != sha256:
-            raise CheckpointDamaged(checkpoint_id, file, "what is stored is not what was announced")
-
-
 def read(database: Database, checkpoint_id: str, file: File) -> Iterator[bytes]:
     """The chunks of one file, each read in a short session of its own.
 

@@ -5,6 +5,7 @@ the time it takes otherwise. They are called here without `torch.optim`, which i
 step; a test holds them to its bits. State has the names that `torch.optim` gives it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import assert_never
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from bncore.spec import AdamSpec, AdamWSpec, OptimizerSpec, ScheduleSpec, SgdSpec, lr_factor
 
 
-class Optimizer:
+class Optimizer(ABC):
     """Updates parameters from their gradients; those without one stay. `lr` may be set before each step."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
@@ -33,8 +34,9 @@ class Optimizer:
                 gradients.append(parameter.grad)
         self._update(parameters, gradients)
 
+    @abstractmethod
     def _update(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        raise NotImplementedError
+        """Change the parameters by their gradients."""
 
 
 class Sgd(Optimizer):
