@@ -6,10 +6,12 @@ write.
 """
 
 import functools
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import Connection, Double, Engine, create_engine, event, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
@@ -34,7 +36,6 @@ POSTGRESQL_LOCK_SECONDS = 10
 SQLITE_LOG_BYTES = 64 << 20
 # A process; PostgreSQL's own limit is 100 for all of them, unless it is raised.
 CONNECTIONS = 16
-_READS = {"store_reads": True}
 
 
 class clock(FunctionElement[float]):
@@ -68,8 +69,9 @@ class Database:
         (`is_durable`): then it may take back the newest commits, in order. What a worker reports is made again.
         """
         self.engine = create_engine_for(url, connections=connections, is_patient=False, is_durable=is_durable)
+        self.reading_engine = self._engine_that_reads(connections)
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
-        self._reading = sessionmaker(self.engine.execution_options(**self._reading_options()), expire_on_commit=False)
+        self._reading = sessionmaker(self.reading_engine, expire_on_commit=False)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -86,11 +88,13 @@ class Database:
     def dispose(self) -> None:
         """Close the pooled connections."""
         self.engine.dispose()
+        self.reading_engine.dispose()
 
-    def _reading_options(self) -> dict[str, Any]:
+    def _engine_that_reads(self, connections: int) -> Engine:
         if self.engine.dialect.name == "sqlite":
-            return _READS
-        return {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"}
+            # Connections of its own: to forbid and allow writing on one makes SQLite compile all its statements anew.
+            return _sqlite_engine(self.engine.url, connections, reads=True, is_durable=False)
+        return self.engine.execution_options(postgresql_readonly=True, isolation_level="REPEATABLE READ")
 
 
 def create_engine_for(
@@ -101,13 +105,10 @@ def create_engine_for(
     A patient one lets a statement take its time, as a migration of large tables needs it.
     """
     address = _with_driver(make_url(url))
-    pool: dict[str, Any] = {"pool_size": connections, "max_overflow": 0}
     if address.get_backend_name() == "sqlite":
-        engine = create_engine(address, connect_args={"timeout": SQLITE_BUSY_SECONDS}, **pool)
-        event.listen(engine, "connect", functools.partial(_prepare_sqlite, is_durable))
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
-    return create_engine(address, pool_pre_ping=True, connect_args=_postgresql_options(is_patient, is_durable), **pool)
+        return _sqlite_engine(address, connections, reads=False, is_durable=is_durable)
+    arguments = _postgresql_options(is_patient, is_durable)
+    return create_engine(address, pool_pre_ping=True, connect_args=arguments, **_options(connections))
 
 
 def now(session: Session) -> float:
@@ -121,6 +122,25 @@ def insert_if_absent(session: Session, table: type[Table], values: Mapping[str, 
     kind = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     statement = kind(mine).values(**values).on_conflict_do_nothing().returning(*mine.primary_key)
     return session.execute(statement).first() is not None
+
+
+def _options(connections: int) -> dict[str, Any]:
+    return {"pool_size": connections, "max_overflow": 0, "json_deserializer": _read_json}
+
+
+def _read_json(text: str | bytes) -> Any:
+    try:
+        return from_json(text)
+    except ValueError:
+        # Slower, and has no limit of depth and nothing against half a surrogate pair.
+        return json.loads(text)
+
+
+def _sqlite_engine(address: URL, connections: int, *, reads: bool, is_durable: bool) -> Engine:
+    engine = create_engine(address, connect_args={"timeout": SQLITE_BUSY_SECONDS}, **_options(connections))
+    event.listen(engine, "connect", functools.partial(_prepare_sqlite, reads, is_durable))
+    event.listen(engine, "begin", _begin_reading if reads else _begin_writing)
+    return engine
 
 
 def _postgresql_options(is_patient: bool, is_durable: bool) -> dict[str, Any]:
@@ -145,7 +165,7 @@ def _with_driver(url: URL) -> URL:
     return url
 
 
-def _prepare_sqlite(is_durable: bool, connection: Any, _record: Any) -> None:
+def _prepare_sqlite(reads: bool, is_durable: bool, connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # BEGIN is ours: the driver would send a plain one, and late
     cursor = connection.cursor()
     # auto_vacuum counts only before the first page is written, and journal_mode writes it. Later it would wait for the
@@ -155,17 +175,17 @@ def _prepare_sqlite(is_durable: bool, connection: Any, _record: Any) -> None:
     log_size = f"journal_size_limit = {SQLITE_LOG_BYTES}"
     # In the log, NORMAL writes in order and waits for nothing, FULL waits for the disk with the write lock in hand.
     patience = f"synchronous = {'FULL' if is_durable else 'NORMAL'}"
-    for pragma in (*first, "journal_mode = WAL", "foreign_keys = ON", log_size, patience):
+    last = ("query_only = ON",) if reads else ()
+    for pragma in (*first, "journal_mode = WAL", "foreign_keys = ON", log_size, patience, *last):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    reads = bool(connection.get_execution_options().get("store_reads"))
-    # Neither of these touches the file, so neither has an error that SQLAlchemy would have to translate.
+def _begin_reading(connection: Connection) -> None:
+    # It does not touch the file, so it has no error that SQLAlchemy would have to translate.
     driver: Any = connection.connection.driver_connection
-    driver.execute(f"PRAGMA query_only = {int(reads)}")
-    if reads:
-        driver.execute("BEGIN")
-    else:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    driver.execute("BEGIN")
+
+
+def _begin_writing(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
 from pydantic import Field
-from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,16 +16,12 @@ from api.parameters import parameters
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
-from api.shown.experiments import Experiment, ExperimentNow, QueuePlace
-from store import experiments, tables
-from store.database import now
+from api.shown.experiments import Experiment, ExperimentNow
+from store import experiments
 from store.errors import CursorInvalid
 from store.experiments import MAX_PAGE
-from store.jobs import turns
-from store.jobs.states import State
 
 _NOTHING = Page[Experiment](data=[], has_more=False, next_cursor=None)
-_MOST_COUNTED = 1000
 
 
 class ListQuery(FilterQuery):
@@ -80,21 +75,8 @@ def get_experiment(
     not change it.
     """
     with service.database.read() as session:
-        row = experiments.get(session, experiment_id, owner=sees(caller))
-        headers = experiment_headers(row)
-        is_known = none_match(request, headers["ETag"])
-        prospects = (None, None) if is_known else _prospects(session, row)
-    if is_known:
+        sight = experiments.look(session, experiment_id, owner=sees(caller))
+    headers = experiment_headers(sight.experiment)
+    if none_match(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return answer(ExperimentNow.seen(row, living, *prospects), headers=headers)
-
-
-def _prospects(session: Session, row: tables.Experiment) -> tuple[QueuePlace | None, float | None]:
-    """Its place in the queue, or the seconds to its end."""
-    if row.state is State.QUEUED:
-        ahead = turns.ahead_of(session, row, _MOST_COUNTED)
-        return QueuePlace(position=ahead + 1, ahead_capped=ahead == _MOST_COUNTED), None
-    if row.state is not State.RUNNING or not row.step or row.started_at is None:
-        return None, None
-    seconds = max(0.0, now(session) - row.started_at - row.paused_seconds)
-    return None, max(0, row.total_steps - row.step) * seconds / row.step
+    return answer(ExperimentNow.seen(sight, living), headers=headers)

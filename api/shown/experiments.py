@@ -10,6 +10,7 @@ from api.shown import Shown, maybe_utc, utc
 from api.shown.plans import SpecWarning
 from api.shown.waiting import Living, waiting_for
 from store import tables
+from store.experiments import MOST_AHEAD, Sight
 from store.jobs.failures import CODES, Code, Remedy
 from store.jobs.states import TERMINAL, State
 
@@ -95,10 +96,8 @@ class ExperimentNow(Experiment):
     eta_seconds: float | None = Field(description="While it runs: to its last step, at its pace so far.")
 
     @classmethod
-    def seen(
-        cls, row: tables.Experiment, living: Living, queue: QueuePlace | None, eta_seconds: float | None
-    ) -> "ExperimentNow":
-        return cls(**_facts(row, living), queue=queue, eta_seconds=eta_seconds)
+    def seen(cls, sight: Sight, living: Living) -> "ExperimentNow":
+        return cls(**_facts(sight.experiment, living), queue=_place_of(sight), eta_seconds=_seconds_left(sight))
 
 
 class Submitted(Experiment):
@@ -142,6 +141,20 @@ def _facts(row: tables.Experiment, living: Living) -> dict[str, Any]:
         "spec": row.spec,
         "links": links_of(row.id),
     }
+
+
+def _place_of(sight: Sight) -> QueuePlace | None:
+    if sight.ahead is None:
+        return None
+    return QueuePlace(position=sight.ahead + 1, ahead_capped=sight.ahead == MOST_AHEAD)
+
+
+def _seconds_left(sight: Sight) -> float | None:
+    row = sight.experiment
+    if row.state is not State.RUNNING or not row.step or row.started_at is None:
+        return None
+    seconds = max(0.0, sight.at - row.started_at - row.paused_seconds)
+    return max(0, row.total_steps - row.step) * seconds / row.step
 
 
 def progress_of(row: tables.Experiment) -> Progress:

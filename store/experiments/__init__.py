@@ -5,15 +5,30 @@ at once for every reader, its bytes with later purges (`store.purging`).
 """
 
 from store.experiments.changing import cancel_all, delete, delete_all, edit, lock, resume, retry
-from store.experiments.finding import MAX_PAGE, Filters, Mark, Page, get, ids, marks, page, visible
+from store.experiments.finding import (
+    MAX_PAGE,
+    MOST_AHEAD,
+    Filters,
+    Mark,
+    Page,
+    Sight,
+    get,
+    ids,
+    look,
+    marks,
+    page,
+    visible,
+)
 from store.experiments.submitting import Limits, Submission, require_room, submit, submit_many
 
 __all__ = [
     "MAX_PAGE",
+    "MOST_AHEAD",
     "Filters",
     "Limits",
     "Mark",
     "Page",
+    "Sight",
     "Submission",
     "cancel_all",
     "delete",
@@ -22,6 +37,7 @@ __all__ = [
     "get",
     "ids",
     "lock",
+    "look",
     "marks",
     "page",
     "require_room",

@@ -16,6 +16,7 @@ from sqlalchemy import (
     TextClause,
     and_,
     bindparam,
+    case,
     exists,
     literal_column,
     select,
@@ -27,8 +28,10 @@ from sqlalchemy.orm import Session
 
 from store import cursors
 from store.columns import Words, core, one_of, unattached
+from store.database import clock
 from store.errors import ExperimentNotFound
-from store.jobs.conditions import IS_OVER, IS_VISIBLE, in_state, owned_by
+from store.jobs import turns
+from store.jobs.conditions import IS_OVER, IS_QUEUED, IS_VISIBLE, in_state, owned_by
 from store.jobs.states import State
 from store.tables import Experiment, ExperimentTag, Job
 from store.tables.jobs import ANY_OWNER, ANY_STATE
@@ -36,6 +39,7 @@ from store.tables.jobs import ANY_OWNER, ANY_STATE
 _JOB = core(Job).c
 
 MAX_PAGE = 100
+MOST_AHEAD = 1000
 Position = tuple[float, str]
 """Where a row is in a listing: when it was submitted, and its id."""
 
@@ -78,6 +82,17 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Sight:
+    """An experiment at a moment."""
+
+    experiment: Experiment
+    at: float
+    """By the database's clock."""
+    ahead: int | None
+    """How many of its queue are claimed before it, while it is queued; counted to `MOST_AHEAD` and no further."""
+
+
+@dataclass(frozen=True)
 class Page:
     """Experiments, newest first, and where the next page begins; None after the last."""
 
@@ -96,6 +111,8 @@ _NAMES = tuple(column.name for column in _COLUMNS)
 _ROWS = select(*_COLUMNS).join_from(core(Job), _EXPERIMENT, _EXPERIMENT.c.id == _JOB.id)
 _ONE = _ROWS.where(_JOB.id == bindparam("wanted"), *owned_by(None))
 _ONE_OF_OWNER = _ONE.where(_JOB.owner == bindparam("wanted_owner"))
+_SIGHT = _ONE.add_columns(clock(), case((IS_QUEUED, turns.ahead(MOST_AHEAD))))
+_SIGHT_OF_OWNER = _SIGHT.where(_JOB.owner == bindparam("wanted_owner"))
 _MANY = _ROWS.where(one_of(_JOB.id, bindparam("wanted", type_=Words())))
 _MARKS = select(_JOB.id, _JOB.version, IS_OVER).where(
     one_of(_JOB.id, bindparam("wanted", type_=Words())), *owned_by(None)
@@ -112,6 +129,17 @@ def get(session: Session, experiment_id: str, *, owner: str | None = None) -> Ex
     if found is None:
         raise ExperimentNotFound(experiment_id)
     return unattached(Experiment, dict(zip(_NAMES, found, strict=True)))
+
+
+def look(session: Session, experiment_id: str, *, owner: str | None = None) -> Sight:
+    """The experiment as `get` has it, and its place in the queue. Raises `ExperimentNotFound`."""
+    statement = _SIGHT if owner is None else _SIGHT_OF_OWNER
+    found = session.execute(statement, {"wanted": experiment_id, "wanted_owner": owner}).one_or_none()
+    if found is None:
+        raise ExperimentNotFound(experiment_id)
+    *columns, at, ahead = found
+    row = unattached(Experiment, dict(zip(_NAMES, columns, strict=True)))
+    return Sight(row, at, None if ahead is None else min(ahead, MOST_AHEAD))
 
 
 def marks(session: Session, experiment_ids: Collection[str]) -> dict[str, Mark]:

@@ -9,18 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Select, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from bncore.spec import SPEC_VERSION, ExperimentSpec, plan
 from store.columns import core, unattached
 from store.errors import QuotaExceeded
 from store.ids import new_id
-from store.jobs import bells, eventlog
+from store.jobs import bells, eventlog, turns
 from store.jobs.conditions import IS_QUEUED
 from store.jobs.eventlog import Entry, Line
 from store.jobs.states import State
-from store.jobs.turns import next_turn
 from store.tables import Experiment, ExperimentTag, Job, Owner
 
 _JOB = core(Job).c
@@ -90,8 +89,11 @@ def submit_many(
 
     The rows that come back are as they were stored, and belong to no session.
     """
-    require_room(session, owner, len(submissions), limits or Limits())
-    first_turn, at = next_turn(session, owner, device, 0)
+    limits = limits or Limits()
+    bound = {**turns.place(owner, device, 0), **_bound(owner, limits)}
+    queued, stored, mine, claimed, waiting, at = session.execute(_STANDING, bound).one()
+    _check(limits, queued + len(submissions), stored)
+    first_turn = turns.turn_after(mine, claimed, waiting)
     made = []
     for start in range(0, len(submissions), _ROWS_A_STATEMENT):
         rows = [
@@ -106,16 +108,33 @@ def submit_many(
 
 def require_room(session: Session, owner: str, wanted: int, limits: Limits) -> None:
     """Raise `QuotaExceeded` unless the owner may queue so many more, and has room for what they will store."""
-    if limits.queued_jobs is not None:
-        # No further than the limit.
-        waiting = select(_JOB.id).where(IS_QUEUED, _JOB.owner == owner).limit(limits.queued_jobs).subquery()
-        queued = session.execute(select(func.count()).select_from(waiting)).scalar_one()
-        if queued + wanted > limits.queued_jobs:
-            raise QuotaExceeded("queued_jobs", limits.queued_jobs)
-    if limits.stored_bytes is not None:
-        stored = session.execute(select(Owner.stored_bytes).where(Owner.id == owner)).scalar_one_or_none()
-        if (stored or 0) >= limits.stored_bytes:
-            raise QuotaExceeded("stored_bytes", limits.stored_bytes)
+    queued, stored = session.execute(_ROOM, _bound(owner, limits)).one()
+    _check(limits, queued + wanted, stored)
+
+
+def _room() -> Select[int, int]:
+    """How many jobs of an owner wait, counted no further than is allowed, and how many bytes are stored."""
+    waiting = select(_JOB.id).where(IS_QUEUED, _JOB.owner == bindparam("of_owner")).limit(bindparam("at_most"))
+    stored = select(Owner.stored_bytes).where(Owner.id == bindparam("of_owner"))
+    return select(
+        select(func.count()).select_from(waiting.subquery()).scalar_subquery(),
+        func.coalesce(stored.scalar_subquery(), 0),
+    )
+
+
+_ROOM = _room()
+_STANDING = _ROOM.add_columns(*turns.STANDING.selected_columns)
+
+
+def _bound(owner: str, limits: Limits) -> dict[str, Any]:
+    return {"of_owner": owner, "at_most": limits.queued_jobs or 0}
+
+
+def _check(limits: Limits, queued: int, stored: int) -> None:
+    if limits.queued_jobs is not None and queued > limits.queued_jobs:
+        raise QuotaExceeded("queued_jobs", limits.queued_jobs)
+    if limits.stored_bytes is not None and stored >= limits.stored_bytes:
+        raise QuotaExceeded("stored_bytes", limits.stored_bytes)
 
 
 def _row(submission: Submission, owner: str, device: str, key_id: str | None, turn: int, at: float) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from store.jobs.conditions import CLAIM_ORDER, IS_QUEUED, is_due
 from store.tables import Bell, Job
 
 _JOB = core(Job).c
+_HANG = insert(core(Bell))
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Hanging:
 
 def hang(session: Session, queue: str, jobs: int = 1) -> None:
     """Put a bell for so many newly queued jobs into the outbox."""
-    session.execute(insert(core(Bell)).values(queue=queue, jobs=jobs))
+    session.execute(_HANG, {"queue": queue, "jobs": jobs})
 
 
 def hanging(session: Session, limit: int = 1000) -> list[Hanging]:

@@ -8,7 +8,7 @@ wait, however many jobs each has, and nobody gains by having waited or by coming
 
 from typing import Any
 
-from sqlalchemy import BindParameter, Select, bindparam, func, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select, tuple_
 from sqlalchemy.orm import Session
 
 from store.columns import core
@@ -24,17 +24,36 @@ NO_TURN = -1
 
 def next_turn(session: Session, owner: str, queue: str, priority: int) -> tuple[int, float]:
     """The turn of the next job that this owner puts into the queue, and what time it is there."""
-    bound = {"of_owner": owner, "of_queue": queue, "of_priority": priority}
-    mine, claimed, waiting, at = session.execute(_TURNS, bound).one()
+    mine, claimed, waiting, at = session.execute(STANDING, place(owner, queue, priority)).one()
+    return turn_after(mine, claimed, waiting), at
+
+
+def place(owner: str, queue: str, priority: int) -> dict[str, Any]:
+    """What `STANDING` has to be told."""
+    return {"of_owner": owner, "of_queue": queue, "of_priority": priority}
+
+
+def turn_after(mine: int | None, claimed: int | None, waiting: int | None) -> int:
+    """The next turn of an owner who stands so."""
     # What waits counts too, as if the turn before it had been claimed: those that were may be cancelled or purged.
-    return max(mine + 1 if mine is not None else 0, claimed or 0, waiting - 1 if waiting is not None else 0), at
+    return max(mine + 1 if mine is not None else 0, claimed or 0, waiting - 1 if waiting is not None else 0)
 
 
-def ahead_of(session: Session, job: Job, at_most: int) -> int:
-    """How many jobs of its queue are claimed before a queued one; counts no further than `at_most`."""
-    place = {"of_queue": job.queue, "of_priority": job.priority, "most": at_most}
-    own = {"own_turn": job.turn, "own_created_at": job.created_at, "own_id": job.id}
-    return int(session.execute(_AHEAD, {**place, **own}).scalar_one())
+def ahead(at_most: int) -> ColumnElement[int]:
+    """How many jobs of its queue are claimed before a queued one, as a column of a statement over jobs.
+
+    Those of a higher priority, and those whose turn is sooner; neither is counted further than `at_most`.
+    """
+    other = core(Job).alias().c
+    waits = (other.state == literal_column("'queued'"), other.queue == _JOB.queue)
+    sooner = tuple_(other.turn, other.created_at, other.id) < tuple_(_JOB.turn, _JOB.created_at, _JOB.id)
+    # Two stretches of the index of claims: with one condition for both, all of the queue would be looked at.
+    above, beside = (
+        select(other.id).where(*waits, *these).limit(at_most).correlate(core(Job)).subquery()
+        for these in ((other.priority > _JOB.priority,), (other.priority == _JOB.priority, sooner))
+    )
+    count_above, count_beside = (select(func.count()).select_from(part).scalar_subquery() for part in (above, beside))
+    return count_above + count_beside
 
 
 def _newest_and_first() -> Select[Any]:
@@ -47,21 +66,5 @@ def _newest_and_first() -> Select[Any]:
     return select(mine.scalar_subquery(), claimed.scalar_subquery(), waiting.scalar_subquery(), clock())
 
 
-_TURNS = _newest_and_first()
-
-
-def _ahead() -> Select[Any]:
-    waiting = (IS_QUEUED, Job.queue == bindparam("of_queue"))
-    own: tuple[BindParameter[Any], ...] = (bindparam("own_turn"), bindparam("own_created_at"), bindparam("own_id"))
-    sooner = tuple_(Job.turn, Job.created_at, Job.id) < tuple_(*own)
-    most: BindParameter[int] = bindparam("most")
-    # Two stretches of the index of claims: with one condition for both, all of the queue would be looked at.
-    parts = (
-        select(Job.id).where(*waiting, Job.priority > bindparam("of_priority")).limit(most),
-        select(Job.id).where(*waiting, Job.priority == bindparam("of_priority"), sooner).limit(most),
-    )
-    both = union_all(*(select(part.subquery()) for part in parts)).limit(most).subquery()
-    return select(func.count()).select_from(both)
-
-
-_AHEAD = _ahead()
+STANDING = _newest_and_first()
+"""An owner's last turn, the last that was claimed, the first that waits, and what time it is."""

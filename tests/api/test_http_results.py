@@ -170,7 +170,7 @@ def test_two_hundred_waiters_starve_nobody(sqlite_api: Any, by_hand: Callable[..
 def test_waiters_ask_for_nothing_while_nothing_changes(running: tuple[Any, str, Any]) -> None:
     api, made, _ = running
     asked: list[str] = []
-    engine = api.server._service.changes._database.engine
+    engine = api.server._service.changes._database.reading_engine
 
     @event.listens_for(engine, "before_cursor_execute")
     def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:

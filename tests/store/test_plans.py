@@ -99,6 +99,8 @@ def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]
         return lambda: in_session(lab.database.write(), call)
 
     yield "get", reading(lambda session: experiments.get(session, OLD, owner="own_0"))
+    yield "look", reading(lambda session: experiments.look(session, OLD, owner="own_0"))
+    yield "look at one that waits", reading(lambda session: experiments.look(session, WAITING))
     some = [job_id(number) for number in range(30)]
     yield "cancel many", writing(lambda session: wishes.ask_all(session, some, "cancel", OWNER))
     yield "delete many", writing(lambda session: wishes.delete_all(session, some, By("own_none")))
