@@ -64,11 +64,8 @@ class Database:
     SQLite the wait for the one lock that writers have.
     """
 
-    def __init__(self, url: str, *, connections: int = CONNECTIONS, is_durable: bool = True) -> None:
-        """A power cut takes nothing back that was committed, unless that is given up for not waiting for the disk
-        (`is_durable`): then it may take back the newest commits, in order. What a worker reports is made again.
-        """
-        self.engine = create_engine_for(url, connections=connections, is_patient=False, is_durable=is_durable)
+    def __init__(self, url: str, *, connections: int = CONNECTIONS) -> None:
+        self.engine = create_engine_for(url, connections=connections, is_patient=False)
         self.reading_engine = self._engine_that_reads(connections)
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
         self._reading = sessionmaker(self.reading_engine, expire_on_commit=False)
@@ -93,21 +90,19 @@ class Database:
     def _engine_that_reads(self, connections: int) -> Engine:
         if self.engine.dialect.name == "sqlite":
             # Connections of its own: to forbid and allow writing on one makes SQLite compile all its statements anew.
-            return _sqlite_engine(self.engine.url, connections, reads=True, is_durable=False)
+            return _sqlite_engine(self.engine.url, connections, reads=True)
         return self.engine.execution_options(postgresql_readonly=True, isolation_level="REPEATABLE READ")
 
 
-def create_engine_for(
-    url: str, *, connections: int = CONNECTIONS, is_patient: bool = True, is_durable: bool = True
-) -> Engine:
+def create_engine_for(url: str, *, connections: int = CONNECTIONS, is_patient: bool = True) -> Engine:
     """An engine for `sqlite:///path` or `postgresql://...` (psycopg 3), with at most so many connections at once.
 
     A patient one lets a statement take its time, as a migration of large tables needs it.
     """
     address = _with_driver(make_url(url))
     if address.get_backend_name() == "sqlite":
-        return _sqlite_engine(address, connections, reads=False, is_durable=is_durable)
-    arguments = _postgresql_options(is_patient, is_durable)
+        return _sqlite_engine(address, connections, reads=False)
+    arguments = _postgresql_options(is_patient)
     return create_engine(address, pool_pre_ping=True, connect_args=arguments, **_options(connections))
 
 
@@ -136,20 +131,18 @@ def _read_json(text: str | bytes) -> Any:
         return json.loads(text)
 
 
-def _sqlite_engine(address: URL, connections: int, *, reads: bool, is_durable: bool) -> Engine:
+def _sqlite_engine(address: URL, connections: int, *, reads: bool) -> Engine:
     engine = create_engine(address, connect_args={"timeout": SQLITE_BUSY_SECONDS}, **_options(connections))
-    event.listen(engine, "connect", functools.partial(_prepare_sqlite, reads, is_durable))
+    event.listen(engine, "connect", functools.partial(_prepare_sqlite, reads))
     event.listen(engine, "begin", _begin_reading if reads else _begin_writing)
     return engine
 
 
-def _postgresql_options(is_patient: bool, is_durable: bool) -> dict[str, Any]:
+def _postgresql_options(is_patient: bool) -> dict[str, Any]:
     options = {"idle_in_transaction_session_timeout": f"{POSTGRESQL_SILENCE_SECONDS}s"}
     if not is_patient:
         options["statement_timeout"] = f"{POSTGRESQL_STATEMENT_SECONDS}s"
         options["lock_timeout"] = f"{POSTGRESQL_LOCK_SECONDS}s"
-    if not is_durable:
-        options["synchronous_commit"] = "off"
     return {
         "connect_timeout": POSTGRESQL_CONNECT_SECONDS,
         "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
@@ -165,7 +158,7 @@ def _with_driver(url: URL) -> URL:
     return url
 
 
-def _prepare_sqlite(reads: bool, is_durable: bool, connection: Any, _record: Any) -> None:
+def _prepare_sqlite(reads: bool, connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # BEGIN is ours: the driver would send a plain one, and late
     cursor = connection.cursor()
     # auto_vacuum counts only before the first page is written, and journal_mode writes it. Later it would wait for the
@@ -173,10 +166,9 @@ def _prepare_sqlite(reads: bool, is_durable: bool, connection: Any, _record: Any
     is_new = cursor.execute("PRAGMA page_count").fetchone() == (0,)
     first = ("auto_vacuum = INCREMENTAL",) if is_new else ()
     log_size = f"journal_size_limit = {SQLITE_LOG_BYTES}"
-    # In the log, NORMAL writes in order and waits for nothing, FULL waits for the disk with the write lock in hand.
-    patience = f"synchronous = {'FULL' if is_durable else 'NORMAL'}"
     last = ("query_only = ON",) if reads else ()
-    for pragma in (*first, "journal_mode = WAL", "foreign_keys = ON", log_size, patience, *last):
+    # FULL: a power cut takes nothing back that was committed; in the log, NORMAL would wait for no disk.
+    for pragma in (*first, "journal_mode = WAL", "foreign_keys = ON", log_size, "synchronous = FULL", *last):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

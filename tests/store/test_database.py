@@ -26,6 +26,18 @@ def test_a_reading_session_cannot_write(database: Database) -> None:
         session.execute(statement)
 
 
+def test_no_setting_is_sent_between_transactions(sqlite_url: str) -> None:
+    # SQLite would compile every statement of the connection anew.
+    database, sent = Database(sqlite_url, connections=1), []
+    for sessions in (database.read, database.write):
+        with sessions() as session:
+            session.connection().connection.driver_connection.set_trace_callback(sent.append)
+        with sessions() as session:
+            session.execute(text("SELECT 1"))
+    database.dispose()
+    assert sent == ["ROLLBACK", "BEGIN", "SELECT 1", "ROLLBACK", "COMMIT", "BEGIN IMMEDIATE", "SELECT 1", "COMMIT"]
+
+
 def test_a_writing_session_rolls_back_whole_on_an_error(database: Database) -> None:
     with pytest.raises(IntegrityError):
         _insert_twice(database)
@@ -55,15 +67,9 @@ def test_postgresql_ends_what_a_service_waits_for_and_lets_a_migration_wait(post
     assert [shown(migration, name) for name in limits] == ["0", "0"]
 
 
-def test_only_who_can_do_it_again_does_not_wait_for_the_disk(postgresql_url: str, sqlite_url: str) -> None:
-    promising, hasty = Database(sqlite_url).engine, Database(sqlite_url, is_durable=False).engine
-    assert [shown(engine, "synchronous", "PRAGMA") for engine in (promising, hasty)] == [2, 1]
-    assert shown(Database(postgresql_url, is_durable=False).engine, "synchronous_commit") == "off"
-
-
-def shown(engine: Engine, name: str, how: str = "SHOW") -> Any:
+def shown(engine: Engine, name: str) -> Any:
     with engine.connect() as connection:
-        value = connection.exec_driver_sql(f"{how} {name}").scalar_one()
+        value = connection.exec_driver_sql(f"SHOW {name}").scalar_one()
     engine.dispose()
     return value
 
@@ -86,7 +92,14 @@ def test_sqlite_runs_with_the_settings_of_the_design(sqlite_url: str) -> None:
     with engine.connect() as connection:
         found = {
             pragma: connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()
-            for pragma in ("journal_mode", "foreign_keys", "auto_vacuum", "busy_timeout", "journal_size_limit")
+            for pragma in (
+                "journal_mode",
+                "foreign_keys",
+                "auto_vacuum",
+                "busy_timeout",
+                "journal_size_limit",
+                "synchronous",
+            )
         }
     engine.dispose()
     assert found == {
@@ -95,6 +108,7 @@ def test_sqlite_runs_with_the_settings_of_the_design(sqlite_url: str) -> None:
         "auto_vacuum": 2,
         "busy_timeout": 30_000,
         "journal_size_limit": 64 << 20,
+        "synchronous": 2,
     }
 
 
