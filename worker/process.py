@@ -84,7 +84,7 @@ def run(settings: WorkerSettings, device: Device, found: dict[str, str]) -> int:
     log.info("started", pid=os.getpid(), device=device.kind, device_model=device.model)
     _go_on_signals(supervisor.shut_down)
     # What no bell says: the broker is away or has lost it, or a job may be claimed only from now on.
-    looking = Repeating("look", supervisor.look, settings.look_seconds)
+    looking = Repeating("look", supervisor.look, settings.look_seconds, sooner=supervisor.pause)
     supervisor.warm_up()
     heart.start()
     looking.start()

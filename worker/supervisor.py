@@ -1,7 +1,7 @@
 """The worker's loop: claim, attempt, and again until the queue is empty.
 
-Invariant: one job at a time, since there is one device; a worker that is told to go, or that cannot write where its
-jobs work, claims nothing more.
+Invariant: one job at a time, since there is one device; a worker that is told to go, that cannot write where its jobs
+work, or whose trainers do not start, claims nothing more.
 """
 
 import threading
@@ -46,6 +46,7 @@ class Supervisor:
     ) -> None:
         self._worker = Worker(process_id, device.kind, device.model, torch_version)
         self._terms = Terms(settings.lease_seconds, settings.running_per_owner)
+        self._hurry = threading.Event()
         wake = threading.Event()
         news = threading.Event()
 
@@ -61,14 +62,19 @@ class Supervisor:
             hear_news,
             # Of a worker that is frozen: its trainer has to be gone by the time that the lease ends.
             alone_seconds=settings.lease_seconds * 2 / 3,
+            on_ready=self._hurry.set,
         )
         self._place = Workplace(database, settings, device, trainers, wake, news, threading.Event())
         self._claiming = _Claiming(leases.new_token())
         self._mishaps = 0
         self._at_work = threading.Lock()
+        self._no_room: str | None = None
         self.job_id: str | None = None
-        self.trouble: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
         """Why it claims nothing at the moment, if so."""
+        return self._no_room or self._place.trainers.trouble
 
     def warm_up(self) -> None:
         """Have a trainer ready before the first bell."""
@@ -91,19 +97,25 @@ class Supervisor:
         finally:
             self._at_work.release()
 
+    def pause(self, seconds: float) -> None:
+        """Wait so long before another look, or until there is a reason for one."""
+        self._hurry.wait(seconds)
+        self._hurry.clear()
+
     def shut_down(self) -> None:
         """Stop what runs, hand it back, claim nothing more; and end, even if a thread hangs in the database."""
         if not self._place.shutdown.is_set():
             exit_within(self._place.settings.grace_seconds + _HARD_EXIT_SECONDS)
         self._place.shutdown.set()
         self._place.wake.set()
+        self._hurry.set()
 
     def close(self) -> None:
         """End the waiting trainer."""
         self._place.trainers.close()
 
     def _run_queue(self) -> None:
-        while not self._place.shutdown.is_set() and self._has_room():
+        while not self._place.shutdown.is_set() and self._has_room() and self._can_train():
             claim = self._claim()
             if claim is None:
                 return
@@ -113,10 +125,17 @@ class Supervisor:
     def _has_room(self) -> bool:
         settings = self._place.settings
         trouble = trouble_in(settings.runs_dir, settings.spare_bytes)
-        if trouble != self.trouble:
+        if trouble != self._no_room:
             log.warning("takes_no_jobs", reason=trouble) if trouble else log.info("takes_jobs_again")
-        self.trouble = trouble
+        self._no_room = trouble
         return trouble is None
+
+    def _can_train(self) -> bool:
+        trainers = self._place.trainers
+        if trainers.trouble:
+            trainers.try_again()
+        # Before the first one is ready nobody knows; it says so as soon as it is.
+        return trainers.ever_ready and trainers.trouble is None
 
     def _claim(self) -> Claim | None:
         claiming = self._claiming

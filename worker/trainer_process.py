@@ -113,7 +113,7 @@ class TrainerProcess:
 
     def last_words(self, max_bytes: int) -> str:
         """The end of what it wrote to standard output and error."""
-        said = b"".join(_tail(path, max_bytes) for path in self._logs)
+        said = b"".join(tail(path, max_bytes) for path in self._logs)
         return said[-max_bytes:].decode(errors="replace").strip()
 
 
@@ -124,7 +124,8 @@ def _listen(bell: int, on_news: Callable[[], None]) -> None:
             on_news()
 
 
-def _tail(path: Path, max_bytes: int) -> bytes:
+def tail(path: Path, max_bytes: int) -> bytes:
+    """The end of a file; nothing where there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - max_bytes))

@@ -1,10 +1,12 @@
 """Keeping a process warm that trains, or forks what trains: importing torch takes seconds, a fork milliseconds.
 
 Invariant: a trainer trains once. A waiting process that cannot fork is replaced only when its run has ended, so that
-warming up takes nothing from a run.
+warming up takes nothing from a run. One that ended before it was ready is this host's fault and no job's: until another
+gets ready there is `trouble`.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count
@@ -18,13 +20,18 @@ from worker.zygote import Zygote
 
 log = structlog.get_logger()
 
+_MAX_PAUSE_SECONDS = 60.0
+
 
 def _unheard() -> None:
     """Nobody listens."""
 
 
 class Trainers:
-    """At most one waiting process; for `on_end`, `on_news` and `alone_seconds` see `worker.trainer_process.Terms`."""
+    """At most one waiting process; for `on_end`, `on_news` and `alone_seconds` see `worker.trainer_process.Terms`.
+
+    `on_ready` is called from another thread when the waiting process has warmed up.
+    """
 
     def __init__(
         self,
@@ -34,6 +41,7 @@ class Trainers:
         on_end: Callable[[], None],
         on_news: Callable[[], None] = _unheard,
         alone_seconds: float | None = None,
+        on_ready: Callable[[], None] = _unheard,
     ) -> None:
         self._directory = WaitingDirectory(runs_dir, process_id)
         self._device = device
@@ -44,6 +52,12 @@ class Trainers:
         self._holding = ExitStack()
         self._waiting: Zygote | None = None
         self._closed = False
+        self._on_ready = on_ready
+        self._failures = 0
+        self._try_again_at = 0.0
+        self.ever_ready = False
+        self.trouble: str | None = None
+        """Why nothing can be trained here at the moment, in words."""
 
     @property
     def ready(self) -> bool:
@@ -61,7 +75,12 @@ class Trainers:
             if number == 0:
                 self._holding.enter_context(self._directory)
             log_path = self._directory.path / f"{number}.log"
-            self._waiting = Zygote(log_path, self._device, self._replace)
+            self._waiting = Zygote(log_path, self._device, self._note_ready, self._note_end)
+
+    def try_again(self) -> None:
+        """Start another waiting process where none gets ready, with growing pauses."""
+        if time.monotonic() >= self._try_again_at:
+            self.warm_up()
 
     def hand_over(self, run_directory: Path, log_path: Path) -> TrainerProcess:
         """Have the directory trained; a waiting process that died is replaced, once. Raises `TrainerGone`."""
@@ -90,11 +109,26 @@ class Trainers:
                 self.warm_up()
             return trainer
 
-    def _replace(self) -> None:
-        """What was ready once can be again; what never was must not be tried again and again."""
+    def _note_ready(self) -> None:
+        self._failures, self.trouble, self.ever_ready = 0, None, True
+        self._on_ready()
+
+    def _note_end(self) -> None:
+        """What was ready once can be again, at once; what never was is tried again now and then."""
         with self._changing:
-            if self._waiting is not None and self._waiting.spent and self._waiting.was_ready and self._device == "cpu":
+            waiting = self._waiting
+            if self._closed or waiting is None or not waiting.spent:
+                return
+            if not waiting.was_ready:
+                self._note_failure(waiting)
+            elif self._device == "cpu":
                 self.warm_up()
+
+    def _note_failure(self, waiting: Zygote) -> None:
+        self.trouble = f"trainers do not start here: {waiting.last_words}"
+        self._try_again_at = time.monotonic() + min(2.0**self._failures, _MAX_PAUSE_SECONDS)
+        self._failures += 1
+        log.error("trainer_does_not_start", error=self.trouble)
 
     def _discard(self) -> None:
         if self._waiting is not None:

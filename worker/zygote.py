@@ -19,11 +19,12 @@ import structlog
 from bncore import hand_over
 from bncore.hand_over import Job
 from worker.child_process import ChildProcess
-from worker.trainer_process import Terms, TrainerGone, TrainerProcess
+from worker.trainer_process import Terms, TrainerGone, TrainerProcess, tail
 
 log = structlog.get_logger()
 
 _BIRTH_SECONDS = 2.0
+_LAST_WORDS_BYTES = 4000
 _CLOSE_SECONDS = 5.0
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -31,11 +32,12 @@ _PR_SET_CHILD_SUBREAPER = 36
 class Zygote:
     """Hands jobs to a waiting process, which writes to `log_path` until it trains."""
 
-    def __init__(self, log_path: Path, device: str, on_end: Callable[[], None]) -> None:
+    def __init__(self, log_path: Path, device: str, on_ready: Callable[[], None], on_end: Callable[[], None]) -> None:
         # A process that has touched a GPU must not fork, nor one whose orphans would be lost.
         self.may_fork = device == "cpu" and _adopt_orphans()
         self._log = log_path
         self._ready = threading.Event()
+        self._on_ready = on_ready
         self._forks = False
         self._trains = self._gave_up = False
         self._channel, theirs = socket.socketpair()
@@ -68,6 +70,13 @@ class Zygote:
     def was_ready(self) -> bool:
         """Whether it had warmed up."""
         return self._ready.is_set()
+
+    @property
+    def last_words(self) -> str:
+        """The last line of what it wrote, or else how it ended."""
+        said = tail(self._log, _LAST_WORDS_BYTES).decode(errors="replace").split("\n")
+        lines = [line.strip() for line in said if line.strip()]
+        return lines[-1] if lines else f"the process ended with code {self._process.returncode}"
 
     def train(self, run_directory: Path, log_path: Path, terms: Terms) -> TrainerProcess:
         """Have a run directory trained: by a fork if it is ready for that, and otherwise by the process itself.
@@ -116,6 +125,7 @@ class Zygote:
                 self._forks = line == hand_over.READY_TO_FORK
                 self._ready.set()
                 log.info("trainer_ready", pid=self.pid, forks=self._forks)
+                self._on_ready()
 
     def _hand_over(self, job: Job, bell: int) -> int:
         """The trainer's number."""

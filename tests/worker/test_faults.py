@@ -1,5 +1,6 @@
 """Faults of hosts, disks and databases: they cost time, never an experiment and never other bits."""
 
+import shutil
 import signal
 import sqlite3
 import time
@@ -9,6 +10,7 @@ import pytest
 
 from store.jobs import wishes
 from store.jobs.wishes import By
+from store.processes import live
 from tests.worker.conftest import LEASE_SECONDS
 
 _SPEC = {
@@ -125,12 +127,26 @@ def test_a_worker_without_room_takes_nothing_and_says_so(make_stack, sqlite_url,
     stack.start_warm("relay", "worker")
     experiment = stack.submit({"train": {"steps": 10}})
     stack.await_log("worker", "takes_no_jobs")
-
-    def trouble():
-        from store.processes import live
-
-        with stack.database.read() as session:
-            return [one.trouble for one in live(session, within_seconds=5.0) if one.kind == "worker"]
-
-    stack.until("its heartbeat says why", lambda: any(text and "MiB left" in text for text in trouble()))
+    stack.until("its heartbeat says why", lambda: "MiB left" in _trouble(stack))
     assert stack.experiment(experiment).state == "queued"
+
+
+def test_a_worker_whose_trainers_do_not_start_takes_nothing_until_they_do(make_stack, sqlite_url, tmp_path):
+    broken = tmp_path / "torch"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise ImportError('libtorch_cpu.so: file too short')")
+    stack = make_stack(sqlite_url, PYTHONPATH=str(tmp_path))
+    experiment = stack.submit({"train": {"steps": 10}, "max_restarts": 0})
+    stack.start("relay")
+    stack.start("worker")
+    stack.until("its heartbeat says why", lambda: "libtorch_cpu.so: file too short" in _trouble(stack))
+    assert (stack.experiment(experiment).state, stack.experiment(experiment).attempt) == ("queued", 0)
+    shutil.rmtree(broken)
+    row = stack.await_state(experiment, "succeeded")
+    assert (row.attempt, row.restarts) == (1, 0)
+    stack.until("its heartbeat says so", lambda: not _trouble(stack))
+
+
+def _trouble(stack):
+    with stack.database.read() as session:
+        return "".join(one.trouble or "" for one in live(session, within_seconds=5.0) if one.kind == "worker")
