@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -119,18 +119,18 @@ def running_service(directory: Path, database_url: str, processes: int = 1) -> I
     with log_file.open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "api"], env=environment, stderr=log)
     try:
-        await_true(lambda: log_file.read_bytes().count(b'"serving"') == processes)
+        await_lines(log_file, b'"serving"', processes)
         yield Service(port, psutil.Process(process.pid), key, made[50])
     finally:
         process.terminate()
         process.wait(30)
 
 
-def await_true(true: Callable[[], bool]) -> None:
-    """Wait until a server that was started says that it serves."""
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline, "the service does not listen"
+def await_lines(log: Path, line: bytes, count: int, seconds: float = 60.0) -> None:
+    """Wait until a server that was started has said so in each of its processes."""
+    deadline = time.monotonic() + seconds
+    while log.read_bytes().count(line) < count:
+        assert time.monotonic() < deadline, f"it does not serve:\n{log.read_text()[-4000:]}"
         time.sleep(0.05)
 
 
