@@ -4,7 +4,8 @@ Not uvicorn's own `workers`: its processes outlive a parent that is killed, one 
 twice a second for ever, and its end has no limit.
 
 Invariant: the port is bound once, here. A connection that comes while a process is dead or stands still is taken by
-another one, or waits for the next. No process is there without this one: at its end, however it comes, the kernel kills
+another one, or waits for the next; for that they share one queue, which spreads many connections among them, and a few
+as it happens. No process is there without this one: at its end, however it comes, the kernel kills
 them (Linux), and their standard input ends.
 """
 
@@ -55,7 +56,7 @@ class _Siblings:
         self._failed = False
 
     async def run(self) -> int:
-        self._listen_to_the_world()
+        self._hear_the_end()
         try:
             # Bound, not listening: the processes do that, so that nobody is connected before one can answer.
             self._listener = await asyncio.get_running_loop().create_server(
@@ -70,7 +71,7 @@ class _Siblings:
             return START_FAILED
         return 0 if all(code in _GOOD_ENDS for code in codes) else 1
 
-    def _listen_to_the_world(self) -> None:
+    def _hear_the_end(self) -> None:
         loop = asyncio.get_running_loop()
 
         def told(*_: object) -> None:
