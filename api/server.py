@@ -6,9 +6,10 @@ then still runs is cancelled.
 
 import asyncio
 import functools
+import os
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -59,6 +60,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        _LOG.info("serving", pid=os.getpid(), sockets=[it.getsockname()[:2] for it in self._listening()])
         self._sweeper = asyncio.create_task(self._sweep())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -90,6 +92,10 @@ class Server(uvicorn.Server):
             if refused:
                 # One line for all: those who are refused come in crowds.
                 _LOG.warning("connections_refused", count=refused, open=len(self.server_state.connections))
+
+    def _listening(self) -> Iterator[Any]:
+        for server in self.servers:
+            yield from server.sockets
 
     def _count_refused(self) -> None:
         self._refused += 1

@@ -15,6 +15,16 @@ class ApiSettings(BaseSettings):
     database_url: SecretStr
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
+    api_processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="That serve the port together. Each has some 20 connections to PostgreSQL at most, and memory and"
+        " limits of its own.",
+    )
+    api_sockets: tuple[int, ...] = Field(
+        default=(), description="Bound already, by file descriptor; the parent of several processes passes them on."
+    )
     log_format: Literal["json", "console"] = "json"
     exit_on_eof: bool = Field(default=False, description="stdin is a pipe held by the parent; exit when it closes.")
     max_body_bytes: int = Field(default=1 << 20, ge=1, description="A spec has a few kilobytes.")
@@ -36,7 +46,9 @@ class ApiSettings(BaseSettings):
     idle_seconds: float = Field(default=15.0, gt=0, description="Between two requests on one connection.")
     stall_seconds: float = Field(default=60.0, gt=0, description="For a client that takes nothing of its answer.")
     max_connections: int | None = Field(
-        default=None, ge=1, description="Open at once; by default what the limit of open files leaves, at most 4096."
+        default=None,
+        ge=1,
+        description="Open at once, of each process; by default what the limit of open files leaves, at most 4096.",
     )
     queued_per_owner: int = Field(
         default=20_000, ge=1, lt=2**31, description="Jobs of one owner that may wait at a time."
@@ -50,5 +62,7 @@ class ApiSettings(BaseSettings):
     )
     request_burst: int = Field(default=1000, ge=1, description="How many of them may come at once.")
     failed_keys_per_minute: int = Field(
-        default=20, ge=0, description="Wrong keys from one address, then 429 without a look; 0: any number."
+        default=20,
+        ge=0,
+        description="Wrong keys from one address, then 429 without a look; 0: any number. Processes share them.",
     )

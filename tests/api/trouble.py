@@ -31,15 +31,20 @@ def writer_that_stands_still(sqlite_url: str) -> Iterator[None]:
 
 
 class ApiProcess:
-    """`python -m api`, and what it says; it listens when it is made."""
+    """`python -m api`, and what it says; all of its processes listen when it is made."""
 
-    def __init__(self, running: subprocess.Popen[bytes]) -> None:
+    def __init__(self, running: subprocess.Popen[bytes], processes: int) -> None:
         self.running = running
         self.lines: list[dict[str, Any]] = []
-        for line in self.logged():
-            if line["event"].startswith("Uvicorn running on"):
-                self.url = line["event"].split()[3]
-                break
+        self.serving = [self.await_serving() for _ in range(processes)]
+        """Their process ids."""
+
+    def await_serving(self) -> int:
+        """The id of the next process that says that it serves."""
+        line = next(line for line in self.logged() if line["event"] == "serving")
+        host, self.port = line["sockets"][0]
+        self.url = f"http://{host}:{self.port}"
+        return int(line["pid"])
 
     def logged(self) -> Iterator[dict[str, Any]]:
         """The lines to come, which `lines` keeps."""
@@ -47,10 +52,6 @@ class ApiProcess:
         for text in self.running.stderr:
             self.lines.append(json.loads(text))
             yield self.lines[-1]
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rsplit(":", 1)[1])
 
 
 @contextmanager
@@ -62,6 +63,6 @@ def api_process(database_url: str, *, open_files: int | None = None, **environme
         command = ["/bin/sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *command]
     with subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         try:
-            yield ApiProcess(running)
+            yield ApiProcess(running, int(environment.get("BNLAB_API_PROCESSES", 1)))
         finally:
             running.kill()

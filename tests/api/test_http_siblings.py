@@ -1,0 +1,83 @@
+"""Several processes that serve one port."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.api.trouble import ApiProcess, api_process, until
+
+WRONG = {"Authorization": "Bearer wrong"}
+
+
+def siblings(database_url: str, **environment: str) -> AbstractContextManager[ApiProcess]:
+    return api_process(database_url, BNLAB_API_PROCESSES="2", **environment)
+
+
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    yield
+    os.kill(pid, signal.SIGCONT)
+
+
+def all_gone(pids: list[int]) -> bool:
+    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+
+
+def test_each_serves_while_the_other_stands_still_and_both_end_when_asked(sqlite_url: str) -> None:
+    with siblings(sqlite_url, BNLAB_FAILED_KEYS_PER_MINUTE="4") as api:
+        for pid in api.serving:
+            with standing_still(pid):
+                answers = [httpx.get(f"{api.url}/v1/experiments", headers=WRONG, timeout=10.0) for _ in range(3)]
+            # Together they allow what one process would.
+            assert [answer.status_code for answer in answers] == [401, 401, 429]
+        api.running.send_signal(signal.SIGTERM)
+        assert api.running.wait(15) == 0
+        assert all_gone(api.serving)
+
+
+def test_one_that_dies_is_replaced_and_nobody_is_turned_away_meanwhile(sqlite_url: str) -> None:
+    with siblings(sqlite_url, BNLAB_EXIT_ON_EOF="1") as api:
+        os.kill(api.serving[0], signal.SIGKILL)
+        for _ in range(20):
+            assert httpx.get(f"{api.url}/healthz").status_code == 200
+        replaced = api.await_serving()
+        for pid in (api.serving[1], replaced):
+            os.kill(pid, signal.SIGKILL)
+        # There is nobody: this waits for the next to come.
+        assert httpx.get(f"{api.url}/healthz", timeout=30.0).status_code == 200
+        pids = [*api.serving, replaced, api.await_serving(), api.await_serving()]
+        assert len(set(pids)) == 5
+        assert api.running.stdin is not None
+        api.running.stdin.close()
+        assert api.running.wait(15) == 0
+        assert all_gone(pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process that was stopped is ended by Linux only")
+def test_none_outlives_a_parent_that_is_killed_not_even_a_stopped_one(sqlite_url: str) -> None:
+    with siblings(sqlite_url) as api:
+        os.kill(api.serving[0], signal.SIGSTOP)
+        api.running.kill()
+        api.running.wait()
+        until(lambda: all_gone(api.serving))
+
+
+@pytest.mark.parametrize("trouble", ["port", "database"])
+def test_what_cannot_start_says_so(sqlite_url: str, shared_api: Any, trouble: str) -> None:
+    settings = {"BNLAB_DATABASE_URL": sqlite_url, "BNLAB_PORT": str(shared_api.port)}
+    if trouble == "database":
+        settings = {"BNLAB_DATABASE_URL": "mysql://nobody", "BNLAB_PORT": "0"}
+    variables = {**os.environ, "BNLAB_API_PROCESSES": "2", **settings}
+    ended = subprocess.run([sys.executable, "-m", "api"], env=variables, capture_output=True, timeout=60)
+    assert ended.returncode == 3
+    assert {"port": b"address already in use", "database": b"the database is sqlite:///"}[trouble] in ended.stderr
