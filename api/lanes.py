@@ -101,12 +101,19 @@ def _give_up(answer: asyncio.Future[Any]) -> None:
 
 
 class HasLanes(Protocol):
-    """What a route that takes a hop has to be given as `service`."""
+    """What is asked for a service."""
 
     @property
     def reads(self) -> Lane: ...
     @property
     def writes(self) -> Lane: ...
+
+
+class OfService(Protocol):
+    """What a route that takes a hop has to be given as `asked`."""
+
+    @property
+    def service(self) -> HasLanes: ...
 
 
 def reading(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]]:
@@ -122,7 +129,7 @@ def writing(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]
 def _hopping(route: Callable[Given, Answer], lane: Callable[[HasLanes], Lane]) -> Callable[Given, Awaitable[Answer]]:
     @functools.wraps(route)
     async def hop(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
-        service = cast(HasLanes, kwargs["service"])
-        return await lane(service).run(functools.partial(route, *args, **kwargs))
+        asked = cast(OfService, kwargs["asked"])
+        return await lane(asked.service).run(functools.partial(route, *args, **kwargs))
 
     return hop

@@ -7,7 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import answer
-from api.deps import Caller, ExperimentId, Service, sees
+from api.deps import Asked, ExperimentId
 from api.lanes import reading
 from api.parameters import MAX_INTEGER, Parameters, parameters
 from api.problems import declared
@@ -31,13 +31,12 @@ def mount(app: FastAPI) -> None:
 @reading
 def list_events(
     experiment_id: ExperimentId,
-    caller: Caller,
+    asked: Asked,
     query: Annotated[EventQuery, Depends(parameters(EventQuery))],
-    service: Service,
 ) -> Response:
     """Submitted, claimed, checkpointed, restarted, ended: lines are only ever added, numbered without gaps."""
-    with service.database.read() as session:
-        experiments.get(session, experiment_id, owner=sees(caller))
+    with asked.service.database.read() as session:
+        experiments.get(session, experiment_id, owner=asked.sees)
         rows = eventlog.page(session, experiment_id, after=query.after, limit=query.limit + 1)
     shown = [Event.of(row) for row in rows[: query.limit]]
     more = len(rows) > query.limit

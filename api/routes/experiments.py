@@ -5,11 +5,10 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI
 from pydantic import Field
 from sqlalchemy.orm import Session
-from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import answer
-from api.deps import Caller, ExperimentId, LivingLately, Service, sees
+from api.deps import Asked, ExperimentId, living_lately
 from api.filters import FilterQuery
 from api.headers import experiment_headers, if_none_match_parameter, none_match
 from api.lanes import reading
@@ -18,6 +17,7 @@ from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
 from api.shown.experiments import Experiment, ExperimentNow, QueuePlace
+from api.shown.waiting import Living
 from store import experiments, tables
 from store.database import now
 from store.errors import CursorInvalid
@@ -51,38 +51,35 @@ def mount(app: FastAPI) -> None:
     )
 
 
+@living_lately
 @reading
 def list_experiments(
-    query: Annotated[ListQuery, Depends(parameters(ListQuery))],
-    caller: Caller,
-    living: LivingLately,
-    service: Service,
+    asked: Asked, query: Annotated[ListQuery, Depends(parameters(ListQuery))], living: Living
 ) -> Response:
     """Newest first. Pages do not shift when experiments are added meanwhile."""
-    filters = query.filters(sees(caller))
+    filters = query.filters(asked.sees)
     if filters is None:
         if query.cursor is not None:
             raise CursorInvalid
         return answer(_NOTHING)
-    with service.database.read() as session:
+    with asked.service.database.read() as session:
         found = experiments.page(session, filters, query.cursor, query.limit)
     shown = [Experiment.of(row, living) for row in found.rows]
     return answer(Page[Experiment](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))
 
 
+@living_lately
 @reading
-def get_experiment(
-    experiment_id: ExperimentId, caller: Caller, request: Request, living: LivingLately, service: Service
-) -> Response:
+def get_experiment(experiment_id: ExperimentId, asked: Asked, living: Living) -> Response:
     """State, progress and the complete spec. Send the ETag back in `If-None-Match` to poll for nearly nothing.
 
     The ETag stands for what is stored. `queue`, `eta_seconds` and `waiting_for` are looked up for each answer and do
     not change it.
     """
-    with service.database.read() as session:
-        row = experiments.get(session, experiment_id, owner=sees(caller))
+    with asked.service.database.read() as session:
+        row = experiments.get(session, experiment_id, owner=asked.sees)
         headers = experiment_headers(row)
-        is_known = none_match(request, headers["ETag"])
+        is_known = none_match(asked.request, headers["ETag"])
         prospects = (None, None) if is_known else _prospects(session, row)
     if is_known:
         return Response(status_code=304, headers=headers)
