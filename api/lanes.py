@@ -12,9 +12,8 @@ import functools
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
-from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
@@ -24,8 +23,7 @@ class DatabaseSilent(Exception):
     """The database let a caller wait for too long; what was asked of it may still happen."""
 
 
-@dataclass(frozen=True)
-class _Turn:
+class _Turn(NamedTuple):
     """A call that waits, with the context of its request for the lines that it logs."""
 
     call: Callable[[], Any]
@@ -77,13 +75,13 @@ class Lane:
         while (turn := self._turns.get()) is not None:
             if turn.answer.done():
                 continue
-            settle: Callable[[], None]
+            settle: Callable[[asyncio.Future[Any], Any], None] = _succeed
             try:
-                settle = functools.partial(_succeed, turn.answer, turn.context.run(turn.call))
+                result = turn.context.run(turn.call)
             except BaseException as error:
-                settle = functools.partial(_fail, turn.answer, error)
+                settle, result = _fail, error
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                turn.loop.call_soon_threadsafe(settle)
+                turn.loop.call_soon_threadsafe(settle, turn.answer, result)
 
 
 def _succeed(answer: asyncio.Future[Any], result: Any) -> None:

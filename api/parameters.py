@@ -35,6 +35,8 @@ def parameters(model: type[Model]) -> Callable[..., Awaitable[Model]]:
     lists = frozenset(name for name, field in model.model_fields.items() if get_origin(field.annotation) is list)
 
     async def read(request: Request, query: Any) -> Any:
+        if not request.scope["query_string"]:
+            return query
         counts = Counter(name for name, _ in request.query_params.multi_items())
         twice = [name for name, count in counts.items() if count > 1 and name not in lists]
         if twice:
