@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.deps import Asked, ExperimentId
 from api.lanes import reading
-from api.parameters import Parameters, parameters
+from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown.attempts import Attempt, AttemptPage
@@ -33,7 +33,7 @@ def mount(app: FastAPI) -> None:
 def list_attempts(
     experiment_id: ExperimentId,
     asked: Asked,
-    query: Annotated[AttemptsQuery, Depends(parameters(AttemptsQuery))],
+    query: Annotated[AttemptsQuery, Depends(Reading(AttemptsQuery))],
 ) -> Response:
     """Who tried it, on what, from which step, and how each try ended; oldest first."""
     with asked.service.database.read() as session:

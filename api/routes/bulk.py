@@ -18,7 +18,7 @@ from api.deps import Asked
 from api.errors import InvalidParameter
 from api.filters import FilterQuery
 from api.lanes import writing
-from api.parameters import parameters
+from api.parameters import Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown.experiments import Changed
@@ -36,7 +36,7 @@ class BulkQuery(FilterQuery):
     all: bool = Field(default=False, description="Needed where no filter is given.")
 
 
-Query = Annotated[BulkQuery, Depends(parameters(BulkQuery))]
+Query = Annotated[BulkQuery, Depends(Reading(BulkQuery))]
 
 
 def mount(app: FastAPI) -> None:

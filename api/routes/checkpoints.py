@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.deps import Asked, CheckpointId, ExperimentId
 from api.lanes import reading
-from api.parameters import Parameters, parameters
+from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
@@ -40,7 +40,7 @@ def mount(app: FastAPI) -> None:
 def list_checkpoints(
     experiment_id: ExperimentId,
     asked: Asked,
-    query: Annotated[CheckpointsQuery, Depends(parameters(CheckpointsQuery))],
+    query: Annotated[CheckpointsQuery, Depends(Reading(CheckpointsQuery))],
 ) -> Response:
     """Those that are kept, newest step first, in pages. Which are kept is up to the spec's `checkpoint`."""
     with asked.service.database.read() as session:

@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from api.deps import Asked, CheckpointId, ExperimentId
 from api.headers import if_none_match_parameter, none_match
 from api.openapi import range_parameters
-from api.parameters import Parameters, parameters
+from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.ranges import Span, span_wanted
 from api.routes.keyed import KeyedRoutes
@@ -77,7 +77,7 @@ async def download_checkpoint(
     experiment_id: ExperimentId,
     checkpoint_id: CheckpointId,
     asked: Asked,
-    query: Annotated[ContentQuery, Depends(parameters(ContentQuery))],
+    query: Annotated[ContentQuery, Depends(Reading(ContentQuery))],
 ) -> Response:
     """The network's state_dict under its own names, metadata with spec and step; 410 when what is stored is damaged.
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.deps import Asked, ExperimentId
 from api.lanes import reading
-from api.parameters import MAX_INTEGER, Parameters, parameters
+from api.parameters import MAX_INTEGER, Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown.events import Event, EventPage
@@ -32,7 +32,7 @@ def mount(app: FastAPI) -> None:
 def list_events(
     experiment_id: ExperimentId,
     asked: Asked,
-    query: Annotated[EventQuery, Depends(parameters(EventQuery))],
+    query: Annotated[EventQuery, Depends(Reading(EventQuery))],
 ) -> Response:
     """Submitted, claimed, checkpointed, restarted, ended: lines are only ever added, numbered without gaps."""
     with asked.service.database.read() as session:

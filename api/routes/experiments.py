@@ -12,7 +12,7 @@ from api.deps import Asked, ExperimentId, living_lately
 from api.filters import FilterQuery
 from api.headers import experiment_headers, if_none_match_parameter, none_match
 from api.lanes import reading
-from api.parameters import parameters
+from api.parameters import Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
@@ -54,7 +54,7 @@ def mount(app: FastAPI) -> None:
 @living_lately
 @reading
 def list_experiments(
-    asked: Asked, query: Annotated[ListQuery, Depends(parameters(ListQuery))], living: Living
+    asked: Asked, query: Annotated[ListQuery, Depends(Reading(ListQuery))], living: Living
 ) -> Response:
     """Newest first. Pages do not shift when experiments are added meanwhile."""
     filters = query.filters(asked.sees)

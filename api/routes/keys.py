@@ -13,7 +13,7 @@ from api.bodies import body
 from api.deps import Asked, KeyId
 from api.lanes import reading, writing
 from api.openapi import request_body
-from api.parameters import Parameters, PlainText, parameters
+from api.parameters import Parameters, PlainText, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
@@ -97,7 +97,7 @@ _MADE: dict[str, Any] = {
 
 
 @reading
-def list_keys(asked: Asked, query: Annotated[KeysQuery, Depends(parameters(KeysQuery))]) -> Response:
+def list_keys(asked: Asked, query: Annotated[KeysQuery, Depends(Reading(KeysQuery))]) -> Response:
     """Your owner's keys, revoked and expired ones too, oldest first; with `admin` everybody's, or those of `owner`."""
     owner = asked.sees
     with asked.service.database.read() as session:

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from api.deps import Asked, ExperimentId
 from api.errors import InvalidParameter
-from api.parameters import MAX_INTEGER, Parameters, parameters
+from api.parameters import MAX_INTEGER, Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.routes.results import MAX_WAIT_SECONDS, left
@@ -76,7 +76,7 @@ def mount(app: FastAPI) -> None:
 async def get_logs(
     experiment_id: ExperimentId,
     asked: Asked,
-    query: Annotated[LogsQuery, Depends(parameters(LogsQuery))],
+    query: Annotated[LogsQuery, Depends(Reading(LogsQuery))],
 ) -> Response:
     """Of each attempt the first and the last 512 KiB are kept; a line says where something was left out.
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.deps import Asked, ExperimentId
 from api.lanes import reading
-from api.parameters import MAX_INTEGER, Parameters, PlainText, parameters
+from api.parameters import MAX_INTEGER, Parameters, PlainText, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown.metrics import Metrics, MetricSeries
@@ -47,7 +47,7 @@ def mount(app: FastAPI) -> None:
 def get_metrics(
     experiment_id: ExperimentId,
     asked: Asked,
-    query: Annotated[MetricsQuery, Depends(parameters(MetricsQuery))],
+    query: Annotated[MetricsQuery, Depends(Reading(MetricsQuery))],
 ) -> Response:
     """Points by key. A key without points, because none was written yet or ever, is an empty series, not an error."""
     with asked.service.database.read() as session:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.deps import Asked, require_admin
 from api.lanes import reading
-from api.parameters import Parameters, parameters
+from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
@@ -37,7 +37,7 @@ def mount(app: FastAPI) -> None:
 
 
 @reading
-def list_owners(asked: Asked, query: Annotated[OwnersQuery, Depends(parameters(OwnersQuery))]) -> Response:
+def list_owners(asked: Asked, query: Annotated[OwnersQuery, Depends(Reading(OwnersQuery))]) -> Response:
     """Oldest first, with what they have; needs `admin`."""
     limits = OwnerLimits.of(asked.service.settings)
     with asked.service.database.read() as session:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.deps import Asked, ExperimentId, living_lately
 from api.headers import entity_tag, experiment_headers, if_none_match_parameter, none_match
-from api.parameters import Parameters, parameters
+from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown.results import Results
@@ -53,7 +53,7 @@ def mount(app: FastAPI) -> None:
 async def get_results(
     experiment_id: ExperimentId,
     asked: Asked,
-    query: Annotated[ResultsQuery, Depends(parameters(ResultsQuery))],
+    query: Annotated[ResultsQuery, Depends(Reading(ResultsQuery))],
     living: Living,
 ) -> Response:
     """State, progress, summary, the newest value of every metric and the newest checkpoints; complete at any time.
