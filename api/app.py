@@ -37,6 +37,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # else looked for anew with every request
     )
     app.state.service = service
     app.add_middleware(Edge)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from api.deps import Service
+from api.deps import service_of
 from api.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType
 from api.merging import merged
 from bncore.spec import ExperimentSpec, Fault, SpecError, faults_of, load_spec, parse_json
@@ -26,11 +26,11 @@ _AT_ONCE_BYTES = 16_384
 """A body up to this size is read within a millisecond or two; a larger one would hold up every other request."""
 
 
-async def raw_body(request: Request, service: Service) -> bytes:
+async def raw_body(request: Request) -> bytes:
     """The bytes of the body. Raises `BodyTooLarge` before reading when the length says so, else on the way."""
     if not _is_json(request.headers):
         raise UnsupportedMediaType
-    limit = service.settings.max_body_bytes
+    limit = service_of(request).settings.max_body_bytes
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
         raise BodyTooLarge(limit)
@@ -42,11 +42,12 @@ async def raw_body(request: Request, service: Service) -> bytes:
     return bytes(body)
 
 
-async def submitted_spec(body: Annotated[bytes, Depends(raw_body)], service: Service) -> ExperimentSpec:
+async def submitted_spec(request: Request) -> ExperimentSpec:
     """The complete spec. Raises `SpecError`."""
+    body = await raw_body(request)
     if len(body) <= _AT_ONCE_BYTES:
         return _read(body)
-    return await service.reads.run(functools.partial(_read, body))
+    return await service_of(request).reads.run(functools.partial(_read, body))
 
 
 Spec = Annotated[ExperimentSpec, Depends(submitted_spec)]
@@ -56,7 +57,8 @@ Model = TypeVar("Model", bound=SpecModel)
 def body(model: type[Model], *, may_be_empty: bool = False) -> Callable[..., Awaitable[Model]]:
     """A dependency: the body as one of these. Raises `InvalidBody`."""
 
-    async def read(raw: Annotated[bytes, Depends(raw_body)]) -> Model:
+    async def read(request: Request) -> Model:
+        raw = await raw_body(request)
         if not raw and may_be_empty:
             return model()
         try:
@@ -67,13 +69,14 @@ def body(model: type[Model], *, may_be_empty: bool = False) -> Callable[..., Awa
     return read
 
 
-async def patch_object(raw: Annotated[bytes, Depends(raw_body)]) -> dict[str, Any]:
+async def patch_object(request: Request) -> dict[str, Any]:
     """The body as a JSON object that says what is to change. Raises `InvalidBody`."""
-    return _object(raw)
+    return _object(await raw_body(request))
 
 
-async def edit_patch(patch: Annotated[dict[str, Any], Depends(patch_object)]) -> dict[str, Any]:
+async def edit_patch(request: Request) -> dict[str, Any]:
     """The body as a patch of name and tags, whatever it is applied to. Raises `InvalidBody`."""
+    patch = await patch_object(request)
     edits_of({"name": None, "tags": {}}, patch)
     return patch
 

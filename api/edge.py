@@ -52,11 +52,11 @@ class Edge:
         exchange = _Exchange(inner, send, request_id)
         # A request that waited in a pipeline begins with what the one before it has bound.
         structlog.contextvars.clear_contextvars()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await exchange.answer(self._app, receive)
-            finally:
-                exchange.log(scope["method"])
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await exchange.answer(self._app, receive)
+        finally:
+            exchange.log(scope["method"])
 
 
 class _Exchange:

@@ -22,6 +22,7 @@ class Gate:
     def __init__(self, *, requests_per_second: float, request_burst: int, failed_keys_per_minute: int) -> None:
         self._requests = Rate(requests_per_second, request_burst) if requests_per_second else None
         self._failures = Rate(failed_keys_per_minute / 60, failed_keys_per_minute) if failed_keys_per_minute else None
+        self._policy = _policy("owner", self._requests).encode() if self._requests else b""
 
     def admit(self, owner: str) -> list[tuple[bytes, bytes]]:
         """Count a request of an owner; the headers of its answer. Raises `TooManyRequests`."""
@@ -30,7 +31,7 @@ class Gate:
         standing = self._requests.take(owner)
         if not standing.allowed:
             raise TooManyRequests(_headers("owner", self._requests, standing))
-        return [(name.lower().encode(), value.encode()) for name, value in _told("owner", self._requests, standing)]
+        return [(b"ratelimit-policy", self._policy), (b"ratelimit", _left("owner", standing).encode())]
 
     def require_patience(self, request: Request) -> None:
         """Raises `TooManyRequests` where too many wrong keys come from."""
@@ -58,15 +59,21 @@ def _address(request: Request) -> str:
 
 
 def _headers(name: str, rate: Rate, standing: Standing) -> dict[str, str]:
-    return {**dict(_told(name, rate, standing)), "Retry-After": str(max(1, _whole(standing.wait_seconds)))}
+    return {
+        "RateLimit-Policy": _policy(name, rate),
+        "RateLimit": _left(name, standing),
+        "Retry-After": str(max(1, _whole(standing.wait_seconds))),
+    }
 
 
-def _told(name: str, rate: Rate, standing: Standing) -> tuple[tuple[str, str], tuple[str, str]]:
-    """draft-ietf-httpapi-ratelimit-headers-10: the quota and its window; what remains, and when it is whole again."""
-    return (
-        ("RateLimit-Policy", f'"{name}";q={rate.burst};w={max(1, round(rate.window_seconds))}'),
-        ("RateLimit", f'"{name}";r={standing.remaining};t={_whole(standing.full_in_seconds)}'),
-    )
+def _policy(name: str, rate: Rate) -> str:
+    """draft-ietf-httpapi-ratelimit-headers-10: the quota and its window."""
+    return f'"{name}";q={rate.burst};w={max(1, round(rate.window_seconds))}'
+
+
+def _left(name: str, standing: Standing) -> str:
+    """The same: what remains, and when it is whole again."""
+    return f'"{name}";r={standing.remaining};t={_whole(standing.full_in_seconds)}'
 
 
 def _whole(seconds: float) -> int:

@@ -52,7 +52,7 @@ def if_none_match_parameter() -> dict[str, Any]:
     return _parameter("If-None-Match", "ETags, or *: 304 without a body if one of them is still the newest.")
 
 
-async def idempotency_key(request: Request) -> str | None:
+def idempotency_key(request: Request) -> str | None:
     """The key of `Idempotency-Key: "..."`; the bare form without quotes means the same key."""
     given = request.headers.getlist("idempotency-key")
     if not given:

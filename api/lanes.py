@@ -12,9 +12,8 @@ import functools
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
-from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
@@ -24,8 +23,7 @@ class DatabaseSilent(Exception):
     """The database let a caller wait for too long; what was asked of it may still happen."""
 
 
-@dataclass(frozen=True)
-class _Turn:
+class _Turn(NamedTuple):
     """A call that waits, with the context of its request for the lines that it logs."""
 
     call: Callable[[], Any]
@@ -77,13 +75,13 @@ class Lane:
         while (turn := self._turns.get()) is not None:
             if turn.answer.done():
                 continue
-            settle: Callable[[], None]
+            settle: Callable[[asyncio.Future[Any], Any], None] = _succeed
             try:
-                settle = functools.partial(_succeed, turn.answer, turn.context.run(turn.call))
+                result = turn.context.run(turn.call)
             except BaseException as error:
-                settle = functools.partial(_fail, turn.answer, error)
+                settle, result = _fail, error
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                turn.loop.call_soon_threadsafe(settle)
+                turn.loop.call_soon_threadsafe(settle, turn.answer, result)
 
 
 def _succeed(answer: asyncio.Future[Any], result: Any) -> None:
@@ -101,12 +99,19 @@ def _give_up(answer: asyncio.Future[Any]) -> None:
 
 
 class HasLanes(Protocol):
-    """What a route that takes a hop has to be given as `service`."""
+    """What is asked for a service."""
 
     @property
     def reads(self) -> Lane: ...
     @property
     def writes(self) -> Lane: ...
+
+
+class OfService(Protocol):
+    """What a route that takes a hop has to be given as `asked`."""
+
+    @property
+    def service(self) -> HasLanes: ...
 
 
 def reading(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]]:
@@ -122,7 +127,7 @@ def writing(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]
 def _hopping(route: Callable[Given, Answer], lane: Callable[[HasLanes], Lane]) -> Callable[Given, Awaitable[Answer]]:
     @functools.wraps(route)
     async def hop(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
-        service = cast(HasLanes, kwargs["service"])
-        return await lane(service).run(functools.partial(route, *args, **kwargs))
+        asked = cast(OfService, kwargs["asked"])
+        return await lane(asked.service).run(functools.partial(route, *args, **kwargs))
 
     return hop

@@ -1,13 +1,17 @@
 """The API's description of itself: what the framework cannot know is added here.
 
-The request body is read by `api.bodies`, so its schema is put in by hand, from the very class that validates it.
+The request body is read by `api.bodies`, and the query by `api.parameters`, so their schemas are put in by hand, from
+the very classes that validate them.
 """
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from api.parameters import Reading
 from api.problems import Problem
 from bncore.spec import ExperimentSpec
 from bncore.spec.limits import IDEMPOTENCY_KEY_CHARS
@@ -73,7 +77,9 @@ def install(app: FastAPI) -> None:
 
     def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
-            _complete(plain())
+            document = plain()
+            _add_parameters(app, document)
+            _complete(document)
         return plain()
 
     setattr(app, "openapi", complete)  # noqa: B010  (FastAPI's own way; mypy refuses the plain assignment)
@@ -141,6 +147,37 @@ def range_parameters() -> list[dict[str, Any]]:
 def _patch_body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
     media = {"schema": schema, "example": example}
     return {"required": True, "content": {"application/merge-patch+json": media, "application/json": media}}
+
+
+def _add_parameters(app: FastAPI, document: dict[str, Any]) -> None:
+    """Those that `Reading` reads, in the framework's words for them, between those of the path and the headers."""
+    read = [
+        (route, dependency.call.model)
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for dependency in route.dependant.dependencies
+        if isinstance(dependency.call, Reading)
+    ]
+    plain = FastAPI()
+    for route, model in read:
+        plain.add_api_route(route.path, _taking(model), methods=sorted(route.methods or ()))
+    described = plain.openapi()
+    document["components"]["schemas"] |= described["components"]["schemas"]
+    for route, _ in read:
+        for method in route.methods or ():
+            operation = document["paths"][route.path][method.lower()]
+            known = operation.get("parameters", [])
+            path = [parameter for parameter in known if parameter["in"] == "path"]
+            query = described["paths"][route.path][method.lower()]["parameters"]
+            operation["parameters"] = [*path, *query, *known[len(path) :]]
+
+
+def _taking(model: type[BaseModel]) -> Callable[..., Awaitable[None]]:
+    async def take(query: Any) -> None:
+        """Never called."""
+
+    take.__annotations__["query"] = Annotated[model, Query()]
+    return take
 
 
 def _complete(document: dict[str, Any]) -> None:

@@ -5,24 +5,21 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
 from sqlalchemy.orm import Session
-from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import answer
 from api.bodies import edit_patch, edits_of
-from api.deps import Caller, ExperimentId, LivingLately, Service, sees
+from api.deps import Asked, ExperimentId, living_lately
 from api.headers import experiment_headers, if_match_parameter, matched_versions
 from api.lanes import writing
 from api.openapi import edit_body
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
-from api.service import ApiService
 from api.shown.experiments import Experiment
 from api.shown.waiting import Living
 from store import experiments
 from store.jobs import wishes
 from store.jobs.wishes import By
-from store.keys import Authenticated
 
 
 def mount(app: FastAPI) -> None:
@@ -66,10 +63,9 @@ def mount(app: FastAPI) -> None:
     )
 
 
+@living_lately
 @writing
-def cancel_experiment(
-    experiment_id: ExperimentId, caller: Caller, request: Request, living: LivingLately, service: Service
-) -> Response:
+def cancel_experiment(experiment_id: ExperimentId, asked: Asked, living: Living) -> Response:
     """202 while a worker still has to stop it, 200 when it is at its end; repeats change nothing.
 
     A run that completes its budget before the worker hears of it succeeds.
@@ -78,25 +74,23 @@ def cancel_experiment(
     def ask(session: Session, by: By) -> None:
         wishes.ask(session, experiment_id, "cancel", by)
 
-    return _done(service, experiment_id, caller, request, living, ask)
+    return _done(asked, experiment_id, living, ask)
 
 
+@living_lately
 @writing
-def kill_experiment(
-    experiment_id: ExperimentId, caller: Caller, request: Request, living: LivingLately, service: Service
-) -> Response:
+def kill_experiment(experiment_id: ExperimentId, asked: Asked, living: Living) -> Response:
     """Like cancel, and also after it, but a running trainer is given no time to save what it has reached."""
 
     def ask(session: Session, by: By) -> None:
         wishes.ask(session, experiment_id, "kill", by)
 
-    return _done(service, experiment_id, caller, request, living, ask)
+    return _done(asked, experiment_id, living, ask)
 
 
+@living_lately
 @writing
-def pause_experiment(
-    experiment_id: ExperimentId, caller: Caller, request: Request, living: LivingLately, service: Service
-) -> Response:
+def pause_experiment(experiment_id: ExperimentId, asked: Asked, living: Living) -> Response:
     """202 while a worker still has to save and stop it, 200 when it rests; 409 at its end.
 
     Its deadline stands still meanwhile. One that is being cancelled goes on being cancelled.
@@ -105,44 +99,41 @@ def pause_experiment(
     def ask(session: Session, by: By) -> None:
         wishes.ask(session, experiment_id, "pause", by)
 
-    return _done(service, experiment_id, caller, request, living, ask)
+    return _done(asked, experiment_id, living, ask)
 
 
+@living_lately
 @writing
-def resume_experiment(
-    experiment_id: ExperimentId, caller: Caller, request: Request, living: LivingLately, service: Service
-) -> Response:
+def resume_experiment(experiment_id: ExperimentId, asked: Asked, living: Living) -> Response:
     """Queue it again after a pause, or take back a pause that has not come yet; 409 at its end."""
 
     def ask(session: Session, by: By) -> None:
-        experiments.resume(session, experiment_id, by, service.limits)
+        experiments.resume(session, experiment_id, by, asked.service.limits)
 
-    return _done(service, experiment_id, caller, request, living, ask)
+    return _done(asked, experiment_id, living, ask)
 
 
+@living_lately
 @writing
-def retry_experiment(
-    experiment_id: ExperimentId, caller: Caller, request: Request, living: LivingLately, service: Service
-) -> Response:
+def retry_experiment(experiment_id: ExperimentId, asked: Asked, living: Living) -> Response:
     """Queue it again after it failed or was cancelled, else 409: the same experiment, its next attempt.
 
     It goes on from its last checkpoint, with restarts and deadline counted anew.
     """
 
     def ask(session: Session, by: By) -> None:
-        experiments.retry(session, experiment_id, by, service.limits)
+        experiments.retry(session, experiment_id, by, asked.service.limits)
 
-    return _done(service, experiment_id, caller, request, living, ask)
+    return _done(asked, experiment_id, living, ask)
 
 
+@living_lately
 @writing
 def edit_experiment(
     experiment_id: ExperimentId,
+    asked: Asked,
     patch: Annotated[dict[str, Any], Depends(edit_patch)],
-    caller: Caller,
-    request: Request,
-    living: LivingLately,
-    service: Service,
+    living: Living,
 ) -> Response:
     """A JSON Merge Patch (RFC 7396) of `name` and `tags`; null takes a tag, or all of them, or the name away."""
 
@@ -151,31 +142,29 @@ def edit_experiment(
         changes = edits_of({"name": row.name, "tags": row.tags}, patch)
         experiments.edit(session, experiment_id, by, changes)
 
-    return _done(service, experiment_id, caller, request, living, ask)
+    return _done(asked, experiment_id, living, ask)
 
 
 @writing
-def delete_experiment(experiment_id: ExperimentId, caller: Caller, request: Request, service: Service) -> Response:
+def delete_experiment(experiment_id: ExperimentId, asked: Asked) -> Response:
     """Only at its end, else 409 with the state and the actions that it allows. It is gone at once, its bytes soon."""
-    with service.database.write() as session:
-        experiments.delete(session, experiment_id, _by(caller, request))
+    with asked.service.database.write() as session:
+        experiments.delete(session, experiment_id, _by(asked))
     return Response(status_code=204)
 
 
 def _done(
-    service: ApiService,
+    asked: Asked,
     experiment_id: str,
-    caller: Authenticated,
-    request: Request,
     living: Living,
     ask: Callable[[Session, By], None],
 ) -> Response:
     """The experiment as it is after that; 202 when its worker has yet to do something."""
-    with service.database.write() as session:
-        ask(session, _by(caller, request))
-        row = experiments.get(session, experiment_id, owner=sees(caller))
+    with asked.service.database.write() as session:
+        ask(session, _by(asked))
+        row = experiments.get(session, experiment_id, owner=asked.sees)
     return answer(Experiment.of(row, living), 200 if row.desired is None else 202, experiment_headers(row))
 
 
-def _by(caller: Authenticated, request: Request) -> By:
-    return By(sees(caller), caller.id, matched_versions(request))
+def _by(asked: Asked) -> By:
+    return By(asked.sees, asked.caller.id, matched_versions(asked.request))

@@ -7,9 +7,9 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import answer
-from api.deps import Caller, ExperimentId, Service, sees
+from api.deps import Asked, ExperimentId
 from api.lanes import reading
-from api.parameters import Parameters, parameters
+from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown.attempts import Attempt, AttemptPage
@@ -32,13 +32,12 @@ def mount(app: FastAPI) -> None:
 @reading
 def list_attempts(
     experiment_id: ExperimentId,
-    caller: Caller,
-    query: Annotated[AttemptsQuery, Depends(parameters(AttemptsQuery))],
-    service: Service,
+    asked: Asked,
+    query: Annotated[AttemptsQuery, Depends(Reading(AttemptsQuery))],
 ) -> Response:
     """Who tried it, on what, from which step, and how each try ended; oldest first."""
-    with service.database.read() as session:
-        experiments.get(session, experiment_id, owner=sees(caller))
+    with asked.service.database.read() as session:
+        experiments.get(session, experiment_id, owner=asked.sees)
         found = attempts.page(session, experiment_id, query.after, query.limit + 1)
     shown = [Attempt.of(attempt) for attempt in found[: query.limit]]
     more = len(found) > query.limit

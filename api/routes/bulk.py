@@ -14,20 +14,18 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.answers import answer
-from api.deps import Caller, Service, sees
+from api.deps import Asked
 from api.errors import InvalidParameter
 from api.filters import FilterQuery
 from api.lanes import writing
-from api.parameters import parameters
+from api.parameters import Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
-from api.service import ApiService
 from api.shown.experiments import Changed
 from store import experiments
 from store.experiments import Filters
 from store.jobs.states import TERMINAL, State
 from store.jobs.wishes import By
-from store.keys import Authenticated
 
 _LOG = structlog.get_logger("api")
 _MOST = 1000
@@ -38,7 +36,7 @@ class BulkQuery(FilterQuery):
     all: bool = Field(default=False, description="Needed where no filter is given.")
 
 
-Query = Annotated[BulkQuery, Depends(parameters(BulkQuery))]
+Query = Annotated[BulkQuery, Depends(Reading(BulkQuery))]
 
 
 def mount(app: FastAPI) -> None:
@@ -59,20 +57,19 @@ def mount(app: FastAPI) -> None:
 
 
 @writing
-def cancel_experiments(query: Query, caller: Caller, service: Service) -> Response:
+def cancel_experiments(asked: Asked, query: Query) -> Response:
     """The filters of the listing; at most 1,000 a call, the newest first: repeat it while `more` is true."""
-    return _changed(service, caller, query, "cancel", _LIVING, experiments.cancel_all)
+    return _changed(asked, query, "cancel", _LIVING, experiments.cancel_all)
 
 
 @writing
-def delete_experiments(query: Query, caller: Caller, service: Service) -> Response:
+def delete_experiments(asked: Asked, query: Query) -> Response:
     """The filters of the listing; at most 1,000 a call, the newest first: repeat it while `more` is true."""
-    return _changed(service, caller, query, "delete", TERMINAL, experiments.delete_all)
+    return _changed(asked, query, "delete", TERMINAL, experiments.delete_all)
 
 
 def _changed(
-    service: ApiService,
-    caller: Authenticated,
+    asked: Asked,
     query: BulkQuery,
     action: str,
     states: frozenset[State],
@@ -80,12 +77,12 @@ def _changed(
 ) -> Response:
     if not query.all and not query.model_fields_set - {"all"}:
         raise InvalidParameter("all", "Give a filter, or all=true")
-    filters = query.filters(sees(caller), states)
+    filters = query.filters(asked.sees, states)
     if filters is None:
         return answer(Changed(changed=0, more=False))
-    with service.database.write() as session:
+    with asked.service.database.write() as session:
         found = experiments.ids(session, filters, _MOST + 1)
-        changed = change(session, filters, By(sees(caller), caller.id), _MOST)
+        changed = change(session, filters, By(asked.sees, asked.caller.id), _MOST)
     _LOG.info("experiments_changed", action=action, count=changed)
     # Those that have been asked already are found again, and must not keep anybody asking for ever.
     return answer(Changed(changed=changed, more=changed > 0 and len(found) > _MOST))

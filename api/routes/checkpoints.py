@@ -7,9 +7,9 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import answer
-from api.deps import Caller, CheckpointId, ExperimentId, Service, sees
+from api.deps import Asked, CheckpointId, ExperimentId
 from api.lanes import reading
-from api.parameters import Parameters, parameters
+from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
@@ -39,24 +39,21 @@ def mount(app: FastAPI) -> None:
 @reading
 def list_checkpoints(
     experiment_id: ExperimentId,
-    caller: Caller,
-    query: Annotated[CheckpointsQuery, Depends(parameters(CheckpointsQuery))],
-    service: Service,
+    asked: Asked,
+    query: Annotated[CheckpointsQuery, Depends(Reading(CheckpointsQuery))],
 ) -> Response:
     """Those that are kept, newest step first, in pages. Which are kept is up to the spec's `checkpoint`."""
-    with service.database.read() as session:
-        experiments.get(session, experiment_id, owner=sees(caller))
+    with asked.service.database.read() as session:
+        experiments.get(session, experiment_id, owner=asked.sees)
         found = checkpoint_pages.page(session, experiment_id, query.cursor, query.limit)
     shown = [Checkpoint.of(row) for row in found.rows]
     return answer(Page[Checkpoint](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))
 
 
 @reading
-def get_checkpoint(
-    experiment_id: ExperimentId, caller: Caller, checkpoint_id: CheckpointId, service: Service
-) -> Response:
+def get_checkpoint(experiment_id: ExperimentId, checkpoint_id: CheckpointId, asked: Asked) -> Response:
     """Step, sizes, digests and the metrics at its step."""
-    with service.database.read() as session:
-        experiments.get(session, experiment_id, owner=sees(caller))
+    with asked.service.database.read() as session:
+        experiments.get(session, experiment_id, owner=asked.sees)
         row = blobs.get(session, experiment_id, checkpoint_id)
     return answer(Checkpoint.of(row))

@@ -12,13 +12,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI
 from pydantic import Field
-from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from api.deps import Caller, CheckpointId, ExperimentId, Service, sees
+from api.deps import Asked, CheckpointId, ExperimentId
 from api.headers import if_none_match_parameter, none_match
 from api.openapi import range_parameters
-from api.parameters import Parameters, parameters
+from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.ranges import Span, span_wanted
 from api.routes.keyed import KeyedRoutes
@@ -77,16 +76,15 @@ def mount(app: FastAPI) -> None:
 async def download_checkpoint(
     experiment_id: ExperimentId,
     checkpoint_id: CheckpointId,
-    caller: Caller,
-    query: Annotated[ContentQuery, Depends(parameters(ContentQuery))],
-    request: Request,
-    service: Service,
+    asked: Asked,
+    query: Annotated[ContentQuery, Depends(Reading(ContentQuery))],
 ) -> Response:
     """The network's state_dict under its own names, metadata with spec and step; 410 when what is stored is damaged.
 
     What is stored has been compared with `sha256`; compare with it what arrives.
     """
-    find = functools.partial(_find, service, sees(caller), experiment_id, checkpoint_id, query.file)
+    service, request = asked.service, asked.request
+    find = functools.partial(_find, asked, experiment_id, checkpoint_id, query.file)
     file = await service.reads.run(find)
     tag = f'"{file.sha256}"'
     digest = base64.b64encode(bytes.fromhex(file.sha256)).decode()
@@ -109,15 +107,9 @@ async def download_checkpoint(
     return StreamingResponse(_bytes(service, file, part, first), status_code=status, headers=headers, media_type=kind)
 
 
-def _find(
-    service: ApiService,
-    owner: str | None,
-    experiment_id: str,
-    checkpoint_id: str,
-    which: Literal["weights", "training_state"],
-) -> _File:
-    with service.database.read() as session:
-        experiments.get(session, experiment_id, owner=owner)
+def _find(asked: Asked, experiment_id: str, checkpoint_id: str, which: Literal["weights", "training_state"]) -> _File:
+    with asked.service.database.read() as session:
+        experiments.get(session, experiment_id, owner=asked.sees)
         row = blobs.get(session, experiment_id, checkpoint_id)
     name = f"{experiment_id}-{row.kind}-{row.step:09d}"
     if which == "weights":

@@ -7,9 +7,9 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import answer
-from api.deps import Caller, ExperimentId, Service, sees
+from api.deps import Asked, ExperimentId
 from api.lanes import reading
-from api.parameters import MAX_INTEGER, Parameters, parameters
+from api.parameters import MAX_INTEGER, Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown.events import Event, EventPage
@@ -31,13 +31,12 @@ def mount(app: FastAPI) -> None:
 @reading
 def list_events(
     experiment_id: ExperimentId,
-    caller: Caller,
-    query: Annotated[EventQuery, Depends(parameters(EventQuery))],
-    service: Service,
+    asked: Asked,
+    query: Annotated[EventQuery, Depends(Reading(EventQuery))],
 ) -> Response:
     """Submitted, claimed, checkpointed, restarted, ended: lines are only ever added, numbered without gaps."""
-    with service.database.read() as session:
-        experiments.get(session, experiment_id, owner=sees(caller))
+    with asked.service.database.read() as session:
+        experiments.get(session, experiment_id, owner=asked.sees)
         rows = eventlog.page(session, experiment_id, after=query.after, limit=query.limit + 1)
     shown = [Event.of(row) for row in rows[: query.limit]]
     more = len(rows) > query.limit

@@ -4,19 +4,19 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
 from pydantic import Field
-from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import answer
-from api.deps import Caller, ExperimentId, LivingLately, Service, sees
+from api.deps import Asked, ExperimentId, living_lately
 from api.filters import FilterQuery
 from api.headers import experiment_headers, if_none_match_parameter, none_match
 from api.lanes import reading
-from api.parameters import parameters
+from api.parameters import Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
 from api.shown.experiments import Experiment, ExperimentNow
+from api.shown.waiting import Living
 from store import experiments
 from store.errors import CursorInvalid
 from store.experiments import MAX_PAGE
@@ -46,37 +46,34 @@ def mount(app: FastAPI) -> None:
     )
 
 
+@living_lately
 @reading
 def list_experiments(
-    query: Annotated[ListQuery, Depends(parameters(ListQuery))],
-    caller: Caller,
-    living: LivingLately,
-    service: Service,
+    asked: Asked, query: Annotated[ListQuery, Depends(Reading(ListQuery))], living: Living
 ) -> Response:
     """Newest first. Pages do not shift when experiments are added meanwhile."""
-    filters = query.filters(sees(caller))
+    filters = query.filters(asked.sees)
     if filters is None:
         if query.cursor is not None:
             raise CursorInvalid
         return answer(_NOTHING)
-    with service.database.read() as session:
+    with asked.service.database.read() as session:
         found = experiments.page(session, filters, query.cursor, query.limit)
     shown = [Experiment.of(row, living) for row in found.rows]
     return answer(Page[Experiment](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))
 
 
+@living_lately
 @reading
-def get_experiment(
-    experiment_id: ExperimentId, caller: Caller, request: Request, living: LivingLately, service: Service
-) -> Response:
+def get_experiment(experiment_id: ExperimentId, asked: Asked, living: Living) -> Response:
     """State, progress and the complete spec. Send the ETag back in `If-None-Match` to poll for nearly nothing.
 
     The ETag stands for what is stored. `queue`, `eta_seconds` and `waiting_for` are looked up for each answer and do
     not change it.
     """
-    with service.database.read() as session:
-        sight = experiments.look(session, experiment_id, owner=sees(caller))
+    with asked.service.database.read() as session:
+        sight = experiments.look(session, experiment_id, owner=asked.sees)
     headers = experiment_headers(sight.experiment)
-    if none_match(request, headers["ETag"]):
+    if none_match(asked.request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return answer(ExperimentNow.seen(sight, living), headers=headers)

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import answer
-from api.deps import Service
+from api.deps import service_of
 from api.lanes import DatabaseSilent
 from api.outages import is_outage
 from api.problems import RETRY_AFTER_SECONDS, declared, problem
@@ -37,10 +37,10 @@ async def get_health() -> Response:
     return answer(Health())
 
 
-async def get_readiness(request: Request, service: Service) -> Response:
+async def get_readiness(request: Request) -> Response:
     """Reads the heartbeats in the database. Broker, relay and workers are words only: without them experiments wait."""
     try:
-        living = await service.readiness.living()
+        living = await service_of(request).readiness.living()
     except (SQLAlchemyError, DatabaseSilent) as error:
         return _not_ready(request, error)
     return answer(_in_words(living))

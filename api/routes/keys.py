@@ -10,20 +10,19 @@ from starlette.responses import Response
 
 from api.answers import answer
 from api.bodies import body
-from api.deps import Caller, KeyId, Service, sees
+from api.deps import Asked, KeyId
 from api.lanes import reading, writing
 from api.openapi import request_body
-from api.parameters import Parameters, PlainText, parameters
+from api.parameters import Parameters, PlainText, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
-from api.service import ApiService
 from api.shown import Page
 from api.shown.keys import ApiKey, NewApiKey
 from bncore.spec.strict import SpecModel, Text
 from store import granting, keys, owners
 from store.errors import OwnerNotFound
 from store.granting import Wanted
-from store.keys import Authenticated, CreatedKey, KeyScope
+from store.keys import CreatedKey, KeyScope
 
 _LOG = structlog.get_logger("api")
 _LONGEST_OVERLAP_SECONDS = 30 * 86_400.0
@@ -98,74 +97,69 @@ _MADE: dict[str, Any] = {
 
 
 @reading
-def list_keys(
-    query: Annotated[KeysQuery, Depends(parameters(KeysQuery))], caller: Caller, service: Service
-) -> Response:
+def list_keys(asked: Asked, query: Annotated[KeysQuery, Depends(Reading(KeysQuery))]) -> Response:
     """Your owner's keys, revoked and expired ones too, oldest first; with `admin` everybody's, or those of `owner`."""
-    owner = sees(caller)
-    with service.database.read() as session:
+    owner = asked.sees
+    with asked.service.database.read() as session:
         if query.owner is not None:
-            asked = owners.resolve(session, query.owner)
-            if owner not in (None, asked):
+            wanted = owners.resolve(session, query.owner)
+            if owner not in (None, wanted):
                 raise OwnerNotFound(query.owner)
-            owner = asked
+            owner = wanted
         found = keys.page(session, owner=owner, cursor=query.cursor, limit=query.limit)
     shown = [ApiKey.of(row) for row in found.rows]
     return answer(Page[ApiKey](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))
 
 
 @reading
-def get_key(key_id: KeyId, caller: Caller, service: Service) -> Response:
+def get_key(key_id: KeyId, asked: Asked) -> Response:
     """What is known of it; never its secret."""
-    with service.database.read() as session:
-        row = keys.get(session, key_id, owner=sees(caller))
+    with asked.service.database.read() as session:
+        row = keys.get(session, key_id, owner=asked.sees)
     return answer(ApiKey.of(row))
 
 
 @writing
-def create_key(wanted: Annotated[KeyRequest, Depends(body(KeyRequest))], caller: Caller, service: Service) -> Response:
+def create_key(asked: Asked, wanted: Annotated[KeyRequest, Depends(body(KeyRequest))]) -> Response:
     """A key for your owner with scopes that yours has, and no longer life; with `admin` for any owner.
 
     There is no `Idempotency-Key` here: a secret is shown once. If the answer was lost, revoke what you find and repeat.
     """
     scopes = frozenset(map(KeyScope, wanted.scopes))
-    asked = Wanted(wanted.name, scopes, wanted.expires_in_seconds, wanted.owner)
-    with service.database.write() as session:
-        made = granting.grant(session, caller, asked)
+    grant = Wanted(wanted.name, scopes, wanted.expires_in_seconds, wanted.owner)
+    with asked.service.database.write() as session:
+        made = granting.grant(session, asked.caller, grant)
         return _shown(session, made, "key_created")
 
 
 async def rotate_key(
-    key_id: KeyId,
-    wanted: Annotated[RotateRequest, Depends(body(RotateRequest, may_be_empty=True))],
-    caller: Caller,
-    service: Service,
+    key_id: KeyId, asked: Asked, wanted: Annotated[RotateRequest, Depends(body(RotateRequest, may_be_empty=True))]
 ) -> Response:
     """A new key with its name, owner, scopes and expiry; the old one ends after the overlap, without one at once."""
-    shown = await _rotate(service=service, caller=caller, key_id=key_id, overlap_seconds=wanted.overlap_seconds)
-    service.keyring.forget(key_id)
+    shown = await _rotate(asked=asked, key_id=key_id, overlap_seconds=wanted.overlap_seconds)
+    asked.service.keyring.forget(key_id)
     return shown
 
 
-async def revoke_key(key_id: KeyId, caller: Caller, service: Service) -> Response:
+async def revoke_key(key_id: KeyId, asked: Asked) -> Response:
     """It opens nothing any more, within seconds. Repeats change nothing. Needs the scopes that the key has."""
-    await _revoke(service=service, caller=caller, key_id=key_id)
-    service.keyring.forget(key_id)
+    await _revoke(asked=asked, key_id=key_id)
+    asked.service.keyring.forget(key_id)
     _LOG.info("key_revoked", revoked=key_id)
     return Response(status_code=204)
 
 
 @writing
-def _rotate(service: ApiService, caller: Authenticated, key_id: str, overlap_seconds: float) -> Response:
-    with service.database.write() as session:
-        made = granting.rotate(session, caller, key_id, overlap_seconds=overlap_seconds)
+def _rotate(asked: Asked, key_id: str, overlap_seconds: float) -> Response:
+    with asked.service.database.write() as session:
+        made = granting.rotate(session, asked.caller, key_id, overlap_seconds=overlap_seconds)
         return _shown(session, made, "key_rotated")
 
 
 @writing
-def _revoke(service: ApiService, caller: Authenticated, key_id: str) -> None:
-    with service.database.write() as session:
-        granting.revoke(session, caller, key_id)
+def _revoke(asked: Asked, key_id: str) -> None:
+    with asked.service.database.write() as session:
+        granting.revoke(session, asked.caller, key_id)
 
 
 def _shown(session: Session, made: CreatedKey, event: str) -> Response:

@@ -11,16 +11,15 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
 from pydantic import Field
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 
-from api.deps import Caller, ExperimentId, Service, sees
+from api.deps import Asked, ExperimentId
 from api.errors import InvalidParameter
-from api.parameters import MAX_INTEGER, Parameters, parameters
+from api.parameters import MAX_INTEGER, Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.routes.results import MAX_WAIT_SECONDS, left
-from api.service import ApiService
 from store import experiments, logs
 from store.jobs.states import TERMINAL, State
 from store.logs import Piece
@@ -76,10 +75,8 @@ def mount(app: FastAPI) -> None:
 
 async def get_logs(
     experiment_id: ExperimentId,
-    caller: Caller,
-    query: Annotated[LogsQuery, Depends(parameters(LogsQuery))],
-    request: Request,
-    service: Service,
+    asked: Asked,
+    query: Annotated[LogsQuery, Depends(Reading(LogsQuery))],
 ) -> Response:
     """Of each attempt the first and the last 512 KiB are kept; a line says where something was left out.
 
@@ -88,13 +85,14 @@ async def get_logs(
     """
     if query.tail is not None and query.after is not None:
         raise InvalidParameter("tail", "Not together with after")
-    read = functools.partial(_read, service, experiment_id, sees(caller), query)
+    service = asked.service
+    read = functools.partial(_read, asked, experiment_id, query)
     found = await service.reads.run(read)
     end = time.monotonic() + query.wait
     while not found.is_news and (seconds := end - time.monotonic()) > 0:
         version = found.version
         changed = functools.partial(_has_changed, version)
-        if not await service.changes.wait(experiment_id, changed, seconds, functools.partial(left, request)):
+        if not await service.changes.wait(experiment_id, changed, seconds, functools.partial(left, asked.request)):
             raise ClientDisconnect
         found = await service.reads.run(read)
         if found.version == version:
@@ -113,16 +111,16 @@ def _has_changed(version: int, mark: experiments.Mark | None) -> bool:
     return mark is None or mark.version != version
 
 
-def _read(service: ApiService, experiment_id: str, owner: str | None, query: LogsQuery) -> _Found:
-    with service.database.read() as session:
-        row = experiments.get(session, experiment_id, owner=owner)
+def _read(asked: Asked, experiment_id: str, query: LogsQuery) -> _Found:
+    with asked.service.database.read() as session:
+        row = experiments.get(session, experiment_id, owner=asked.sees)
         attempt = query.attempt or max(1, row.attempt)
         if query.tail is not None:
             piece = logs.tail(session, experiment_id, attempt, query.tail, _MOST_BYTES)
-            asked = piece.start
+            first = piece.start
         else:
-            asked = query.after or 0
-            piece = logs.read(session, experiment_id, attempt, asked, _MOST_BYTES)
+            first = query.after or 0
+            piece = logs.read(session, experiment_id, attempt, first, _MOST_BYTES)
         stored = logs.end_of(session, experiment_id, attempt)
     is_over = attempt < row.attempt or (attempt == row.attempt and row.state is not State.RUNNING)
     piece = piece if is_over and piece.end >= stored else _whole_lines(piece)
@@ -132,7 +130,7 @@ def _read(service: ApiService, experiment_id: str, owner: str | None, query: Log
     if not (row.state in TERMINAL and is_read and attempt >= row.attempt):
         headers["Link"] = f'</v1/experiments/{experiment_id}/logs?attempt={place[0]}&after={place[1]}>; rel="next"'
     is_news = bool(piece.data) or attempt < row.attempt or row.state in TERMINAL
-    return _Found(row.version, is_news, PlainTextResponse(_text(piece, asked), headers=headers))
+    return _Found(row.version, is_news, PlainTextResponse(_text(piece, first), headers=headers))
 
 
 def _whole_lines(piece: Piece) -> Piece:
@@ -140,6 +138,6 @@ def _whole_lines(piece: Piece) -> Piece:
     return Piece(piece.data[:whole], piece.start, piece.start + whole) if whole else piece
 
 
-def _text(piece: Piece, asked: int) -> str:
+def _text(piece: Piece, first: int) -> str:
     text = piece.data.decode(errors="replace").translate(_SHOWN)
-    return f"[{piece.start - asked} bytes are not kept]\n{text}" if piece.data and piece.start > asked else text
+    return f"[{piece.start - first} bytes are not kept]\n{text}" if piece.data and piece.start > first else text

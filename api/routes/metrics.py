@@ -7,9 +7,9 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import answer
-from api.deps import Caller, ExperimentId, Service, sees
+from api.deps import Asked, ExperimentId
 from api.lanes import reading
-from api.parameters import MAX_INTEGER, Parameters, PlainText, parameters
+from api.parameters import MAX_INTEGER, Parameters, PlainText, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown.metrics import Metrics, MetricSeries
@@ -46,13 +46,12 @@ def mount(app: FastAPI) -> None:
 @reading
 def get_metrics(
     experiment_id: ExperimentId,
-    caller: Caller,
-    query: Annotated[MetricsQuery, Depends(parameters(MetricsQuery))],
-    service: Service,
+    asked: Asked,
+    query: Annotated[MetricsQuery, Depends(Reading(MetricsQuery))],
 ) -> Response:
     """Points by key. A key without points, because none was written yet or ever, is an empty series, not an error."""
-    with service.database.read() as session:
-        experiments.get(session, experiment_id, owner=sees(caller))
+    with asked.service.database.read() as session:
+        experiments.get(session, experiment_id, owner=asked.sees)
         found = results.series(
             session,
             experiment_id,

@@ -7,9 +7,9 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import answer
-from api.deps import Caller, Service, require_admin
+from api.deps import Asked, require_admin
 from api.lanes import reading
-from api.parameters import Parameters, parameters
+from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
@@ -37,10 +37,10 @@ def mount(app: FastAPI) -> None:
 
 
 @reading
-def list_owners(query: Annotated[OwnersQuery, Depends(parameters(OwnersQuery))], service: Service) -> Response:
+def list_owners(asked: Asked, query: Annotated[OwnersQuery, Depends(Reading(OwnersQuery))]) -> Response:
     """Oldest first, with what they have; needs `admin`."""
-    limits = OwnerLimits.of(service.settings)
-    with service.database.read() as session:
+    limits = OwnerLimits.of(asked.service.settings)
+    with asked.service.database.read() as session:
         found = owners.page(session, query.cursor, query.limit)
         usage = owners.usage(session, [row.id for row in found.rows])
     shown = [Owner.of(row, usage[row.id], limits) for row in found.rows]
@@ -48,9 +48,9 @@ def list_owners(query: Annotated[OwnersQuery, Depends(parameters(OwnersQuery))],
 
 
 @reading
-def get_own_owner(caller: Caller, service: Service) -> Response:
+def get_own_owner(asked: Asked) -> Response:
     """Whose key you hold: stored bytes, queued and running jobs, and the limits of all three and of requests."""
-    with service.database.read() as session:
-        row = owners.find(session, caller.owner)
-        usage = owners.usage(session, [caller.owner])
-    return answer(Owner.of(row, usage[caller.owner], OwnerLimits.of(service.settings)))
+    with asked.service.database.read() as session:
+        row = owners.find(session, asked.caller.owner)
+        usage = owners.usage(session, [row.id])
+    return answer(Owner.of(row, usage[row.id], OwnerLimits.of(asked.service.settings)))

@@ -11,12 +11,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from api.answers import answer
-from api.deps import Caller, ExperimentId, LivingLately, Service, sees
+from api.deps import Asked, ExperimentId, living_lately
 from api.headers import entity_tag, experiment_headers, if_none_match_parameter, none_match
-from api.parameters import Parameters, parameters
+from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
-from api.service import ApiService
 from api.shown.results import Results
 from api.shown.waiting import Living
 from store import checkpoint_pages, experiments, results
@@ -50,19 +49,19 @@ def mount(app: FastAPI) -> None:
     )
 
 
+@living_lately
 async def get_results(
     experiment_id: ExperimentId,
-    caller: Caller,
-    query: Annotated[ResultsQuery, Depends(parameters(ResultsQuery))],
-    request: Request,
-    living: LivingLately,
-    service: Service,
+    asked: Asked,
+    query: Annotated[ResultsQuery, Depends(Reading(ResultsQuery))],
+    living: Living,
 ) -> Response:
     """State, progress, summary, the newest value of every metric and the newest checkpoints; complete at any time.
 
     What is left out of the checkpoints is at `links.checkpoints`.
     """
-    read = functools.partial(_read, service, request, experiment_id, sees(caller), living)
+    service, request = asked.service, asked.request
+    read = functools.partial(_read, asked, experiment_id, living)
     found = await service.reads.run(read)
     if query.wait and not found.is_terminal and (ready := _ready(request, found.version)):
         if not await service.changes.wait(experiment_id, ready, query.wait, functools.partial(left, request)):
@@ -93,13 +92,13 @@ async def left(request: Request) -> None:
         pass
 
 
-def _read(service: ApiService, request: Request, experiment_id: str, owner: str | None, living: Living) -> _Found:
-    with service.database.read() as session:
-        row = experiments.get(session, experiment_id, owner=owner)
+def _read(asked: Asked, experiment_id: str, living: Living) -> _Found:
+    with asked.service.database.read() as session:
+        row = experiments.get(session, experiment_id, owner=asked.sees)
         series = results.summaries(session, experiment_id)
         checkpoints = checkpoint_pages.newest(session, experiment_id, _MOST_CHECKPOINTS)
     shown = Results.of(row, series, checkpoints, living)
     headers = experiment_headers(row)
-    if none_match(request, headers["ETag"]):
+    if none_match(asked.request, headers["ETag"]):
         return _Found(row.version, shown.is_terminal, Response(status_code=304, headers=headers))
     return _Found(row.version, shown.is_terminal, answer(shown, headers=headers))

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import structlog
 from fastapi import Depends, FastAPI
 from sqlalchemy.orm import Session
-from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import answer
 from api.bodies import Spec, patch_object
-from api.deps import Caller, ExperimentId, IdempotencyKey, LivingLately, LivingNow, Service, sees
+from api.deps import Asked, ExperimentId, living_now
+from api.headers import idempotency_key
 from api.lanes import writing
 from api.merging import merged
 from api.openapi import clone_body, idempotency_parameter, spec_request_body
@@ -25,7 +25,6 @@ from bncore.spec import ExperimentSpec, load_spec
 from store import experiments, idempotency, processes
 from store.experiments import Submission
 from store.idempotency import Scope
-from store.keys import Authenticated
 
 _LOG = structlog.get_logger("api")
 
@@ -80,26 +79,20 @@ def mount(app: FastAPI) -> None:
     )
 
 
+@living_now
 @writing
-def submit_experiment(
-    spec: Spec, caller: Caller, key: IdempotencyKey, living: LivingNow, service: Service, request: Request
-) -> Response:
+def submit_experiment(asked: Asked, spec: Spec, living: Living) -> Response:
     """Store the experiment and queue it. With an `Idempotency-Key` a repeat within 24 hours submits nothing new.
 
     A repeat is answered with the experiment as it is then, 404 if it was deleted meanwhile; the same key with another
     spec is an error.
     """
-    return _accepted(service, request, caller, key, living, spec, Submission.of(spec))
+    return _accepted(asked, idempotency_key(asked.request), living, spec, Submission.of(spec))
 
 
+@living_now
 async def clone_experiment(
-    experiment_id: ExperimentId,
-    patch: Annotated[dict[str, Any], Depends(patch_object)],
-    caller: Caller,
-    key: IdempotencyKey,
-    living: LivingNow,
-    service: Service,
-    request: Request,
+    experiment_id: ExperimentId, asked: Asked, patch: Annotated[dict[str, Any], Depends(patch_object)], living: Living
 ) -> Response:
     """Submit its spec once more, changed by a JSON Merge Patch (RFC 7396); `retry_of` of the new one names this one.
 
@@ -107,35 +100,26 @@ async def clone_experiment(
     what the former kind had and the new one has not is to be nulled too; and so is `train.steps` where `train.epochs`
     is set.
     """
-    read = functools.partial(_cloned, service, sees(caller), experiment_id, patch)
-    spec, submission = await service.reads.run(read)
-    accept = functools.partial(_accepted, service, request, caller, key, living, spec, submission)
-    return await service.writes.run(accept)
+    key = idempotency_key(asked.request)
+    spec, submission = await asked.service.reads.run(functools.partial(_cloned, asked, experiment_id, patch))
+    accept = functools.partial(_accepted, asked, key, living, spec, submission)
+    return await asked.service.writes.run(accept)
 
 
-async def validate_experiment(spec: Spec, living: LivingLately) -> Response:
+async def validate_experiment(asked: Asked, spec: Spec) -> Response:
     """The completed spec, the network layer by layer, the budget in steps, and what may not be meant so."""
-    return answer(Validated.of(spec, living))
+    return answer(Validated.of(spec, await asked.service.readiness.lately()))
 
 
-def _cloned(
-    service: ApiService, owner: str | None, experiment_id: str, patch: dict[str, Any]
-) -> tuple[ExperimentSpec, Submission]:
-    with service.database.read() as session:
-        source = experiments.get(session, experiment_id, owner=owner)
+def _cloned(asked: Asked, experiment_id: str, patch: dict[str, Any]) -> tuple[ExperimentSpec, Submission]:
+    with asked.service.database.read() as session:
+        source = experiments.get(session, experiment_id, owner=asked.sees)
     spec = load_spec(merged(source.spec, patch))
     return spec, Submission.of(spec, retry_of=experiment_id)
 
 
-def _accepted(
-    service: ApiService,
-    request: Request,
-    caller: Authenticated,
-    key: str | None,
-    living: Living,
-    spec: ExperimentSpec,
-    submission: Submission,
-) -> Response:
+def _accepted(asked: Asked, key: str | None, living: Living, spec: ExperimentSpec, submission: Submission) -> Response:
+    service, caller = asked.service, asked.caller
     with service.database.write() as session:
         device = _device(session, service, spec, living)
         where: dict[str, Any] = {"device": device, "key_id": caller.id, "limits": service.limits}
@@ -143,7 +127,7 @@ def _accepted(
             made = experiments.submit(session, submission, owner=caller.owner, **where)
             submitted = idempotency.Submitted(made, replayed=False)
         else:
-            scope = Scope(owner=caller.owner, method=request.method, path=request.url.path, key=key)
+            scope = Scope(owner=caller.owner, method=asked.request.method, path=asked.request.url.path, key=key)
             submitted = idempotency.submit_once(session, scope, submission, **where)
     shown = Submitted.accepted(submitted.experiment, living, warnings_of(spec, living))
     _LOG.info("experiment_submitted", experiment_id=shown.id, device=device, replayed=submitted.replayed)

@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 
 from api.answers import answer
-from api.deps import Caller, Service, sees
+from api.deps import Asked
 from api.lanes import reading
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
@@ -18,17 +18,17 @@ def mount(app: FastAPI) -> None:
     routes.add("/workers", list_workers, response_model=Page[Worker], summary="Living workers")
 
 
-async def list_workers(caller: Caller, service: Service) -> Response:
+async def list_workers(asked: Asked) -> Response:
     """All on one page, the longest there first: what each computes on, what it is at, and what ails it."""
-    living = [process for process in await service.readiness.living() if process.kind == "worker"]
+    living = [process for process in await asked.service.readiness.living() if process.kind == "worker"]
     busy = [process.job_id for process in living if process.job_id is not None]
-    visible = await _visible(service=service, job_ids=busy, owner=sees(caller)) if busy else frozenset[str]()
+    visible = await _visible(asked=asked, job_ids=busy) if busy else frozenset[str]()
     shown = [Worker.of(process, visible) for process in living]
     return answer(Page[Worker](data=shown, has_more=False, next_cursor=None))
 
 
 @reading
-def _visible(service: Service, job_ids: list[str], owner: str | None) -> frozenset[str]:
-    """Which of these experiments the owner may know of."""
-    with service.database.read() as session:
-        return experiments.visible(session, job_ids, owner=owner)
+def _visible(asked: Asked, job_ids: list[str]) -> frozenset[str]:
+    """Which of these experiments the caller may know of."""
+    with asked.service.database.read() as session:
+        return experiments.visible(session, job_ids, owner=asked.sees)

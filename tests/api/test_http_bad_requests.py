@@ -293,3 +293,21 @@ def test_a_hostile_megabyte_is_refused_like_any_other_body(shared_api: Any, host
     for body in (b"[" + hostile + b"0]", b"{" + hostile + b'"z":0}', b'{"tags":{"a":[' + hostile + b"0]}}"):
         document = problem_of(post(shared_api, body, "/v1/experiments:validate"), 422)
         assert len(document["errors"]) <= 100
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/experiments"),
+        ("POST", "/v1/experiments"),
+        ("POST", "/v1/experiments:validate"),
+        ("POST", "/v1/experiments/none/clone"),
+        ("PATCH", "/v1/experiments/none"),
+        ("POST", "/v1/keys"),
+    ],
+)
+def test_without_a_key_nothing_else_is_said_of_a_request(shared_api: Any, method: str, path: str) -> None:
+    answer = httpx.request(
+        method, f"{shared_api.url}{path}?nonsense=1", content="{", headers={"Content-Type": "text/x"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
