@@ -45,6 +45,7 @@ def test_a_submitted_experiment_is_accepted_and_stored_with_its_bell(api: Any) -
     assert (shown["name"], shown["tags"], shown["device"]) == ("digits-brn", SPEC["tags"], "cpu")
     assert shown["created_at"].endswith("Z")
     assert shown.pop("warnings") == []
+    assert shown.pop("waiting_for").partition("worker")[1]  # in more words where it is known who is there
     assert shown.items() <= api.client.get(answer.headers["location"]).json().items()
     with api.database.read() as session:
         assert [bell.queue for bell in bells.hanging(session, 10)] == ["cpu"]
