@@ -58,9 +58,9 @@ def _share_of_training(stack: Stack, runs: int) -> None:
     steps = round(steps / _train(stack, {"train": {"steps": steps}})[0])
     submitted = [stack.submit({"train": {"steps": steps, "seed": seed}}) for seed in range(runs)]
     rows = [stack.await_state(one, seconds=60.0 + 10.0 * runs) for one in submitted]
-    began = min(row.first_claimed_at for row in rows)
-    ended = max(row.finished_at for row in rows)
-    training = sum(row.summary["seconds"] for row in rows)
+    began = min(row.first_claimed_at or 0.0 for row in rows)
+    ended = max(row.finished_at or 0.0 for row in rows)
+    training = sum((row.summary or {})["seconds"] for row in rows)
     sys.stdout.write(
         f"{runs} runs of {steps} steps: {training:.1f} s of training in {ended - began:.1f} s"
         f"   share of training {training / (ended - began):.3f}\n"

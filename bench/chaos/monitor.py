@@ -93,7 +93,7 @@ class Monitor:
     def _is_ours(self, process: psutil.Process) -> bool:
         """Every process of the service starts in our folder, and its children with it."""
         try:
-            return process.cwd().startswith(self._directory)
+            return str(process.cwd()).startswith(self._directory)
         except (OSError, psutil.Error):
             return False
 

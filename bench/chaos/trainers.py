@@ -59,6 +59,6 @@ def children(pid: int | None) -> list[psutil.Process]:
     if pid is None:
         return []
     try:
-        return psutil.Process(pid).children()
+        return list(psutil.Process(pid).children())
     except psutil.Error:
         return []
