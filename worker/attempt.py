@@ -4,6 +4,7 @@ Invariant: nothing is stored but under the lease; when the lease is lost the tra
 written. A database that is away stops neither the trainer nor the attempt.
 """
 
+import contextlib
 import math
 import threading
 import time
@@ -89,8 +90,9 @@ class Attempt:
             except StaleLease:
                 log.warning("lease_lost")
             except GaveUp:
-                # The next worker here hands it back, if nobody has taken it by then.
-                sign(self._directory, self._claim.lease, handed_back=True)
+                # The next worker here hands it back, if nobody has taken it by then; on a full disk, the reaper does.
+                with contextlib.suppress(OSError):
+                    sign(self._directory, self._claim.lease, handed_back=True)
                 self._directory.keep()
                 raise
             finally:

@@ -160,7 +160,10 @@ class Supervisor:
             log.warning("gave_up")
         except Exception as error:
             # Ours, not the trainer's: a mistake, a broken machine. The job may fare better elsewhere.
-            log.exception("attempt_broke")
+            if is_disk_full(error):
+                log.warning("disk_full", error=str(error))
+            else:
+                log.exception("attempt_broke")
             self._hand_back(claim.lease, error)
             self._mishaps += 1
             self._place.shutdown.wait(min(2.0**self._mishaps, _MAX_PENALTY_SECONDS))

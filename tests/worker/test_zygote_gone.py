@@ -15,7 +15,7 @@ _SECONDS = 30.0
 @pytest.mark.parametrize("has_a_job", [False, True])
 def test_one_that_was_killed_can_be_let_go_of(tmp_path, has_a_job):
     ended = threading.Event()
-    zygote = Zygote(tmp_path / "zygote.log", "cpu", ended.set)
+    zygote = Zygote(tmp_path / "zygote.log", "cpu", lambda: None, ended.set)
     # Long before it reads anything: what it was sent is lost, and the connection reset.
     trainer = zygote.train(tmp_path, tmp_path / "trainer.log", Terms(ended.set, ended.set)) if has_a_job else None
     os.kill(zygote.pid, signal.SIGKILL)
