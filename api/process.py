@@ -1,6 +1,6 @@
 """The API: serve on BNLAB_HOST and BNLAB_PORT until SIGTERM, SIGINT or the parent's end, in one process or several.
 
-Exit codes: 0 asked to end, 1 the end had to be forced, 3 could not start (for example a port in use).
+Exit codes: 0 asked to end, 1 the end had to be forced, 2 wrong settings, 3 could not start (for example a port in use).
 Invariant: whichever way the end was asked for, the process is gone when its grace is over: a thread that stands in a
 database which does not answer cannot be interrupted, the process can.
 """
@@ -13,6 +13,7 @@ from types import FrameType
 from api import logs, siblings
 from api.settings import ApiSettings
 from bncore.lifeline import exit_within
+from store.settings import from_environment
 
 _HARD_EXIT_MARGIN_SECONDS = 5.0
 
@@ -22,7 +23,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         # Whoever serves takes the signals over, and raises them again afterwards: that end is a good one.
         signal.signal(number, _end)
-    settings = ApiSettings()
+    settings = from_environment(ApiSettings)
     logs.configure(settings.log_format)
     # Once, however often and in whatever ways the end is asked for.
     hard_exit = functools.cache(

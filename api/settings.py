@@ -2,17 +2,19 @@
 
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from store.settings import PREFIX, DatabaseUrl
 
 
 class ApiSettings(BaseSettings):
     """`BNLAB_` and the field's name in capitals, for example `BNLAB_DATABASE_URL`."""
 
     # Environment variables of other BNLab services share the prefix.
-    model_config = SettingsConfigDict(env_prefix="BNLAB_", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    database_url: SecretStr
+    database_url: DatabaseUrl
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
     api_processes: int = Field(

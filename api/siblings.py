@@ -102,7 +102,8 @@ class _Siblings:
                 return code
             if time.monotonic() - began > _SETTLED_SECONDS:
                 pause_seconds = _FIRST_PAUSE_SECONDS
-            else:
+            elif code > 0:
+                # Not one that was killed, which says nothing of whether the next can start.
                 self._count_death()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._told.wait(), pause_seconds)

@@ -15,7 +15,7 @@ from store import keys, migrate, owners, processes
 from store.database import Database
 from store.errors import StoreError
 from store.keys import CreatedKey, KeyScope
-from store.settings import StoreSettings
+from store.settings import StoreSettings, from_environment
 
 _DAY_SECONDS = 24 * 3600.0
 Command = Callable[[Database, argparse.Namespace], int | None]
@@ -24,7 +24,7 @@ Command = Callable[[Database, argparse.Namespace], int | None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     options = _parser().parse_args(arguments)
-    database = Database(StoreSettings().database_url.get_secret_value())
+    database = Database(from_environment(StoreSettings).database_url.get_secret_value())
     try:
         return options.run(database, options) or 0
     except StoreError as error:
@@ -84,7 +84,7 @@ def _scopes(text: str) -> list[KeyScope]:
 
 
 def _migrate(database: Database, _options: argparse.Namespace) -> None:
-    settings = StoreSettings()
+    settings = from_environment(StoreSettings)
     migrate.upgrade(settings.database_url.get_secret_value(), wait_seconds=settings.migrate_wait_seconds)
     secret = settings.bootstrap_api_key
     if secret is not None and secret.get_secret_value():

@@ -5,6 +5,7 @@ for its turn instead of failing with "database is locked" half-way; a session th
 write.
 """
 
+import contextlib
 import functools
 import json
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from pydantic_core import from_json
 from sqlalchemy import Connection, Double, Engine, create_engine, event, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -99,11 +101,22 @@ def create_engine_for(url: str, *, connections: int = CONNECTIONS, is_patient: b
 
     A patient one lets a statement take its time, as a migration of large tables needs it.
     """
-    address = _with_driver(make_url(url))
+    address = address_of(url)
     if address.get_backend_name() == "sqlite":
         return _sqlite_engine(address, connections, reads=False)
     arguments = _postgresql_options(is_patient)
     return create_engine(address, pool_pre_ping=True, connect_args=arguments, **_options(connections))
+
+
+def address_of(url: str) -> URL:
+    """The URL with the driver that is used for it. Raises ValueError, and shows nothing of it, for one of no use."""
+    with contextlib.suppress(ArgumentError):
+        address = make_url(url)
+        if address.get_backend_name() == "postgresql":
+            return address.set(drivername="postgresql+psycopg")
+        if address.get_backend_name() == "sqlite" and address.database not in (None, "", ":memory:"):
+            return address
+    raise ValueError("the database is sqlite:///<file> or postgresql://<user>:<password>@<host>/<name>")
 
 
 def now(session: Session) -> float:
@@ -144,18 +157,11 @@ def _postgresql_options(is_patient: bool) -> dict[str, Any]:
         options["statement_timeout"] = f"{POSTGRESQL_STATEMENT_SECONDS}s"
         options["lock_timeout"] = f"{POSTGRESQL_LOCK_SECONDS}s"
     return {
+        "client_encoding": "utf8",
         "connect_timeout": POSTGRESQL_CONNECT_SECONDS,
         "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         "tcp_user_timeout": POSTGRESQL_SILENCE_SECONDS * 1000,
     }
-
-
-def _with_driver(url: URL) -> URL:
-    if url.get_backend_name() == "postgresql":
-        return url.set(drivername="postgresql+psycopg")
-    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
-        raise ValueError("the database is sqlite:///<file> or postgresql://<user>:<password>@<host>/<name>")
-    return url
 
 
 def _prepare_sqlite(reads: bool, connection: Any, _record: Any) -> None:

@@ -14,7 +14,8 @@ StoreError
 ├── QuotaExceeded
 ├── OwnerNotFound
 ├── IdempotencyConflict
-└── CursorInvalid
+├── CursorInvalid
+└── EncodingUnfit
 """
 
 from typing import ClassVar
@@ -164,3 +165,12 @@ class CursorInvalid(StoreError):
 
     def __init__(self) -> None:
         super().__init__("The cursor is malformed or belongs to other filters.")
+
+
+class EncodingUnfit(StoreError):
+    """A PostgreSQL database whose text is not Unicode: it would refuse names, or count their bytes."""
+
+    code = "encoding_unfit"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"The database's encoding is {encoding}; make one with ENCODING 'UTF8'.")

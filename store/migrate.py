@@ -14,12 +14,16 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from store.database import create_engine_for
+from store.errors import EncodingUnfit
 
 WAIT_SECONDS = 60.0
 
 
 def upgrade(url: str, *, revision: str = "head", wait_seconds: float = WAIT_SECONDS) -> None:
-    """Migrate up to `revision`, waiting up to `wait_seconds` for a database that is still starting."""
+    """Migrate up to `revision`, waiting up to `wait_seconds` for a database that is still starting.
+
+    Raises `EncodingUnfit`.
+    """
     _run(url, wait_seconds, lambda config: command.upgrade(config, revision))
 
 
@@ -37,6 +41,7 @@ def _run(url: str, wait_seconds: float, run: Callable[[Config], None]) -> None:
     engine = create_engine_for(url)
     try:
         _wait_for(engine, wait_seconds)
+        _require_unicode(engine)
         # A package, so that it is found in an installed wheel as in the source tree.
         with as_file(files("migrations")) as directory, engine.begin() as connection:
             config = Config(attributes={"connection": connection})
@@ -44,6 +49,14 @@ def _run(url: str, wait_seconds: float, run: Callable[[Config], None]) -> None:
             run(config)
     finally:
         engine.dispose()
+
+
+def _require_unicode(engine: Engine) -> None:
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+        if encoding != "UTF8":
+            raise EncodingUnfit(encoding)
 
 
 def _wait_for(engine: Engine, wait_seconds: float) -> None:

@@ -22,6 +22,7 @@ from celery.worker import state
 from bncore.lifeline import exit_on_eof
 from store.database import Database
 from store.processes import new_process_id
+from store.settings import from_environment
 from worker.broker import Broker
 from worker.celery_app import create_celery, queue_of
 from worker.device import Device, DeviceMissing, find_device, versions
@@ -42,7 +43,7 @@ _ORPHAN_SECONDS = 30.0
 
 def main() -> int:
     """Run until told to go; the exit code."""
-    settings = WorkerSettings()
+    settings = from_environment(WorkerSettings)
     configure_logging(settings.log_format, "worker")
     try:
         device = find_device(settings.device)

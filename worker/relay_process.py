@@ -13,6 +13,7 @@ import structlog
 from bncore.lifeline import exit_on_eof
 from store.database import Database
 from store.processes import new_process_id
+from store.settings import from_environment
 from store.signals import signal_of
 from worker.bells import Bells
 from worker.broker import Broker
@@ -29,7 +30,7 @@ log = structlog.get_logger()
 
 def main() -> int:
     """Run until SIGTERM, SIGINT or, if so told, the end of standard input."""
-    settings = RelaySettings()
+    settings = from_environment(RelaySettings)
     configure_logging(settings.log_format, "relay")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,11 +9,13 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from store.settings import PREFIX, DatabaseUrl
+
 
 class _QueueSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="BNLAB_", extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", hide_input_in_errors=True)
 
-    database_url: SecretStr
+    database_url: DatabaseUrl
     redis_url: SecretStr
     lease_seconds: float = Field(default=60.0, gt=0, description="A worker silent for so long has lost its experiment.")
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="How often the process says that it lives.")

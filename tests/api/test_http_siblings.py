@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -72,12 +73,13 @@ def test_none_outlives_a_parent_that_is_killed_not_even_a_stopped_one(sqlite_url
         until(lambda: all_gone(api.serving))
 
 
-@pytest.mark.parametrize("trouble", ["port", "database"])
-def test_what_cannot_start_says_so(sqlite_url: str, shared_api: Any, trouble: str) -> None:
+@pytest.mark.parametrize("trouble", ["port", "package"])
+def test_what_cannot_start_says_so(sqlite_url: str, shared_api: Any, tmp_path: Path, trouble: str) -> None:
     settings = {"BNLAB_DATABASE_URL": sqlite_url, "BNLAB_PORT": str(shared_api.port)}
-    if trouble == "database":
-        settings = {"BNLAB_DATABASE_URL": "mysql://nobody", "BNLAB_PORT": "0"}
+    if trouble == "package":
+        (tmp_path / "httptools.py").write_text("raise ImportError('not built for this machine')")
+        settings |= {"BNLAB_PORT": "0", "PYTHONPATH": str(tmp_path)}
     variables = {**os.environ, "BNLAB_API_PROCESSES": "2", **settings}
     ended = subprocess.run([sys.executable, "-m", "api"], env=variables, capture_output=True, timeout=60)
     assert ended.returncode == 3
-    assert {"port": b"address already in use", "database": b"the database is sqlite:///"}[trouble] in ended.stderr
+    assert {"port": b"address already in use", "package": b"not built for this machine"}[trouble] in ended.stderr

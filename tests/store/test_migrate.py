@@ -2,13 +2,15 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import inspect
+from sqlalchemy import inspect, make_url
 from sqlalchemy.exc import OperationalError
 
 from store import keys, migrate, processes
@@ -101,3 +103,14 @@ def test_a_process_lives_while_its_heartbeat_is_young(sqlite_url: str, run_store
 def test_importing_the_store_leaves_torch_out() -> None:
     code = "import sys, store.results, store.blobs, store.__main__, migrations; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_database_that_is_not_unicode_is_refused_in_a_line(empty_postgresql_url: str) -> None:
+    name = f"ascii_{secrets.token_hex(4)}"
+    with psycopg.connect(empty_postgresql_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    url = make_url(empty_postgresql_url).set(database=name).render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "store", "migrate"]
+    ended = subprocess.run(command, env={**os.environ, "BNLAB_DATABASE_URL": url}, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr == "The database's encoding is SQL_ASCII; make one with ENCODING 'UTF8'. (encoding_unfit)\n"
