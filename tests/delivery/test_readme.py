@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 NOT_RUN = {"Docker": "there is no engine", "Where things are": "a tree, no commands"}
+OWN_ENVIRONMENT = "The library alone"
 SERVES = "make up "
 PORT = "8000"
 
@@ -35,7 +36,8 @@ class Block:
     def as_bash(self) -> str:
         """What a person would do with it in a shell."""
         if self.language == "python":
-            return f"python - <<'END_OF_BLOCK'\n{self.text}END_OF_BLOCK\n"
+            python = "python" if self.section == OWN_ENVIRONMENT else ".venv/bin/python"
+            return f"{python} - <<'END_OF_BLOCK'\n{self.text}END_OF_BLOCK\n"
         assert self.language == "bash", f"who runs a block of {self.language!r}? {self.text}"
         return self.text
 
