@@ -28,7 +28,7 @@ from worker.room import is_disk_full
 from worker.run_directory import RunDirectory
 from worker.settings import WorkerSettings
 from worker.stopping import Limits, Stopping
-from worker.trainer_process import TrainerProcess
+from worker.trainer_process import TrainerGone, TrainerProcess
 from worker.trainers import Trainers
 
 log = structlog.get_logger()
@@ -105,6 +105,8 @@ class Attempt:
             return self._train()
         except NotAnEvent as error:
             return Failed("trainer_error", f"The trainer wrote a line that is no event: {error}")
+        except TrainerGone:
+            return Failed("trainer_not_started", "The trainers of this worker end before they are given anything.")
         except QuotaExceeded as error:
             return Failed("quota", str(error))
         except OSError as error:

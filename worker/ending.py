@@ -71,5 +71,5 @@ def _died(end: Exit) -> Outcome:
         return Failed("worker_lost", "The worker was frozen for longer than its lease.")
     words = f": {end.last_words}" if end.last_words else ", and said nothing."
     if not end.was_ready:
-        return Failed("worker_lost", f"The trainer of this worker does not start{words}")
+        return Failed("trainer_not_started", f"The trainer of this worker does not start{words}")
     return Failed("trainer_error", f"The trainer ended with exit code {end.returncode}{words}")

@@ -115,7 +115,7 @@ class Supervisor:
         self._place.trainers.close()
 
     def _run_queue(self) -> None:
-        while not self._place.shutdown.is_set() and self._has_room() and self._can_train():
+        while not self._place.shutdown.is_set() and self._has_room() and self._place.trainers.may_train():
             claim = self._claim()
             if claim is None:
                 return
@@ -129,13 +129,6 @@ class Supervisor:
             log.warning("takes_no_jobs", reason=trouble) if trouble else log.info("takes_jobs_again")
         self._no_room = trouble
         return trouble is None
-
-    def _can_train(self) -> bool:
-        trainers = self._place.trainers
-        if trainers.trouble:
-            trainers.try_again()
-        # Before the first one is ready nobody knows; it says so as soon as it is.
-        return trainers.ever_ready and trainers.trouble is None
 
     def _claim(self) -> Claim | None:
         claiming = self._claiming

@@ -21,6 +21,8 @@ from worker.zygote import Zygote
 log = structlog.get_logger()
 
 _MAX_PAUSE_SECONDS = 60.0
+_LONGEST_WARM_UP_SECONDS = 120.0
+"""It takes two to four on idle cores, and the first time after an installation reads a gigabyte."""
 
 
 def _unheard() -> None:
@@ -55,7 +57,6 @@ class Trainers:
         self._on_ready = on_ready
         self._failures = 0
         self._try_again_at = 0.0
-        self.ever_ready = False
         self.trouble: str | None = None
         """Why nothing can be trained here at the moment, in words."""
 
@@ -77,10 +78,19 @@ class Trainers:
             log_path = self._directory.path / f"{number}.log"
             self._waiting = Zygote(log_path, self._device, self._note_ready, self._note_end)
 
-    def try_again(self) -> None:
-        """Start another waiting process where none gets ready, with growing pauses."""
-        if time.monotonic() >= self._try_again_at:
-            self.warm_up()
+    def may_train(self) -> bool:
+        """Whether a run that is handed over now begins at once; if not, see to it that one will, and soon say so.
+
+        A job that is claimed for a process that is not ready pays with a restart for one that never gets ready.
+        """
+        with self._changing:
+            waiting = self._waiting
+            if waiting is not None and not waiting.spent and waiting.age > _LONGEST_WARM_UP_SECONDS and not self.ready:
+                self._note_failure(f"they are not ready after {_LONGEST_WARM_UP_SECONDS:.0f} seconds")
+                self._discard()
+            elif time.monotonic() >= self._try_again_at:
+                self.warm_up()
+        return self.ready
 
     def hand_over(self, run_directory: Path, log_path: Path) -> TrainerProcess:
         """Have the directory trained; a waiting process that died is replaced, once. Raises `TrainerGone`."""
@@ -110,7 +120,7 @@ class Trainers:
             return trainer
 
     def _note_ready(self) -> None:
-        self._failures, self.trouble, self.ever_ready = 0, None, True
+        self._failures, self.trouble = 0, None
         self._on_ready()
 
     def _note_end(self) -> None:
@@ -120,12 +130,12 @@ class Trainers:
             if self._closed or waiting is None or not waiting.spent:
                 return
             if not waiting.was_ready:
-                self._note_failure(waiting)
+                self._note_failure(waiting.last_words)
             elif self._device == "cpu":
                 self.warm_up()
 
-    def _note_failure(self, waiting: Zygote) -> None:
-        self.trouble = f"trainers do not start here: {waiting.last_words}"
+    def _note_failure(self, why: str) -> None:
+        self.trouble = f"trainers do not start here: {why}"
         self._try_again_at = time.monotonic() + min(2.0**self._failures, _MAX_PAUSE_SECONDS)
         self._failures += 1
         log.error("trainer_does_not_start", error=self.trouble)

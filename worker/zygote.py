@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Zygote:
         # A process that has touched a GPU must not fork, nor one whose orphans would be lost.
         self.may_fork = device == "cpu" and _adopt_orphans()
         self._log = log_path
+        self._began = time.monotonic()
         self._ready = threading.Event()
         self._on_ready = on_ready
         self._forks = False
@@ -62,6 +64,11 @@ class Zygote:
         return self._process.pid
 
     @property
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._began
+
+    @property
     def spent(self) -> bool:
         """Whether it can take no job: it trains one by itself, has ended, or did not answer."""
         return self._trains or self._gave_up or self._process.ended
@@ -75,7 +82,7 @@ class Zygote:
     def last_words(self) -> str:
         """The last line of what it wrote, or else how it ended."""
         said = tail(self._log, _LAST_WORDS_BYTES).decode(errors="replace").split("\n")
-        lines = [line.strip() for line in said if line.strip()]
+        lines = ["".join(char if char.isprintable() else " " for char in line).strip() for line in said if line.strip()]
         return lines[-1] if lines else f"the process ended with code {self._process.returncode}"
 
     def train(self, run_directory: Path, log_path: Path, terms: Terms) -> TrainerProcess:

@@ -52,5 +52,6 @@ CODES: dict[str, Code] = {
     "trainer_stalled": Code(Remedy.RESTART, "the trainer said nothing for `stall_seconds`"),
     "checkpoint_damaged": Code(Remedy.RESTART, "the checkpoint to go on from is not what was stored"),
     "disk_full": Code(Remedy.WAIT, "the worker's disk is full"),
+    "trainer_not_started": Code(Remedy.WAIT, "trainers do not start on the worker's host"),
     "trainer_busy": Code(Remedy.WAIT, "the trainer of an earlier attempt has not ended yet"),
 }

@@ -59,7 +59,8 @@ def test_a_trainer_that_vanishes_without_a_word_fails_with_the_end_of_its_log():
 def test_a_trainer_that_never_was_ready_is_its_workers_fault():
     ending = judge(_exit(None, 1, was_ready=False, last_words="No module named torch"), None)
     assert isinstance(ending, Failed)
-    assert ending.code == "worker_lost"
+    assert ending.code == "trainer_not_started"
+    assert CODES[ending.code].remedy is Remedy.WAIT
 
 
 @pytest.mark.parametrize(("code", "said"), [(73, "trainer_busy"), (74, "disk_full"), (75, "worker_lost")])

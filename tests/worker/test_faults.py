@@ -147,6 +147,23 @@ def test_a_worker_whose_trainers_do_not_start_takes_nothing_until_they_do(make_s
     stack.until("its heartbeat says so", lambda: not _trouble(stack))
 
 
+def test_a_worker_whose_trainers_start_no_more_costs_jobs_no_restart(make_stack, sqlite_url, tmp_path):
+    stack = make_stack(sqlite_url, PYTHONPATH=str(tmp_path))
+    stack.start("relay")
+    stack.start_warm("worker")
+    broken = tmp_path / "torch"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("import time; time.sleep(0.5); raise ImportError('gone')")
+    (zygote,) = stack.trainers("worker")
+    zygote.kill()
+    jobs = [stack.submit({"train": {"steps": 10}, "max_restarts": 0}) for _ in range(3)]
+    stack.until("its heartbeat says why", lambda: "gone" in _trouble(stack))
+    shutil.rmtree(broken)
+    for job in jobs:
+        row = stack.await_state(job, seconds=90.0)
+        assert (row.state, row.restarts) == ("succeeded", 0)
+
+
 def _trouble(stack):
     with stack.database.read() as session:
         return "".join(one.trouble or "" for one in live(session, within_seconds=5.0) if one.kind == "worker")
