@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -213,3 +215,14 @@ def test_kinds_lists_what_a_spec_may_choose(cli, more):
 def test_the_command_leaves_torch_alone():
     code = "import sys, client.cli, client.local.stack; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["stamina", "httpx"])
+def test_a_script_without_its_extra_is_told_which_in_one_line(tmp_path, module):
+    (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules[{module!r}] = None\n")
+    script = Path(sys.executable).with_name("bnlab")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run([script, "list"], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr.startswith("bnlab needs the extra client: pip install 'bnlab[client]'")
+    assert ended.stderr.count("\n") == 1
