@@ -1,6 +1,7 @@
 """`bnlab cancel`, `bnlab kill`, `bnlab delete`: one experiment, many, or all that a filter finds.
 
-Invariant: nobody ends everything by leaving something out: without names it takes `--all`, and on a terminal a yes.
+Invariant: nobody ends everything by leaving something out: without names it takes `--all` and a yes,
+given at a terminal or as `--yes`.
 """
 
 import sys
@@ -27,7 +28,7 @@ MaybeExperiments = Annotated[
     typer.Argument(help=NAMES_HELP, metavar="EXPERIMENT", show_default=False),
 ]
 All = Annotated[bool, typer.Option("--all", help="Instead of some by name: all that the filters find.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before. Without a terminal, --all needs it.")]
 
 
 @reported
@@ -49,7 +50,7 @@ def cancel(
 
     bnlab cancel last
 
-    bnlab cancel --all --tag sweep:lr --state queued
+    bnlab cancel --all --tag sweep:lr --state queued --yes
     """
     filters = filters_of(states, tags, name, created_from, created_before)
     if _by_name(experiments, every, filters):
@@ -87,7 +88,7 @@ def delete(
 
     bnlab delete digits-bn
 
-    bnlab delete --all --state failed --created-before 2026-01-01
+    bnlab delete --all --state failed --created-before 2026-01-01 --yes
     """
     filters = filters_of(states, tags, name, created_from, created_before)
     with connect(url) as client:
@@ -126,8 +127,9 @@ def _to_all(
     yes: bool,
     as_json: bool,
 ) -> None:
-    # Whoever runs it from a script has said --all there, and nobody is there to answer.
-    if not yes and sys.stdin.isatty() and not ask(f"{verb} {_count(client, filters, among)}?"):
+    if not yes and not sys.stdin.isatty():
+        leave(Exit.USAGE, f"{verb} --all asks before, and there is no terminal to ask at; say --yes. Nothing was done")
+    if not yes and not ask(f"{verb} {_count(client, filters, among)}?"):
         leave(Exit.INTERRUPTED, "nothing was done")
     changed = act(everything=not filters, **filters)
     if as_json:
