@@ -22,6 +22,7 @@ from client.results import TERMINAL
 
 LIVING = ("queued", "running", "paused")
 MOST_COUNTED = 1000
+DONE = {"cancel": "cancelled", "delete": "deleted"}
 
 MaybeExperiments = Annotated[
     list[str] | None,
@@ -135,7 +136,7 @@ def _to_all(
     if as_json:
         emit({"changed": changed})
     else:
-        show(f"{changed:,} experiment{'s' * (changed != 1)}: {verb}")
+        show(f"{changed:,} experiment{'s' * (changed != 1)} {DONE[verb]}" if changed else "nothing matched")
 
 
 def _count(client: Client, filters: Filters, among: Collection[str]) -> str:

@@ -118,8 +118,10 @@ def test_all_that_a_filter_finds_is_cancelled_and_deleted(cli, client, idle_spec
     assert json.loads(cli("cancel", "--all", "--yes", "--tag", "bulk:a", "--json").stdout) == {"changed": 2}
     assert [client.get(each)["state"] for each in made] == ["cancelled", "cancelled", "queued"]
     deleted = cli("delete", "--all", "--yes", "--tag", "bulk", "--state", "cancelled", "--state", "failed")
-    assert (deleted.exit_code, deleted.stdout) == (0, "2 experiments: delete\n")
+    assert (deleted.exit_code, deleted.stdout) == (0, "2 experiments deleted\n")
     assert [entry["id"] for entry in client.list(tags=["bulk"])] == [made[2]]
+    for said in ("1 experiment cancelled\n", "nothing matched\n"):
+        assert cli("cancel", "--all", "--yes", "--tag", "bulk:b", "--state", "queued").stdout == said
     with pytest.raises(ApiError, match="422"):
         client.cancel_all()
 
