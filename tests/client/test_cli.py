@@ -168,6 +168,17 @@ def test_list_show_and_metrics_speak_json_and_human(cli, finished):
     assert [entry["id"] for entry in json.loads(cli(*commands[0], "--json").stdout)] == [finished["id"]]
 
 
+def test_a_series_that_there_is_not_is_refused_and_those_that_there_are_named(cli, client, finished, idle_spec):
+    for more in ([], ["--json"]):
+        refused = cli("metrics", finished["id"], "-k", "train/loss", "-k", "nosuch", *more)
+        assert (refused.exit_code, refused.stdout) == (3, "")
+        assert "no series 'nosuch'; it has" in refused.stderr
+        assert "train/loss" in refused.stderr
+    # A series without a point among the steps asked for is there all the same.
+    assert cli("metrics", finished["id"], "-k", "train/loss", "--first-step", "100000").exit_code == 0
+    assert "it has none yet" in cli("metrics", client.submit(idle_spec)["id"], "-k", "train/loss").stderr
+
+
 def test_a_run_that_diverged_is_not_shown_as_a_plain_success(cli, spec, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     network = {"kind": "mlp", "activation": "relu", "norm": {"kind": "none"}}
