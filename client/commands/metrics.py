@@ -25,7 +25,9 @@ First = Annotated[int | None, typer.Option("--first-step", min=0, help="Leave ou
 Last = Annotated[int | None, typer.Option("--last-step", min=0, help="Leave out later steps.", metavar="STEP")]
 MaxPoints = Annotated[
     int | None,
-    typer.Option("--max-points", min=FEWEST_POINTS, help="Thin each series to so many points; spikes stay.", metavar="N"),
+    typer.Option(
+        "--max-points", min=FEWEST_POINTS, help="Thin each series to so many points; spikes stay.", metavar="N"
+    ),
 ]
 
 

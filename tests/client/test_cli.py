@@ -90,6 +90,23 @@ def test_time_over_is_exit_code_5(cli, spec_file):
     assert cli("submit", str(spec_file), "--wait", "--timeout", "0.2", "--json").stdout == ""
 
 
+def test_who_waits_for_a_paused_experiment_is_told_so_once(cli, spec_file):
+    experiment_id = json.loads(cli("submit", str(spec_file), "--json").stdout)["id"]
+    cli("pause", experiment_id)
+    over = cli("wait", experiment_id, "--timeout", "0.2")
+    assert (over.exit_code, over.stdout) == (5, "")
+    assert f"(state paused); it is paused, and `bnlab resume {experiment_id}` lets it go on" in over.stderr
+    assert "it goes on" not in over.stderr
+
+    paused = {"id": "exp_1", "state": "paused", "progress": {"step": 1, "total_steps": 2}, "summary": {}}
+    ended = paused | {"state": "succeeded", "is_terminal": True, "checkpoints": []}
+    answers = [paused, paused, paused, ended]
+    with answering(lambda *_: (200, answers.pop(0))) as url:
+        result = cli("wait", "exp_" + "1" * 32, "--url", url)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("`bnlab resume exp_1` lets it go on") == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
