@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from client.cli import app
 from tests.client.answers import answering
 
+DIGITS = str(Path(__file__).parents[2] / "examples" / "digits-bn.yaml")
 COMMANDS = [[command.name] for command in app.registered_commands]
 COMMANDS += [
     [group.name, command.name]
@@ -134,6 +136,46 @@ def test_a_wrong_spec_is_exit_code_3_with_pointer_and_line(cli, tmp_path, comman
     assert result.stdout == ""
     assert "/optimizer/learning_rate (line 3)" in result.stderr
     assert "/network/norm/kind (line 4)" in result.stderr
+
+
+NORM = "network.norm"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "place", "hinted"),
+    [
+        ("optimizer.lr=-1", "/optimizer/lr (--set)", False),
+        ("optimizer={kind: sgd, lr: -1}", "/optimizer/lr (--set)", False),
+        ("train.target.no/such=1", "/train/target/no~1such (--set)", False),
+        (f"{NORM}.kind=bach_norm", "/network/norm/kind (--set)", False),
+        (f"{NORM}.kind=layer_norm", "/network/norm/momentum (line 13)", True),
+        ("optimizer.lr=0.1", None, False),
+    ],
+)
+def test_a_fault_of_what_was_set_is_not_looked_for_in_the_file(cli, client, assignment, place, hinted):
+    result = cli("validate", DIGITS, "--set", assignment)
+    assert result.exit_code == (3 if place else 0), result.stderr
+    assert (place or "") in result.stderr
+    assert ("--set 'network.norm={kind: ...}' replaces them all" in result.stderr) == hinted
+
+
+def test_a_clone_hints_at_what_a_former_kind_leaves(cli, client, idle_spec):
+    source = client.submit(idle_spec)["id"]
+    refused = cli("clone", source, f"--set={NORM}.kind=layer_norm", "--set=optimizer.lr=-1")
+    assert (refused.exit_code, refused.stdout) == (3, "")
+    assert "--set 'network.norm={kind: ...}' replaces them all" in refused.stderr
+    assert "/optimizer/lr (--set)" in refused.stderr
+
+
+def test_what_help_shows_to_be_set_can_be_set(cli):
+    """Of every example in a help text, on the spec that is shipped."""
+    lines = "\n".join(command.callback.__doc__ or "" for command in app.registered_commands).split("\n")
+    examples = [shlex.split(line) for line in lines if "bnlab " in line and "--set " in line]
+    assert len(examples) >= 3
+    for words in examples:
+        assignments = [f"--set={words[at + 1]}" for at, word in enumerate(words) if word == "--set"]
+        result = cli("validate", DIGITS, *assignments)
+        assert result.exit_code == 0, (words, result.stderr)
 
 
 @pytest.mark.parametrize("text", ["a: [1", "train: {steps: 1, steps: 2}", "- 1", "\xff", ""])
