@@ -17,7 +17,7 @@ from client.http import Client
 from client.local.child import Child
 from client.local.environment import child_environment
 from client.local.interrupts import Interrupts
-from client.local.lock import DirectoryLock
+from client.local.lock import DirectoryLock, holder_of
 from client.local.packages import require_together
 from client.local.places import Places
 from client.local.ports import free_port, require_free
@@ -54,6 +54,9 @@ def running(settings: StackSettings, interrupts: Interrupts) -> Iterator["Stack"
     Raises `PackagesApart`, `DirectoryUnusable`, `DirectoryInUse`, `PortTaken`, `StackFailed`.
     """
     require_together()
+    # Before anything is written; of a directory in use its lock has more to say than its port.
+    if not holder_of(settings.places.lock_file):
+        require_free(settings.host, settings.port, PORT_WAIT_SECONDS)
     if settings.places.create():
         settings.notice(f"{settings.places.data_dir} was open to other users; it is closed to them now.")
     with _files_for_us_alone(), DirectoryLock(settings.places.lock_file) as lock:
@@ -96,8 +99,7 @@ class Stack:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     def start(self) -> None:
-        """Start everything and wait until each part says that it is well. Raises `StackFailed`, `PortTaken`."""
-        require_free(self._settings.host, self.port, PORT_WAIT_SECONDS)
+        """Start everything and wait until each part says that it is well. Raises `StackFailed`."""
         deadline = time.monotonic() + START_SECONDS
         self._begin(
             "redis", "client.local.redis_server", redis_password=self._redis_password, redis_port=self._redis_port

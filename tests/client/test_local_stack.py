@@ -116,12 +116,15 @@ def test_no_child_holds_the_pipe_of_another(stack):
         assert held.isdisjoint(lifelines), child
 
 
-def test_a_taken_port_is_said_before_anything_starts(bnlab, tmp_path):
+def test_a_taken_port_is_said_before_anything_starts_or_is_written(bnlab, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         refused = bnlab("up", "--port", str(port), "--data-dir", str(tmp_path / "data"))
         assert refused.process.wait(30) == 3
-    assert str(port) in (tmp_path / "stderr").read_text()
+    complaint = (tmp_path / "stderr").read_text()
+    assert f":{port}: " in complaint
+    assert "--port 0, or PORT=0 with make, takes a free port" in complaint
+    assert not (tmp_path / "data").exists()
     refused.assert_nothing_left()
 
 
