@@ -79,7 +79,7 @@ def test_a_clone_is_the_same_but_for_what_was_set(cli, client, idle_spec):
 
 
 def test_a_clone_is_seen_through_to_its_end(cli, finished):
-    cloned = cli("clone", finished["id"], "--set=train.steps=80", "--wait", "--json")
+    cloned = cli("clone", finished["id"], "--set=train.steps=80", "--set=tags={}", "--wait", "--json")
     assert cloned.exit_code == 0, cloned.stderr
     assert json.loads(cloned.stdout)["progress"]["step"] == 80
 
