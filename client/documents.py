@@ -22,10 +22,25 @@ MAX_NODES = 100_000
 
 @dataclass(frozen=True)
 class Document:
-    """The data of a file, and for YAML the line on which each JSON pointer stands."""
+    """The data of a file, for YAML the line on which each JSON pointer stands, and what was set on the command line."""
 
     value: Any
     lines: dict[str, int] = field(default_factory=dict)
+    assigned: tuple[str, ...] = ()
+    """JSON pointers; what lies at and under them is not what the file says there."""
+
+    def place_of(self, pointer: str) -> str | None:
+        """Where a person has to look for what is wrong at a pointer."""
+        missing_beside_a_kind = pointer not in self.lines and self.kind_beside(pointer) is not None
+        if missing_beside_a_kind or any(f"{pointer}/".startswith(f"{each}/") for each in self.assigned):
+            return "--set"
+        line = self.line_of(pointer)
+        return f"line {line}" if line else None
+
+    def kind_beside(self, pointer: str) -> str | None:
+        """The dotted path of the part that a pointer's field belongs to, if `--set` named another kind for that."""
+        part = pointer.rpartition("/")[0]
+        return part.strip("/").replace("/", ".") if part and f"{part}/kind" in self.assigned else None
 
     def line_of(self, pointer: str) -> int | None:
         """The line of a pointer, or of the nearest part around it that was written down."""
@@ -62,6 +77,12 @@ def assign(value: Any, assignment: str) -> Any:
     return _assigned(value, keys, new, path)
 
 
+def pointer_of(assignment: str) -> str:
+    """The JSON pointer to the field that a `path=value` sets."""
+    keys = assignment.partition("=")[0].split(".")
+    return "".join(f"/{_escaped(key)}" for key in keys)
+
+
 def patch_between(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """The JSON Merge Patch (RFC 7396) from one to the other. A null in `after` takes the field away: so are patches."""
     patch: dict[str, Any] = {key: None for key in before if key not in after}
@@ -87,6 +108,10 @@ def _assigned(value: Any, keys: list[str], new: Any, path: str) -> Any:
         raise ValueError(f"{path}: there is no {key!r} inside a single value")
     present = value or {}
     return {**present, key: _assigned(present.get(key), rest, new, path)}
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 class _CoreLoader(yaml.SafeLoader):
@@ -150,7 +175,7 @@ class _Reader:
                 continue
             # A key is text however it looks, as in JSON: tags may be called 1 or true.
             key: str = key_node.value
-            inner = f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}"
+            inner = f"{pointer}/{_escaped(key)}"
             line = key_node.start_mark.line + 1
             if key in first_lines:
                 detail = f"Is given twice, in lines {first_lines[key]} and {line}; which one counts is unclear"

@@ -52,12 +52,16 @@ class Unreachable(ClientError):
 
 
 class WaitTimeout(ClientError, TimeoutError):
-    """The time to wait is over; `results` is the last that was seen, and the experiment goes on."""
+    """The time to wait is over; `results` is the last that was seen, and the experiment goes on, or rests if paused."""
 
     def __init__(self, experiment_id: str, seconds: float, results: Json | None) -> None:
         self.results = results
-        state = f" (state {one_line(str(results['state']))})" if results and "state" in results else ""
-        super().__init__(f"{experiment_id} has not ended within {seconds:g} seconds{state}; it goes on")
+        state = one_line(str((results or {}).get("state", "")))
+        outlook = (
+            f"it is paused, and `bnlab resume {experiment_id}` lets it go on" if state == "paused" else "it goes on"
+        )
+        shown = f" (state {state})" if state else ""
+        super().__init__(f"{experiment_id} has not ended within {seconds:g} seconds{shown}; {outlook}")
 
 
 class DownloadMismatch(ClientError):

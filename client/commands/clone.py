@@ -3,7 +3,7 @@
 from client.commands.connection import AsJson, ExperimentId, Url, connect
 from client.commands.naming import id_of
 from client.commands.outcome import reported
-from client.commands.spec_file import Assignments, assigned
+from client.commands.spec_file import Assignments, assigned, faults_located
 from client.commands.submit import Key, Timeout, Wait, announce, see_through
 from client.documents import patch_between
 
@@ -24,8 +24,10 @@ def clone(
     """
     with connect(url) as client:
         source = client.get(id_of(client, experiment))
-        patch = patch_between(source["spec"], assigned(source["spec"], assignments))
-        made = client.clone(source["id"], patch, idempotency_key=idempotency_key)
+        document = assigned(source["spec"], assignments)
+        patch = patch_between(source["spec"], document.value)
+        with faults_located(f"the clone of {source['id']}", document):
+            made = client.clone(source["id"], patch, idempotency_key=idempotency_key)
         announce(made, as_json, wait)
         if wait:
             see_through(client, made, timeout, as_json)

@@ -69,7 +69,6 @@ def _stack(workers: int) -> Iterator[tuple[Stack, Path]]:
         tempfile.TemporaryDirectory(prefix="bnlab-demo-", ignore_cleanup_errors=True) as directory,
         interruptible() as interrupts,
     ):
-        tell(f"Starting Redis, database, API, relay and {workers} worker{'s' * (workers > 1)} ...")
         data_dir = Path(directory).resolve()
         settings = StackSettings(Places(data_dir), workers=workers, grace_seconds=GRACE_SECONDS, notice=tell)
         with running(settings, interrupts) as stack:

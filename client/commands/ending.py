@@ -1,6 +1,7 @@
 """`bnlab cancel`, `bnlab kill`, `bnlab delete`: one experiment, many, or all that a filter finds.
 
-Invariant: nobody ends everything by leaving something out: without names it takes `--all`, and on a terminal a yes.
+Invariant: nobody ends everything by leaving something out: without names it takes `--all` and a yes,
+given at a terminal or as `--yes`.
 """
 
 import sys
@@ -21,13 +22,14 @@ from client.results import TERMINAL
 
 LIVING = ("queued", "running", "paused")
 MOST_COUNTED = 1000
+DONE = {"cancel": "cancelled", "delete": "deleted"}
 
 MaybeExperiments = Annotated[
     list[str] | None,
     typer.Argument(help=NAMES_HELP, metavar="EXPERIMENT", show_default=False),
 ]
 All = Annotated[bool, typer.Option("--all", help="Instead of some by name: all that the filters find.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before. Without a terminal, --all needs it.")]
 
 
 @reported
@@ -49,7 +51,7 @@ def cancel(
 
     bnlab cancel last
 
-    bnlab cancel --all --tag sweep:lr --state queued
+    bnlab cancel --all --tag sweep:lr --state queued --yes
     """
     filters = filters_of(states, tags, name, created_from, created_before)
     if _by_name(experiments, every, filters):
@@ -87,7 +89,7 @@ def delete(
 
     bnlab delete digits-bn
 
-    bnlab delete --all --state failed --created-before 2026-01-01
+    bnlab delete --all --state failed --created-before 2026-01-01 --yes
     """
     filters = filters_of(states, tags, name, created_from, created_before)
     with connect(url) as client:
@@ -126,14 +128,15 @@ def _to_all(
     yes: bool,
     as_json: bool,
 ) -> None:
-    # Whoever runs it from a script has said --all there, and nobody is there to answer.
-    if not yes and sys.stdin.isatty() and not ask(f"{verb} {_count(client, filters, among)}?"):
+    if not yes and not sys.stdin.isatty():
+        leave(Exit.USAGE, f"{verb} --all asks before, and there is no terminal to ask at; say --yes. Nothing was done")
+    if not yes and not ask(f"{verb} {_count(client, filters, among)}?"):
         leave(Exit.INTERRUPTED, "nothing was done")
     changed = act(everything=not filters, **filters)
     if as_json:
         emit({"changed": changed})
     else:
-        show(f"{changed:,} experiment{'s' * (changed != 1)}: {verb}")
+        show(f"{changed:,} experiment{'s' * (changed != 1)} {DONE[verb]}" if changed else "nothing matched")
 
 
 def _count(client: Client, filters: Filters, among: Collection[str]) -> str:

@@ -7,9 +7,13 @@ import typer
 
 from client.commands.connection import AsJson, ExperimentId, Url, connect
 from client.commands.naming import id_of
-from client.commands.outcome import reported
+from client.commands.outcome import Exit, leave, reported
 from client.commands.output import emit, show, table
+from client.http import Client
+from client.printable import one_line
 from client.series import Series
+
+FEWEST_POINTS = 10
 
 Keys = Annotated[
     list[str] | None,
@@ -21,7 +25,9 @@ First = Annotated[int | None, typer.Option("--first-step", min=0, help="Leave ou
 Last = Annotated[int | None, typer.Option("--last-step", min=0, help="Leave out later steps.", metavar="STEP")]
 MaxPoints = Annotated[
     int | None,
-    typer.Option("--max-points", min=10, help="Thin each series to so many points; spikes stay.", metavar="N"),
+    typer.Option(
+        "--max-points", min=FEWEST_POINTS, help="Thin each series to so many points; spikes stay.", metavar="N"
+    ),
 ]
 
 
@@ -41,12 +47,24 @@ def metrics(
     """
     with connect(url) as client:
         bounds = {"first_step": first_step, "last_step": last_step, "max_points": max_points}
-        found = client.metrics(id_of(client, experiment), keys or (), **bounds)
+        experiment_id = id_of(client, experiment)
+        found = client.metrics(experiment_id, keys or (), **bounds)
+        if empty := [key for key in keys or () if not len(found.get(key, ()))]:
+            _require_written(client, experiment_id, empty)
     if as_json:
         emit({key: _points(series) for key, series in found.items()})
         return
     columns = ("series", "points", "first step", "last step", "first", "min", "max", "last")
     show(table(columns, [_row(series) for series in found.values()]))
+
+
+def _require_written(client: Client, experiment_id: str, keys: list[str]) -> None:
+    """To the server a series that never was is an empty one, as is one without a point in the steps asked for."""
+    written = client.metrics(experiment_id, max_points=FEWEST_POINTS)
+    if missing := [key for key in keys if key not in written]:
+        named = ", ".join(f"'{one_line(key)}'" for key in missing)
+        there = f"it has {', '.join(one_line(key) for key in sorted(written))}" if written else "it has none yet"
+        leave(Exit.REFUSED, f"{experiment_id} has no series {named}; {there}")
 
 
 def _points(series: Series) -> dict[str, object]:

@@ -43,7 +43,7 @@ def only(noun: str, wanted: str, candidates: Iterable[Json], shown: Sequence[str
         return str(found[0]["id"])
     if not found:
         raise ClientError(f"no {noun} is called '{one_line(wanted)}', and no id begins like that")
-    lines = ["  " + " ".join(one_line(str(entry.get(key) or "")) for key in shown) for entry in found[:MOST_SHOWN]]
+    lines = ["  " + " ".join(one_line(str(entry.get(key) or "-")) for key in shown) for entry in found[:MOST_SHOWN]]
     lines += ["  ..."] * (len(found) > MOST_SHOWN)
     raise ClientError("\n".join([f"'{one_line(wanted)}' could be any of these; give the id, or more of it:", *lines]))
 

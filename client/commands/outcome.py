@@ -39,14 +39,14 @@ def leave(code: Exit, text: str | None = None) -> NoReturn:
     raise typer.Exit(int(code))
 
 
-def describe(faults: list[Fault], line_of: Callable[[str], int | None] = lambda _: None) -> str:
+def describe(faults: list[Fault], place_of: Callable[[str], str | None] = lambda _: None) -> str:
     """Faults, one a line: where, and what would be right."""
     lines = []
     for fault in faults:
-        line = line_of(fault.pointer)
+        place = place_of(fault.pointer)
         where = one_line(fault.pointer) or "(whole document)"
         detail = one_line(fault.detail)
-        lines.append(f"  {where}{f' (line {line})' if line and '(line' not in detail else ''}: {detail}")
+        lines.append(f"  {where}{f' ({place})' if place and '(line' not in detail else ''}: {detail}")
     return "\n".join(lines)
 
 

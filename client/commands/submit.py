@@ -17,7 +17,10 @@ Wait = Annotated[bool, typer.Option("--wait", help="Stay until it has ended, wit
 Timeout = Annotated[
     float | None,
     typer.Option(
-        "--timeout", min=0.0, help="Give up waiting after so many seconds; the experiment goes on.", metavar="SECONDS"
+        "--timeout",
+        min=0.0,
+        help="Give up waiting after so many seconds; the experiment stays as it is.",
+        metavar="SECONDS",
     ),
 ]
 Key = Annotated[
@@ -81,15 +84,23 @@ def announce(experiment: Json, as_json: bool, wait: bool) -> None:
 
 def see_through(client: Client, experiment: Json, timeout: float | None, as_json: bool) -> None:
     """Stay until the end, show the results, and end the command as the experiment did."""
-    experiment_id = experiment["id"]
+    experiment_id, state = experiment["id"], None
+
+    def follow(results: Json) -> None:
+        nonlocal state
+        shown.update(results)
+        if results["state"] == "paused" != state:
+            tell(f"{experiment_id} is paused; `bnlab resume {experiment_id}` lets it go on.")
+        state = results["state"]
+
     try:
         with bars(shown=not as_json) as shown:
             shown.add(experiment)
-            results = client.wait(experiment_id, timeout, shown.update)
+            results = client.wait(experiment_id, timeout, follow)
     except (KeyboardInterrupt, Unreachable):
         tell(
-            f"{experiment_id} goes on. `bnlab wait {experiment_id}` waits again, "
-            f"`bnlab cancel {experiment_id}` ends it."
+            f"{experiment_id} {'is paused' if state == 'paused' else 'goes on'}. "
+            f"`bnlab wait {experiment_id}` waits again, `bnlab cancel {experiment_id}` ends it."
         )
         raise
     if as_json:

@@ -26,7 +26,7 @@ def validate(
 ) -> None:
     """Check a spec and show its network layer by layer. Nothing is submitted.
 
-    Example: bnlab validate digits.yaml --set network.norm.kind=layer_norm
+    Example: bnlab validate digits.yaml --set 'network.norm={kind: layer_norm}'
     """
     document = load(file, assignments)
     if as_json:

@@ -1,11 +1,12 @@
 """Ports to listen on. They are chosen before the children start, so that a restarted child finds its own again."""
 
+import errno
 import socket
 import time
 
 
 class PortTaken(Exception):
-    """Something else listens on the port that was asked for."""
+    """Nobody can listen on the address that was asked for, mostly since something else does."""
 
 
 def free_port() -> int:
@@ -19,12 +20,15 @@ def require_free(host: str, port: int, wait_seconds: float) -> None:
     """Raise `PortTaken` unless one could listen there; waits a little for a stack that is just ending."""
     deadline = time.monotonic() + wait_seconds
     while (reason := _why_not(host, port)) is not None:
-        if time.monotonic() > deadline:
-            raise PortTaken(f"cannot listen on {host}:{port}: {reason}; --port 0 takes a free port")
+        # Nothing else changes by waiting: neither whose the address is, nor who may have the port.
+        if reason.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+            another_would_do = reason.errno in (errno.EADDRINUSE, errno.EACCES)
+            advice = "; --port 0, or PORT=0 with make, takes a free port" if another_would_do else ""
+            raise PortTaken(f"cannot listen on {host}:{port}: {reason.strerror or reason}{advice}")
         time.sleep(0.1)
 
 
-def _why_not(host: str, port: int) -> str | None:
+def _why_not(host: str, port: int) -> OSError | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         # As servers do: connections of an earlier server that linger do not matter.
@@ -32,5 +36,5 @@ def _why_not(host: str, port: int) -> str | None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            return error.strerror or str(error)
+            return error
     return None

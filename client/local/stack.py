@@ -4,6 +4,7 @@ Nothing survives its `bnlab`: see `child`. Nothing is configured by hand: ports 
 on in environments.
 """
 
+import contextlib
 import os
 import secrets
 import time
@@ -16,8 +17,8 @@ from client.errors import ClientError
 from client.http import Client
 from client.local.child import Child
 from client.local.environment import child_environment
-from client.local.interrupts import Interrupts
-from client.local.lock import DirectoryLock
+from client.local.interrupts import Interrupted, Interrupts
+from client.local.lock import DirectoryLock, holder_of
 from client.local.packages import require_together
 from client.local.places import Places
 from client.local.ports import free_port, require_free
@@ -54,6 +55,9 @@ def running(settings: StackSettings, interrupts: Interrupts) -> Iterator["Stack"
     Raises `PackagesApart`, `DirectoryUnusable`, `DirectoryInUse`, `PortTaken`, `StackFailed`.
     """
     require_together()
+    # Before anything is written; of a directory in use its lock has more to say than its port.
+    if not holder_of(settings.places.lock_file):
+        require_free(settings.host, settings.port, PORT_WAIT_SECONDS)
     if settings.places.create():
         settings.notice(f"{settings.places.data_dir} was open to other users; it is closed to them now.")
     with _files_for_us_alone(), DirectoryLock(settings.places.lock_file) as lock:
@@ -62,6 +66,11 @@ def running(settings: StackSettings, interrupts: Interrupts) -> Iterator["Stack"
             stack.start()
             lock.describe(url=stack.url)
             yield stack
+        except Interrupted:
+            # Whoever asked may have closed the terminal; the orderly end comes all the same.
+            with contextlib.suppress(OSError, SystemExit):
+                settings.notice("Stopping; what trains is saved first. Asked a second time, it stops without saving.")
+            raise
         finally:
             interrupts.hold()
             stack.stop(interrupts.hurry)
@@ -96,9 +105,10 @@ class Stack:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     def start(self) -> None:
-        """Start everything and wait until each part says that it is well. Raises `StackFailed`, `PortTaken`."""
-        require_free(self._settings.host, self.port, PORT_WAIT_SECONDS)
+        """Start everything and wait until each part says that it is well. Raises `StackFailed`."""
         deadline = time.monotonic() + START_SECONDS
+        workers = f"{self._settings.workers} worker{'s' * (self._settings.workers > 1)}"
+        self._settings.notice(f"Starting Redis, database, API, relay and {workers} ...")
         self._begin(
             "redis", "client.local.redis_server", redis_password=self._redis_password, redis_port=self._redis_port
         )

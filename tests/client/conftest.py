@@ -79,16 +79,16 @@ def run_bnlab() -> Iterator[Callable[..., Bnlab]]:
     """Start `bnlab` with some arguments; its standard output can be read line by line."""
     started: list[Bnlab] = []
 
-    def run(place: Path, *arguments: str, cwd: Path | None = None) -> Bnlab:
+    def run(place: Path, *arguments: str, cwd: Path | None = None, stderr: int | None = None) -> Bnlab:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("BNLAB_")}
         environment |= {"TMPDIR": str(place), "COLUMNS": "200"}
-        with (place / "stderr").open("a") as stderr:
+        with (place / "stderr").open("a") as told:
             process = subprocess.Popen(
                 # -P: as the installed `bnlab`, it does not have the current folder in its path.
                 [sys.executable, "-P", "-m", "client.cli", *arguments],
                 cwd=cwd,
                 stdout=subprocess.PIPE,
-                stderr=stderr,
+                stderr=told if stderr is None else stderr,
                 env=environment,
                 text=True,
                 start_new_session=True,

@@ -79,7 +79,7 @@ def test_a_clone_is_the_same_but_for_what_was_set(cli, client, idle_spec):
 
 
 def test_a_clone_is_seen_through_to_its_end(cli, finished):
-    cloned = cli("clone", finished["id"], "--set=train.steps=80", "--wait", "--json")
+    cloned = cli("clone", finished["id"], "--set=train.steps=80", "--set=tags={}", "--wait", "--json")
     assert cloned.exit_code == 0, cloned.stderr
     assert json.loads(cloned.stdout)["progress"]["step"] == 80
 
@@ -115,11 +115,13 @@ def test_experiments_are_found_by_when_they_were_submitted(cli, client, idle_spe
 
 def test_all_that_a_filter_finds_is_cancelled_and_deleted(cli, client, idle_spec):
     made = [client.submit(idle_spec | {"tags": {"bulk": name}})["id"] for name in ("a", "a", "b")]
-    assert json.loads(cli("cancel", "--all", "--tag", "bulk:a", "--json").stdout) == {"changed": 2}
+    assert json.loads(cli("cancel", "--all", "--yes", "--tag", "bulk:a", "--json").stdout) == {"changed": 2}
     assert [client.get(each)["state"] for each in made] == ["cancelled", "cancelled", "queued"]
-    deleted = cli("delete", "--all", "--tag", "bulk", "--state", "cancelled", "--state", "failed")
-    assert (deleted.exit_code, deleted.stdout) == (0, "2 experiments: delete\n")
+    deleted = cli("delete", "--all", "--yes", "--tag", "bulk", "--state", "cancelled", "--state", "failed")
+    assert (deleted.exit_code, deleted.stdout) == (0, "2 experiments deleted\n")
     assert [entry["id"] for entry in client.list(tags=["bulk"])] == [made[2]]
+    for said in ("1 experiment cancelled\n", "nothing matched\n"):
+        assert cli("cancel", "--all", "--yes", "--tag", "bulk:b", "--state", "queued").stdout == said
     with pytest.raises(ApiError, match="422"):
         client.cancel_all()
 
@@ -142,6 +144,19 @@ def test_more_than_one_request_changes_are_all_changed():
 def test_what_is_meant_has_to_be_said(cli, verb, words):
     result = cli(verb, *words)
     assert (result.exit_code, result.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("verb", ["cancel", "delete"])
+def test_without_a_terminal_nothing_is_done_to_all_before_a_yes(cli, client, idle_spec, verb):
+    experiment_id = client.submit(idle_spec | {"tags": {"unasked": verb}})["id"]
+    if verb == "delete":
+        client.cancel(experiment_id)
+    before = client.get(experiment_id)["state"]
+    refused = cli(verb, "--all", "--tag", f"unasked:{verb}", input="y\n")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--yes" in refused.stderr
+    assert client.get(experiment_id)["state"] == before
+    assert "Without a terminal, --all needs it" in cli(verb, "--help", env={"COLUMNS": "400"}).stdout
 
 
 @pytest.mark.parametrize("said", ["n", "y"])

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,6 +15,7 @@ from typer.testing import CliRunner
 from client.cli import app
 from tests.client.answers import answering
 
+DIGITS = str(Path(__file__).parents[2] / "examples" / "digits-bn.yaml")
 COMMANDS = [[command.name] for command in app.registered_commands]
 COMMANDS += [
     [group.name, command.name]
@@ -88,6 +92,23 @@ def test_time_over_is_exit_code_5(cli, spec_file):
     assert cli("submit", str(spec_file), "--wait", "--timeout", "0.2", "--json").stdout == ""
 
 
+def test_who_waits_for_a_paused_experiment_is_told_so_once(cli, spec_file):
+    experiment_id = json.loads(cli("submit", str(spec_file), "--json").stdout)["id"]
+    cli("pause", experiment_id)
+    over = cli("wait", experiment_id, "--timeout", "0.2")
+    assert (over.exit_code, over.stdout) == (5, "")
+    assert f"(state paused); it is paused, and `bnlab resume {experiment_id}` lets it go on" in over.stderr
+    assert "it goes on" not in over.stderr
+
+    paused = {"id": "exp_1", "state": "paused", "progress": {"step": 1, "total_steps": 2}, "summary": {}}
+    ended = paused | {"state": "succeeded", "is_terminal": True, "checkpoints": []}
+    answers = [paused, paused, paused, ended]
+    with answering(lambda *_: (200, answers.pop(0))) as url:
+        result = cli("wait", "exp_" + "1" * 32, "--url", url)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("`bnlab resume exp_1` lets it go on") == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -115,6 +136,46 @@ def test_a_wrong_spec_is_exit_code_3_with_pointer_and_line(cli, tmp_path, comman
     assert result.stdout == ""
     assert "/optimizer/learning_rate (line 3)" in result.stderr
     assert "/network/norm/kind (line 4)" in result.stderr
+
+
+NORM = "network.norm"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "place", "hinted"),
+    [
+        ("optimizer.lr=-1", "/optimizer/lr (--set)", False),
+        ("optimizer={kind: sgd, lr: -1}", "/optimizer/lr (--set)", False),
+        ("train.target.no/such=1", "/train/target/no~1such (--set)", False),
+        (f"{NORM}.kind=bach_norm", "/network/norm/kind (--set)", False),
+        (f"{NORM}.kind=layer_norm", "/network/norm/momentum (line 13)", True),
+        ("optimizer.lr=0.1", None, False),
+    ],
+)
+def test_a_fault_of_what_was_set_is_not_looked_for_in_the_file(cli, client, assignment, place, hinted):
+    result = cli("validate", DIGITS, "--set", assignment)
+    assert result.exit_code == (3 if place else 0), result.stderr
+    assert (place or "") in result.stderr
+    assert ("--set 'network.norm={kind: ...}' replaces them all" in result.stderr) == hinted
+
+
+def test_a_clone_hints_at_what_a_former_kind_leaves(cli, client, idle_spec):
+    source = client.submit(idle_spec)["id"]
+    refused = cli("clone", source, f"--set={NORM}.kind=layer_norm", "--set=optimizer.lr=-1")
+    assert (refused.exit_code, refused.stdout) == (3, "")
+    assert "--set 'network.norm={kind: ...}' replaces them all" in refused.stderr
+    assert "/optimizer/lr (--set)" in refused.stderr
+
+
+def test_what_help_shows_to_be_set_can_be_set(cli):
+    """Of every example in a help text, on the spec that is shipped."""
+    lines = "\n".join(command.callback.__doc__ or "" for command in app.registered_commands).split("\n")
+    examples = [shlex.split(line) for line in lines if "bnlab " in line and "--set " in line]
+    assert len(examples) >= 3
+    for words in examples:
+        assignments = [f"--set={words[at + 1]}" for at, word in enumerate(words) if word == "--set"]
+        result = cli("validate", DIGITS, *assignments)
+        assert result.exit_code == 0, (words, result.stderr)
 
 
 @pytest.mark.parametrize("text", ["a: [1", "train: {steps: 1, steps: 2}", "- 1", "\xff", ""])
@@ -166,6 +227,17 @@ def test_list_show_and_metrics_speak_json_and_human(cli, finished):
     assert [entry["id"] for entry in json.loads(cli(*commands[0], "--json").stdout)] == [finished["id"]]
 
 
+def test_a_series_that_there_is_not_is_refused_and_those_that_there_are_named(cli, client, finished, idle_spec):
+    for more in ([], ["--json"]):
+        refused = cli("metrics", finished["id"], "-k", "train/loss", "-k", "nosuch", *more)
+        assert (refused.exit_code, refused.stdout) == (3, "")
+        assert "no series 'nosuch'; it has" in refused.stderr
+        assert "train/loss" in refused.stderr
+    # A series without a point among the steps asked for is there all the same.
+    assert cli("metrics", finished["id"], "-k", "train/loss", "--first-step", "100000").exit_code == 0
+    assert "it has none yet" in cli("metrics", client.submit(idle_spec)["id"], "-k", "train/loss").stderr
+
+
 def test_a_run_that_diverged_is_not_shown_as_a_plain_success(cli, spec, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     network = {"kind": "mlp", "activation": "relu", "norm": {"kind": "none"}}
@@ -213,3 +285,14 @@ def test_kinds_lists_what_a_spec_may_choose(cli, more):
 def test_the_command_leaves_torch_alone():
     code = "import sys, client.cli, client.local.stack; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["stamina", "httpx"])
+def test_a_script_without_its_extra_is_told_which_in_one_line(tmp_path, module):
+    (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules[{module!r}] = None\n")
+    script = Path(sys.executable).with_name("bnlab")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run([script, "list"], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr.startswith("bnlab needs the extra client: pip install 'bnlab[client]'")
+    assert ended.stderr.count("\n") == 1

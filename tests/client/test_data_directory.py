@@ -94,7 +94,7 @@ def test_a_directory_that_cannot_be_used_is_one_line(tmp_path, monkeypatch, data
 @pytest.mark.skipif(IS_ROOT, reason="nothing is unwritable to root")
 def test_an_unwritable_place_is_one_line(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
-    result = CliRunner().invoke(app, ["up", "--data-dir", str(tmp_path / "closed" / "data")])
+    result = CliRunner().invoke(app, ["up", "--port", "0", "--data-dir", str(tmp_path / "closed" / "data")])
     assert result.exit_code == 3
     assert "Permission denied" in result.stderr
 
@@ -110,5 +110,5 @@ def test_an_unusable_default_is_one_line_for_every_command(monkeypatch):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "127.0.0.1", "localhost", "::1"])
 def test_an_address_that_others_reach_is_said_in_words(tmp_path, host):
     (tmp_path / "file").touch()
-    result = CliRunner().invoke(app, ["up", "--host", host, "--data-dir", str(tmp_path / "file")])
+    result = CliRunner().invoke(app, ["up", "--host", host, "--port", "0", "--data-dir", str(tmp_path / "file")])
     assert ("no TLS" in result.stderr) == (host not in ("127.0.0.1", "localhost", "::1"))

@@ -86,7 +86,7 @@ COMMANDS = [
     ("fetch", ID, "-c", EVIL),
     ("wait", ID),
     ("cancel", ID),
-    ("cancel", "--all"),
+    ("cancel", "--all", "--yes"),
     ("pause", ID),
     ("retry", ID),
     ("edit", ID, "--name", "new"),

@@ -12,6 +12,7 @@ import pytest
 
 REDIS = ("-m", "client.local.redis_server")
 TRAINER = ("-m", "bncore", "--zygote")
+STOPPING = "Stopping; what trains is saved first. Asked a second time, it stops without saving.\n"
 
 
 @pytest.fixture
@@ -34,12 +35,23 @@ def test_killed_while_it_starts_it_leaves_no_process(up, words):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_asked_to_end_while_it_starts_it_ends_with_0(up, number):
+def test_asked_to_end_while_it_starts_it_ends_with_0(up, tmp_path, number):
     stack = up()
     stack.child("store", "migrate")
     assert stack.end(number) == 0
     stack.assert_nothing_left()
     assert stack.process.stdout.read() == ""
+    assert (tmp_path / "stderr").read_text().endswith(STOPPING)
+
+
+def test_asked_to_end_by_a_terminal_that_is_gone_it_ends_in_order(up):
+    reader, writer = os.pipe()
+    stack = up(stderr=writer)
+    os.close(writer)
+    stack.wait_ready()
+    os.close(reader)
+    assert stack.end(signal.SIGHUP) == 0
+    stack.assert_nothing_left()
 
 
 def test_a_stack_heals_refuses_a_second_and_ends_in_order(up, tmp_path):
@@ -83,7 +95,9 @@ def test_killed_while_it_trains_it_leaves_no_process_and_goes_on_when_up_again(u
             until_training(client, experiment_id, attempt=2)
     assert again.end(signal.SIGTERM) == 0
     again.assert_nothing_left()
-    assert (tmp_path / "stderr").read_text() == ""
+    starting = "Starting Redis, database, API, relay and 2 workers ...\n"
+    # One was killed and had no last word.
+    assert (tmp_path / "stderr").read_text() == 2 * starting + STOPPING
     assert not (tmp_path / "hostile" / "ran").exists()
 
 
@@ -116,12 +130,15 @@ def test_no_child_holds_the_pipe_of_another(stack):
         assert held.isdisjoint(lifelines), child
 
 
-def test_a_taken_port_is_said_before_anything_starts(bnlab, tmp_path):
+def test_a_taken_port_is_said_before_anything_starts_or_is_written(bnlab, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         refused = bnlab("up", "--port", str(port), "--data-dir", str(tmp_path / "data"))
         assert refused.process.wait(30) == 3
-    assert str(port) in (tmp_path / "stderr").read_text()
+    complaint = (tmp_path / "stderr").read_text()
+    assert f":{port}: " in complaint
+    assert "--port 0, or PORT=0 with make, takes a free port" in complaint
+    assert not (tmp_path / "data").exists()
     refused.assert_nothing_left()
 
 

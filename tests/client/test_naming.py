@@ -83,3 +83,5 @@ def test_a_beginning_is_not_looked_for_among_experiments_that_are_too_old():
         with pytest.raises(ClientError, match="could be any") as refused:
             id_of(client, "exp_0")
     assert str(refused.value).count("  exp_") == MOST_SHOWN
+    # None of them has a name, which shows as in a list.
+    assert str(refused.value).count(" queued -\n") == MOST_SHOWN
