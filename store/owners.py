@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from bncore.spec.limits import NAME_CHARS
@@ -29,10 +29,12 @@ __all__ = [
     "list_all",
     "page",
     "resolve",
+    "take_turn",
     "usage",
 ]
 
 ID_PREFIX = "own_"
+_TURN = select(Owner.id).where(Owner.id == bindparam("of_owner")).with_for_update(key_share=True)
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,15 @@ def resolve(session: Session, id_or_name: str) -> str:
     if found is None:
         raise OwnerNotFound(id_or_name)
     return found
+
+
+def take_turn(session: Session, owner_id: str) -> None:
+    """Wait for whoever else queues something of this owner, so that each counts what the one before has added.
+
+    On SQLite the transaction has done so when it began.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(_TURN, {"of_owner": owner_id})
 
 
 def find(session: Session, owner_id: str) -> Owner:

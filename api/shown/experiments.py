@@ -93,7 +93,7 @@ class ExperimentNow(Experiment):
     """An experiment looked at by itself. What this adds changes without its ETag."""
 
     queue: QueuePlace | None = Field(description="While it is queued.")
-    eta_seconds: float | None = Field(description="While it runs: to its last step, at its pace so far.")
+    eta_seconds: float | None = Field(description="While it runs: to its last step, at this attempt's pace so far.")
 
     @classmethod
     def seen(cls, sight: Sight, living: Living) -> "ExperimentNow":
@@ -151,10 +151,10 @@ def _place_of(sight: Sight) -> QueuePlace | None:
 
 def _seconds_left(sight: Sight) -> float | None:
     row = sight.experiment
-    if row.state is not State.RUNNING or not row.step or row.started_at is None:
+    if row.state is not State.RUNNING or row.begun_at is None or row.begun_step is None or row.step <= row.begun_step:
         return None
-    seconds = max(0.0, sight.at - row.started_at - row.paused_seconds)
-    return max(0, row.total_steps - row.step) * seconds / row.step
+    seconds_a_step = max(0.0, sight.at - row.begun_at) / (row.step - row.begun_step)
+    return max(0, row.total_steps - row.step) * seconds_a_step
 
 
 def progress_of(row: tables.Experiment) -> Progress:

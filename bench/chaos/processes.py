@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.stack import Stack
 
@@ -59,6 +60,7 @@ class Processes:
         """Ask all to end; their exit codes."""
         self.let_be()
         for process in self._running.values():
+            _await_ears(process)
             process.terminate()
         return {name: self._end_of(name) for name in self.names if name in self._running}
 
@@ -133,3 +135,16 @@ def after(seconds: float, ending: threading.Event, act: Callable[[], object]) ->
         ending.wait(seconds)
     finally:
         act()
+
+
+def _await_ears(process: "subprocess.Popen[bytes]") -> None:
+    """Until it catches signals: before its first line a signal ends an interpreter in the kernel's way."""
+    deadline = time.monotonic() + END_SECONDS
+    while process.poll() is None and time.monotonic() < deadline and not _catches_terminate(process.pid):
+        time.sleep(_LOOK_SECONDS)
+
+
+def _catches_terminate(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) & 1 << (signal.SIGTERM - 1))

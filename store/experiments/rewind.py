@@ -27,7 +27,9 @@ def rewind(session: Session, experiment_id: str) -> Checkpoint | None:
     _drop_checkpoints_beyond(session, experiment_id, step)
     _drop_metrics_beyond(session, experiment_id, step)
     table = core(Experiment)
-    session.execute(update(table).where(table.c.id == experiment_id).values(step=step or 0))
+    session.execute(
+        update(table).where(table.c.id == experiment_id).values(step=step or 0, begun_at=None, begun_step=None)
+    )
     return checkpoint
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Select, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from bncore.spec import SPEC_VERSION, ExperimentSpec, plan
+from store import owners
 from store.columns import core, unattached
 from store.errors import QuotaExceeded
 from store.ids import new_id
@@ -90,10 +91,13 @@ def submit_many(
     The rows that come back are as they were stored, and belong to no session.
     """
     limits = limits or Limits()
+    owners.take_turn(session, owner)
     bound = {**turns.place(owner, device, 0), **_bound(owner, limits)}
     queued, stored, mine, claimed, waiting, at = session.execute(_STANDING, bound).one()
     _check(limits, queued + len(submissions), stored)
     first_turn = turns.turn_after(mine, claimed, waiting)
+    # As it is shown: who asks for what came before this moment is not shown this.
+    at = round(at, 6)
     made = []
     for start in range(0, len(submissions), _ROWS_A_STATEMENT):
         rows = [
@@ -108,6 +112,7 @@ def submit_many(
 
 def require_room(session: Session, owner: str, wanted: int, limits: Limits) -> None:
     """Raise `QuotaExceeded` unless the owner may queue so many more, and has room for what they will store."""
+    owners.take_turn(session, owner)
     queued, stored = session.execute(_ROOM, _bound(owner, limits)).one()
     _check(limits, queued + wanted, stored)
 

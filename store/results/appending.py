@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from bncore.events import CheckpointSaved, Event, MetricsBlock, PhaseChanged, Started
 from store.columns import core
+from store.database import clock
 from store.jobs import eventlog
 from store.jobs.leases import Go, Lease, Stop, renew
 from store.results.reports import entries
@@ -122,7 +123,7 @@ def _store_progress(session: Session, lease: Lease, events: Sequence[Event], beg
     if reached or begun:
         bound = {"of_experiment": lease.job_id, "reached": reached}
         if begun:
-            bound["all_steps"] = begun[-1].total_steps
+            bound |= {"all_steps": begun[-1].total_steps, "from_step": begun[-1].step}
         session.execute(_progress(bool(begun)), bound)
 
 
@@ -132,5 +133,5 @@ def _progress(begun: bool) -> Update:
     reached: BindParameter[int] = bindparam("reached")
     values: dict[str, Any] = {"step": case((table.c.step < reached, reached), else_=table.c.step)}
     if begun:
-        values["total_steps"] = bindparam("all_steps")
+        values |= {"total_steps": bindparam("all_steps"), "begun_at": clock(), "begun_step": bindparam("from_step")}
     return update(table).where(table.c.id == bindparam("of_experiment")).values(values)

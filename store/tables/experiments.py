@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from bncore.spec.limits import NAME_CHARS, TAG_KEY_CHARS, TAG_VALUE_CHARS
-from store.columns import Count, MaybeWord, Seconds, Table, Word
+from store.columns import Count, MaybeSeconds, MaybeWord, Seconds, Table, Word
 from store.tables.jobs import Job
 
 
@@ -33,6 +33,9 @@ class Experiment(Job):
     """The experiment that this one is a clone of."""
     step: Mapped[Count]
     total_steps: Mapped[Count]
+    begun_at: Mapped[MaybeSeconds]
+    """When the newest attempt began to train, and from which step: below."""
+    begun_step: Mapped[int | None] = mapped_column(BigInteger())
     stop_reason: Mapped[str | None] = mapped_column(String(32))
     summary: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from bncore.events import MetricsBlock
 from store import work
+from store.columns import core
 from store.jobs import leases
+from store.tables import Job
 from tests.api.holders import holder
 
 
@@ -204,5 +207,9 @@ def test_how_far_it_is_to_the_front_and_to_the_end(api: Any, by_hand: Callable[.
     assert shown["claimed_at"] <= shown["started_at"]
     hand.append(MetricsBlock(first_step=1, count=5, values={"train/loss": [1.0] * 5}))
     assert api.client.get(f"/v1/experiments/{first}").json()["eta_seconds"] > 0
+    # However long ago an earlier attempt began.
+    with api.database.write() as session:
+        session.execute(update(core(Job)).values(started_at=core(Job).c.started_at - 86_400))
+    assert api.client.get(f"/v1/experiments/{first}").json()["eta_seconds"] < 95 * 60
     assert api.client.get(f"/v1/experiments/{second}").json()["queue"]["position"] == 1
     assert "queue" not in api.client.get("/v1/experiments").json()["data"][0]

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bncore.spec import load_spec
-from store import experiments, idempotency, results, work
+from store import experiments, idempotency, owners, results, work
 from store.database import Database
-from store.experiments import Submission
+from store.errors import QuotaExceeded
+from store.experiments import Limits, Submission
 from store.idempotency import Scope
 from store.jobs.leases import Terms, Worker, new_token
 from store.jobs.states import State
@@ -73,6 +74,22 @@ def test_ten_threads_with_one_idempotency_key_make_one_experiment(lab: Any) -> N
     assert len({experiment_id for experiment_id, _ in answers}) == 1
     assert sorted(replayed for _, replayed in answers) == [False] + [True] * 9
     assert len(lab.everything()["experiments"]) == len(lab.everything()["bells"]) == 1
+
+
+def test_of_many_who_submit_for_one_owner_only_so_many_are_let_in_and_each_has_a_turn(lab: Any) -> None:
+    with lab.database.write() as session:
+        owner = owners.create(session, "crowd")
+
+    def submit(_number: int) -> int | None:
+        try:
+            with lab.database.write() as session:
+                limits = Limits(queued_jobs=10)
+                return experiments.submit(session, lab.submission(), owner=owner, device="cpu", limits=limits).turn
+        except QuotaExceeded:
+            return None
+
+    turns = [turn for turn in at_once(16, submit) if turn is not None]
+    assert sorted(turns) == list(range(10))
 
 
 def test_cancel_and_claim_at_once_end_cancelled_or_with_a_wish(lab: Any) -> None:
