@@ -20,7 +20,7 @@ from api.lanes import DatabaseSilent
 from api.outages import is_outage
 from api.problems import RETRY_AFTER_SECONDS, problem
 from bncore.spec import Fault, SpecError
-from bncore.spec.faults import pointer_part
+from bncore.spec.faults import MAX_FAULTS, pointer_part
 from store import errors as store_errors
 from store.errors import StoreError
 
@@ -215,7 +215,7 @@ async def _database_trouble(request: Request, error: Exception) -> Response:
 
 def _faults(details: Sequence[Any]) -> list[Fault]:
     faults = []
-    for fault in details:
+    for fault in details[:MAX_FAULTS]:
         pointer = "".join(pointer_part(part) for part in fault["loc"])
         text = str(fault["msg"]).removeprefix("Input ").replace("Field required", "is required")
         if fault["type"] == "extra_forbidden":
