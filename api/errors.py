@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.lanes import DatabaseSilent
-from api.outages import is_outage
+from api.outages import UNMIGRATED, is_outage, is_unmigrated
 from api.problems import RETRY_AFTER_SECONDS, problem
 from bncore.spec import Fault, SpecError
 from bncore.spec.faults import MAX_FAULTS, pointer_part
@@ -206,10 +206,13 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _database_trouble(request: Request, error: Exception) -> Response:
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    if is_unmigrated(error):
+        _LOG.error("database_unusable", error=type(error).__name__, reason=str(error.__cause__ or "")[:500])
+        return problem(request, 503, "database_unusable", UNMIGRATED, headers=headers)
     if not is_outage(error):
         raise error
     _LOG.error("database_unavailable", error=type(error).__name__, reason=str(error.__cause__ or "")[:500])
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return problem(request, 503, "database_unavailable", "The database does not answer; try again.", headers=headers)
 
 

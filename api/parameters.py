@@ -88,7 +88,7 @@ def _given(query: bytes) -> list[tuple[str, str]]:
         raise RequestValidationError(
             [{"loc": ("query",), "msg": f"May have at most {_MAX_PARAMETERS} parameters", "type": "too_many"}]
         )
-    # A surrogate then stands for each byte that is no part of UTF-8, also among those sent without percent signs.
+    # A surrogate then stands for each byte that is no part of UTF-8.
     text = query.decode("utf-8", "surrogateescape")
     given = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
     broken = [name for name, value in given if not (_is_text(name) and _is_text(value))]

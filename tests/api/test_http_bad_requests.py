@@ -239,7 +239,7 @@ def test_a_boolean_is_true_or_false(shared_api: Any, all_: str) -> None:
     assert shared_api.client.post("/v1/experiments:delete?all=true").status_code == 200
 
 
-def test_text_in_a_query_is_utf_8_with_and_without_percent_signs(sqlite_api: Any) -> None:
+def test_text_in_a_query_is_utf_8_and_is_not_guessed(sqlite_api: Any) -> None:
     made = [sqlite_api.submit(name=name) for name in ("Größe", "\ufffd")]
     for name, found in ("Gr%C3%B6%C3%9Fe", made[:1]), ("%EF%BF%BD", made[1:]):
         listed = sqlite_api.client.get(f"/v1/experiments?name={name}").json()["data"]
