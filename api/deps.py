@@ -13,9 +13,11 @@ from typing import Annotated, Any
 import structlog
 from fastapi import Depends, Path, Request
 from fastapi.openapi.models import HTTPBearer
+from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 
 from api.errors import Forbidden, Unauthenticated
+from api.parameters import NO_PARAMETERS, Reading
 from api.readiness import Readiness
 from api.service import ApiService
 from api.shown.waiting import Living
@@ -45,9 +47,10 @@ def service_of(request: Request) -> ApiService:
 
 
 class BearerKey(SecurityBase):
-    """The caller's API key, if it is good for what is asked.
+    """The caller's API key, if it is good for what is asked; then any query that the route does not read is refused.
 
-    Raises `Unauthenticated`, `Forbidden`, `TooManyRequests`. From here on every line of the log names key and owner.
+    Raises `Unauthenticated`, `Forbidden`, `TooManyRequests`, `RequestValidationError`. From here on every line of the
+    log names key and owner.
     """
 
     def __init__(self) -> None:
@@ -62,6 +65,8 @@ class BearerKey(SecurityBase):
         scope = _scope_of(request)
         if not key.allows(scope):
             raise Forbidden(scope.value)
+        if request.scope["query_string"] and not _reads_query(request.scope["route"]):
+            await NO_PARAMETERS(request)
         return Admitted(request, service, key)
 
 
@@ -112,6 +117,10 @@ async def _key_shown(request: Request, service: ApiService) -> Authenticated:
         service.gate.note_failure(request)
         raise Unauthenticated
     return key
+
+
+def _reads_query(route: APIRoute) -> bool:
+    return any(isinstance(dependency.call, Reading) for dependency in route.dependant.dependencies)
 
 
 def _scope_of(request: Request) -> KeyScope:

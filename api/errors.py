@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.lanes import DatabaseSilent
-from api.outages import is_outage
+from api.outages import UNMIGRATED, is_outage, is_unmigrated
 from api.problems import RETRY_AFTER_SECONDS, problem
 from bncore.spec import Fault, SpecError
-from bncore.spec.faults import pointer_part
+from bncore.spec.faults import MAX_FAULTS, pointer_part
 from store import errors as store_errors
 from store.errors import StoreError
 
@@ -206,16 +206,19 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _database_trouble(request: Request, error: Exception) -> Response:
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    if is_unmigrated(error):
+        _LOG.error("database_unusable", error=type(error).__name__, reason=str(error.__cause__ or "")[:500])
+        return problem(request, 503, "database_unusable", UNMIGRATED, headers=headers)
     if not is_outage(error):
         raise error
     _LOG.error("database_unavailable", error=type(error).__name__, reason=str(error.__cause__ or "")[:500])
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return problem(request, 503, "database_unavailable", "The database does not answer; try again.", headers=headers)
 
 
 def _faults(details: Sequence[Any]) -> list[Fault]:
     faults = []
-    for fault in details:
+    for fault in details[:MAX_FAULTS]:
         pointer = "".join(pointer_part(part) for part in fault["loc"])
         text = str(fault["msg"]).removeprefix("Input ").replace("Field required", "is required")
         if fault["type"] == "extra_forbidden":

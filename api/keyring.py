@@ -46,6 +46,7 @@ class Keyring:
         self._keep_seconds = keep_seconds
         self._note_seconds = note_seconds
         self._known: dict[bytes, _Known] = {}
+        self._times_forgotten = 0
         self._used: set[str] = set()
 
     async def find(self, secret: str, may_ask: Callable[[], None]) -> Authenticated | None:
@@ -67,6 +68,7 @@ class Keyring:
 
     def forget(self, key_id: str) -> None:
         """Ask about a key anew: it was revoked or replaced."""
+        self._times_forgotten += 1
         self._known = {name: known for name, known in self._known.items() if known.key.id != key_id}
 
     async def note_uses(self) -> None:
@@ -83,13 +85,17 @@ class Keyring:
 
     async def _ask(self, name: bytes, secret: str) -> _Known | None:
         self._tidy_up()
+        times_forgotten = self._times_forgotten
         found = await self._reads.run(functools.partial(self._read, secret))
         if found is None:
             self._known.pop(name, None)
             return None
         now = time.monotonic()
         keep = self._keep_seconds if found.seconds_left is None else min(self._keep_seconds, found.seconds_left)
-        known = self._known[name] = _Known(found, now + keep, now + _REMEMBER_SECONDS)
+        known = _Known(found, now + keep, now + _REMEMBER_SECONDS)
+        # What was read while a key was forgotten may be older than its end: good for the one who asked, no longer.
+        if times_forgotten == self._times_forgotten:
+            self._known[name] = known
         return known
 
     def _read(self, secret: str) -> Authenticated | None:

@@ -24,7 +24,8 @@ Training as a service for normalization experiments: POST a spec, read metrics, 
 Every error is `application/problem+json` (RFC 9457). States and codes may be added: treat a state you do not know as
 not terminal. Listings are pages of `{data, has_more, next_cursor}`. HEAD is answered wherever GET is, with the same
 headers. A parameter that is no list may come once. A 503 may have been carried out: repeat a POST with its
-`Idempotency-Key`. A key that was revoked may go on working for a few seconds.
+`Idempotency-Key`; one with the code `database_unusable` was not, and lasts until somebody migrates the database. A key
+that was revoked may go on working for a few seconds. Parameters that an operation does not have are refused.
 
 A key belongs to an owner and sees what is its owner's: anything else is a 404. Its scope `read` looks, `submit` looks
 and changes, `admin` does so for every owner. An owner who asks too often is answered 429 with `Retry-After`; the

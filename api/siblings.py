@@ -102,6 +102,7 @@ class _Siblings:
                 return code
             if time.monotonic() - began > _SETTLED_SECONDS:
                 pause_seconds = _FIRST_PAUSE_SECONDS
+                self._deaths = 0
             elif code > 0:
                 # Not one that was killed, which says nothing of whether the next can start.
                 self._count_death()

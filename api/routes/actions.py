@@ -48,7 +48,7 @@ def mount(app: FastAPI) -> None:
         edit_experiment,
         methods=["PATCH"],
         response_model=Experiment,
-        responses=declared(404, 412, 413, 415, 422),
+        responses=declared(404, 412, 413, 415),
         openapi_extra={**only_if, "requestBody": edit_body()},
         summary="Change its name and tags",
     )

@@ -24,9 +24,7 @@ class AttemptsQuery(Parameters):
 def mount(app: FastAPI) -> None:
     """Under an experiment."""
     routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}", "results")
-    routes.add(
-        "/attempts", list_attempts, response_model=AttemptPage, responses=declared(404, 422), summary="Its attempts"
-    )
+    routes.add("/attempts", list_attempts, response_model=AttemptPage, responses=declared(404), summary="Its attempts")
 
 
 @reading

@@ -19,7 +19,6 @@ from api.errors import InvalidParameter
 from api.filters import FilterQuery
 from api.lanes import writing
 from api.parameters import Reading
-from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown.experiments import Changed
 from store import experiments
@@ -51,7 +50,6 @@ def mount(app: FastAPI) -> None:
             route,
             methods=["POST"],
             response_model=Changed,
-            responses=declared(422),
             summary=summary,
         )
 

@@ -29,7 +29,7 @@ def mount(app: FastAPI) -> None:
     routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}/checkpoints", "checkpoints")
     missing = declared(404)
     routes.add(
-        "", list_checkpoints, response_model=Page[Checkpoint], responses=declared(404, 422), summary="Its checkpoints"
+        "", list_checkpoints, response_model=Page[Checkpoint], responses=declared(404), summary="Its checkpoints"
     )
     routes.add(
         "/{checkpoint_id}", get_checkpoint, response_model=Checkpoint, responses=missing, summary="One checkpoint"

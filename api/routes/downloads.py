@@ -37,7 +37,7 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {"description": "A safetensors file", "content": _FILE, "headers": _TAG},
     206: {"description": "The part that Range asks for", "content": _FILE, "headers": {**_TAG, **_RANGE}},
     304: {"description": "You have it"},
-    **declared(404, 410, 416, 422),
+    **declared(404, 410, 416),
 }
 
 

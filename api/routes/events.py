@@ -25,7 +25,7 @@ class EventQuery(Parameters):
 def mount(app: FastAPI) -> None:
     """Under an experiment."""
     routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}", "results")
-    routes.add("/events", list_events, response_model=EventPage, responses=declared(404, 422), summary="What happened")
+    routes.add("/events", list_events, response_model=EventPage, responses=declared(404), summary="What happened")
 
 
 @reading

@@ -38,7 +38,7 @@ class KeyedRoutes:
             route,
             tags=[self._tag],
             dependencies=dependencies if keyed else [Depends(authenticate), *dependencies],
-            responses={**declared(401, 403, 429, 503), **(responses or {})},
+            responses={**declared(401, 403, 422, 429, 503), **(responses or {})},
             **described,
         )
 

@@ -63,7 +63,7 @@ class KeysQuery(Parameters):
 def mount(app: FastAPI) -> None:
     """`/keys` and one of them."""
     routes = KeyedRoutes(app, "/v1/keys", "owners")
-    routes.add("", list_keys, response_model=Page[ApiKey], responses=declared(404, 422), summary="API keys")
+    routes.add("", list_keys, response_model=Page[ApiKey], responses=declared(404), summary="API keys")
     routes.add("/{key_id}", get_key, response_model=ApiKey, responses=declared(404), summary="One API key")
     routes.add(
         "",
@@ -71,7 +71,7 @@ def mount(app: FastAPI) -> None:
         methods=["POST"],
         status_code=201,
         response_model=NewApiKey,
-        responses={201: _MADE, **declared(404, 413, 415, 422)},
+        responses={201: _MADE, **declared(404, 413, 415)},
         openapi_extra=request_body(KeyRequest),
         summary="Make an API key",
     )
@@ -81,7 +81,7 @@ def mount(app: FastAPI) -> None:
         methods=["POST"],
         status_code=201,
         response_model=NewApiKey,
-        responses={201: _MADE, **declared(404, 409, 413, 415, 422)},
+        responses={201: _MADE, **declared(404, 409, 413, 415)},
         openapi_extra=request_body(RotateRequest, required=False),
         summary="Replace an API key",
     )

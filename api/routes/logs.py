@@ -61,7 +61,7 @@ _LINES: dict[int | str, dict[str, Any]] = {
             },
         },
     },
-    **declared(404, 422),
+    **declared(404),
 }
 
 

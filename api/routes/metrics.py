@@ -38,9 +38,7 @@ class MetricsQuery(Parameters):
 def mount(app: FastAPI) -> None:
     """Under an experiment."""
     routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}", "results")
-    routes.add(
-        "/metrics", get_metrics, response_model=Metrics, responses=declared(404, 422), summary="Series of points"
-    )
+    routes.add("/metrics", get_metrics, response_model=Metrics, responses=declared(404), summary="Series of points")
 
 
 @reading

@@ -29,7 +29,6 @@ def mount(app: FastAPI) -> None:
         "",
         list_owners,
         response_model=Page[Owner],
-        responses=declared(422),
         dependencies=[Depends(require_admin)],
         summary="All owners",
     )

@@ -38,7 +38,7 @@ class ResultsQuery(Parameters):
 def mount(app: FastAPI) -> None:
     """Under an experiment."""
     routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}", "results")
-    responses: dict[int | str, dict[str, Any]] = {**declared(404, 422), 304: {"description": "Nothing has changed"}}
+    responses: dict[int | str, dict[str, Any]] = {**declared(404), 304: {"description": "Nothing has changed"}}
     routes.add(
         "/results",
         get_results,

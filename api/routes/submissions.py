@@ -40,7 +40,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
             },
         },
     },
-    **declared(400, 404, 413, 415, 422),
+    **declared(400, 404, 413, 415),
 }
 
 
@@ -73,7 +73,7 @@ def mount(app: FastAPI) -> None:
         validate_experiment,
         methods=["POST"],
         response_model=Validated,
-        responses=declared(413, 415, 422),
+        responses=declared(413, 415),
         openapi_extra=body,
         summary="What a spec amounts to; stores nothing",
     )

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.holders import holder
+
 MIB = 1 << 20
 
 
@@ -201,6 +203,9 @@ QUERIES = {
     f"cursor={'A' * 513}": "cursor", "cursor=WyJ4IiwxLjAsIngiXQ": "cursor", "offset=5": "offset",
     "&".join(["state=queued"] * 17): "state", "name=a&name=b": "name", "name=a&name=a": "name",
     "limit=5&limit=6": "limit", "cursor=x&cursor=x": "cursor",
+    "limit=1_0": "limit", "limit=%201": "limit", "limit=%2B1": "limit", "limit=+1": "limit", "limit=1.0": "limit",
+    "limit=%D9%A1": "limit", "limit=1%0A": "limit", "limit=": "limit",
+    "name=%ff": "name", "name=a%C3": "name", "name=%ED%A0%80": "name", "tag=a&tag=%ff": "tag", "%ff=1": "\\udcff",
 }  # fmt: skip
 
 
@@ -216,7 +221,8 @@ PARTS = {
     "metrics?keys=%00": "keys/0", "metrics?first_step=-1": "first_step", f"metrics?last_step={2**63}": "last_step",
     "metrics?key=train/loss": "key", "events?after=-1": "after", f"events?after={2**64}": "after",
     "events?limit=101": "limit", "events?after=1&after=2": "after", "results?wait=0&wait=0": "wait",
-    "metrics?max_points=10&max_points=20": "max_points", f"checkpoints/ckp_{'0' * 32}/content?file=../secret": "file",
+    "metrics?max_points=10&max_points=20": "max_points", "events?after=-0.0": "after", "results?wait=1_0": "wait",
+    "results?wait=%201": "wait", f"checkpoints/ckp_{'0' * 32}/content?file=../secret": "file",
 }  # fmt: skip
 
 
@@ -224,6 +230,57 @@ PARTS = {
 def test_a_bad_parameter_of_a_part_is_refused_by_its_name(shared_api: Any, address: str, parameter: str) -> None:
     document = problem_of(shared_api.client.get(f"/v1/experiments/{UNKNOWN}/{address}"), 422)
     assert [fault["pointer"] for fault in document["errors"]] == [f"/query/{parameter}"]
+
+
+@pytest.mark.parametrize("all_", ["yes", "on", "1", "True", "t", ""])
+def test_a_boolean_is_true_or_false(shared_api: Any, all_: str) -> None:
+    document = problem_of(shared_api.client.post(f"/v1/experiments:delete?all={all_}"), 422)
+    assert [fault["pointer"] for fault in document["errors"]] == ["/query/all"]
+    assert shared_api.client.post("/v1/experiments:delete?all=true").status_code == 200
+
+
+def test_text_in_a_query_is_utf_8_and_is_not_guessed(sqlite_api: Any) -> None:
+    made = [sqlite_api.submit(name=name) for name in ("Größe", "\ufffd")]
+    for name, found in ("Gr%C3%B6%C3%9Fe", made[:1]), ("%EF%BF%BD", made[1:]):
+        listed = sqlite_api.client.get(f"/v1/experiments?name={name}").json()["data"]
+        assert [shown["id"] for shown in listed] == found
+    problem_of(sqlite_api.client.post("/v1/experiments:cancel?name=%ff"), 422)
+    assert sqlite_api.client.get(f"/v1/experiments/{made[1]}").json()["state"] == "queued"
+
+
+PLAIN = [
+    ("POST", f"/v1/experiments/{UNKNOWN}/cancel?dry_run=true", "/query/dry_run"),
+    ("DELETE", f"/v1/experiments/{UNKNOWN}?dry_run=true", "/query/dry_run"),
+    ("PATCH", f"/v1/experiments/{UNKNOWN}?x=1", "/query/x"),
+    ("GET", f"/v1/experiments/{UNKNOWN}?wait=3", "/query/wait"),
+    ("GET", f"/v1/experiments/{UNKNOWN}/checkpoints/ckp_{'0' * 32}?x", "/query/x"),
+    ("GET", "/v1/workers?limit=1", "/query/limit"),
+    ("GET", "/v1/networks?kind=mlp", "/query/kind"),
+    ("POST", "/v1/experiments?x", "/query/x"),
+    ("POST", "/v1/experiments:validate?a/b=", "/query/a~1b"),
+    ("POST", "/v1/keys?name=x", "/query/name"),
+]
+
+
+@pytest.mark.parametrize(("method", "address", "pointer"), PLAIN, ids=[f"{at[0]} {at[1][:60]}" for at in PLAIN])
+def test_a_parameter_where_there_are_none_is_refused(shared_api: Any, method: str, address: str, pointer: str) -> None:
+    document = problem_of(shared_api.client.request(method, address), 422)
+    assert (document["code"], [fault["pointer"] for fault in document["errors"]]) == ("invalid_parameters", [pointer])
+    assert httpx.request(method, f"{shared_api.url}{address}").status_code == 401
+    with holder(shared_api, "reader", "read") as reader:
+        expected = 422 if method == "GET" or ":validate" in address else 403
+        assert reader.request(method, address).status_code == expected
+    nothing = shared_api.client.request(method, address.partition("?")[0] + "?&")
+    assert "/query" not in nothing.text
+
+
+@pytest.mark.parametrize("path", ["/v1/experiments", "/v1/workers"])
+def test_thousands_of_parameters_are_one_fault_and_hundreds_are_cut(shared_api: Any, path: str) -> None:
+    for query in ("&".join(f"{number:x}" for number in range(12_000)), "tag=a&" * 10_000):
+        answer = shared_api.client.get(f"{path}?{query}")
+        assert [fault["pointer"] for fault in problem_of(answer, 422)["errors"]] == ["/query"]
+    answer = shared_api.client.get(f"{path}?" + "&".join(f"x{number}=1" for number in range(200)))
+    assert len(problem_of(answer, 422)["errors"]) == 100
 
 
 NOT_HTTP = {

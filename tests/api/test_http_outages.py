@@ -66,24 +66,39 @@ def test_a_writer_that_stands_still_holds_up_no_reader(sqlite_url: str, serve: C
         until(lambda: api.client.post("/v1/experiments", json={}).status_code == 202)
 
 
+CHANGES = {
+    "a table": ("ALTER TABLE metric_series RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO metric_series"),
+    "a column": (
+        "ALTER TABLE jobs RENAME COLUMN priority TO elsewhere",
+        "ALTER TABLE jobs RENAME COLUMN elsewhere TO priority",
+    ),
+    "the keys": ("ALTER TABLE api_keys RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO api_keys"),
+}
+
+
+@pytest.mark.parametrize(("change", "back"), CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_table_that_is_missing_is_our_fault_and_no_outage(
-    request: pytest.FixtureRequest, kind: str, serve: Callable[..., Any]
+def test_what_a_migration_would_bring_is_said_to_be_missing_and_is_no_outage(
+    request: pytest.FixtureRequest, kind: str, serve: Callable[..., Any], change: str, back: str
 ) -> None:
-    with serve(request.getfixturevalue(f"{kind}_url")) as api:
+    with serve(request.getfixturevalue(f"{kind}_url"), key_cache_seconds=0.0) as api:
         one = f"/v1/experiments/{api.submit()}"
         with api.database.write() as session:
-            session.execute(text("ALTER TABLE metric_series RENAME TO elsewhere"))
+            session.execute(text(change))
         try:
-            answer = api.client.get(f"{one}/results")
-            assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
-            assert "metric_series" not in answer.text
-            ready = api.client.get("/readyz")
-            assert (ready.status_code, ready.json()["code"]) == (503, "database_unusable")
+            for address in (f"{one}/results", "/readyz"):
+                answer = api.client.get(address)
+                assert (answer.status_code, answer.json()["code"]) == (503, "database_unusable")
+                assert "python -m store migrate" in answer.json()["detail"]
+                assert int(answer.headers["retry-after"]) >= 1
+                assert "elsewhere" not in answer.text
+            if "metric_series" not in change:
+                assert api.client.post("/v1/experiments", json={}).json()["code"] == "database_unusable"
         finally:
             with api.database.write() as session:
-                session.execute(text("ALTER TABLE elsewhere RENAME TO metric_series"))
-        assert api.client.get("/readyz").status_code == 200
+                session.execute(text(back))
+        for address in ("/readyz", f"{one}/results"):
+            assert api.client.get(address).status_code == 200
 
 
 def test_a_session_that_the_database_ended_is_an_outage_and_the_next_request_is_served(

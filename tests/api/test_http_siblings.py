@@ -83,3 +83,31 @@ def test_what_cannot_start_says_so(sqlite_url: str, shared_api: Any, tmp_path: P
     ended = subprocess.run([sys.executable, "-m", "api"], env=variables, capture_output=True, timeout=60)
     assert ended.returncode == 3
     assert {"port": b"address already in use", "package": b"not built for this machine"}[trouble] in ended.stderr
+
+
+LIVES = """
+import json, os, pathlib, time
+if "BNLAB_API_SOCKETS" in os.environ:
+    lives = pathlib.Path(os.environ["LIVES"])
+    seconds, *rest = json.loads(lives.read_text())
+    lives.write_text(json.dumps(rest))
+    time.sleep(seconds)
+    os._exit(1)
+"""
+PARENT = """
+import sys
+from api import siblings
+from api.settings import ApiSettings
+siblings._SETTLED_SECONDS = 1.0
+sys.exit(siblings.run(ApiSettings(api_processes=1, port=0), lambda: None))
+"""
+
+
+def test_early_deaths_are_forgotten_once_a_process_has_settled(sqlite_url: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(LIVES)
+    lives = tmp_path / "lives.json"
+    # Three early deaths in a row are too many, and the one that lived is between the second and the third.
+    lives.write_text("[0, 0, 1.2, 0, 0, 0, 0]")
+    variables = {**os.environ, "BNLAB_DATABASE_URL": sqlite_url, "PYTHONPATH": str(tmp_path), "LIVES": str(lives)}
+    ended = subprocess.run([sys.executable, "-c", PARENT], env=variables, capture_output=True, timeout=60)
+    assert (ended.returncode, lives.read_text()) == (3, "[0]"), ended.stderr
