@@ -124,7 +124,6 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     store_errors.OwnerNotFound: 404,
     store_errors.IdempotencyConflict: 422,
     store_errors.CursorInvalid: 422,
-    store_errors.EncodingUnfit: 503,
     Unauthenticated: 401,
     Forbidden: 403,
     TooManyRequests: 429,

@@ -13,7 +13,7 @@ from typing import Any
 
 from store import keys, migrate, owners, processes
 from store.database import Database
-from store.errors import StoreError
+from store.errors import EncodingUnfit, StoreError
 from store.keys import CreatedKey, KeyScope
 from store.settings import StoreSettings, from_environment
 
@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(database, options) or 0
     except StoreError as error:
         print(f"{error} ({error.code})", file=sys.stderr)
+        return 1
+    except EncodingUnfit as error:
+        print(error, file=sys.stderr)
         return 1
     finally:
         database.dispose()

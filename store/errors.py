@@ -14,8 +14,9 @@ StoreError
 ├── QuotaExceeded
 ├── OwnerNotFound
 ├── IdempotencyConflict
-├── CursorInvalid
-└── EncodingUnfit
+└── CursorInvalid
+
+`EncodingUnfit` is none of them: it is no refusal of a request, but a database that cannot be used.
 """
 
 from typing import ClassVar
@@ -167,10 +168,8 @@ class CursorInvalid(StoreError):
         super().__init__("The cursor is malformed or belongs to other filters.")
 
 
-class EncodingUnfit(StoreError):
+class EncodingUnfit(Exception):
     """A PostgreSQL database whose text is not Unicode: it would refuse names, or count their bytes."""
-
-    code = "encoding_unfit"
 
     def __init__(self, encoding: str) -> None:
         super().__init__(f"The database's encoding is {encoding}; make one with ENCODING 'UTF8'.")
