@@ -17,7 +17,7 @@ from api.settings import ApiSettings
 from store.database import CONNECTIONS, Database
 from store.experiments import Limits
 
-_READ_THREADS = {"sqlite": 2, "postgresql": 6}
+_READ_THREADS = {"sqlite": 2, "postgresql": 3}
 """Python runs one of them at a time, and the event loop waits for its turn among them. The others are of use while
 they wait for the database, which takes a PostgreSQL server's time and no time at all with SQLite."""
 
