@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from bncore.spec import Fault, SpecError, parse_json
+from bncore.spec.faults import pointer_part
 
 MAX_DEPTH = 64
 MAX_NODES = 100_000
@@ -80,7 +81,7 @@ def assign(value: Any, assignment: str) -> Any:
 def pointer_of(assignment: str) -> str:
     """The JSON pointer to the field that a `path=value` sets."""
     keys = assignment.partition("=")[0].split(".")
-    return "".join(f"/{_escaped(key)}" for key in keys)
+    return "".join(pointer_part(key) for key in keys)
 
 
 def patch_between(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -108,10 +109,6 @@ def _assigned(value: Any, keys: list[str], new: Any, path: str) -> Any:
         raise ValueError(f"{path}: there is no {key!r} inside a single value")
     present = value or {}
     return {**present, key: _assigned(present.get(key), rest, new, path)}
-
-
-def _escaped(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")
 
 
 class _CoreLoader(yaml.SafeLoader):
@@ -175,7 +172,7 @@ class _Reader:
                 continue
             # A key is text however it looks, as in JSON: tags may be called 1 or true.
             key: str = key_node.value
-            inner = f"{pointer}/{_escaped(key)}"
+            inner = pointer + pointer_part(key)
             line = key_node.start_mark.line + 1
             if key in first_lines:
                 detail = f"Is given twice, in lines {first_lines[key]} and {line}; which one counts is unclear"

@@ -32,6 +32,13 @@ _POLL_SECONDS = 0.02
 _LOG_TAIL = 4000
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal (Linux): before its first line one ends it as the kernel does."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 class Stack:
     """Processes by name over one database and one broker; `worker`, `worker-2`, ... are all `python -m worker`."""
 

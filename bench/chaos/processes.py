@@ -10,9 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from tests.stack import Stack
+from tests.stack import Stack, catches
 
 _LOOK_SECONDS = 0.2
 _SOON_SECONDS = 3.0
@@ -138,13 +137,7 @@ def after(seconds: float, ending: threading.Event, act: Callable[[], object]) ->
 
 
 def _await_ears(process: "subprocess.Popen[bytes]") -> None:
-    """Until it catches signals: before its first line a signal ends an interpreter in the kernel's way."""
+    """Until it can be told to end: one that was just started may not have come to its first line."""
     deadline = time.monotonic() + END_SECONDS
-    while process.poll() is None and time.monotonic() < deadline and not _catches_terminate(process.pid):
+    while process.poll() is None and time.monotonic() < deadline and not catches(process.pid, signal.SIGTERM):
         time.sleep(_LOOK_SECONDS)
-
-
-def _catches_terminate(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status").read_text()
-    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught, 16) & 1 << (signal.SIGTERM - 1))

@@ -4,7 +4,7 @@ Invariant: a listing costs what its page holds, however many experiments there a
 its own order (a state, a tag, a name, or all), cut off after a page, and the rows are read by their ids.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -124,22 +124,25 @@ def get(session: Session, experiment_id: str, *, owner: str | None = None) -> Ex
 
     What it returns is a row to read, which no session follows.
     """
-    statement = _ONE if owner is None else _ONE_OF_OWNER
-    found = session.execute(statement, {"wanted": experiment_id, "wanted_owner": owner}).one_or_none()
-    if found is None:
-        raise ExperimentNotFound(experiment_id)
-    return unattached(Experiment, dict(zip(_NAMES, found, strict=True)))
+    return _experiment(_found(session, _ONE if owner is None else _ONE_OF_OWNER, experiment_id, owner))
 
 
 def look(session: Session, experiment_id: str, *, owner: str | None = None) -> Sight:
     """The experiment as `get` has it, and its place in the queue. Raises `ExperimentNotFound`."""
     statement = _SIGHT if owner is None else _SIGHT_OF_OWNER
+    *columns, at, ahead = _found(session, statement, experiment_id, owner)
+    return Sight(_experiment(columns), at, None if ahead is None else min(ahead, MOST_AHEAD))
+
+
+def _found(session: Session, statement: Select[Any], experiment_id: str, owner: str | None) -> Sequence[Any]:
     found = session.execute(statement, {"wanted": experiment_id, "wanted_owner": owner}).one_or_none()
     if found is None:
         raise ExperimentNotFound(experiment_id)
-    *columns, at, ahead = found
-    row = unattached(Experiment, dict(zip(_NAMES, columns, strict=True)))
-    return Sight(row, at, None if ahead is None else min(ahead, MOST_AHEAD))
+    return found
+
+
+def _experiment(columns: Sequence[Any]) -> Experiment:
+    return unattached(Experiment, dict(zip(_NAMES, columns, strict=True)))
 
 
 def marks(session: Session, experiment_ids: Collection[str]) -> dict[str, Mark]:

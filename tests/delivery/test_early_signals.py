@@ -8,12 +8,7 @@ from pathlib import Path
 
 import pytest
 
-
-def _catches_sigterm(pid):
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("SigCgt:"):
-            return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
-    raise AssertionError("no such line")
+from tests.stack import catches
 
 
 def _has_imported_much(pid):
@@ -35,8 +30,8 @@ def test_a_process_that_is_being_imported_ends_well_on_sigterm(module, tmp_path)
 
 def _await_handler(pid):
     deadline = time.monotonic() + 30.0
-    while not _catches_sigterm(pid):
-        late = _has_imported_much(pid) and not _catches_sigterm(pid)
+    while not catches(pid, signal.SIGTERM):
+        late = _has_imported_much(pid) and not catches(pid, signal.SIGTERM)
         assert not late, "a signal now would kill it"
         assert time.monotonic() < deadline
         time.sleep(0.001)

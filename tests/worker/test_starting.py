@@ -4,15 +4,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-
-def _catches(pid: int, number: int) -> bool:
-    status = Path(f"/proc/{pid}/status").read_text()
-    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught, 16) & 1 << (number - 1))
+from tests.stack import catches
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sees from outside which signals a process catches")
@@ -21,7 +16,7 @@ def test_while_it_still_imports_it_just_goes(number, tmp_path):
     command = [sys.executable, "-P", "-m", "worker"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as worker:
         deadline = time.monotonic() + 20.0
-        while not _catches(worker.pid, number):
+        while not catches(worker.pid, number):
             assert worker.poll() is None
             assert time.monotonic() < deadline
         worker.send_signal(number)
