@@ -57,21 +57,12 @@ Statement = tuple[str, Any]
 
 
 def test_what_is_done_often_reads_and_sorts_no_table(lab: Any) -> None:
-    leave_to_this_test(lab.database)
     fill(lab.database, ROWS)
     faults = look_at_plans(lab, job_id(10))
     with lab.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")
     faults += [f"with statistics: {fault}" for fault in look_at_plans(lab, job_id(30))]
     assert not faults, "\n".join(faults)
-
-
-def leave_to_this_test(database: Database) -> None:
-    """Let the server count no rows by itself: amid the filling it sees full pages without one row that is committed."""
-    if database.engine.dialect.name != "sqlite":
-        with database.engine.begin() as connection:
-            for table in Table.metadata.sorted_tables:
-                connection.exec_driver_sql(f"ALTER TABLE {table.name} SET (autovacuum_enabled = false)")
 
 
 def look_at_plans(lab: Any, unwanted: str) -> list[str]:
