@@ -4,10 +4,11 @@ Invariant: a number that went in comes out, NaN included, on both databases; and
 follows from its columns, so that a migration can refer to it.
 """
 
+import functools
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from sqlalchemy import BigInteger, BindParameter, Boolean, Dialect, Double, Integer, MetaData, String, Text, text
 from sqlalchemy import Table as SqlTable
@@ -125,11 +126,19 @@ _Row = TypeVar("_Row", bound=Table)
 
 
 def unattached(entity: type[_Row], values: Mapping[str, Any], absent: Iterable[str] = ()) -> _Row:
-    """A row as an object that no session knows: to be read, and nothing else, at a tenth of what an entity costs.
+    """A row to be read, and nothing else, which no session knows: its columns, and the properties of its class.
 
-    `absent` names columns to be None. SQLAlchemy's attributes look into the object's own dictionary first.
+    It costs a tenth of an entity, and its columns are what an object holds, where each of an entity's is a call.
+    `absent` names columns to be None.
     """
-    row = entity.__new__(entity)
+    row = _plain(entity)()
     row.__dict__.update(dict.fromkeys(absent))
     row.__dict__.update(values)
-    return row
+    return cast(_Row, row)
+
+
+@functools.cache
+def _plain(entity: type[Table]) -> type:
+    """A class with the properties of an entity, and nothing of SQLAlchemy's."""
+    held = [(name, value) for kind in reversed(entity.__mro__) for name, value in vars(kind).items()]
+    return type(entity.__name__, (), {name: value for name, value in held if isinstance(value, property)})

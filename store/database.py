@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 from sqlalchemy import Connection, Double, Engine, create_engine, event, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
@@ -133,7 +133,16 @@ def insert_if_absent(session: Session, table: type[Table], values: Mapping[str, 
 
 
 def _options(connections: int) -> dict[str, Any]:
-    return {"pool_size": connections, "max_overflow": 0, "json_deserializer": _read_json}
+    json_by = {"json_serializer": _write_json, "json_deserializer": _read_json}
+    return {"pool_size": connections, "max_overflow": 0, **json_by}
+
+
+def _write_json(value: Any) -> str:
+    try:
+        return to_json(value, inf_nan_mode="constants").decode()
+    except PydanticSerializationError:
+        # Slower, and has nothing against half a surrogate pair.
+        return json.dumps(value)
 
 
 def _read_json(text: str | bytes) -> Any:

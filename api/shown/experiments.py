@@ -126,7 +126,7 @@ def _facts(row: tables.Experiment, living: Living) -> dict[str, Any]:
         "is_terminal": row.state in TERMINAL,
         "desired": row.desired,
         "phase": row.phase,
-        "progress": progress_of(row),
+        "progress": _progress(row),
         "waiting_for": waiting_for(row, living),
         "device": row.device,
         "attempt": row.attempt,
@@ -139,7 +139,7 @@ def _facts(row: tables.Experiment, living: Living) -> dict[str, Any]:
         "started_at": maybe_utc(row.started_at),
         "finished_at": maybe_utc(row.finished_at),
         "spec": row.spec,
-        "links": links_of(row.id),
+        "links": _links(row.id),
     }
 
 
@@ -159,8 +159,7 @@ def _seconds_left(sight: Sight) -> float | None:
 
 def progress_of(row: tables.Experiment) -> Progress:
     """How far the row has come."""
-    fraction = min(1.0, row.step / row.total_steps) if row.total_steps else 0.0
-    return Progress(step=row.step, total_steps=row.total_steps, fraction=fraction)
+    return Progress(**_progress(row))
 
 
 def failure_of(row: tables.Experiment) -> Failure | None:
@@ -172,6 +171,18 @@ def failure_of(row: tables.Experiment) -> Failure | None:
 
 def links_of(experiment_id: str) -> Links:
     """Where the parts of an experiment are."""
+    return Links(**_links(experiment_id))
+
+
+# A listing shows many: what is to be validated as a part of an experiment anyway is no object of its own before.
+def _progress(row: tables.Experiment) -> dict[str, Any]:
+    step, total_steps = row.step, row.total_steps
+    return {"step": step, "total_steps": total_steps, "fraction": min(1.0, step / total_steps) if total_steps else 0.0}
+
+
+def _links(experiment_id: str) -> dict[str, str]:
     base = f"/v1/experiments/{experiment_id}"
-    parts = {name: f"{base}/{name}" for name in Links.model_fields if name != "self_"}
-    return Links(self_=base, **parts)
+    return {"self_": base, **{name: base + path for name, path in _PATHS}}
+
+
+_PATHS = tuple((name, f"/{name}") for name in Links.model_fields if name != "self_")

@@ -3,7 +3,7 @@
 from bncore.spec.budget import CheckpointSpec, EvaluationSpec, LossSpec, ResourcesSpec, TargetSpec, TrainSpec
 from bncore.spec.catalog import CATALOG, Kind, kinds, members
 from bncore.spec.data import DataSpec, DigitsSpec, data_shape
-from bncore.spec.experiment import SPEC_VERSION, ExperimentSpec
+from bncore.spec.experiment import SPEC_VERSION, ExperimentSpec, fingerprint_of
 from bncore.spec.faults import Fault, SpecError, faults_of
 from bncore.spec.network import (
     INPUT_NORM_EPS,
@@ -86,6 +86,7 @@ __all__ = [
     "XavierInit",
     "data_shape",
     "faults_of",
+    "fingerprint_of",
     "kinds",
     "load_spec",
     "lr_factor",

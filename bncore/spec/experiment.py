@@ -70,4 +70,9 @@ class ExperimentSpec(SpecModel):
 
     def fingerprint(self) -> str:
         """SHA-256 of the canonical text, in hex."""
-        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+        return fingerprint_of(self.canonical_json())
+
+
+def fingerprint_of(canonical_json: str) -> str:
+    """SHA-256 of an experiment's canonical text, in hex."""
+    return hashlib.sha256(canonical_json.encode()).hexdigest()

@@ -163,7 +163,7 @@ def page(session: Session, filters: Filters, cursor: str | None = None, limit: i
     after = None if cursor is None else cursors.decode(cursor, scope)
     found = _positions(session, filters, after, limit + 1)
     shown = [found_id for _, found_id in found[:limit]]
-    rows = {row.id: dict(zip(_NAMES, row, strict=True)) for row in session.execute(_MANY, {"wanted": shown})}
+    rows = {row.id: dict(zip(_NAMES, row, strict=True)) for row in session.execute(_MANY, {"wanted": shown}).all()}
     more = len(found) > limit
     # On PostgreSQL the two statements see one snapshot only in a session that reads.
     here = [unattached(Experiment, rows[one]) for one in shown if one in rows]
@@ -211,7 +211,7 @@ def _positions(session: Session, filters: Filters, after: Position | None, limit
     }
     for number, (key, value) in enumerate(filters.tags.items()):
         bound |= {f"key_{number}": key, f"value_{number}": value}
-    return [(moment, one) for moment, one in session.execute(_listing(shape), bound)]
+    return [(moment, one) for moment, one in session.execute(_listing(shape), bound).all()]
 
 
 @lru_cache(maxsize=256)

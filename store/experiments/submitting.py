@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Select, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
-from bncore.spec import SPEC_VERSION, ExperimentSpec, plan
+from bncore.spec import SPEC_VERSION, ExperimentSpec, fingerprint_of, plan
 from store import owners
 from store.columns import core, unattached
 from store.errors import QuotaExceeded
@@ -23,7 +23,7 @@ from store.jobs.eventlog import Entry, Line
 from store.jobs.states import State
 from store.tables import Experiment, ExperimentTag, Job, Owner
 
-_JOB = core(Job).c
+_JOB, _OWNER = core(Job).c, core(Owner).c
 
 # SQLite binds at most 32,766 values in a statement, PostgreSQL 65,535.
 _ROWS_A_STATEMENT = 500
@@ -44,9 +44,10 @@ class Submission:
 
     @classmethod
     def of(cls, spec: ExperimentSpec, *, retry_of: str | None = None) -> "Submission":
+        text = spec.canonical_json()
         return cls(
-            document=json.loads(spec.canonical_json()),
-            fingerprint=spec.fingerprint(),
+            document=json.loads(text),
+            fingerprint=fingerprint_of(text),
             name=spec.name,
             tags=dict(spec.tags),
             total_steps=plan(spec).total_steps,
@@ -120,7 +121,7 @@ def require_room(session: Session, owner: str, wanted: int, limits: Limits) -> N
 def _room() -> Select[int, int]:
     """How many jobs of an owner wait, counted no further than is allowed, and how many bytes are stored."""
     waiting = select(_JOB.id).where(IS_QUEUED, _JOB.owner == bindparam("of_owner")).limit(bindparam("at_most"))
-    stored = select(Owner.stored_bytes).where(Owner.id == bindparam("of_owner"))
+    stored = select(_OWNER.stored_bytes).where(_OWNER.id == bindparam("of_owner"))
     return select(
         select(func.count()).select_from(waiting.subquery()).scalar_subquery(),
         func.coalesce(stored.scalar_subquery(), 0),

@@ -4,8 +4,6 @@ Invariant: everything a job makes hangs on its id, and bytes (segments, chunks) 
 them.
 """
 
-from sqlalchemy.orm import configure_mappers
-
 from store.columns import Table
 from store.tables.checkpoints import Checkpoint, CheckpointChunk
 from store.tables.experiments import Experiment, ExperimentTag
@@ -35,6 +33,3 @@ __all__ = [
     "Table",
     "Watch",
 ]
-
-# At once and not with the first entity a session loads: until then not even `store.columns.unattached` can be read.
-configure_mappers()

@@ -82,7 +82,6 @@ def test_a_new_connection_does_not_wait_for_who_writes(sqlite_url: str) -> None:
 
 
 def test_a_row_that_no_session_knows_is_read_like_one_that_was_loaded() -> None:
-    # It leans on SQLAlchemy's attributes reading an object's own dictionary.
     row = unattached(Experiment, {"id": "exp_1", "state": State.QUEUED, "queue": "cpu"}, ("pinned_device_model",))
     assert (row.id, row.pinned_device_model, row.waiting_for, row.device) == ("exp_1", None, "worker", "cpu")
 
