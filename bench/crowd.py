@@ -1,7 +1,8 @@
 """A crowd at one API process: `python -m bench.crowd`. What it answers, how long `/healthz` takes, and its memory.
 
 500 clients that GET one experiment after another, 300 that wait for a change, 50 that download a checkpoint of 8 MB
-again and again. Wanted on two cores: no answer of 5xx, `/healthz` within half a second for 99 of 100, below 250 MB.
+again and again; with `--posts N` so many more that submit one experiment after another. Wanted on two cores: no answer
+of 5xx, `/healthz` within half a second for 99 of 100, below 250 MB.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import asyncio
 import collections
 import contextlib
 import hashlib
+import json
 import shutil
 import statistics
 import sys
@@ -18,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.service import Service, running_service
+from bench.service import SPEC, Service, running_service
 from bncore.events import CheckpointSaved, StoredFile
 from store import blobs, work
 from store.database import Database
@@ -34,13 +36,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--database-url", help="an empty PostgreSQL database; SQLite without it")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--posts", type=int, default=0, help="so many clients that submit")
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="bnlab-crowd-"))
     url = arguments.database_url or f"sqlite:///{directory}/bnlab.db"
     try:
         with running_service(directory, url) as service:
             content = _store_checkpoint(url)
-            crowd = _Crowd(service, content)
+            crowd = _Crowd(service, content, CLIENTS | {"post": arguments.posts})
             asyncio.run(crowd.come(arguments.seconds))
             crowd.print(service.process)
     finally:
@@ -48,17 +51,19 @@ def main() -> None:
 
 
 class _Crowd:
-    def __init__(self, service: Service, content: str) -> None:
+    def __init__(self, service: Service, content: str, clients: dict[str, int]) -> None:
         self._service = service
+        self._clients = clients
         one = content.partition("/checkpoints")[0]
         paths = {"get": one, "wait": f"{one}/results?wait=20", "download": content, "healthz": "/healthz"}
         self._requests = {name: service.request("GET", path) for name, path in paths.items()}
+        self._requests["post"] = service.request("POST", "/v1/experiments", json.dumps(SPEC).encode())
         self._taken: dict[str, list[float]] = collections.defaultdict(list)
         self._statuses: collections.Counter[tuple[str, str]] = collections.Counter()
         self._most_memory = 0
 
     async def come(self, seconds: float) -> None:
-        tasks = [asyncio.create_task(self._client(name)) for name, count in CLIENTS.items() for _ in range(count)]
+        tasks = [asyncio.create_task(self._client(name)) for name, count in self._clients.items() for _ in range(count)]
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             await asyncio.sleep(0.5)
