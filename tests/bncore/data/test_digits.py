@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from importlib import resources
 
 import pytest
 import torch
@@ -33,13 +34,18 @@ def test_each_class_has_its_share_of_both_parts(digits: DataSet) -> None:
     assert ((train - whole * 1200 / 1797).abs() < 1).all()
 
 
-def test_the_pixels_are_those_that_scikit_learn_gives() -> None:
-    from sklearn.datasets import load_digits
-
+def test_the_images_are_those_of_the_test_set_that_its_makers_describe() -> None:
+    # https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits
     images, labels = read_pixels()
-    expected_images, expected_labels = load_digits(return_X_y=True)
-    assert (images == expected_images).all()
-    assert (labels == expected_labels).all()
+    assert images.shape == (1797, 64)
+    assert set(images.ravel().tolist()) == set(range(17))
+    assert [int((labels == digit).sum()) for digit in range(10)] == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_the_file_is_the_one_that_its_page_names() -> None:
+    data = resources.files("bncore.data")
+    named = hashlib.sha256(data.joinpath("digits.csv.gz").read_bytes()).hexdigest()
+    assert f"(SHA-256 `{named}`)" in data.joinpath("digits.md").read_text()
 
 
 def test_the_split_never_changes(digits: DataSet) -> None:
