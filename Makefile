@@ -51,7 +51,7 @@ pages: $(VENV)/dev.stamp ## Write docs/norms from the docstrings and the spec.
 	@$(BIN)/python docs/write_norm_pages.py
 
 clean: ## Remove .venv, caches and build products; never data.
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-newest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # A stamp, not bin/python: that is there early in a .venv whose making was broken off.

@@ -1,9 +1,11 @@
 """What normalization layers cost, forward and backward, over `torch.nn.BatchNorm2d`: `python -m bench.norms`.
 
 Every layer is timed in turns with `torch.nn.BatchNorm2d` in one process, the order drawn anew each round; a ratio is
-the median over the rounds. The first line compares `BatchNorm2d` with itself: what it strays from 1 is the noise.
-`own` is the ratio to torch's own layer of that kind. `saved` is the memory kept for the backward pass over that of the
-input. The same on CUDA: `--device cuda`.
+the median over the rounds of CPU time (on CUDA: of time until the device is done). The first line compares
+`BatchNorm2d` with itself: what it strays from 1 is the noise. `rival` is the ratio to torch's own layer of that kind,
+or where torch has none to one written by hand (`bench/rivals.py`). `saved` is the memory kept for the backward pass
+over that of the input. `a call` is what our layers that wrap one native kernel add to a forward pass over torch's, in
+microseconds: the least of many, on a small batch. The same on CUDA: `--device cuda`.
 """
 
 import argparse
@@ -17,18 +19,21 @@ import torch
 from torch import Tensor, nn
 
 import bncore.norm as norms
+from bench import rivals
 
 SHAPES = [(32, 64, 56, 56), (64, 256, 14, 14), (16, 512, 7, 7)]
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+VIRTUAL_BATCH = 8
+CALL_FEATURES = 100
 Make = Callable[[int], nn.Module]
 
 
 class _Masked(nn.Module):
     """With a mask that leaves out about a third of the positions."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.layer = norms.MaskedBatchNorm(channels)
+        self.layer = layer
         self.mask: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,22 +43,11 @@ class _Masked(nn.Module):
         return y
 
 
-class _RmsOverImages(nn.Module):
-    """torch's RMS norm over channels and positions, without its scale per value, and a scale per channel behind it."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.rms_norm(x, x.shape[1:], None, 1e-6) * self.weight
-
-
 LAYERS: dict[str, Make] = {
     "torch.nn.BatchNorm2d": nn.BatchNorm2d,
     "BatchNorm": norms.BatchNorm,
     "BatchRenorm": lambda c: norms.BatchRenorm(c, warmup_steps=0),
-    "GhostBatchNorm": lambda c: norms.GhostBatchNorm(c, virtual_batch_size=8),
+    "GhostBatchNorm": lambda c: norms.GhostBatchNorm(c, virtual_batch_size=VIRTUAL_BATCH),
     "SyncBatchNorm": norms.SyncBatchNorm,
     "FrozenBatchNorm": norms.FrozenBatchNorm,
     "NoisyBatchNorm": norms.NoisyBatchNorm,
@@ -65,7 +59,7 @@ LAYERS: dict[str, Make] = {
     "CrossIterationBatchNorm": norms.CrossIterationBatchNorm,
     "MovingAverageBatchNorm": norms.MovingAverageBatchNorm,
     "PowerNorm": norms.PowerNorm,
-    "MaskedBatchNorm": _Masked,
+    "MaskedBatchNorm": lambda c: _Masked(norms.MaskedBatchNorm(c)),
     "LayerNorm": norms.LayerNorm,
     "InstanceNorm": norms.InstanceNorm,
     "GroupNorm": norms.GroupNorm,
@@ -78,11 +72,25 @@ LAYERS: dict[str, Make] = {
     "GlobalResponseNorm": norms.GlobalResponseNorm,
     "DynamicTanh": norms.DynamicTanh,
 }
-OWN: dict[str, Make] = {
-    "LayerNorm": lambda c: nn.GroupNorm(1, c),
+RIVALS: dict[str, Make] = {
+    "BatchNorm": nn.BatchNorm2d,
+    "BatchRenorm": rivals.Renorm,
+    "GhostBatchNorm": lambda c: rivals.Ghost(c, virtual_batch_size=VIRTUAL_BATCH),
+    "MaskedBatchNorm": lambda c: _Masked(rivals.Masked(c)),
+    "LayerNorm": rivals.LayerNormOverImages,
     "InstanceNorm": lambda c: nn.InstanceNorm2d(c, affine=True),
     "GroupNorm": lambda c: nn.GroupNorm(32, c),
-    "RMSNorm": _RmsOverImages,
+    "RMSNorm": rivals.RmsOverImages,
+}
+
+# Of one sample's features each, forward in training: there a layer of torch's is little more than its kernel.
+CALLED: dict[str, tuple[Make, Make]] = {
+    "BatchNorm": (norms.BatchNorm, nn.BatchNorm1d),
+    "BatchNorm, evaluation": (lambda c: norms.BatchNorm(c).eval(), lambda c: nn.BatchNorm1d(c).eval()),
+    "DomainBatchNorm": (lambda c: norms.DomainBatchNorm(c, num_domains=2), nn.BatchNorm1d),
+    "LayerNorm": (norms.LayerNorm, nn.LayerNorm),
+    "GroupNorm": (lambda c: norms.GroupNorm(c, 4), lambda c: nn.GroupNorm(4, c)),
+    "RMSNorm": (norms.RMSNorm, nn.RMSNorm),
 }
 
 
@@ -97,20 +105,42 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     chosen = [name for name in LAYERS if arguments.only is None or name in arguments.only]
     sys.stdout.write(f"torch {torch.__version__}, {arguments.device}, {arguments.threads} threads\n")
+    for name, (mine, theirs) in CALLED.items():
+        if arguments.only is None or name in chosen:
+            _report_call(name, mine(CALL_FEATURES).to(arguments.device), theirs(CALL_FEATURES).to(arguments.device))
     for shape in SHAPES:
         for name, memory_format in FORMATS.items():
             x = torch.randn(shape, device=arguments.device).to(memory_format=memory_format)
-            sys.stdout.write(f"\n{'x'.join(map(str, shape))} {name}\n{'':28}{'ratio':>7}{'own':>7}{'saved':>7}\n")
+            sys.stdout.write(f"\n{'x'.join(map(str, shape))} {name}\n{'':28}{'ratio':>7}{'rival':>7}{'saved':>7}\n")
             for layer in chosen:
                 _report(layer, x, arguments.rounds)
 
 
+def _report_call(name: str, mine: nn.Module, theirs: nn.Module) -> None:
+    x = torch.randn(60, CALL_FEATURES, device=next(mine.parameters()).device, requires_grad=True)
+    least = {layer: float("inf") for layer in (mine, theirs)}
+    for _ in range(60):
+        for layer in least:
+            least[layer] = min(least[layer], _seconds_a_call(layer, x))
+    mine_us, theirs_us = (1e6 * least[layer] for layer in (mine, theirs))
+    sys.stdout.write(
+        f"{name:28}{theirs_us:7.1f} us a call of torch's, ours {mine_us - theirs_us:+.1f} ({mine_us / theirs_us:.3f})\n"
+    )
+
+
+def _seconds_a_call(layer: nn.Module, x: Tensor, repeats: int = 200) -> float:
+    began = time.process_time()
+    for _ in range(repeats):
+        layer(x)
+    return (time.process_time() - began) / repeats
+
+
 def _report(name: str, x: Tensor, rounds: int) -> None:
     channels = x.shape[1]
-    rivals = {"plain": nn.BatchNorm2d, "mine": LAYERS[name]}
-    if name in OWN:
-        rivals["own"] = OWN[name]
-    layers = {key: make(channels).to(x.device) for key, make in rivals.items()}
+    makes = {"plain": nn.BatchNorm2d, "mine": LAYERS[name]}
+    if name in RIVALS:
+        makes["rival"] = RIVALS[name]
+    layers = {key: make(channels).to(x.device) for key, make in makes.items()}
     seconds: dict[str, list[float]] = {key: [] for key in layers}
     order = list(layers)
     for number in range(rounds + 2):
@@ -119,9 +149,9 @@ def _report(name: str, x: Tensor, rounds: int) -> None:
             taken = _seconds(layers[key], x)
             if number >= 2:
                 seconds[key].append(taken)
-    own = f"{_ratio(seconds['mine'], seconds['own']):7.2f}" if name in OWN else " " * 7
+    rival = f"{_ratio(seconds['mine'], seconds['rival']):7.2f}" if name in RIVALS else " " * 7
     saved = _saved_bytes(layers["mine"], x) / (x.numel() * x.element_size())
-    sys.stdout.write(f"{name:28}{_ratio(seconds['mine'], seconds['plain']):7.2f}{own}{saved:7.2f}\n")
+    sys.stdout.write(f"{name:28}{_ratio(seconds['mine'], seconds['plain']):7.2f}{rival}{saved:7.2f}\n")
     sys.stdout.flush()
 
 
@@ -134,13 +164,14 @@ def _seconds(layer: nn.Module, x: Tensor) -> float:
     repeats = max(1, 2_000_000 // x.numel())
     x = x.detach().requires_grad_()
     gradient = torch.ones_like(x)
+    clock = time.perf_counter if x.is_cuda else time.process_time
     _wait(x)
-    began = time.perf_counter()
+    began = clock()
     for _ in range(repeats):
         x.grad = None
         layer(x).backward(gradient)
     _wait(x)
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def _wait(x: Tensor) -> None:
