@@ -8,6 +8,8 @@ write.
 import contextlib
 import functools
 import json
+import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +28,8 @@ from store.columns import Table, core
 
 # A writer holds the lock for milliseconds; a queue of writers on a slow disk for seconds, not for half a minute.
 SQLITE_BUSY_SECONDS = 30
+_SOON_SECONDS = 0.02
+_LOOK_AGAIN_SECONDS = 0.0003
 # A host that drops packets would hold /readyz, and every thread that asks, for minutes.
 POSTGRESQL_CONNECT_SECONDS = 5
 # A process that freezes in mid-transaction would keep its row locked, and the reaper passes over locked rows.
@@ -195,4 +199,30 @@ def _begin_reading(connection: Connection) -> None:
 
 
 def _begin_writing(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    driver: Any = connection.connection.driver_connection
+    if not _begins_soon(driver):
+        # It has the error, if there is one, that SQLAlchemy makes of it.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begins_soon(driver: sqlite3.Connection) -> bool:
+    """Whether the write lock could be had in the time that a few other writers take.
+
+    SQLite looks again after 1, 3, 8, 18 milliseconds and so on; a transaction takes one or two. How long it waits is
+    no setting that has it compile statements anew.
+    """
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        until = time.monotonic() + _SOON_SECONDS
+        while time.monotonic() < until:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    return False
+                time.sleep(_LOOK_AGAIN_SECONDS)
+            else:
+                return True
+        return False
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {1000 * SQLITE_BUSY_SECONDS}")

@@ -1,5 +1,6 @@
 """Sessions and the clock, the same on both databases."""
 
+import threading
 import time
 from typing import Any
 
@@ -27,7 +28,7 @@ def test_a_reading_session_cannot_write(database: Database) -> None:
 
 
 def test_no_setting_is_sent_between_transactions(sqlite_url: str) -> None:
-    # SQLite would compile every statement of the connection anew.
+    # SQLite would compile every statement of the connection anew, for any but how long it waits.
     database, sent = Database(sqlite_url, connections=1), []
     for sessions in (database.read, database.write):
         with sessions() as session:
@@ -35,7 +36,24 @@ def test_no_setting_is_sent_between_transactions(sqlite_url: str) -> None:
         with sessions() as session:
             session.execute(text("SELECT 1"))
     database.dispose()
+    sent = [statement for statement in sent if "busy_timeout" not in statement]
     assert sent == ["ROLLBACK", "BEGIN", "SELECT 1", "ROLLBACK", "COMMIT", "BEGIN IMMEDIATE", "SELECT 1", "COMMIT"]
+
+
+@pytest.mark.parametrize("held_seconds", [0.002, 0.2])
+def test_a_writer_waits_for_its_turn_be_it_short_or_long(sqlite_url: str, held_seconds: float) -> None:
+    database, other = Database(sqlite_url), Database(sqlite_url)
+    with other.engine.connect() as writer:
+        writer.execute(_INSERT)
+        letting_go = threading.Timer(held_seconds, writer.commit)
+        letting_go.start()
+        with database.write() as session:
+            assert session.execute(text("SELECT count(*) FROM watches")).scalar_one() == 1
+            waits = session.connection().exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+        letting_go.join()
+    assert waits == 30_000
+    database.dispose()
+    other.dispose()
 
 
 def test_a_writing_session_rolls_back_whole_on_an_error(database: Database) -> None:
