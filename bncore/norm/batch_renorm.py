@@ -14,6 +14,7 @@ from torch import Tensor
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed, blend
 from bncore.norm._moments import along_channels, channel_axes, moments
+from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
 from bncore.norm._recompute import recall, recomputing, refuse_to_run_again, remember
 from bncore.norm.batch_norm import BatchNorm
@@ -107,7 +108,7 @@ class BatchRenorm(BatchNorm):
             sigma_batch = (var + self.eps).sqrt_()
             r, d = self._correct_and_average(mean, sigma_batch)
         remember(self, mean, r, d)
-        y: Tensor = _Renormalize.apply(x, self.weight, self.bias, r, d, mean, var, sigma_batch.reciprocal_(), self.eps)
+        y: Tensor = apply(_Renormalize, x, self.weight, self.bias, r, d, mean, var, sigma_batch.reciprocal_(), self.eps)
         return y
 
     def _renormalize_primitive(self, x: Tensor) -> Tensor:

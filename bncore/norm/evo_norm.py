@@ -12,6 +12,7 @@ from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._dispatch import times_
 from bncore.norm._instance_and_batch import InstanceAndBatch
 from bncore.norm._moments import along_channels
+from bncore.norm._override import apply
 from bncore.norm._sample_statistics import Spread, instances, pooled, spelled_out
 from bncore.norm.batch_norm import check_channels
 from bncore.norm.group_norm import check_groups
@@ -72,7 +73,7 @@ class EvoNormB0(InstanceAndBatch):
         difference = of_instance - of_batch
         if spelled_out(x):
             return x / ((x * v + difference).relu() + of_batch) * weight + bias
-        y: Tensor = _DivideByLarger.apply(x, v, difference, of_batch, weight, bias)
+        y: Tensor = apply(_DivideByLarger, x, v, difference, of_batch, weight, bias)
         return y
 
 
@@ -131,7 +132,7 @@ class EvoNormS0(Affine):
         v, bias = (along_channels(one.to(scale.dtype), x) for one in (self.v, self.bias))
         if spelled_out(x):
             return (x * (x * v).sigmoid() * scale + bias).to(x.dtype)
-        y: Tensor = _Swish.apply(x, v, scale, bias)
+        y: Tensor = apply(_Swish, x, v, scale, bias)
         return y.to(x.dtype)
 
     def extra_repr(self) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._moments import channel_axes, moments, statistics_dtype
+from bncore.norm._override import apply
 from bncore.norm.batch_norm import BatchNorm, standardize
 
 
@@ -152,7 +153,7 @@ def _swapped(x: Tensor) -> Tensor:
     """A copy of (rows, a, b, C) as (rows, b, a, C)."""
     if not may_use_native(x):
         return x.transpose(1, 2).contiguous()
-    swapped: Tensor = _Swap.apply(x)
+    swapped: Tensor = apply(_Swap, x)
     return swapped
 
 

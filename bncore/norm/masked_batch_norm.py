@@ -15,6 +15,7 @@ from bncore.norm._dispatch import being_transformed, blend
 from bncore.norm._masked_kernels import masked_gradients, masked_moments, masked_standardize, words_of
 from bncore.norm._masked_rows import lies_in_rows, normalize_rows
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
+from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
 from bncore.norm.batch_norm import BatchNorm, check_channels, check_more_than_one_value, standardize
 
@@ -94,7 +95,7 @@ class MaskedBatchNorm(BatchNorm):
             y, mean, unbiased, values = normalize_rows(x, mask, self.weight, self.bias, self.eps)
             self._take_in_counted(mean, unbiased, values)
             return y
-        y, mean, var, count = _NormalizeValid.apply(x, self.weight, self.bias, mask, self.eps)
+        y, mean, var, count = apply(_NormalizeValid, x, self.weight, self.bias, mask, self.eps)
         if x.device.type == "cpu":
             # Here reading the count costs nothing, and the rest less.
             values = int(count)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bncore.norm._dispatch import blend, guarded
+from bncore.norm._override import apply
 from bncore.norm._quadratic import QuadraticNorm, check_momentum, into_input, normalized, sums
 
 
@@ -110,7 +111,7 @@ class MovingAverageBatchNorm(QuadraticNorm):
 
     def _apply_to(self, x: Tensor, scale: Tensor, shift: Tensor, used: Tensor) -> Tensor:
         state = self.window_product, self.num_gradients_tracked, self.nan_guard
-        y: Tensor = _MovingAverageNormalize.apply(x, scale * used[1], shift, used, *state)
+        y: Tensor = apply(_MovingAverageNormalize, x, scale * used[1], shift, used, *state)
         return y
 
 

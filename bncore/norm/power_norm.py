@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bncore.norm._dispatch import blend, guarded
+from bncore.norm._override import apply
 from bncore.norm._quadratic import QuadraticNorm, check_momentum, into_input, normalized, sums
 
 
@@ -86,8 +87,8 @@ class PowerNorm(QuadraticNorm):
         blend(self.running_square, square, self.forward_momentum)
 
     def _apply_to(self, x: Tensor, scale: Tensor, shift: Tensor, used: Tensor) -> Tensor:
-        y: Tensor = _PowerNormalize.apply(
-            x, scale, shift, used, self.running_product, self.backward_momentum, self.nan_guard
+        y: Tensor = apply(
+            _PowerNormalize, x, scale, shift, used, self.running_product, self.backward_momentum, self.nan_guard
         )
         return y
 

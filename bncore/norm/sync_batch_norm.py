@@ -14,6 +14,7 @@ from torch import Tensor
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
+from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients, merge_parts
 from bncore.norm._sync import Group, add_up, differentiable_gather, gather, group_size
 from bncore.norm.batch_norm import BatchNorm, check_channels, standardize
@@ -106,8 +107,8 @@ class SyncBatchNorm(BatchNorm):
         if transformed:
             return standardize(x, mean, var, self.eps, self.weight, self.bias)
         inverse_sigma = (var + self.eps).rsqrt_()
-        y: Tensor = _NormalizeTogether.apply(
-            x, self.weight, self.bias, mean, inverse_sigma, count, self.eps, self.process_group
+        y: Tensor = apply(
+            _NormalizeTogether, x, self.weight, self.bias, mean, inverse_sigma, count, self.eps, self.process_group
         )
         return y
 
