@@ -16,3 +16,16 @@ def apply(function: type[torch.autograd.Function], *args: Any) -> Any:
     if not torch.compiler.is_compiling() and has_torch_function(args):
         return handle_torch_function(apply, args, function, *args)
     return function.apply(*args)
+
+
+def refuse_to_export() -> None:
+    """For layers in training whose gradient is not that of their forward pass.
+
+    Raises:
+        RuntimeError: `torch.export` is looking: of a Function it keeps the forward pass alone.
+    """
+    if torch.compiler.is_exporting():
+        raise RuntimeError(
+            "an exported program would have the derivative of this layer's forward pass, which is not the gradient that "
+            "the layer is trained with; export it in evaluation mode"
+        )

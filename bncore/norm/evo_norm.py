@@ -13,7 +13,7 @@ from bncore.norm._dispatch import times_
 from bncore.norm._instance_and_batch import InstanceAndBatch
 from bncore.norm._moments import along_channels
 from bncore.norm._override import apply
-from bncore.norm._sample_statistics import Spread, instances, pooled, spelled_out
+from bncore.norm._sample_statistics import Spread, instances, pooled, positions_of, spelled_out
 from bncore.norm.batch_norm import check_channels
 from bncore.norm.group_norm import check_groups
 
@@ -120,7 +120,7 @@ class EvoNormS0(Affine):
     def forward(self, x: Tensor) -> Tensor:
         check_channels(x, self.num_features)
         size = self.num_features // self.num_groups
-        if size * x.shape[2:].numel() == 1:
+        if size * positions_of(x) == 1:
             raise ValueError(f"Expected more than 1 value per group, got input size {tuple(x.shape)}; use fewer groups")
         instance = instances(x)
         grouped = (self.num_groups, size)

@@ -52,6 +52,7 @@ class MovingAverageBatchNorm(QuadraticNorm):
     Raises:
         ValueError: for a window or an `r_max` below 1, or a momentum that is not from 0 to 1; from the forward pass,
             for input without batch axis, with another number of channels or not of floating point.
+        RuntimeError: from `torch.export`, in training mode.
     """
 
     window_square: Tensor

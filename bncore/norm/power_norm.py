@@ -46,6 +46,7 @@ class PowerNorm(QuadraticNorm):
     Raises:
         ValueError: for a momentum that is not from 0 to 1; from the forward pass, for input without batch axis, with
             another number of channels or not of floating point.
+        RuntimeError: from `torch.export`, in training mode.
     """
 
     running_product: Tensor
