@@ -26,6 +26,6 @@ def refuse_to_export() -> None:
     """
     if torch.compiler.is_exporting():
         raise RuntimeError(
-            "an exported program would have the derivative of this layer's forward pass, which is not the gradient that "
-            "the layer is trained with; export it in evaluation mode"
+            "an exported program would have the derivative of this layer's forward pass, which is not the gradient "
+            "that the layer is trained with; export it in evaluation mode"
         )

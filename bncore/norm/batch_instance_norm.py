@@ -27,8 +27,8 @@ class BatchInstanceNorm(InstanceAndBatch):
 
     The paper clips the gate itself after each step of the optimizer. Here the forward pass clips, so that the training
     loop needs no hook: a gate outside of 0 to 1 counts as the nearer end, and takes from the backward pass only what
-    would move it back. Inside, the gradient is the usual one. Forward mode has the derivative of the clipping itself, and
-    so would an exported program, so that the layer is exported for evaluation only.
+    would move it back. Inside, the gradient is the usual one. Forward mode has the derivative of the clipping itself;
+    so would an exported program, for which reason the layer can be exported for evaluation only.
 
     Difference from `torch.nn.BatchNorm*`: the gate. The running statistics and their keys are the same. A single
     position is refused in training and evaluation alike, as in `InstanceNorm`.
