@@ -73,6 +73,7 @@ def convert(
     `torch.nn.LayerNorm` and `RMSNorm` over the last axis: it holds the channels there, whatever the rank, and the new
     layer goes on to normalize along it, with every other axis as examples: (N, L, C) is seen as (N L, C). Such a layer
     is recognized and converted further as such. Over several axes there are no channels to be told, and it is refused.
+    `MaskedBatchNorm` takes a mask (N, L) there; `valid_positions` hands it to the layers of a padded model.
     `torch.nn.TransformerEncoderLayer` evaluates with a kernel that computes layer norm whatever it holds; it is kept
     from that until it holds layer norms again.
 
