@@ -107,9 +107,7 @@ class MaskedBatchNorm(BatchNorm):
             raise RuntimeError("an exported program would keep a mask that was handed over; pass it as an argument")
         if not torch.compiler.is_compiling() and (handed is None) is self._ran_with_handed:
             if recomputing():
-                raise RuntimeError(
-                    "`valid_positions` was not the same when this ran first; call `backward` within it"
-                )
+                raise RuntimeError("`valid_positions` was not the same when this ran first; call `backward` within it")
             self._ran_with_handed = handed is not None
         return handed or _ALL
 
