@@ -64,8 +64,8 @@ class RecurrentStack(nn.Module):
         """Output and last states (layers x directions, N, H) in the form and type of the input."""
         if step < 0 or (step and self.bidirectional):
             raise ValueError(
-                f"steps are counted from 0, got {step}; in the backward direction, from the end of each sequence, which "
-                "therefore has to come as a whole"
+                f"steps are counted from 0, got {step}; in the backward direction from the end of each sequence, which "
+                "has to come as a whole then"
             )
         sequences = Sequences.of(given, lengths, self.batch_first)
         x = sequences.x
