@@ -15,6 +15,7 @@ from bncore.norm._affine import scale_and_shift
 from bncore.norm._moments import moments, statistics_dtype
 from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
+from bncore.norm._torch import batch_norm_backward
 from bncore.norm.batch_norm import standardize
 
 
@@ -73,9 +74,7 @@ class _NormalizeRows(torch.autograd.Function):
 
             inputs = differentiable_gradients(compute, (rows, weight, bias), wanted, grads[0])
         else:
-            inputs = torch.ops.aten.native_batch_norm_backward(
-                grads[0], rows, weight, None, None, *statistics, True, ctx.eps, wanted
-            )
+            inputs = batch_norm_backward(grads[0], rows, weight, None, None, *statistics, True, ctx.eps, wanted)
         return (*inputs, None, None, None)
 
 
