@@ -65,7 +65,7 @@ def test_a_module_still_keeps_its_hooks_in_these_places() -> None:
 
 
 def test_a_convolution_still_says_how_it_pads_and_an_encoder_which_way_it_goes() -> None:
-    assert nn.Conv2d(2, 2, 3, padding=(1, 2))._reversed_padding_repeated_twice == [2, 2, 1, 1]
+    assert tuple(nn.Conv2d(2, 2, 3, padding=(1, 2))._reversed_padding_repeated_twice) == (2, 2, 1, 1)
     layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
     assert layer.activation_relu_or_gelu == 1
     assert nn.TransformerEncoder(layer, 1).use_nested_tensor
