@@ -39,7 +39,8 @@ class PowerNorm(QuadraticNorm):
         eps: added to the quadratic mean.
         forward_momentum: weight of the newest batch in `running_square`, 1 - alpha there.
         backward_momentum: weight of the newest gradient in `running_product`.
-        warmup_steps: batches that are normalized by their own quadratic mean at first.
+        warmup_steps: batches that are normalized by their own quadratic mean at first; 10,000 in the authors' code. A
+            run that is no longer is the warm-up alone.
         affine: learn `weight` and `bias` (C,).
         nan_guard: leave the averages of a channel as they are where the batch's statistics are not finite.
 
