@@ -97,7 +97,8 @@ class MaskedBatchNorm(BatchNorm):
 
     def mask_of(self, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
         """What these arguments of the forward pass mean: the mask of `x`, or None where all positions are valid."""
-        return self._valid(mask, lengths).of(x, (x.shape[0], *x.shape[2:]))
+        valid = self._valid(mask, lengths)
+        return None if valid is _ALL else valid.of(x, (x.shape[0], *x.shape[2:]))
 
     def _valid(self, mask: Tensor | None, lengths: Tensor | None) -> Valid:
         if mask is not None or lengths is not None:
