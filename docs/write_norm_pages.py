@@ -1,4 +1,4 @@
-"""Write the pages of `docs/norms/` from docstrings, from the spec and from `notes.yaml`: `make pages`.
+"""Write the pages of `docs/norms/` from docstrings, from the spec and from the YAML files there: `make pages`.
 
 The pages say nothing of their own: what they say stands where it is held to be right. A test writes them anew and
 compares.
@@ -18,6 +18,8 @@ import yaml
 from bncore.spec import SpecError, kinds, load_spec
 
 PLACE = Path(__file__).parent / "norms"
+_ALL = "[All normalizations](README.md)"
+_LINKS = f"{_ALL}, [which one?](which_one.md)"
 
 
 def main() -> None:
@@ -29,24 +31,33 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """File names and their contents: a page for each entry of the notes, and the list of all."""
-    notes = yaml.safe_load((PLACE / "notes.yaml").read_text())
+    notes = _read("notes")
     schemas = {kind.kind: kind.schema for kind in kinds("normalizers")}
-    found = {f"{name}.md": _page(name, note, schemas.get(name)) for name, note in notes.items()}
-    return {**found, "README.md": _list_of(notes, schemas)}
+    equations, papers = _read("equations"), _read("papers")
+    found = {
+        f"{name}.md": _page(name, {**note, "equation": equations.get(name)}, schemas.get(name), papers)
+        for name, note in notes.items()
+    }
+    return {**found, "README.md": _list_of(notes, schemas), "which_one.md": _which_one(_read("which_one"), notes)}
 
 
-def _page(name: str, note: dict[str, Any], schema: dict[str, Any] | None) -> str:
+def _read(name: str) -> Any:
+    return yaml.safe_load((PLACE / f"{name}.yaml").read_text())
+
+
+def _page(name: str, note: dict[str, Any], schema: dict[str, Any] | None, papers: dict[str, Any]) -> str:
     thing = _object(note)
     parts = [f"# {note['title']}"]
     if thing is not None:
         names = f"`bncore.{note['object']}`"
         if "applied_by" in note:
             names += f", applied by `bncore.norm.{note['applied_by']}`"
-        parts.append(f"{names}. [All normalizations](README.md)")
+        parts.append(f"{names}. {_LINKS}")
         body, sections = _sections(inspect.getdoc(thing) or "")
     else:
-        parts.append("[All normalizations](README.md)")
+        parts.append(_LINKS)
         body, sections = "", {}
+    parts += [f"$$\n{equation.strip()}\n$$" for equation in (note["equation"] or "").split(",\\quad") if equation]
     parts += [body] if body else []
     parts += ["## When to use it", _flowed(note["when"]), "## What it costs", _flowed(note["cost"])]
     for title in ("Args", "Raises"):
@@ -54,6 +65,21 @@ def _page(name: str, note: dict[str, Any], schema: dict[str, Any] | None) -> str
             parts += [{"Args": "## Arguments", "Raises": "## Errors"}[title], sections[title]]
     if schema is not None:
         parts += ["## In a spec", *_example(name, note.get("network", {})), *_fields(schema)]
+    cited = dict.fromkeys(re.findall(r"\barXiv (\d{4}\.\d{5})", body))
+    parts += ["## Papers", "\n".join(_paper(number, papers[number]) for number in cited)] if cited else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _paper(number: str, paper: dict[str, Any]) -> str:
+    link = f"[arXiv {number}](https://arxiv.org/abs/{number})"
+    return _flowed(f"- {paper['authors']}: *{paper['title']}*, {paper['year']}. {link}", hanging="  ")
+
+
+def _which_one(situations: list[dict[str, str]], notes: dict[str, dict[str, Any]]) -> str:
+    links = {name: f"[{note['title']}]({name}.md)" for name, note in notes.items()}
+    parts = ["# Which one?", _flowed("By situation; whatever fits, measure it against plain batch norm. " + _ALL)]
+    for one in situations:
+        parts += [f"## {one['situation']}", _flowed(one["advice"].format_map(links))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -118,8 +144,9 @@ def _list_of(notes: dict[str, dict[str, Any]], schemas: dict[str, Any]) -> str:
         for name, note in notes.items()
     ]
     text = (
-        "A page for each: the equation, when to use it, what it costs, the paper. `make pages` writes them from the "
-        "docstrings and the spec. What each costs on your machine: `python -m bench.norms`."
+        "[Which one?](which_one.md) leads by situation. A page for each: the equation, when to use it, what it costs, "
+        "the paper. `make pages` writes them from the docstrings and the spec. What each costs on your machine: "
+        "`python -m bench.norms`."
     )
     table = "\n".join(["| Normalization | `kind` in a spec | In `bncore` |", "| --- | --- | --- |", *rows])
     return f"# Normalizations\n\n{_flowed(text)}\n\n{table}\n"

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncore.adapt.adaptation import Adaptation
 from bncore.norm._quadratic import QuadraticNorm
+from bncore.norm._torch import AnyBatchNorm
 from bncore.norm.batch_norm import BatchNorm, standardize
 from bncore.norm.lp_batch_norm import NormBatchNorm
 from bncore.norm.model.found import normalizations, path
@@ -158,4 +158,4 @@ def _only_standardizes(layer: nn.Module) -> bool:
         return False
     if isinstance(layer, BatchNorm):
         return _evaluates_as_batch_norm(layer) and not isinstance(layer, NormBatchNorm | LastAxis)
-    return isinstance(layer, _BatchNorm)
+    return isinstance(layer, AnyBatchNorm)

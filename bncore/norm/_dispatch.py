@@ -6,7 +6,8 @@ second order, their forward-mode second derivative is silently wrong, and some h
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
+
+from bncore.norm._torch import forward_mode, is_stack_of_gradients, transform
 
 
 def may_use_native(x: Tensor) -> bool:
@@ -19,9 +20,7 @@ def being_transformed(x: Tensor) -> bool:
 
     Not to be asked while compiling: the compiler cannot trace the question.
     """
-    if x.is_meta or forward_ad._current_level >= 0:
-        return True
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return x.is_meta or forward_mode() or transform() is not None
 
 
 def times_(product: Tensor, factor: Tensor) -> Tensor:
@@ -29,8 +28,7 @@ def times_(product: Tensor, factor: Tensor) -> Tensor:
 
     `torch.autograd.grad(..., is_grads_batched=True)` stacks them in the older way, which is no transform to the rest.
     """
-    functorch = torch._C._functorch
-    if functorch.is_legacy_batchedtensor(factor) or functorch.is_functorch_wrapped_tensor(factor):
+    if is_stack_of_gradients(factor):
         return product * factor
     return product.mul_(factor)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._parts import merge_parts
+from bncore.norm._torch import batch_norm_backward
 
 _IN_CACHE = 2**19
 """Values in a part, for each thread of the CPU. Other devices take the batch in one piece: launches cost more there."""
@@ -147,7 +148,5 @@ def _scale(inverse_sigma: Tensor, weight: Tensor | None) -> Tensor:
 def _sums(grad: Tensor, x: Tensor, mean: Tensor, inverse_sigma: Tensor) -> tuple[Tensor, Tensor]:
     """Per channel, `sum(grad * (x - mean) * inverse_sigma)` and `sum(grad)`: what batch norm's backward pass sums."""
     mask = [False, True, True]
-    _, into_weight, into_bias = torch.ops.aten.native_batch_norm_backward(
-        grad, x, None, None, None, mean, inverse_sigma, True, 0.0, mask
-    )
+    _, into_weight, into_bias = batch_norm_backward(grad, x, None, None, None, mean, inverse_sigma, True, 0.0, mask)
     return into_weight, into_bias

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._moments import moments, statistics_dtype
+from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
+from bncore.norm._torch import batch_norm_backward
 from bncore.norm.batch_norm import standardize
 
 
@@ -35,15 +37,16 @@ def normalize_rows(
     count = len(valid)
     # Which of the valid rows, counted from 1, each position is; 0 for padding.
     places = flat.cumsum(0, dtype=torch.int32).mul_(flat)
-    rows: Tensor = _Take.apply(x, valid, places)
+    in_memory = x.movedim(1, -1)
+    rows: Tensor = apply(_Take, in_memory.reshape(-1, x.shape[1]), valid, places)
     mean, var = x.new_zeros(2, x.shape[1])
     if count == 0:
         rows = scale_and_shift(rows, weight, bias)
     else:
         # With momentum 1 the kernel leaves the batch's own statistics in the running ones.
-        rows = _NormalizeRows.apply(rows, weight, bias, mean, var, eps)
-    y: Tensor = _PutBack.apply(rows, valid, places, x.movedim(1, -1).shape)
-    return y, mean, var, count
+        rows = apply(_NormalizeRows, rows, weight, bias, mean, var, eps)
+    y: Tensor = apply(_PutBack, rows, valid, places)
+    return y.view(in_memory.shape).movedim(-1, 1), mean, var, count
 
 
 class _NormalizeRows(torch.autograd.Function):
@@ -71,35 +74,32 @@ class _NormalizeRows(torch.autograd.Function):
 
             inputs = differentiable_gradients(compute, (rows, weight, bias), wanted, grads[0])
         else:
-            inputs = torch.ops.aten.native_batch_norm_backward(
-                grads[0], rows, weight, None, None, *statistics, True, ctx.eps, wanted
-            )
+            inputs = batch_norm_backward(grads[0], rows, weight, None, None, *statistics, True, ctx.eps, wanted)
         return (*inputs, None, None, None)
 
 
 class _Take(torch.autograd.Function):
-    """The valid rows (V, C) of a batch (N, C, ...). Its gradient is `_PutBack`, and the other way round."""
+    """The valid rows (V, C) of rows (M, C). Its gradient is `_PutBack`, and the other way round."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, valid: Tensor, places: Tensor) -> Tensor:
-        ctx.shape = x.movedim(1, -1).shape
+    def forward(ctx: Any, rows: Tensor, valid: Tensor, places: Tensor) -> Tensor:
         ctx.save_for_backward(valid, places)
-        return x.movedim(1, -1).reshape(-1, x.shape[1]).index_select(0, valid)
+        return rows.index_select(0, valid)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _PutBack.apply(grads[0], *ctx.saved_tensors, ctx.shape), None, None
+        return _PutBack.apply(grads[0], *ctx.saved_tensors), None, None
 
 
 class _PutBack(torch.autograd.Function):
-    """The batch (N, C, ...), stored with shape `shape` (N, ..., C), whose valid rows these are; 0 in its padding."""
+    """The rows (M, C) whose valid rows these are; 0 in the padding."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, valid: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, valid: Tensor, places: Tensor) -> Tensor:
         ctx.save_for_backward(valid, places)
         zero = rows.new_zeros(1, rows.shape[1])
-        return torch.cat((zero, rows)).index_select(0, places).view(shape).movedim(-1, 1)
+        return torch.cat((zero, rows)).index_select(0, places)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _Take.apply(grads[0], *ctx.saved_tensors), None, None, None
+        return _Take.apply(grads[0], *ctx.saved_tensors), None, None

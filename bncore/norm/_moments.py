@@ -28,10 +28,7 @@ def moments(x: Tensor, axes: Sequence[int]) -> Moments:
     wide = x.to(statistics_dtype(x.dtype))
     mean = wide.mean(tuple(axes), keepdim=True)
     var = (wide - mean).square().mean(tuple(axes), keepdim=True)
-    count = 1
-    for axis in axes:
-        count *= x.shape[axis]
-    return Moments(mean, var, count)
+    return Moments(mean, var, number_of_values(x, axes))
 
 
 def merge(first: Moments, second: Moments) -> Moments:
@@ -43,6 +40,18 @@ def merge(first: Moments, second: Moments) -> Moments:
     gap = second.mean - first.mean
     spread = first.var * (1.0 - share) + second.var * share
     return Moments(first.mean + gap * share, spread + gap.square() * (share * (1.0 - share)), count)
+
+
+def number_of_values(x: Tensor, axes: Sequence[int]) -> int:
+    """The product of the sizes of these axes.
+
+    Not `torch.Size.numel`, which makes a constant of a size that an exported program leaves open, and not `math.prod`,
+    which the compiler does not follow.
+    """
+    count = 1
+    for axis in axes:
+        count *= x.shape[axis]
+    return count
 
 
 def channel_axes(x: Tensor) -> list[int]:

@@ -39,12 +39,14 @@ def signed_uniform(seed: int, step: Tensor, stream: int, shape: Sequence[int], d
     words = (seed & _WORD, seed >> 32, stream)
     start = _absorb(_START, words, step)
     stride = (_absorb(_STRIDE, words, step) >> 1) | 1
-    count = math.prod(shape)
-    eager_cpu = step.device.type == "cpu" and not torch.compiler.is_compiling()
-    block = _IN_CACHE if eager_cpu else max(count, 1)
-    parts = [
-        _numbers(first, min(first + block, count), start, stride, dtype) for first in range(0, max(count, 1), block)
-    ]
+    count = 1
+    for size in shape:
+        count *= size
+    if step.device.type != "cpu" or torch.compiler.is_compiling():
+        # An exported program leaves open how many: nothing may be asked of the count.
+        return _numbers(0, count, start, stride, dtype).view(tuple(shape))
+    ends = [*range(_IN_CACHE, count, _IN_CACHE), count]
+    parts = [_numbers(first, end, start, stride, dtype) for first, end in zip((0, *ends), ends, strict=False)]
     return (torch.cat(parts) if len(parts) > 1 else parts[0]).view(tuple(shape))
 
 

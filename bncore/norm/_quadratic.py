@@ -14,6 +14,7 @@ from torch import Tensor
 from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._dispatch import guarded
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
+from bncore.norm._override import refuse_to_export
 from bncore.norm._recompute import recall, recomputing, remember
 from bncore.norm._snapshot import snapshot
 from bncore.norm.batch_norm import check_channels
@@ -65,6 +66,7 @@ class QuadraticNorm(Affine, ABC):
         return scale_and_shift(x.to(wide) * along_channels(inverse, x), self.weight, self.bias).to(x.dtype)
 
     def _normalize_in_training(self, x: Tensor) -> Tensor:
+        refuse_to_export()
         with torch.no_grad():
             square = x.detach().to(statistics_dtype(x.dtype)).square().mean(channel_axes(x))
             if recomputing():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bncore.norm._dispatch import being_transformed
+from bncore.norm._torch import graph_task, saves_elsewhere
 
 _MOST = 64
 """Forward passes of one layer whose backward pass may still come: micro-batches in flight in a pipeline."""
@@ -21,7 +22,7 @@ _used: WeakKeyDictionary[nn.Module, deque[tuple[Tensor, Tensor]]] = WeakKeyDicti
 
 def recomputing() -> bool:
     """Whether this is a forward pass inside a backward pass."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+    return not torch.compiler.is_compiling() and graph_task() != -1
 
 
 def refuse_to_run_again() -> None:
@@ -43,7 +44,7 @@ def may_run_again() -> bool:
     That is where gradients are off (checkpointing with `use_reentrant=True`) or saved tensors are intercepted (with
     False).
     """
-    return not torch.is_grad_enabled() or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    return not torch.is_grad_enabled() or saves_elsewhere()
 
 
 def remember(layer: nn.Module, batch_mean: Tensor, *used: Tensor) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import times_
+from bncore.norm._override import apply
 from bncore.norm._sample_statistics import Spread, spelled_out
 
 
@@ -22,7 +23,7 @@ def rescale(x: Tensor, scale: Tensor, shift: Tensor, origin: Tensor | None = Non
     """`(x - origin) * scale + shift`; no derivative for the origin, which is a constant."""
     if spelled_out(x):
         return (x if origin is None else x - origin) * scale + shift
-    y: Tensor = _Rescale.apply(x, scale, shift, origin)
+    y: Tensor = apply(_Rescale, x, scale, shift, origin)
     return y
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bncore.norm._dispatch import being_transformed, times_
-from bncore.norm._moments import statistics_dtype
+from bncore.norm._moments import number_of_values, statistics_dtype
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,11 @@ def position_axes(x: Tensor) -> tuple[int, ...]:
     return tuple(range(2, x.dim()))
 
 
+def positions_of(x: Tensor) -> int:
+    """How many positions there are; 1 where there is no axis of them."""
+    return number_of_values(x, position_axes(x))
+
+
 def spelled_out(x: Tensor) -> bool:
     """Whether to leave out the functions below that save passes over memory: compilers and transforms do without."""
     return torch.compiler.is_compiling() or being_transformed(x)
@@ -89,7 +94,7 @@ class _Moments(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         # Differentiable operations on inputs and outputs, here and below: further derivatives are right.
         x, origin, offset = ctx.saved_tensors
-        into_offset, into_var = (grad / x.shape[2:].numel() for grad in grads)
+        into_offset, into_var = (grad / positions_of(x) for grad in grads)
         slope = 2.0 * into_var
         return times_(x - origin, slope).add_(into_offset - offset * slope).to(x.dtype), None
 
@@ -105,7 +110,7 @@ class _MeanSquare(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         x: Tensor = ctx.saved_tensors[0]
-        return (x * (grads[0] * 2.0 / x.shape[2:].numel())).to(x.dtype)
+        return (x * (grads[0] * 2.0 / positions_of(x))).to(x.dtype)
 
 
 def _mean_square(x: Tensor) -> Tensor:
@@ -114,5 +119,5 @@ def _mean_square(x: Tensor) -> Tensor:
         # Across positions that are not neighbours in memory, torch's norm is slow.
         return x.to(wide).square().mean(axes, keepdim=True)
     norm = torch.linalg.vector_norm(x, 2, axes, keepdim=True, dtype=wide)
-    square: Tensor = norm.square_().div_(x.shape[2:].numel())
+    square: Tensor = norm.square_().div_(positions_of(x))
     return square

@@ -5,12 +5,13 @@ groups units along axis 1 in each group of inputs.
 """
 
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvTransposeNd
+
+from bncore.norm._torch import AnyTransposedConv
 
 
 def transposed_groups(module: nn.Module) -> int | None:
     """The groups of a transposed convolution; None for every other layer."""
-    return module.groups if isinstance(module, _ConvTransposeNd) else None
+    return module.groups if isinstance(module, AnyTransposedConv) else None
 
 
 def by_unit(weight: Tensor, groups: int | None) -> tuple[Tensor, list[int]]:

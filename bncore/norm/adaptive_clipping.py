@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bncore.norm._moments import statistics_dtype
+from bncore.norm._torch import clamp_max_all_, clamp_min_all_, divide_all_, multiply_all_
 
 
 @torch.no_grad()
@@ -42,12 +43,12 @@ def adaptive_clip_grad_(parameters: Tensor | Iterable[Tensor], clipping: float =
         return
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     factors = _unit_norms(weights)
-    torch._foreach_clamp_min_(factors, eps)
-    torch._foreach_mul_(factors, clipping)
+    clamp_min_all_(factors, eps)
+    multiply_all_(factors, clipping)
     # A gradient of 0 gives infinity here, and 1 in the next line.
-    torch._foreach_div_(factors, _unit_norms(gradients))
-    torch._foreach_clamp_max_(factors, 1.0)
-    torch._foreach_mul_(gradients, factors)
+    divide_all_(factors, _unit_norms(gradients))
+    clamp_max_all_(factors, 1.0)
+    multiply_all_(gradients, factors)
 
 
 def _unit_norms(tensors: list[Tensor]) -> list[Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._instance_and_batch import InstanceAndBatch
 from bncore.norm._moments import along_channels
+from bncore.norm._override import refuse_to_export
 from bncore.norm._rescale import standardize_instances
 from bncore.norm._sample_statistics import Spread
 from bncore.norm.instance_norm import check_more_than_one_position
@@ -26,7 +27,8 @@ class BatchInstanceNorm(InstanceAndBatch):
 
     The paper clips the gate itself after each step of the optimizer. Here the forward pass clips, so that the training
     loop needs no hook: a gate outside of 0 to 1 counts as the nearer end, and takes from the backward pass only what
-    would move it back. Inside, the gradient is the usual one. Forward mode has the derivative of the clipping itself.
+    would move it back. Inside, the gradient is the usual one. Forward mode has the derivative of the clipping itself;
+    so would an exported program, for which reason the layer can be exported for evaluation only.
 
     Difference from `torch.nn.BatchNorm*`: the gate. The running statistics and their keys are the same. A single
     position is refused in training and evaluation alike, as in `InstanceNorm`.
@@ -42,6 +44,7 @@ class BatchInstanceNorm(InstanceAndBatch):
 
     Raises:
         ValueError: from the forward pass, for input without batch axis and for a single position.
+        RuntimeError: from `torch.export`, in training mode.
     """
 
     gate: nn.Parameter
@@ -72,6 +75,8 @@ class BatchInstanceNorm(InstanceAndBatch):
 
     def _combine(self, x: Tensor, instance: Spread, batch: Spread) -> Tensor:
         """Both normalizations scale and shift the instance's centred values, and so does their mixture."""
+        if self.training:
+            refuse_to_export()
         rho = along_channels(_clip(self.gate.to(instance.var.dtype)), x)
         by_batch = rho * (batch.var + self.eps).rsqrt()
         by_instance = (1.0 - rho) * (instance.var + self.eps).rsqrt()

@@ -6,16 +6,15 @@ Shapes: N examples, C channels (axis 1), any further axes are positions and coun
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.jit._trace import is_tracing
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import blend, guarded, may_use_native
 from bncore.norm._moments import along_channels, channel_axes, moments
 from bncore.norm._recompute import recomputing
+from bncore.norm._torch import AnyBatchNorm, is_tracing
 
 
-class BatchNorm(_BatchNorm):
+class BatchNorm(AnyBatchNorm):
     """Standardizes each channel with the mean and variance of the batch.
 
     Training: `y = weight * (x - mean) / sqrt(var + eps) + bias`, with mean and biased variance (C,) over all axes but

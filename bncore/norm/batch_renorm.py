@@ -14,8 +14,10 @@ from torch import Tensor
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed, blend
 from bncore.norm._moments import along_channels, channel_axes, moments
+from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
 from bncore.norm._recompute import recall, recomputing, refuse_to_run_again, remember
+from bncore.norm._torch import batch_norm_backward
 from bncore.norm.batch_norm import BatchNorm
 
 
@@ -107,7 +109,7 @@ class BatchRenorm(BatchNorm):
             sigma_batch = (var + self.eps).sqrt_()
             r, d = self._correct_and_average(mean, sigma_batch)
         remember(self, mean, r, d)
-        y: Tensor = _Renormalize.apply(x, self.weight, self.bias, r, d, mean, var, sigma_batch.reciprocal_(), self.eps)
+        y: Tensor = apply(_Renormalize, x, self.weight, self.bias, r, d, mean, var, sigma_batch.reciprocal_(), self.eps)
         return y
 
     def _renormalize_primitive(self, x: Tensor) -> Tensor:
@@ -225,7 +227,7 @@ class _Renormalize(torch.autograd.Function):
         scale = r if weight is None else weight * r
         into_x, into_weight, into_bias = ctx.needs_input_grad[:3]
         wanted = [into_x, into_weight, into_weight or into_bias]
-        by_x, by_scale, by_shift = torch.ops.aten.native_batch_norm_backward(
+        by_x, by_scale, by_shift = batch_norm_backward(
             grads[0], x, scale, None, None, mean, inverse_sigma, True, ctx.eps, wanted
         )
         by_weight = torch.addcmul(by_scale * r, by_shift, d) if into_weight else None

@@ -12,7 +12,8 @@ from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._dispatch import times_
 from bncore.norm._instance_and_batch import InstanceAndBatch
 from bncore.norm._moments import along_channels
-from bncore.norm._sample_statistics import Spread, instances, pooled, spelled_out
+from bncore.norm._override import apply
+from bncore.norm._sample_statistics import Spread, instances, pooled, positions_of, spelled_out
 from bncore.norm.batch_norm import check_channels
 from bncore.norm.group_norm import check_groups
 
@@ -72,7 +73,7 @@ class EvoNormB0(InstanceAndBatch):
         difference = of_instance - of_batch
         if spelled_out(x):
             return x / ((x * v + difference).relu() + of_batch) * weight + bias
-        y: Tensor = _DivideByLarger.apply(x, v, difference, of_batch, weight, bias)
+        y: Tensor = apply(_DivideByLarger, x, v, difference, of_batch, weight, bias)
         return y
 
 
@@ -119,7 +120,7 @@ class EvoNormS0(Affine):
     def forward(self, x: Tensor) -> Tensor:
         check_channels(x, self.num_features)
         size = self.num_features // self.num_groups
-        if size * x.shape[2:].numel() == 1:
+        if size * positions_of(x) == 1:
             raise ValueError(f"Expected more than 1 value per group, got input size {tuple(x.shape)}; use fewer groups")
         instance = instances(x)
         grouped = (self.num_groups, size)
@@ -131,7 +132,7 @@ class EvoNormS0(Affine):
         v, bias = (along_channels(one.to(scale.dtype), x) for one in (self.v, self.bias))
         if spelled_out(x):
             return (x * (x * v).sigmoid() * scale + bias).to(x.dtype)
-        y: Tensor = _Swish.apply(x, v, scale, bias)
+        y: Tensor = apply(_Swish, x, v, scale, bias)
         return y.to(x.dtype)
 
     def extra_repr(self) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
+
+from bncore.norm._torch import AnyConv
 
 
 def fixup_(branches: Sequence[nn.Module], classifier: nn.Module | None = None) -> None:
@@ -93,8 +94,8 @@ class ScalarMultiplier(nn.Module):
         return x * self.weight
 
 
-def _weight_layers(module: nn.Module) -> list[nn.Linear | _ConvNd]:
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | _ConvNd)]
+def _weight_layers(module: nn.Module) -> list[nn.Linear | AnyConv]:
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | AnyConv)]
     if not layers:
         raise ValueError(f"{type(module).__name__} has no linear or convolutional layer to initialize")
     if any(parametrize.is_parametrized(layer, "weight") for layer in layers):

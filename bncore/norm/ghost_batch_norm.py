@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import may_use_native
-from bncore.norm._moments import channel_axes, moments, statistics_dtype
+from bncore.norm._moments import channel_axes, moments, number_of_values, statistics_dtype
+from bncore.norm._override import apply
 from bncore.norm.batch_norm import BatchNorm, standardize
 
 
@@ -71,6 +73,8 @@ class GhostBatchNorm(BatchNorm):
 
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
         groups = self._number_of_groups(x)
+        if torch.compiler.is_exporting():
+            return self._normalize_any_number(x, groups)
         if groups == 1:
             return super()._normalize_with_batch(x)
         channels_last = _is_channels_last(x)
@@ -92,7 +96,34 @@ class GhostBatchNorm(BatchNorm):
                 "Expected more than 1 value per channel when training, got one example in each virtual batch, with one "
                 f"position, from input size {tuple(x.shape)}; use a virtual_batch_size of at least 2"
             )
-        return min(groups, examples // 2)
+        # Not `min`, which would ask for a number that an exported program leaves open.
+        most: int = torch.sym_min(groups, examples // 2)
+        return most
+
+    def _normalize_any_number(self, x: Tensor, groups: int) -> Tensor:
+        """The same, without a question that has another answer for another number of examples."""
+        examples, positions = x.shape[0], number_of_values(x, range(2, x.dim()))
+        wide = x.to(statistics_dtype(x.dtype))
+        group_of = torch.arange(examples, device=x.device) % groups
+        # As many rows as there are examples, of which the first are the groups: a table of as many rows as there are
+        # groups would ask whether there is only one.
+        count = wide.new_zeros(examples, 1).index_add(0, group_of, wide.new_ones(examples, 1)) * positions
+
+        def of_groups(values: Tensor) -> Tensor:
+            """The means, (N, C)."""
+            sums = values.reshape(examples, self.num_features, -1).sum(2)
+            return torch.zeros_like(sums).index_add(0, group_of, sums) / count.clamp(min=1)
+
+        def of_examples(rows: Tensor) -> Tensor:
+            """What their groups have, (N, C, 1, ...)."""
+            return rows.index_select(0, group_of).view(examples, self.num_features, *(1,) * (x.dim() - 2))
+
+        mean = of_groups(wide)
+        centred = wide - of_examples(mean)
+        var = of_groups(centred.square())
+        self._take_in(mean.sum(0) / groups, (var * (count / (count - 1))).sum(0) / groups)
+        y = centred * of_examples((var + self.eps).rsqrt())
+        return scale_and_shift(y, self.weight, self.bias).to(x.dtype)
 
     def _normalize_table(self, table: Tensor, channels_last: bool) -> tuple[Tensor, Tensor]:
         """Normalize each column of a table (rows, columns, C, S), or (rows, columns, S, C), by itself.
@@ -152,7 +183,7 @@ def _swapped(x: Tensor) -> Tensor:
     """A copy of (rows, a, b, C) as (rows, b, a, C)."""
     if not may_use_native(x):
         return x.transpose(1, 2).contiguous()
-    swapped: Tensor = _Swap.apply(x)
+    swapped: Tensor = apply(_Swap, x)
     return swapped
 
 

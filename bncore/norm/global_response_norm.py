@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bncore.norm._affine import Affine
 from bncore.norm._moments import along_channels
 from bncore.norm._rescale import rescale
-from bncore.norm._sample_statistics import mean_square
+from bncore.norm._sample_statistics import mean_square, positions_of
 from bncore.norm.batch_norm import check_channels
 
 
@@ -55,8 +55,7 @@ class GlobalResponseNorm(Affine):
         check_channels(x, self.num_features)
         assert self.weight is not None
         assert self.bias is not None
-        positions = x.shape[2:].numel()
-        norm = _root(mean_square(x) * positions)
+        norm = _root(mean_square(x) * positions_of(x))
         share = norm / (norm.mean(1, keepdim=True) + self.eps)
         scale = along_channels(self.weight, x) * share + 1.0
         return rescale(x, scale, along_channels(self.bias, x)).to(x.dtype)

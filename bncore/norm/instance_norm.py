@@ -10,7 +10,7 @@ from torch import Tensor
 from bncore.norm._affine import Affine
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._rescale import standardize_instances
-from bncore.norm._sample_statistics import instances
+from bncore.norm._sample_statistics import instances, positions_of
 from bncore.norm.batch_norm import check_channels, check_rank
 
 
@@ -61,7 +61,7 @@ class InstanceNorm(Affine):
 def check_more_than_one_position(x: Tensor) -> None:
     """Raise ValueError for a batch without batch axis, or with a single position per channel."""
     check_rank(x)
-    if x.shape[2:].numel() == 1:
+    if positions_of(x) == 1:
         raise ValueError(
             f"Expected more than 1 spatial element, got input size {tuple(x.shape)}: "
             "a channel of a sample that is a single value would be erased"

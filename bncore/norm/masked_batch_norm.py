@@ -15,8 +15,13 @@ from bncore.norm._dispatch import being_transformed, blend
 from bncore.norm._masked_kernels import masked_gradients, masked_moments, masked_standardize, words_of
 from bncore.norm._masked_rows import lies_in_rows, normalize_rows
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
+from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
+from bncore.norm._recompute import recomputing
+from bncore.norm._valid import Valid
 from bncore.norm.batch_norm import BatchNorm, check_channels, check_more_than_one_value, standardize
+
+_ALL = Valid()
 
 
 class MaskedBatchNorm(BatchNorm):
@@ -33,6 +38,9 @@ class MaskedBatchNorm(BatchNorm):
     alone is not counted and moves no average; a single valid position has variance 0, so that its output is `bias`,
     and moves the running mean but not the running variance.
 
+    Inside a model, whose modules pass on no masks, say it once for all layers:
+    `with valid_positions(model, mask=~padding): y = model(x)`.
+
     arXiv 1502.03167, algorithms 1 and 2, over the valid positions.
 
     Args:
@@ -45,7 +53,13 @@ class MaskedBatchNorm(BatchNorm):
 
     Raises:
         ValueError: from the forward pass as `BatchNorm`, and for a mask or lengths that do not fit the input.
+        RuntimeError: from `torch.export` within `valid_positions`, and from activation checkpointing whose backward
+            pass is not within it.
     """
+
+    _handed: Valid | None = None
+    """What `valid_positions` says of the batch."""
+    _ran_with_handed = False
 
     def __init__(
         self,
@@ -67,21 +81,36 @@ class MaskedBatchNorm(BatchNorm):
             x: (N, C, ...).
             mask: bool (N, ...), the shape of `x` without its channel axis.
             lengths: int (N,) for `x` (N, C, L), instead of a mask.
+
+        With neither, the positions are valid that `valid_positions` has handed to the layer, or else all of them.
         """
         check_channels(x, self.num_features)
-        if lengths is not None:
-            if mask is not None:
-                raise ValueError("a mask and lengths were given; one of them says which positions are valid")
-            mask = _mask_of_lengths(x, lengths)
+        mask = self.mask_of(x, mask, lengths)
         if mask is None:
             return super().forward(x)
-        _check_mask(x, mask)
         if not self.training and self.running_mean is not None:
             return _keep(mask, self._normalize_with_running(_keep(mask, x)))
         if x.numel() == 0:
             return _keep(mask, scale_and_shift(x, self.weight, self.bias).to(x.dtype))
         check_more_than_one_value(x)
         return self._normalize_valid(x, mask)
+
+    def mask_of(self, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
+        """What these arguments of the forward pass mean: the mask of `x`, or None where all positions are valid."""
+        valid = self._valid(mask, lengths)
+        return None if valid is _ALL else valid.of(x, (x.shape[0], *x.shape[2:]))
+
+    def _valid(self, mask: Tensor | None, lengths: Tensor | None) -> Valid:
+        if mask is not None or lengths is not None:
+            return Valid(mask, lengths)
+        handed = self._handed
+        if handed is not None and torch.compiler.is_exporting():
+            raise RuntimeError("an exported program would keep a mask that was handed over; pass it as an argument")
+        if not torch.compiler.is_compiling() and (handed is None) is self._ran_with_handed:
+            if recomputing():
+                raise RuntimeError("`valid_positions` was not the same when this ran first; call `backward` within it")
+            self._ran_with_handed = handed is not None
+        return handed or _ALL
 
     def _normalize_valid(self, x: Tensor, mask: Tensor) -> Tensor:
         """Training, and evaluation without running statistics."""
@@ -94,7 +123,7 @@ class MaskedBatchNorm(BatchNorm):
             y, mean, unbiased, values = normalize_rows(x, mask, self.weight, self.bias, self.eps)
             self._take_in_counted(mean, unbiased, values)
             return y
-        y, mean, var, count = _NormalizeValid.apply(x, self.weight, self.bias, mask, self.eps)
+        y, mean, var, count = apply(_NormalizeValid, x, self.weight, self.bias, mask, self.eps)
         if x.device.type == "cpu":
             # Here reading the count costs nothing, and the rest less.
             values = int(count)
@@ -127,31 +156,6 @@ class MaskedBatchNorm(BatchNorm):
                 newest = newest.clamp(max=1.0)
             blend(self.running_mean, self._guarded(mean, self.running_mean), newest)
             blend(self.running_var, self._guarded(unbiased, self.running_var), newest)
-
-
-def _mask_of_lengths(x: Tensor, lengths: Tensor) -> Tensor:
-    _check_tensor("lengths", lengths)
-    if x.dim() != 3 or lengths.shape != x.shape[:1] or lengths.is_floating_point() or lengths.dtype == torch.bool:
-        raise ValueError(
-            f"lengths are integers, one for each example of a batch (N, C, L); got {lengths.dtype} of shape "
-            f"{tuple(lengths.shape)} for a batch of shape {tuple(x.shape)}"
-        )
-    return torch.arange(x.shape[2], device=x.device) < lengths.to(x.device).unsqueeze(1)
-
-
-def _check_tensor(name: str, given: object) -> None:
-    if not isinstance(given, Tensor):
-        raise ValueError(f"{name} must be a tensor, got {type(given).__name__}")
-
-
-def _check_mask(x: Tensor, mask: Tensor) -> None:
-    _check_tensor("mask", mask)
-    wanted = (x.shape[0], *x.shape[2:])
-    if mask.dtype != torch.bool or tuple(mask.shape) != wanted:
-        raise ValueError(
-            f"the mask of a batch of shape {tuple(x.shape)} is bool of shape {wanted}, got {mask.dtype} of shape "
-            f"{tuple(mask.shape)}"
-        )
 
 
 def _keep(mask: Tensor, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bncore.norm._dispatch import blend, guarded
+from bncore.norm._override import apply
 from bncore.norm._quadratic import QuadraticNorm, check_momentum, into_input, normalized, sums
 
 
@@ -51,6 +52,7 @@ class MovingAverageBatchNorm(QuadraticNorm):
     Raises:
         ValueError: for a window or an `r_max` below 1, or a momentum that is not from 0 to 1; from the forward pass,
             for input without batch axis, with another number of channels or not of floating point.
+        RuntimeError: from `torch.export`, in training mode.
     """
 
     window_square: Tensor
@@ -110,7 +112,7 @@ class MovingAverageBatchNorm(QuadraticNorm):
 
     def _apply_to(self, x: Tensor, scale: Tensor, shift: Tensor, used: Tensor) -> Tensor:
         state = self.window_product, self.num_gradients_tracked, self.nan_guard
-        y: Tensor = _MovingAverageNormalize.apply(x, scale * used[1], shift, used, *state)
+        y: Tensor = apply(_MovingAverageNormalize, x, scale * used[1], shift, used, *state)
         return y
 
 

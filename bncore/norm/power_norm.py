@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bncore.norm._dispatch import blend, guarded
+from bncore.norm._override import apply
 from bncore.norm._quadratic import QuadraticNorm, check_momentum, into_input, normalized, sums
 
 
@@ -38,13 +39,15 @@ class PowerNorm(QuadraticNorm):
         eps: added to the quadratic mean.
         forward_momentum: weight of the newest batch in `running_square`, 1 - alpha there.
         backward_momentum: weight of the newest gradient in `running_product`.
-        warmup_steps: batches that are normalized by their own quadratic mean at first.
+        warmup_steps: batches that are normalized by their own quadratic mean at first; 10,000 in the authors' code. A
+            run that is no longer is the warm-up alone.
         affine: learn `weight` and `bias` (C,).
         nan_guard: leave the averages of a channel as they are where the batch's statistics are not finite.
 
     Raises:
         ValueError: for a momentum that is not from 0 to 1; from the forward pass, for input without batch axis, with
             another number of channels or not of floating point.
+        RuntimeError: from `torch.export`, in training mode.
     """
 
     running_product: Tensor
@@ -86,8 +89,8 @@ class PowerNorm(QuadraticNorm):
         blend(self.running_square, square, self.forward_momentum)
 
     def _apply_to(self, x: Tensor, scale: Tensor, shift: Tensor, used: Tensor) -> Tensor:
-        y: Tensor = _PowerNormalize.apply(
-            x, scale, shift, used, self.running_product, self.backward_momentum, self.nan_guard
+        y: Tensor = apply(
+            _PowerNormalize, x, scale, shift, used, self.running_product, self.backward_momentum, self.nan_guard
         )
         return y
 

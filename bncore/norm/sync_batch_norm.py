@@ -14,8 +14,10 @@ from torch import Tensor
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
+from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients, merge_parts
 from bncore.norm._sync import Group, add_up, differentiable_gather, gather, group_size
+from bncore.norm._torch import batch_norm_backward
 from bncore.norm.batch_norm import BatchNorm, check_channels, standardize
 
 
@@ -106,8 +108,8 @@ class SyncBatchNorm(BatchNorm):
         if transformed:
             return standardize(x, mean, var, self.eps, self.weight, self.bias)
         inverse_sigma = (var + self.eps).rsqrt_()
-        y: Tensor = _NormalizeTogether.apply(
-            x, self.weight, self.bias, mean, inverse_sigma, count, self.eps, self.process_group
+        y: Tensor = apply(
+            _NormalizeTogether, x, self.weight, self.bias, mean, inverse_sigma, count, self.eps, self.process_group
         )
         return y
 
@@ -184,9 +186,7 @@ def _local_sums(grad: Tensor, x: Tensor, mean: Tensor, inverse_sigma: Tensor) ->
         return torch.zeros_like(mean), torch.zeros_like(mean)
     # A vector tells the kernel that vectors are in the precision of the statistics.
     ones, mask = torch.ones_like(mean), [False, True, True]
-    _, into_weight, into_bias = torch.ops.aten.native_batch_norm_backward(
-        grad, x, ones, None, None, mean, inverse_sigma, True, 0.0, mask
-    )
+    _, into_weight, into_bias = batch_norm_backward(grad, x, ones, None, None, mean, inverse_sigma, True, 0.0, mask)
     return into_weight, into_bias
 
 

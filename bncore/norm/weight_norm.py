@@ -7,9 +7,9 @@ in the second derivative.
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import _WeightNorm
 
 from bncore.norm._fold import fold, weight_of
+from bncore.norm._torch import TorchWeightNorm
 
 
 def weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) -> nn.Module:
@@ -51,7 +51,7 @@ def remove_weight_norm(module: nn.Module, name: str = "weight") -> nn.Module:
     return fold(module, name)
 
 
-class _OfPrimitives(_WeightNorm):
+class _OfPrimitives(TorchWeightNorm):
     def forward(self, weight_g: Tensor, weight_v: Tensor) -> Tensor:
         return weight_v * (weight_g / self._length(weight_v))
 

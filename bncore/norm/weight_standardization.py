@@ -121,7 +121,7 @@ class ScaledWeightStandardization(nn.Module):
     Args:
         units: O.
         eps: lower bound of the variance times fan-in.
-        gain: gamma: sqrt(2 / (1 - 1 / pi)) = 1.7139 for ReLU, 1 for none.
+        gain: gamma: sqrt(2 / (1 - 1 / pi)) = 1.7129 for ReLU, 1 for none.
         transposed_groups: the groups of a transposed convolution; None for every other layer.
     """
 

@@ -56,7 +56,11 @@ class GRU(RecurrentStack):
     """Layers of `GRUCell`."""
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: Tensor | None = None, lengths: Tensor | None = None
+        self,
+        input: Tensor | PackedSequence,
+        hx: Tensor | None = None,
+        lengths: Tensor | None = None,
+        step: int = 0,
     ) -> tuple[Tensor | PackedSequence, Tensor]:
         """Outputs of the last layer, and h_n of every layer, as `torch.nn.GRU` returns them.
 
@@ -64,6 +68,8 @@ class GRU(RecurrentStack):
             input: (T, N, I), (N, T, I) if `batch_first`, (T, I), or packed.
             hx: h_0 (layers x directions, N, H); zeros otherwise.
             lengths: of a padded `input`, (N,), not read back from the device; what padding holds does not matter.
+            step: how many steps of the sequences came before `input`: `y, state = layer(x[:6])`, then
+                `layer(x[6:], state, step=6)`. Lengths are those of this part.
         """
-        output, (h,) = self.run(input, None if hx is None else (hx,), lengths)
+        output, (h,) = self.run(input, None if hx is None else (hx,), lengths, step)
         return output, h

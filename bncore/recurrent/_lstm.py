@@ -55,6 +55,7 @@ class LSTM(RecurrentStack):
         input: Tensor | PackedSequence,
         hx: tuple[Tensor, Tensor] | None = None,
         lengths: Tensor | None = None,
+        step: int = 0,
     ) -> tuple[Tensor | PackedSequence, tuple[Tensor, Tensor]]:
         """Outputs of the last layer, and (h_n, c_n) of every layer, as `torch.nn.LSTM` returns them.
 
@@ -62,6 +63,8 @@ class LSTM(RecurrentStack):
             input: (T, N, I), (N, T, I) if `batch_first`, (T, I), or packed.
             hx: (h_0, c_0), each (layers x directions, N, H); zeros otherwise.
             lengths: of a padded `input`, (N,), not read back from the device; what padding holds does not matter.
+            step: how many steps of the sequences came before `input`: `y, state = layer(x[:6])`, then
+                `layer(x[6:], state, step=6)`. Lengths are those of this part.
         """
-        output, (h, c) = self.run(input, hx, lengths)
+        output, (h, c) = self.run(input, hx, lengths, step)
         return output, (h, c)

@@ -3,7 +3,7 @@
 A layer with statistics a time step takes them in once, when the pass is over; any other layer is called step by step.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,6 @@ from torch import Tensor, nn
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._recompute import recomputing
 from bncore.recurrent._masked import masked_moments
-
-if TYPE_CHECKING:
-    from bncore.recurrent.step_batch_norm import StepBatchNorm
 
 
 class Pass(Protocol):
@@ -41,11 +38,23 @@ class PlainPass:
         pass
 
 
+class StepLayer(Protocol):
+    """What a pass asks of a layer with statistics a time step, `StepBatchNorm`."""
+
+    training: bool
+    eps: float
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def take_in(self, step: int, mean: Tensor, var: Tensor, count: Tensor) -> None:
+        """Average the statistics of the steps from `step` on, when all are done."""
+
+
 class StepPass:
-    """Of a `StepBatchNorm`; its `begin` makes it."""
+    """Of a layer with statistics a time step; its `begin` makes it."""
 
     def __init__(
-        self, layer: "StepBatchNorm", population: tuple[Tensor, Tensor] | None, valid: Tensor | None, step: int
+        self, layer: StepLayer, population: tuple[Tensor, Tensor] | None, valid: Tensor | None, step: int
     ) -> None:
         self._layer = layer
         self._population = population

@@ -75,6 +75,11 @@ class BatchNormGRU(GRU):
     length count in no statistics, change no state, and their output is 0. Each direction of each layer has statistics
     of its own; those of the backward direction count from the end of each sequence.
 
+    The state that comes back is torch's, and does not say at which step it stands, on which the statistics depend. A
+    sequence that comes in parts therefore has the same outputs as in one piece if each part says how many steps came
+    before it: `y, state = layer(x[:6])`, then `layer(x[6:], state, step=6)`. Without, statistics begin at step 0 again,
+    as they should for a state that is where a sequence begins.
+
     Difference from `torch.nn.GRU`: the normalization, `lengths`, parameters under `cells.0` and so on.
 
     After arXiv 1603.09025, section 3.
@@ -95,7 +100,7 @@ class BatchNormGRU(GRU):
         recurrent_init: `orthogonal` or `identity`.
 
     Raises:
-        ValueError: as `BatchNormGRUCell`.
+        ValueError: as `BatchNormGRUCell`, and for parts of sequences if bidirectional.
     """
 
     def __init__(

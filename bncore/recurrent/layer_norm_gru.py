@@ -76,7 +76,8 @@ class LayerNormGRU(GRU):
         recurrent_init: `orthogonal` or `identity`.
 
     Raises:
-        ValueError: as `LayerNormGRUCell`.
+        ValueError: as `LayerNormGRUCell`, and for parts of sequences (`step`, which changes nothing else here) if
+            bidirectional.
     """
 
     def __init__(

@@ -76,7 +76,8 @@ class LayerNormLSTM(LSTM):
         recurrent_init: `orthogonal` or `identity`.
 
     Raises:
-        ValueError: as `LayerNormLSTMCell`.
+        ValueError: as `LayerNormLSTMCell`, and for parts of sequences (`step`, which changes nothing else here) if
+            bidirectional.
     """
 
     def __init__(

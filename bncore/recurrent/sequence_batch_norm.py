@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.masked_batch_norm import MaskedBatchNorm
-from bncore.recurrent._masked import check_lengths, valid_steps
 
 
 class SequenceBatchNorm(MaskedBatchNorm):
@@ -54,24 +54,25 @@ class SequenceBatchNorm(MaskedBatchNorm):
     def forward(  # type: ignore[override]
         self, input: Tensor | PackedSequence, lengths: Tensor | None = None
     ) -> Tensor | PackedSequence:
-        """Normalize frames; `lengths` (N,) of a padded `input` are not read back from the device."""
+        """Normalize frames; `lengths` (N,) of a padded `input` are not read back from the device.
+
+        Without, a padded `input` has the lengths or the mask (N, T) that `bncore.norm.valid_positions` handed over.
+        """
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("packed sequences know their lengths: give none")
-            data = super().forward(input.data)
+            data = BatchNorm.forward(self, input.data)
             return PackedSequence(data, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
         if input.dim() not in (2, 3):
             raise ValueError(f"expected 2 or 3 axes, got input size {tuple(input.shape)}")
-        frames = input.reshape(-1, input.shape[-1])
-        if lengths is None:
-            return super().forward(frames).reshape(input.shape)
-        return super().forward(frames, self._valid(input, lengths)).reshape(input.shape)
+        mask = self.mask_of(input, None, lengths)
+        mask = None if mask is None else mask.flatten()
+        return super().forward(input.reshape(-1, input.shape[-1]), mask).reshape(input.shape)
 
-    def _valid(self, padded: Tensor, lengths: Tensor) -> Tensor:
-        """Of each frame, in the order of the memory."""
-        time = 1 if self.batch_first else 0
-        if padded.dim() != 3:
-            raise ValueError(f"lengths do not fit input size {tuple(padded.shape)}, which has no axis of sequences")
-        check_lengths(lengths, padded.shape[1 - time])
-        valid = valid_steps(lengths.to(padded.device), padded.shape[time])
-        return (valid.t() if self.batch_first else valid).reshape(-1)
+    def mask_of(self, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
+        """For `x` (T, N, C), or (N, T, C) if `batch_first`, of that shape without channels."""
+        # Masks are (N, T) in either order of the axes.
+        turned = x.dim() == 3 and not self.batch_first
+        frames = (x.shape[1], x.shape[0]) if turned else x.shape[:-1]
+        valid = self._valid(mask, lengths).of(x, frames)
+        return valid.t() if valid is not None and turned else valid

@@ -24,7 +24,39 @@ def test_every_kind_has_a_page_with_its_paper() -> None:
         page = (PAGES / f"{kind.kind}.md").read_text()
         assert "## When to use it" in page
         assert "## What it costs" in page
-        assert kind.kind in ("none", "masked_batch_norm") or "arXiv" in page, kind.kind
+        assert kind.kind == "none" or "## Papers" in page, kind.kind
+
+
+def test_every_page_has_its_equation_and_names_the_papers_that_it_cites() -> None:
+    for path in PAGES.glob("*.md"):
+        if path.stem in ("README", "which_one", "none"):
+            continue
+        page = path.read_text()
+        equations = re.findall(r"^\$\$\n(.+)\n\$\$$", page, flags=re.MULTILINE)
+        assert equations, path.name
+        for equation in equations:
+            assert equation.count("{") == equation.count("}")
+            words = re.findall("[A-Za-z]+", equation)
+            assert words.count("left") == words.count("right")
+            # Markdown would take the backslash away.
+            assert not re.search(r"\\[^A-Za-z]", equation), equation
+        text, _, papers = page.partition("## Papers")
+        linked = re.findall(
+            r"- [^:]+: \*[^*]+\*, (?:19|20)\d\d\. \[arXiv ([^]\s]+)\]\(https://arxiv.org/abs/([^)\s]+)\)",
+            " ".join(papers.split()),
+        )
+        assert {number for number, _ in linked} >= set(
+            re.findall(r"arXiv (\d{4}\.\d{5})", text.partition("## In a spec")[0])
+        )
+        assert linked
+        assert all(number == link for number, link in linked)
+
+
+def test_the_guide_leads_to_every_page() -> None:
+    guide = (PAGES / "which_one.md").read_text()
+    assert {f"{path.stem}.md" for path in PAGES.glob("*.md")} - {"which_one.md"} == set(
+        re.findall(r"\]\(([^)\s]+)\)", guide)
+    )
 
 
 def test_the_spec_on_a_page_is_accepted_or_the_page_says_why_it_is_not() -> None:

@@ -5,10 +5,10 @@ Invariant: the old layer is only read.
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from bncore.norm._moments import statistics_dtype
+from bncore.norm._torch import AnyBatchNorm
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.global_response_norm import GlobalResponseNorm
 from bncore.norm.model.overlay import own_class
@@ -30,7 +30,7 @@ def carry_state(old: nn.Module, new: nn.Module, given: frozenset[str]) -> None:
     if any(True for _ in old.parameters()):
         new.requires_grad_(requires_grad)
     _carry_parameters(old, new)
-    if own_class(new) is BatchNorm and isinstance(old, _BatchNorm) and old.running_mean is None:
+    if own_class(new) is BatchNorm and isinstance(old, AnyBatchNorm) and old.running_mean is None:
         for name in _statistics(new, all_of_them=True):
             setattr(new, name, None)
     if _carry_statistics(old, new) and not _is_other_formula(old, new):
@@ -79,7 +79,7 @@ def _carry_statistics(old: nn.Module, new: nn.Module) -> bool:
     mine, theirs = _statistics(new, all_of_them=alike), _statistics(old, all_of_them=alike)
     if mine.keys() != theirs.keys():
         # A batch norm that keeps none means the same by its settings as one that does.
-        return isinstance(old, _BatchNorm) and not theirs and "running_var" in mine
+        return isinstance(old, AnyBatchNorm) and not theirs and "running_var" in mine
     if all(mine[name].shape == theirs[name].shape for name in mine):
         new._buffers.update(theirs)
         return True

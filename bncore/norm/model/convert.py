@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
-from torch.nn.modules.module import _WrappedHook
 
 from bncore.norm._slopes import Linear
+from bncore.norm._torch import HookWithModule
 from bncore.norm.build import build_norm, norm_spec
 from bncore.norm.cross_iteration_batch_norm import CrossIterationBatchNorm
 from bncore.norm.model.carry import carry_state, has_scale
@@ -73,6 +73,7 @@ def convert(
     `torch.nn.LayerNorm` and `RMSNorm` over the last axis: it holds the channels there, whatever the rank, and the new
     layer goes on to normalize along it, with every other axis as examples: (N, L, C) is seen as (N L, C). Such a layer
     is recognized and converted further as such. Over several axes there are no channels to be told, and it is refused.
+    `MaskedBatchNorm` takes a mask (N, L) there; `valid_positions` hands it to the layers of a padded model.
     `torch.nn.TransformerEncoderLayer` evaluates with a kernel that computes layer norm whatever it holds; it is kept
     from that until it holds layer norms again.
 
@@ -204,7 +205,7 @@ def _hand_over_hooks(old: nn.Module, new: nn.Module) -> None:
         setattr(new, name, theirs)
         for hook in theirs.values():
             # A hook that wants its module holds it.
-            if isinstance(hook, _WrappedHook) and hook.with_module and hook.module() is old:
+            if isinstance(hook, HookWithModule) and hook.with_module and hook.module() is old:
                 hook.module = weakref.ref(new)
     new._is_full_backward_hook = old._is_full_backward_hook
 

@@ -7,9 +7,9 @@ shift of the normalization away from what they learn.
 from typing import Any
 
 from torch import nn
-from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList
 
+from bncore.norm._torch import TorchWeightNorm
 from bncore.norm.model.found import is_normalization
 
 _PACKAGE = "bncore."
@@ -53,5 +53,5 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 def _is_scale(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
     if isinstance(module, ParametrizationList):
-        return name == "original0" and isinstance(module[0], _WeightNorm)
+        return name == "original0" and isinstance(module[0], TorchWeightNorm)
     return type(module).__module__.startswith(_PACKAGE) and parameter.dim() <= 1

@@ -6,9 +6,8 @@ Ours are the classes that `build_norm` makes of the members of `NormSpec`: a new
 import functools
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 
+from bncore.norm._torch import AnyBatchNorm, AnyInstanceNorm
 from bncore.norm.build import build_norm
 from bncore.norm.frozen_batch_norm import FrozenBatchNorm
 from bncore.norm.model.overlay import own_class
@@ -24,7 +23,7 @@ _TORCH: tuple[type[nn.Module], ...] = (
 
 def is_normalization(module: nn.Module) -> bool:
     """Whether `module` is a layer that normalizes activations, or of a class derived from one."""
-    return isinstance(module, (_BatchNorm, _InstanceNorm, *layer_classes()))
+    return isinstance(module, (AnyBatchNorm, AnyInstanceNorm, *layer_classes()))
 
 
 def has_batch_statistics(module: nn.Module) -> bool:
@@ -32,9 +31,9 @@ def has_batch_statistics(module: nn.Module) -> bool:
 
     Who counts batches keeps averages over them, under torch's key; torch's instance norm does so over instances.
     """
-    if isinstance(module, _InstanceNorm | FrozenBatchNorm):
+    if isinstance(module, AnyInstanceNorm | FrozenBatchNorm):
         return False
-    return isinstance(module, _BatchNorm) or "num_batches_tracked" in module._buffers
+    return isinstance(module, AnyBatchNorm) or "num_batches_tracked" in module._buffers
 
 
 def normalizations(model: nn.Module, *, batch_statistics: bool = False) -> list[tuple[str, nn.Module]]:

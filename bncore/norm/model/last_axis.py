@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bncore.norm._valid import Valid
+from bncore.norm.masked_batch_norm import MaskedBatchNorm
 from bncore.norm.model.overlay import Overlay, lay_over
 
 
@@ -20,9 +22,22 @@ class LastAxis(Overlay):
         return y.reshape(x.shape)
 
 
+class MaskedLastAxis(LastAxis):
+    """Takes masks (...) and lengths (N,) of (N, L, C) along."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
+        mask = self.mask_of(x, mask, lengths)
+        return super().forward(x, None if mask is None else mask.flatten())
+
+    def mask_of(self, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
+        layer: Any = self
+        valid: Valid = layer._valid(mask, lengths)
+        return valid.of(x, x.shape[:-1])
+
+
 def by_last_axis(layer: nn.Module) -> nn.Module:
     """The layer itself, which from now on finds its channels along the last axis."""
-    lay_over(layer, LastAxis)
+    lay_over(layer, MaskedLastAxis if isinstance(layer, MaskedBatchNorm) else LastAxis)
     return layer
 
 

@@ -21,7 +21,7 @@ from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm
 from bncore.norm.l1_batch_norm import L1BatchNorm
 from bncore.norm.lp_batch_norm import LpBatchNorm, NormBatchNorm
-from bncore.norm.masked_batch_norm import MaskedBatchNorm, _mask_of_lengths
+from bncore.norm.masked_batch_norm import MaskedBatchNorm
 from bncore.norm.model.last_axis import LastAxis
 from bncore.norm.model.overlay import own_class
 
@@ -169,16 +169,14 @@ def seen_values(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
     x, mask, lengths = _arguments(layer, args, kwargs)
     if isinstance(x, PackedSequence):
         return x.data
-    if isinstance(layer, MaskedBatchNorm) and hasattr(layer, "batch_first"):
-        # `SequenceBatchNorm` of the package above this one: channels are the last axis.
-        sequences: Any = layer
-        mask = None if lengths is None else sequences._valid(x, lengths)
-        x = x.reshape(-1, x.shape[-1])
-    elif lengths is not None:
-        mask = _mask_of_lengths(x, lengths)
-    if isinstance(layer, LastAxis):
-        x = x.flatten(0, -2)
-    values: Tensor = x if mask is None else x.movedim(1, -1)[mask]
+    if isinstance(layer, MaskedBatchNorm):
+        mask = layer.mask_of(x, mask, lengths)
+    # `SequenceBatchNorm` of the package above this one has its channels there too.
+    on_last_axis = isinstance(layer, LastAxis) or hasattr(layer, "batch_first")
+    if mask is None:
+        values: Tensor = x.flatten(0, -2) if on_last_axis else x
+    else:
+        values = (x if on_last_axis else x.movedim(1, -1))[mask]
     return values
 
 

@@ -60,6 +60,7 @@ class MovingAverageBatchNormSpec(BatchStatistics):
     """Moving average batch normalization (arXiv 2001.06838): running statistics in training, forwards and backwards."""
 
     kind: Literal["moving_average_batch_norm"] = "moving_average_batch_norm"
+    eps: Epsilon = Field(default=1e-5, description="Added to the quadratic mean.")
     momentum: Momentum = Field(default=0.02, description="Weight of the newest batch in the running quadratic mean.")
     window: int = Field(default=16, ge=1, le=1024, description="Batches whose plain averages stand in.")
     r_max: float = Field(default=5.0, ge=1.0, le=1e6, description="Bound of the correction between both averages.")
@@ -87,10 +88,11 @@ class PowerNormSpec(NormModel):
     forward_momentum: Momentum = Field(default=0.1, description="Weight of the newest batch in the quadratic mean.")
     backward_momentum: Momentum = Field(default=0.1, description="Weight of the newest batch in the gradient's mean.")
     warmup_steps: int = Field(
-        default=1000,
+        default=10_000,
         ge=0,
         le=100_000_000,
-        description="Steps by the batch's own quadratic mean, before the running one takes over.",
+        description="Steps by the batch's own quadratic mean, before the running one takes over; 10,000 in the "
+        "authors' code. A run that is no longer is the warm-up alone.",
     )
     affine: bool = Field(default=True, description="Learn a scale and a shift per channel.")
 

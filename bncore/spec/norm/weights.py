@@ -46,7 +46,10 @@ class ScaledWeightStandardizationSpec(_Weights):
     kind: Literal["scaled_weight_standardization"] = "scaled_weight_standardization"
     eps: Epsilon = Field(default=1e-4, description="Lower bound of the variance times fan-in.")
     gain: float = Field(
-        default=1.0, gt=0.0, le=100.0, description="What the activation loses: 1.7139 for ReLU (arXiv 2101.08692)."
+        default=1.0,
+        gt=0.0,
+        le=100.0,
+        description="What the activation loses: sqrt(2 / (1 - 1 / pi)) = 1.7129 for ReLU (arXiv 2101.08692).",
     )
 
     def weight_parameters(self, units: int) -> int:

@@ -14,6 +14,7 @@ from bncore.spec.strict import Count, Epsilon
 class Whitening(BatchStatistics):
     """What they share: a covariance matrix for each group of channels, from more values than the group has channels."""
 
+    eps: Epsilon = Field(default=1e-5, description="Added to the diagonal of the covariance.")
     num_groups: Count = Field(
         default=1,
         description="Whitens each group of channels by itself; must divide the channels of every layer. A group needs "
@@ -47,4 +48,4 @@ class IterNormSpec(Whitening):
     """Iterative normalization (arXiv 1904.03441): whitening by Newton's iteration."""
 
     kind: Literal["iter_norm"] = "iter_norm"
-    iterations: int = Field(default=5, ge=1, le=20, description="T; more whiten more, and diverge in single precision.")
+    iterations: int = Field(default=5, ge=1, le=20, description="T; with more, smaller eigenvalues are whitened too.")

@@ -41,6 +41,8 @@ class Case:
     """Orders of derivative by reverse mode: 1 where the paper defines the backward pass itself."""
     third_order: bool = True
     """Whether derivatives of every order are right under `torch.func`."""
+    trains_exported: bool = True
+    """Whether an exported program has its gradient: where that is the derivative of the forward pass."""
     averages_gradients: bool = False
     """Whether a backward pass uses averages that earlier backward passes left: their order then matters."""
     permutes: bool = True

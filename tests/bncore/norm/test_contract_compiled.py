@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from torch.export import Dim, export
 
 from tests.bncore.norm.case import Case, sample, twin
 
@@ -48,7 +49,31 @@ def test_compiled_as_one_graph_it_gives_the_eager_numbers(case: Case, shape_of: 
     torch.testing.assert_close(compiled(x), eager.eval()(x), rtol=1e-4, atol=1e-5)
 
 
-def test_exported_for_evaluation_it_gives_the_same(case: Case, shape_of: tuple[int, ...]) -> None:
-    layer, x = case.prepared(torch.float32).eval(), sample(shape_of).float()
-    program = torch.export.export(layer, (x,))
-    torch.testing.assert_close(program.module()(x), layer(x), rtol=1e-5, atol=1e-6)
+def larger(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """More of everything but channels."""
+    return tuple(size if axis == 1 else 2 * size + 1 for axis, size in enumerate(shape))
+
+
+@pytest.mark.parametrize("mode", ["training", "evaluation"])
+def test_exported_with_batch_and_positions_left_open_it_gives_the_same(
+    case: Case, shape_of: tuple[int, ...], mode: str
+) -> None:
+    layer, training = case.prepared(torch.float32).train(mode == "training"), mode == "training"
+    left_open = {axis: Dim.DYNAMIC for axis in range(len(shape_of)) if axis != 1}
+    x = sample(shape_of).float()
+    if training and not case.trains_exported:
+        with pytest.raises(RuntimeError, match="export it in evaluation mode"):
+            export(layer, (x,), dynamic_shapes=(left_open,))
+        return
+    program = export(twin(layer), (x,), dynamic_shapes=(left_open,)).module()
+    for shape in (shape_of, larger(shape_of)):
+        pair = [sample(shape, seed=2).float().requires_grad_() for _ in range(2)]
+        found, expected = program(pair[0]), layer(pair[1])
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        found.sin().sum().backward()
+        expected.sin().sum().backward()
+        torch.testing.assert_close(pair[0].grad, pair[1].grad, rtol=1e-3, atol=1e-4)
+    for name, parameter in layer.named_parameters():
+        torch.testing.assert_close(program.get_parameter(name).grad, parameter.grad, rtol=1e-3, atol=1e-4, msg=name)
+    for name, buffer in layer.named_buffers():
+        torch.testing.assert_close(program.get_buffer(name), buffer, rtol=1e-4, atol=1e-5, msg=name)

@@ -156,3 +156,14 @@ def test_with_the_guard_on_one_spoilt_group_leaves_the_channel_as_it_was() -> No
     assert ghost.running_mean[2] == 0
     assert ghost.running_var[2] == 1
     assert (ghost.running_mean[[0, 1, 3, 4]] != 0).all()
+
+
+@pytest.mark.parametrize("layout", [LAYOUTS["vectors"], LAYOUTS["images"]], ids=["vectors", "images"])
+def test_exported_for_training_it_forms_the_groups_of_any_number_of_examples(layout) -> None:
+    layer, x = GhostBatchNorm(5, 3).double(), layout(batch(8))
+    program = torch.export.export(copy.deepcopy(layer), (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).module()
+    for count in range(2, 12):
+        given = layout(batch(count, seed=count))
+        torch.testing.assert_close(program(given), layer(given), rtol=1e-12, atol=1e-12)
+    for name, value in layer.named_buffers():
+        torch.testing.assert_close(program.get_buffer(name), value, rtol=1e-12, atol=1e-12)

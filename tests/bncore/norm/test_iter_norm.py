@@ -61,3 +61,13 @@ def test_the_whitening_matrix_is_what_is_averaged() -> None:
 def test_no_iteration_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one iteration"):
         IterNorm(8, iterations=0)
+
+
+@pytest.mark.parametrize("condition", [10.0, 1e4])
+@pytest.mark.parametrize("iterations", [5, 20, 200])
+def test_in_single_precision_any_number_of_iterations_gives_what_double_precision_gives(
+    iterations: int, condition: float
+) -> None:
+    x = correlated(256, condition)
+    double = IterNorm(8, iterations=iterations).double()(x)
+    torch.testing.assert_close(IterNorm(8, iterations=iterations)(x.float()).double(), double, rtol=0, atol=2e-3)

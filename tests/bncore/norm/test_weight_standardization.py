@@ -17,6 +17,9 @@ from bncore.norm.weight_standardization import (
     scaled_weight_standardization,
     weight_standardization,
 )
+from bncore.spec.norm import ScaledWeightStandardizationSpec
+
+RELU_LOSES = math.sqrt(2 / (1 - 1 / math.pi))
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "linear": (lambda: nn.Linear(5, 4), (3, 5)),
@@ -129,15 +132,25 @@ def test_units_have_mean_0_and_the_promised_variance() -> None:
     plain = made("conv2d", "plain", eps=1e-12).weight.flatten(1)
     torch.testing.assert_close(plain.mean(1), torch.zeros(4).double(), rtol=0, atol=1e-12)
     torch.testing.assert_close(plain.var(1, correction=0), torch.ones(4).double(), rtol=1e-6, atol=0)
-    layer = scaled_weight_standardization(nn.Conv2d(3, 4, 3), gain=1.7139)
-    torch.testing.assert_close(layer.weight.flatten(1).norm(dim=1), torch.full((4,), 1.7139))
+    layer = scaled_weight_standardization(nn.Conv2d(3, 4, 3), gain=RELU_LOSES)
+    torch.testing.assert_close(layer.weight.flatten(1).norm(dim=1), torch.full((4,), RELU_LOSES))
+
+
+def test_what_relu_loses_is_said_as_it_is() -> None:
+    # One over the standard deviation of relu(z) for a standard normal z, by the trapezoid rule.
+    z = torch.linspace(0.0, 12.0, 200_001, dtype=torch.float64)
+    density = (-z.square() / 2).exp() / math.sqrt(2 * math.pi)
+    mean, square = (torch.trapezoid(z**power * density, z).item() for power in (1, 2))
+    assert pytest.approx((square - mean**2) ** -0.5, rel=1e-9) == RELU_LOSES
+    said = [ScaledWeightStandardization.__doc__, ScaledWeightStandardizationSpec.model_fields["gain"].description]
+    assert all(f"= {RELU_LOSES:.4f} for ReLU" in text for text in said)
 
 
 def test_with_the_gain_of_relu_a_deep_stack_keeps_its_variance_and_without_it_loses_it() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(512, 256, generator=generator)
     spreads = {}
-    for gain in (math.sqrt(2 / (1 - 1 / math.pi)), 1.0):
+    for gain in (RELU_LOSES, 1.0):
         y = x
         for _ in range(20):
             layer = nn.Linear(256, 256, bias=False, device="meta").to_empty(device="cpu")
@@ -145,7 +158,7 @@ def test_with_the_gain_of_relu_a_deep_stack_keeps_its_variance_and_without_it_lo
             y = scaled_weight_standardization(layer, gain=gain)(y.relu() if y is not x else y)
         spreads[gain] = y.std().item()
     kept, lost = spreads.values()
-    assert kept == pytest.approx(1.7139, rel=0.2)
+    assert kept == pytest.approx(RELU_LOSES, rel=0.2)
     assert lost < 1e-3
 
 

@@ -50,8 +50,11 @@ class _OutputOnly(nn.Module):
 
 
 @pytest.mark.parametrize("kind", ["bn-lstm", "ln-gru"])
-def test_exported_for_evaluation_it_gives_the_same(kind: str) -> None:
+def test_exported_for_evaluation_it_gives_the_same_for_any_number_of_sequences(kind: str) -> None:
     layer = _OutputOnly(make(kind, torch.float32)).eval()
     x, lengths = padded(sequences((2, 2, 1)))
-    program = torch.export.export(layer, (x.float(), lengths))
-    torch.testing.assert_close(program.module()(x.float(), lengths), layer(x.float(), lengths), rtol=1e-5, atol=1e-6)
+    left_open = ({1: torch.export.Dim.DYNAMIC}, {0: torch.export.Dim.DYNAMIC})
+    program = torch.export.export(layer, (x.float(), lengths), dynamic_shapes=left_open).module()
+    for given in ((2, 2, 1), (1, 2, 2, 1, 2)):
+        x, lengths = padded(sequences(given))
+        torch.testing.assert_close(program(x.float(), lengths), layer(x.float(), lengths), rtol=1e-5, atol=1e-6)

@@ -201,3 +201,36 @@ def test_step_batch_norm_refuses_what_does_not_fit() -> None:
     for message, arguments in refused.items():
         with pytest.raises(ValueError, match=message):
             norm(**{"x": x, **arguments})
+
+
+@pytest.mark.parametrize("mode", ["training", "evaluation"])
+@pytest.mark.parametrize("form", ["padded", "ragged", "packed"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_that_say_where_they_begin_are_the_whole(kind: str, form: str, mode: str) -> None:
+    layer = make(kind, num_layers=2).train(mode == "training")
+    x, lengths = padded(sequences((6, 6, 6, 6, 6) if form == "padded" else (6, 4, 6, 2, 6)))
+    whole = twin(layer)
+    expected = call(whole, x, states_for(layer, 5), lengths)
+    states, outputs = states_for(layer, 5), []
+    for first, end in ((0, 1), (1, 4), (4, 6)):
+        part, left = x[first:end], (lengths - first).clamp(0, end - first)
+        if form == "packed" and first < 2:
+            packed = pack_padded_sequence(part, left, enforce_sorted=False)
+            y, states = layer(packed, states if len(states) == 2 else states[0], step=first)
+            y = pad_packed_sequence(y)[0]
+        else:
+            y, states = layer(part, states if len(states) == 2 else states[0], left, first)
+        states = tuple(state.detach() for state in tensors(states))
+        outputs.append(y)
+    for mine, theirs in zip([torch.cat(outputs), *states], expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+    equal_state(layer, whole, 1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_that_no_state_continues_are_refused(kind: str) -> None:
+    x, _ = padded(sequences((4, 4, 4)))
+    with pytest.raises(ValueError, match="come as a whole"):
+        make(kind, bidirectional=True)(x, step=4)
+    with pytest.raises(ValueError, match="counted from 0"):
+        make(kind)(x, step=-1)

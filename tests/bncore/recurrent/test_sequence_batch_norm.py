@@ -142,3 +142,19 @@ def test_lengths_that_do_not_fit_are_refused() -> None:
         norm(x.unsqueeze(0))
     with pytest.raises(ValueError, match="more than 1 value"):
         norm(x[:1, :1])
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", [Tensor, type("Tagged", (Tensor,), {})])
+def test_an_activation_behind_it_may_work_in_place(kind: type[Tensor], batch_first: bool) -> None:
+    norm = prepared(batch_first=batch_first)
+    x, lengths = padded(sequences(RAGGED))
+    x = x.transpose(0, 1).contiguous() if batch_first else x
+    apart = [torch.zeros_like(x) for _ in range(2)]
+    for gradient, in_place in zip(apart, (False, True), strict=True):
+        leaf = x.as_subclass(kind).requires_grad_() if in_place else x.clone().requires_grad_()
+        y = twin(norm)(leaf, lengths)
+        (y.relu_() if in_place else y.relu()).square().sum().backward()
+        gradient.copy_(leaf.grad)
+    assert apart[0].count_nonzero() > 0
+    assert torch.equal(*apart)

@@ -70,6 +70,7 @@ CASES = [
         _between_the_ends,
         shapes=SHAPES[1:],
         one_value="always refused",
+        trains_exported=False,
     ),
     Case(
         "switchable_norm",

@@ -75,6 +75,7 @@ CASES = [
         orders=1,
         third_order=False,
         averages_gradients=True,
+        trains_exported=False,
         ignores_offset=False,
         large_mean=False,
         one_value="allowed",

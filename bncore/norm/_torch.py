@@ -1,0 +1,70 @@
+"""What the library uses of torch that torch does not promise to keep: private names and undocumented operators.
+
+Invariant: no other module names them; they import from here, and a test says which of them a new torch has changed. It
+also looks at what is as little promised and not here, because layers are made of it: the dictionaries of
+`torch.nn.Module` (`_parameters`, `_buffers`, `_modules` and those of hooks).
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.jit._trace import is_tracing
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.modules.module import _WrappedHook
+from torch.nn.utils.parametrizations import _WeightNorm
+
+__all__ = [
+    "AnyBatchNorm",
+    "AnyConv",
+    "AnyInstanceNorm",
+    "AnyTransposedConv",
+    "HookWithModule",
+    "TorchWeightNorm",
+    "batch_norm_backward",
+    "clamp_max_all_",
+    "clamp_min_all_",
+    "divide_all_",
+    "forward_mode",
+    "graph_task",
+    "is_stack_of_gradients",
+    "is_tracing",
+    "multiply_all_",
+    "saves_elsewhere",
+    "transform",
+]
+
+AnyBatchNorm = _BatchNorm
+AnyConv = _ConvNd
+AnyInstanceNorm = _InstanceNorm
+AnyTransposedConv = _ConvTransposeNd
+HookWithModule = _WrappedHook
+"""How a module keeps a hook that wants the module as an argument."""
+TorchWeightNorm = _WeightNorm
+
+batch_norm_backward = torch.ops.aten.native_batch_norm_backward
+clamp_max_all_ = torch._foreach_clamp_max_
+clamp_min_all_ = torch._foreach_clamp_min_
+divide_all_ = torch._foreach_div_
+multiply_all_ = torch._foreach_mul_
+graph_task = torch._C._current_graph_task_id
+"""The number of the backward pass that is running; -1 outside of one."""
+transform = torch._C._functorch.peek_interpreter_stack
+"""The innermost transform of `torch.func` that is running; None outside of one."""
+
+
+def forward_mode() -> bool:
+    """Whether forward-mode differentiation is on."""
+    return forward_ad._current_level >= 0
+
+
+def is_stack_of_gradients(tensor: Tensor) -> bool:
+    """Whether it is what `is_grads_batched=True` or a transform hands to a backward pass."""
+    functorch = torch._C._functorch
+    return functorch.is_legacy_batchedtensor(tensor) or functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def saves_elsewhere() -> bool:
+    """Whether hooks get the tensors that are saved for the backward pass."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None

@@ -1,0 +1,162 @@
+"""What the library takes from torch without a promise is still as we know it: each failure here names what changed."""
+
+import ast
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad, graph
+from torch.nn.utils.parametrizations import weight_norm
+
+import bncore.norm._torch as private
+from tests.bncore.norm.case import sample, standardized
+
+LIBRARY = Path(inspect.getfile(private)).parents[1]
+HOOKS = {
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_forward_hooks",
+    "_forward_hooks_always_called",
+    "_forward_hooks_with_kwargs",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_is_full_backward_hook",
+    "_load_state_dict_post_hooks",
+    "_load_state_dict_pre_hooks",
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+}
+
+
+@pytest.mark.parametrize(
+    ("ours", "torchs"),
+    [
+        (private.AnyBatchNorm, [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm]),
+        (private.AnyInstanceNorm, [nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d]),
+        (private.AnyConv, [nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d]),
+        (private.AnyTransposedConv, [nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d]),
+    ],
+    ids=lambda one: one.__name__ if isinstance(one, type) else "",
+)
+def test_torchs_layers_still_have_one_class(ours: type[nn.Module], torchs: list[type[nn.Module]]) -> None:
+    assert all(issubclass(cls, ours) for cls in torchs)
+    assert not issubclass(nn.Linear, ours)
+
+
+def test_torch_still_normalizes_weights_by_that_class() -> None:
+    parametrizations = weight_norm(nn.Linear(3, 2)).parametrizations["weight"]
+    assert isinstance(parametrizations[0], private.TorchWeightNorm)
+    assert [name for name, _ in parametrizations.named_parameters()] == ["original0", "original1"]
+
+
+def test_a_module_still_keeps_its_hooks_in_these_places() -> None:
+    layer = nn.Linear(3, 2)
+    assert {name for name in vars(layer) if "hook" in name} == HOOKS
+    assert {"_parameters", "_buffers", "_modules"} <= vars(layer).keys()
+    handle = layer.register_state_dict_pre_hook(lambda *_: None)
+    layer.register_load_state_dict_pre_hook(lambda *_: None)
+    (hook,) = layer._load_state_dict_pre_hooks.values()
+    assert isinstance(hook, private.HookWithModule)
+    assert hook.with_module
+    handle.remove()
+
+
+def test_a_convolution_still_says_how_it_pads_and_an_encoder_which_way_it_goes() -> None:
+    assert tuple(nn.Conv2d(2, 2, 3, padding=(1, 2))._reversed_padding_repeated_twice) == (2, 2, 1, 1)
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    assert layer.activation_relu_or_gelu == 1
+    assert nn.TransformerEncoder(layer, 1).use_nested_tensor
+
+
+def test_transforms_and_forward_mode_can_still_be_told() -> None:
+    seen = []
+
+    def look(x: Tensor) -> Tensor:
+        seen.append(private.transform() is not None)
+        return x.sum()
+
+    look(torch.ones(2))
+    torch.func.vmap(look)(torch.ones(3, 2))
+    torch.func.grad(look)(torch.ones(2))
+    assert seen == [False, True, True]
+    assert not private.forward_mode()
+    with forward_ad.dual_level():
+        assert private.forward_mode()
+
+
+def test_backward_passes_and_their_stacks_of_gradients_can_still_be_told() -> None:
+    seen = []
+    x = torch.ones(2, requires_grad=True)
+    y = x * 2
+    y.register_hook(lambda grad: seen.append((private.graph_task() != -1, private.is_stack_of_gradients(grad))))
+    assert private.graph_task() == -1
+    torch.autograd.grad(y, x, torch.ones(2), retain_graph=True)
+    torch.autograd.grad(y, x, torch.ones(3, 2), is_grads_batched=True)
+    torch.func.vmap(lambda grad: seen.append((False, private.is_stack_of_gradients(grad))) or grad)(torch.ones(3, 2))
+    assert seen == [(True, False), (True, True), (False, True)]
+
+
+def test_it_can_still_be_told_whether_hooks_get_saved_tensors() -> None:
+    assert not private.saves_elsewhere()
+    with graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
+        assert private.saves_elsewhere()
+
+
+@pytest.mark.parametrize(
+    ("all_", "each"),
+    [
+        (private.clamp_max_all_, torch.clamp_max),
+        (private.clamp_min_all_, torch.clamp_min),
+        (private.multiply_all_, torch.mul),
+        (private.divide_all_, torch.div),
+    ],
+)
+def test_operations_on_lists_still_are_those_on_each(all_: Callable[..., None], each: Callable[..., Tensor]) -> None:
+    tensors = [sample((2, 3)), sample((4,))]
+    expected = [each(tensor, 0.7) for tensor in tensors]
+    all_(tensors, 0.7)
+    assert all(torch.equal(one, other) for one, other in zip(tensors, expected, strict=True))
+
+
+def test_batch_norms_operators_still_take_and_give_the_same() -> None:
+    assert str(private.batch_norm_backward.default._schema) == (
+        "aten::native_batch_norm_backward(Tensor grad_out, Tensor input, Tensor? weight, Tensor? running_mean, "
+        "Tensor? running_var, Tensor? save_mean, Tensor? save_invstd, bool train, float eps, bool[3] output_mask) "
+        "-> (Tensor, Tensor, Tensor)"
+    )
+    x, grad = sample((12, 4)).requires_grad_(), sample((12, 4), seed=2)
+    mean, var = torch.batch_norm_update_stats(x.detach(), torch.zeros(4).double(), torch.zeros(4).double(), 0.0)
+    torch.testing.assert_close(mean, x.mean(0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(var, x.var(0, correction=0), rtol=1e-12, atol=1e-12)
+    y, *saved = torch.native_batch_norm(x.detach(), None, None, None, None, True, 0.0, 1e-3)
+    torch.testing.assert_close(y, standardized(x, (0,), 1e-3), rtol=1e-12, atol=1e-12)
+    into_x = private.batch_norm_backward(grad, x.detach(), None, None, None, *saved, True, 1e-3, [True, False, False])
+    expected = torch.autograd.grad(standardized(x, (0,), 1e-3), x, grad)
+    torch.testing.assert_close(into_x[0], expected[0], rtol=1e-10, atol=1e-10)
+
+
+def private_names(tree: ast.AST) -> Iterator[str]:
+    """What a module takes from torch by a name that begins with an underscore, or from its namespace of operators."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
+            for name in (*(node.module or "").split("."), *(alias.name for alias in node.names)):
+                if name.startswith("_"):
+                    yield f"{node.module}: {name}"
+        if isinstance(node, ast.Attribute):
+            chain = ast.unparse(node).split(".")
+            if chain[0] in ("torch", "F", "forward_ad") and (
+                chain[-1].startswith("_") or chain[1:3] == ["ops", "aten"]
+            ):
+                yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("package", ["norm", "recurrent", "adapt", "diagnostics", "networks"])
+def test_no_other_module_takes_what_is_not_promised(package: str) -> None:
+    modules = [path for path in (LIBRARY / package).rglob("*.py") if path.name != "_torch.py"]
+    assert modules
+    found = {path.name: names for path in modules if (names := [*private_names(ast.parse(path.read_text()))])}
+    assert not found
+    assert len({*private_names(ast.parse(Path(inspect.getfile(private)).read_text()))}) > 10
