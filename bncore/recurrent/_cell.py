@@ -121,13 +121,14 @@ class RecurrentCell(nn.Module, ABC):
         """The rows of one gate."""
         return matrix[gate * self.hidden_size : (gate + 1) * self.hidden_size]
 
-    def step_once(self, given: Tensor, state: State | None, step: int, valid: Tensor | None) -> State:
+    def step_once(self, given: Tensor, state: State | None, step: int | None, valid: Tensor | None) -> State:
         """One step for `given` (N, I) or (I,); the state comes back in its shape and type."""
         if given.dim() not in (1, 2):
             raise ValueError(f"expected 1 or 2 axes, got input size {tuple(given.shape)}")
         batched = given.dim() == 2
         x = given if batched else given.unsqueeze(0)
         check_input(x, self.weight_ih)
+        first = self.first_step(step, state is not None)
         if state is None:
             state = self.zeros(x)
         else:
@@ -138,8 +139,21 @@ class RecurrentCell(nn.Module, ABC):
         check_state(state, (x.shape[0], self.hidden_size))
         check_valid(valid, (x.shape[0],))
         mask = None if valid is None else valid.unsqueeze(0)
-        _, state = self.run(without_padding(x, valid).unsqueeze(0), state, mask, step)
+        _, state = self.run(without_padding(x, valid).unsqueeze(0), state, mask, first)
         return tuple((tensor if batched else tensor.squeeze(0)).to(given.dtype) for tensor in state)
+
+    def first_step(self, step: int | None, has_state: bool) -> int:
+        """The number of the first step, as it is given. Raises ValueError where a state comes without it and needs it.
+
+        That is where statistics depend on it: those of step 0 are for sequences that begin.
+        """
+        depends = any(isinstance(norm, StepBatchNorm) and norm.max_length > 1 for norm in self._norms())
+        if step is None and has_state and depends:
+            raise ValueError(
+                "the statistics of a step depend on its number, which a state does not say: give `step`, the number of "
+                "steps before this input (0 where its sequences begin)"
+            )
+        return step or 0
 
     def zeros(self, x: Tensor) -> State:
         """The state before the first step for input (..., N, I)."""

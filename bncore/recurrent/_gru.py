@@ -36,8 +36,12 @@ class GRUCell(RecurrentCell):
         if self.bias_hn is not None:
             nn.init.zeros_(self.bias_hn)
 
-    def forward(self, input: Tensor, hx: Tensor | None = None, step: int = 0, valid: Tensor | None = None) -> Tensor:
+    def forward(
+        self, input: Tensor, hx: Tensor | None = None, step: int | None = None, valid: Tensor | None = None
+    ) -> Tensor:
         """The state h (N, H) after `input` (N, I), which is number `step` of its sequence.
+
+        Without a state that is 0; with one, `step` has to be said where statistics depend on it.
 
         `valid` (N,) is False for sequences that are over; they keep their state.
         """
@@ -60,7 +64,7 @@ class GRU(RecurrentStack):
         input: Tensor | PackedSequence,
         hx: Tensor | None = None,
         lengths: Tensor | None = None,
-        step: int = 0,
+        step: int | None = None,
     ) -> tuple[Tensor | PackedSequence, Tensor]:
         """Outputs of the last layer, and h_n of every layer, as `torch.nn.GRU` returns them.
 

@@ -27,10 +27,12 @@ class LSTMCell(RecurrentCell):
         self,
         input: Tensor,
         hx: tuple[Tensor, Tensor] | None = None,
-        step: int = 0,
+        step: int | None = None,
         valid: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The state (h, c), each (N, H), after `input` (N, I), which is number `step` of its sequence.
+
+        Without a state that is 0; with one, `step` has to be said where statistics depend on it.
 
         `valid` (N,) is False for sequences that are over; they keep their state.
         """
@@ -55,7 +57,7 @@ class LSTM(RecurrentStack):
         input: Tensor | PackedSequence,
         hx: tuple[Tensor, Tensor] | None = None,
         lengths: Tensor | None = None,
-        step: int = 0,
+        step: int | None = None,
     ) -> tuple[Tensor | PackedSequence, tuple[Tensor, Tensor]]:
         """Outputs of the last layer, and (h_n, c_n) of every layer, as `torch.nn.LSTM` returns them.
 

@@ -59,13 +59,18 @@ class RecurrentStack(nn.Module):
         )
 
     def run(
-        self, given: Tensor | PackedSequence, states: tuple[Tensor, ...] | None, lengths: Tensor | None, step: int
+        self,
+        given: Tensor | PackedSequence,
+        states: tuple[Tensor, ...] | None,
+        lengths: Tensor | None,
+        step: int | None,
     ) -> tuple[Tensor | PackedSequence, tuple[Tensor, ...]]:
         """Output and last states (layers x directions, N, H) in the form and type of the input."""
-        if step < 0 or (step and self.bidirectional):
+        first = self._first.first_step(step, states is not None)
+        if first < 0 or (first and self.bidirectional):
             raise ValueError(
-                f"steps are counted from 0, got {step}; in the backward direction from the end of each sequence, which "
-                "has to come as a whole then"
+                f"steps are counted from 0, got {first}; in the backward direction from the end of each sequence, "
+                "which has to come as a whole then"
             )
         sequences = Sequences.of(given, lengths, self.batch_first)
         x = sequences.x
@@ -77,7 +82,7 @@ class RecurrentStack(nn.Module):
                 x = F.dropout(x, self.dropout, self.training)
             outputs = []
             for direction, cell in enumerate(layer):
-                y, end = cell.run(sequences.reversed(x) if direction else x, next(starts), sequences.valid, step)
+                y, end = cell.run(sequences.reversed(x) if direction else x, next(starts), sequences.valid, first)
                 outputs.append(sequences.reversed(y) if direction else y)
                 ends.append(end)
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]

@@ -77,8 +77,8 @@ class BatchNormGRU(GRU):
 
     The state that comes back is torch's, and does not say at which step it stands, on which the statistics depend. A
     sequence that comes in parts therefore has the same outputs as in one piece if each part says how many steps came
-    before it: `y, state = layer(x[:6])`, then `layer(x[6:], state, step=6)`. Without, statistics begin at step 0 again,
-    as they should for a state that is where a sequence begins.
+    before it: `y, state = layer(x[:6])`, then `layer(x[6:], state, step=6)`. A state without
+    `step` is refused: where it is the one that sequences begin with, say `step=0`.
 
     Difference from `torch.nn.GRU`: the normalization, `lengths`, parameters under `cells.0` and so on.
 
@@ -100,7 +100,7 @@ class BatchNormGRU(GRU):
         recurrent_init: `orthogonal` or `identity`.
 
     Raises:
-        ValueError: as `BatchNormGRUCell`, and for parts of sequences if bidirectional.
+        ValueError: as `BatchNormGRUCell`, for a state without its step, and for parts of sequences if bidirectional.
     """
 
     def __init__(

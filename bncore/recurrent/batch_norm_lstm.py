@@ -25,8 +25,8 @@ class BatchNormLSTMCell(LSTMCell):
 
     A state that is the same for all sequences, as zeros are, has no variance: its normalized projection is exactly 0,
     and a gradient that flows into it grows by `gamma / sqrt(eps)`. The same holds for input that is constant over the
-    batch. Nothing is drawn at random here; the authors, where it hurt, put noise into the initial state: pass `hx`.
-    Evaluate with initial states such as training had, since the statistics of step 0 are theirs.
+    batch. Nothing is drawn at random here; the authors, where it hurt, put noise into the initial state: pass `hx` and
+    `step=0`. Evaluate with initial states such as training had, since the statistics of step 0 are theirs.
 
     arXiv 1603.09025, eqs. 6 to 8; gamma is section 4 of it. Matrices are orthogonal at first, as in its language
     models, and the bias of the forget gate 1, as in its authors' code.
@@ -90,8 +90,8 @@ class BatchNormLSTM(LSTM):
 
     The state that comes back is torch's, and does not say at which step it stands, on which the statistics depend. A
     sequence that comes in parts therefore has the same outputs as in one piece if each part says how many steps came
-    before it: `y, state = layer(x[:6])`, then `layer(x[6:], state, step=6)`. Without, statistics begin at step 0 again,
-    as they should for a state that is where a sequence begins.
+    before it: `y, state = layer(x[:6])`, then `layer(x[6:], state, step=6)`. A state without
+    `step` is refused: where it is the one that sequences begin with, say `step=0`.
 
     Difference from `torch.nn.LSTM`: the normalization, `lengths`, parameters under `cells.0` and so on, no `proj_size`.
 
@@ -113,7 +113,7 @@ class BatchNormLSTM(LSTM):
         recurrent_init: `orthogonal` or `identity`.
 
     Raises:
-        ValueError: as `BatchNormLSTMCell`, and for parts of sequences if bidirectional.
+        ValueError: as `BatchNormLSTMCell`, for a state without its step, and for parts of sequences if bidirectional.
     """
 
     def __init__(

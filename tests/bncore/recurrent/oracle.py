@@ -162,7 +162,7 @@ def states_for(layer: nn.Module, batch: int) -> tuple[Tensor, ...]:
 
 def call(layer: nn.Module, x: Tensor, states: tuple[Tensor, ...], lengths: Tensor | None = None) -> list[Tensor]:
     """Output and last states in one list."""
-    y, ends = layer(x, states if len(states) == 2 else states[0], lengths)
+    y, ends = layer(x, states if len(states) == 2 else states[0], lengths, 0)
     return [y, *tensors(ends)]
 
 

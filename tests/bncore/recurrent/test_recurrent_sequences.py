@@ -163,8 +163,8 @@ def test_input_that_does_not_fit_is_refused(kind: str) -> None:
         "5 lengths, which are whole numbers": (x, None, lengths.double()),
         "must be a tensor of whole numbers": (x, None, list(RAGGED)),
         "floating-point type": (x.long(),),
-        "state of size": (x, (wrong, wrong) if "lstm" in kind else wrong),
-        "as the state hx": (x, wrong if "lstm" in kind else (wrong, wrong)),
+        "state of size": (x, (wrong, wrong) if "lstm" in kind else wrong, None, 0),
+        "as the state hx": (x, wrong if "lstm" in kind else (wrong, wrong), None, 0),
     }
     for message, arguments in refused.items():
         with pytest.raises(ValueError, match=message):
@@ -181,8 +181,8 @@ def test_a_cell_refuses_what_does_not_fit(kind: str) -> None:
     x, wrong = torch.zeros(5, 3, dtype=torch.float64), torch.zeros(4, 2, dtype=torch.float64)
     refused = {
         "1 or 2 axes": {"input": x.unsqueeze(0)},
-        "state of size": {"hx": (wrong, wrong) if "lstm" in kind else wrong},
-        "as the state hx": {"hx": (wrong,)},
+        "state of size": {"hx": (wrong, wrong) if "lstm" in kind else wrong, "step": 0},
+        "as the state hx": {"hx": (wrong,), "step": 0},
         "valid is bool of shape": {"valid": torch.ones(4, dtype=torch.bool)},
     }
     for message, arguments in refused.items():
@@ -234,3 +234,21 @@ def test_parts_that_no_state_continues_are_refused(kind: str) -> None:
         make(kind, bidirectional=True)(x, step=4)
     with pytest.raises(ValueError, match="counted from 0"):
         make(kind)(x, step=-1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_without_its_step_is_refused_where_statistics_depend_on_it(kind: str) -> None:
+    layer = make(kind).eval()
+    x, _ = padded(sequences((4, 4, 4)))
+    _, state = layer(x[:2])
+    if not kind.startswith("bn"):
+        torch.testing.assert_close(layer(x[2:], state)[0], layer(x)[0][2:], rtol=1e-12, atol=1e-12)
+        return
+    with pytest.raises(ValueError, match="give `step`"):
+        layer(x[2:], state)
+    cell = layer.cells[0]
+    with pytest.raises(ValueError, match="give `step`"):
+        cell(x[1], cell(x[0]))
+    # With statistics that are one for all steps there is nothing to say.
+    layer = make(kind, max_length=1).eval()
+    torch.testing.assert_close(layer(x[2:], layer(x[:2])[1])[0], layer(x)[0][2:], rtol=1e-12, atol=1e-12)

@@ -67,7 +67,7 @@ def test_third_and_forward_mode_derivatives_are_right(kind: str) -> None:
 
     def along(t: Tensor) -> Tensor:
         moved = {name: value.clone() for name, value in state.items()}
-        y, _ = torch.func.functional_call(layer, moved, (x + t * direction, start, lengths))
+        y, _ = torch.func.functional_call(layer, moved, (x + t * direction, start, lengths, 0))
         return y.sin().sum()
 
     zero = torch.zeros((), dtype=torch.float64)
