@@ -40,7 +40,8 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
     statistics that are not finite, and scales near 0. `print(diagnose(model, batch))` shows a table and what is wrong.
 
     Each layer is looked at with the inputs that it has in training, the layers in front normalizing by the batch, but
-    with dropout off. So it is its own gap that is reported, not that of the layers before it.
+    with dropout off. So it is its own gap that is reported, not that of the layers before it. A layer to which the
+    batch is one value per channel, with which training refuses to run, normalizes it by its running statistics.
 
     Args:
         model: any module with normalization layers, torch's or ours.
@@ -53,11 +54,12 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
         populations = {layer: look.population for layer, look in looks.items() if look.population is not None}
         handles = [layer.register_forward_pre_hook(look.see, with_kwargs=True) for layer, look in looks.items()]
         try:
-            with observing(populations, by_batch=True) as found:
+            with observing(populations, by_batch=True) as observed:
                 run(model, batch, forward)
         finally:
             for handle in handles:
                 handle.remove()
+    found = observed.found
     return Diagnosis(tuple(_said(name, layer, looks[layer], found.get(layer)) for name, layer in normalizations(model)))
 
 

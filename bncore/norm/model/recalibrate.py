@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bncore.norm._moments import Moments
 from bncore.norm.model.feed import Forward, evaluating, run
 from bncore.norm.model.found import normalizations, path
-from bncore.norm.model.observe import install, observing
+from bncore.norm.model.observe import Observation, install, observing
 from bncore.norm.model.population import Population, population_of
 
 
@@ -35,7 +35,8 @@ def recalibrate(
 
     - As in training (the default; "PreciseBN", arXiv 2105.07576, section 3): each by the statistics of the batch that
       passes, without what a variant adds in training (noise, correction, virtual batches). One pass over the batches.
-      The inputs depend on how the data are divided into batches; make them as large as in training.
+      The inputs depend on how the data are divided into batches; make them as large as in training. A batch of one
+      value per channel is refused as in training, unless no other layer is measured behind: it would be erased.
     - `sequential`: each by its new running statistics, as in evaluation afterwards. Layers are measured one after the
       other in the order in which they run, with one pass over the batches for each. The result does not depend on how
       the data are divided, and a batch norm's output over all of them has exactly mean `bias` and variance `weight^2`
@@ -65,14 +66,16 @@ def recalibrate(
 
     Raises:
         ValueError: without any batch, where the batches cannot be gone through again, with the path of a layer that is
-            of an unknown class, that has seen one value per channel or values that are not finite, or that runs several
-            times in a forward pass if `sequential`. Nothing is changed then, nor by an error in the model.
+            of an unknown class, that has seen one value per channel in all, or in a batch in front of others unless
+            `sequential`, that has seen values that are not finite, or that runs several times in a forward pass if
+            `sequential`. Nothing is changed then, nor by an error in the model.
     """
     layers = [
         (name, layer)
         for name, layer in normalizations(model, batch_statistics=True)
         if layer.num_batches_tracked is not None and (where is None or where(name, layer))
     ]
+    names = {layer: name for name, layer in layers}
     populations = {layer: _population(name, layer) for name, layer in layers}
     passes = max((population.passes for population in populations.values()), default=0)
     if (sequential or passes > 1) and iter(batches) is batches:
@@ -83,7 +86,7 @@ def recalibrate(
         stages = [[one] for one in _in_order(model, layers, batches, forward)] if sequential else [layers]
         for stage in stages:
             of_stage = {layer: populations[layer] for _, layer in stage}
-            measured = _measured(model, of_stage, batches, forward, by_batch=not sequential)
+            measured = _measured(model, names, of_stage, batches, forward, by_batch=not sequential)
             for name, layer in stage:
                 if layer in measured:
                     install(layer, _checked(path(name, layer), populations[layer], measured[layer]))
@@ -120,6 +123,7 @@ def _in_order(
 
 def _measured(
     model: nn.Module,
+    names: Mapping[nn.Module, str],
     populations: Mapping[nn.Module, Population],
     batches: Iterable[Any],
     forward: Forward | None,
@@ -128,17 +132,29 @@ def _measured(
 ) -> dict[nn.Module, Moments]:
     for last in reversed(range(max(population.passes for population in populations.values()))):
         seen = 0
-        with observing(populations, by_batch=by_batch) as found:
+        with observing(populations, by_batch=by_batch) as observed:
             for batch in batches:
                 run(model, batch, forward)
                 seen += 1
+                _check_none_erased(observed, names)
         if seen == 0:
             raise ValueError("there are no batches to measure")
         if last == 0:
             break
-        for layer, measured in found.items():
+        for layer, measured in observed.found.items():
             populations[layer].centre = measured.mean
-    return found
+    return observed.found
+
+
+def _check_none_erased(observed: Observation, names: Mapping[nn.Module, str]) -> None:
+    """Raise ValueError if the last batch was one value per channel to a layer whose output others were measured by."""
+    layer = observed.erased()
+    if layer is not None:
+        raise ValueError(
+            f"{path(names[layer], layer)} was given a batch of one value per channel, which its own statistics would "
+            "erase before the layers behind are measured; use larger batches, drop the last partial one, or measure "
+            "with sequential=True"
+        )
 
 
 def _checked(where: str, population: Population, found: Moments) -> dict[str, Tensor]:
