@@ -73,8 +73,7 @@ class QuadraticNorm(Affine, ABC):
                 # One tensor: what only the backward pass reads is saved for it along with what both read.
                 used = snapshot(torch.stack(self._statistics(square)))
                 remember(self, square, *used)
-                self.num_batches_tracked.add_(1)
-                self._take_in(self._guarded(square, self.running_square))
+                self._take_in(square)
         scale = torch.ones_like(square) if self.weight is None else self.weight.to(square.dtype)
         shift = torch.zeros_like(square) if self.bias is None else self.bias.to(square.dtype)
         return self._apply_to(x, scale, shift, used)
@@ -85,7 +84,7 @@ class QuadraticNorm(Affine, ABC):
 
     @abstractmethod
     def _take_in(self, square: Tensor) -> None:
-        """Average the quadratic mean of the batch, which is counted already."""
+        """Count the batch, and average its quadratic mean, guarded."""
 
     @abstractmethod
     def _apply_to(self, x: Tensor, scale: Tensor, shift: Tensor, used: Tensor) -> Tensor:

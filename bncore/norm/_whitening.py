@@ -113,10 +113,8 @@ class Whitening(BatchNorm, ABC):
     def _average(self, mean: Tensor, matrix: Tensor) -> None:
         """Count this batch and average its mean (G, D, 1) and matrix (G, D, D)."""
         assert self.running_mean is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        newest = self._weight_of_newest()
         with torch.no_grad():
+            newest = self._count(mean, matrix)
             kept_mean, kept_matrix = self.running_mean.view(mean.shape), self._running_matrix()
             if self.nan_guard:
                 # A matrix of which only some entries move need not stay positive definite: a group moves as a whole.

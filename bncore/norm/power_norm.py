@@ -83,7 +83,8 @@ class PowerNorm(QuadraticNorm):
         return inverse, square * inverse.square(), warming.to(square.dtype)
 
     def _take_in(self, square: Tensor) -> None:
-        blend(self.running_square, square, self.forward_momentum)
+        self.num_batches_tracked.add_(1)
+        blend(self.running_square, self._guarded(square, self.running_square), self.forward_momentum)
 
     def _apply_to(self, x: Tensor, scale: Tensor, shift: Tensor, used: Tensor) -> Tensor:
         y: Tensor = _PowerNormalize.apply(

@@ -43,7 +43,8 @@ class StepBatchNorm(nn.Module):
             occurred equally.
         gamma: initial value of `weight`; 0.1 is the paper's, small enough to keep tanh out of saturation.
         bias: learn `bias`, which is 0 at first; None otherwise.
-        nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
+        nan_guard: leave the running statistics of a channel as they are where the batch's are not finite; with
+            `momentum=None`, those of the step, which is not counted then.
 
     Raises:
         ValueError: for a `max_length` below 1; from the forward pass, for input that is not (T, N, C), for a mask that
@@ -171,10 +172,13 @@ class StepBatchNorm(nn.Module):
         first = min(step, self.max_length - 1)
         rows = slice(first, first + mean.shape[0])
         with torch.no_grad():
+            unbiased = var * (count / (count - 1).clamp_min(1))
             counted = count > 1
+            if self.nan_guard and self.momentum is None:
+                # One count weights all channels of a step: what is kept out of one is kept out of all.
+                counted = counted & (mean.isfinite() & unbiased.isfinite()).all(1, keepdim=True)
             self.num_batches_tracked[rows].add_(counted.squeeze(1))
             weight = counted.to(self.running_mean.dtype) * self._weight_of_newest(rows)
-            unbiased = var * (count / (count - 1).clamp_min(1))
             for running, newest in ((self.running_mean, mean), (self.running_var, unbiased)):
                 row = running[rows]
                 kept = counted & newest.isfinite() if self.nan_guard else counted

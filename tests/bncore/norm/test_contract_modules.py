@@ -195,3 +195,20 @@ def test_with_the_guard_on_a_nan_does_not_stay(case: Case, shape_of: tuple[int, 
     for _ in range(3):
         layer(x)
     assert layer(x).isfinite().all()
+
+
+@pytest.mark.where(lambda case: isinstance(case.make(), BatchNorm))
+def test_where_a_count_is_the_weight_only_what_is_averaged_counts(case: Case, shape_of: tuple[int, ...]) -> None:
+    layer = case.prepared()
+    layer.nan_guard, layer.momentum = True, None
+    layer.reset_running_stats()
+    other, good = twin(layer), [sample(shape_of, seed) for seed in range(3)]
+    spoilt = good[0].clone()
+    spoilt[0, 1] = float("nan")
+    for x in (spoilt, spoilt[:0], good[0], spoilt, good[1], spoilt[:0], good[2]):
+        layer(x)
+    for x in good:
+        other(x)
+    for name, value in other.state_dict().items():
+        if "window_" not in name:
+            torch.testing.assert_close(layer.state_dict()[name], value, rtol=1e-12, atol=1e-12, msg=name)
