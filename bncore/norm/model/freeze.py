@@ -19,8 +19,7 @@ def freeze(
     """Make the layers of `model` with running statistics evaluate, in `model.train()` as well.
 
     They normalize with their running statistics, which move no more; with `affine`, their parameters do not require
-    gradients either, so that an optimizer that holds them moves them no more, from the next gradient on. The layers
-    stay the same objects with the same keys, and `isinstance` still holds. `recalibrate` and `bncore.adapt`, whose
+    gradients either and have none, so that an optimizer that holds them moves them no more. The layers stay the same objects with the same keys, and `isinstance` still holds. `recalibrate` and `bncore.adapt`, whose
     business running statistics are, still set them. In front of `DistributedDataParallel`, freeze first: it counts on
     the gradients that it was made with. Freezing a frozen layer adds what was not frozen yet. torch's batch norms and
     ours; `FrozenBatchNorm` and layers that look at single samples have nothing to freeze.
@@ -54,6 +53,9 @@ def freeze(
             layer._required_grad = flags | layer._required_grad
         for _, layer in layers:
             layer.requires_grad_(False)
+            for parameter in layer.parameters():
+                # Zeroed and not dropped, it would have an optimizer go on by its momentum and weight decay.
+                parameter.grad = None
     return model
 
 

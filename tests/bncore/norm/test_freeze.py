@@ -50,6 +50,24 @@ def test_in_training_mode_frozen_layers_evaluate_and_all_others_train() -> None:
     assert moved(model, before) == {"0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"}
 
 
+@pytest.mark.parametrize("set_to_none", [True, False])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW], ids=lambda kind: kind.__name__)
+def test_an_optimizer_with_momentum_and_decay_moves_them_no_more(
+    kind: type[torch.optim.Optimizer], set_to_none: bool
+) -> None:
+    model = network()
+    options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+    optimizer = kind(model.parameters(), lr=0.1, weight_decay=0.1, **options)  # type: ignore[call-arg]
+    for step in range(4):
+        if step == 2:
+            freeze(model)
+            before = state(model)
+        optimizer.zero_grad(set_to_none=set_to_none)
+        model(images()).square().mean().backward()
+        optimizer.step()
+    assert moved(model, before) == {"0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"}
+
+
 def test_without_affine_scale_and_shift_go_on_learning() -> None:
     model = freeze(network(), affine=False)
     before = state(model)
