@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncore.adapt.adaptation import Adaptation
+from bncore.norm._affine import scale_and_shift
+from bncore.norm._moments import along_channels, moments
 from bncore.norm._quadratic import QuadraticNorm
 from bncore.norm.batch_norm import BatchNorm, standardize
 from bncore.norm.lp_batch_norm import NormBatchNorm
-from bncore.norm.model.found import normalizations, path
+from bncore.norm.model.found import averages_instances, normalizations, path
 from bncore.norm.model.last_axis import LastAxis
 from bncore.norm.model.overlay import Temporary, buffers_replaced, lay_over, own_class, take_off
 from bncore.norm.model.population import population_of, seen_values
@@ -29,10 +31,10 @@ def prediction_time(
 
     With the biased variance of the batch, so that `alpha=1` gives the numbers of batch norm in training mode exactly,
     and `alpha=0` those of evaluation. Each batch stands for itself: nothing is stored, dropout stays off, and layers in
-    training mode do what they always do. A batch is normalized once, and the gradient flows through its statistics
-    (of a class of others that is derived from torch's, only with `alpha=1`). Layers with other statistics than a
-    variance blend those. Of a layer for several processes, the batch is the local one. A deep copy that is made
-    meanwhile stays adapted.
+    training mode do what they always do. A batch is normalized once, and the gradient flows through its statistics (of
+    a class of others that is derived from torch's, only with `alpha=1`). Layers with other statistics than a variance
+    blend those, `torch.nn.InstanceNorm*` with running statistics those of each example. Of a layer for several
+    processes, the batch is the local one. A deep copy that is made meanwhile stays adapted.
 
     arXiv 2006.10963 (alpha = 1); arXiv 2006.16971, with `alpha = n / (N + n)` for batches of n that are to count beside
     N of the source.
@@ -95,6 +97,9 @@ class _BatchBlend(Temporary):
         values = seen_values(self, args, kwargs)
         if values.numel() == 0:
             return super().forward(*args, **kwargs)
+        if averages_instances(self):
+            given: Tensor = args[0] if args else kwargs["input"]
+            return _blend_instances(self, values, self._alpha).reshape(given.shape)
         # Without a mask or another layout, the values are what the forward pass was given.
         direct = _only_standardizes(self) and any(values is given for given in (*args, *kwargs.values()))
         if direct and self._alpha == 1.0:
@@ -123,6 +128,19 @@ class _BatchBlend(Temporary):
             return _batch_norm(x, layer.running_mean, layer.running_var, self)
         y: Tensor = super()._normalize_with_running(x)  # type: ignore[misc]
         return y
+
+
+def _blend_instances(layer: Any, x: Tensor, alpha: float) -> Tensor:
+    """Each example by its own statistics, blended with the running ones."""
+    if alpha == 1.0:
+        return F.instance_norm(x, None, None, layer.weight, layer.bias, True, 0.0, layer.eps)
+    own = moments(x, range(2, x.dim()))
+    mean, var = (
+        along_channels(running.to(one.dtype), x).lerp(one, alpha)
+        for running, one in ((layer.running_mean, own.mean), (layer.running_var, own.var))
+    )
+    y = (x.to(mean.dtype) - mean) * (var + layer.eps).rsqrt()
+    return scale_and_shift(y, layer.weight, layer.bias).to(x.dtype)
 
 
 @contextmanager

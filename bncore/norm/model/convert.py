@@ -23,6 +23,7 @@ from bncore.norm.model.encoder import run_what_they_hold
 from bncore.norm.model.found import layer_classes, normalizations, path
 from bncore.norm.model.last_axis import by_last_axis, normalizes_last_axis
 from bncore.norm.model.overlay import Temporary, own_class
+from bncore.norm.model.positions import takes_examples, taking_examples_as
 from bncore.seeds import derive_seed
 from bncore.spec.norm import NoNorm, NormSpec, Place
 
@@ -73,6 +74,10 @@ def convert(
     `torch.nn.LayerNorm` and `RMSNorm` over the last axis: it holds the channels there, whatever the rank, and the new
     layer goes on to normalize along it, with every other axis as examples: (N, L, C) is seen as (N L, C). Such a layer
     is recognized and converted further as such. Over several axes there are no channels to be told, and it is refused.
+    What replaces `torch.nn.InstanceNorm*` takes one example (C, ...) where that did, and so does what replaces it in
+    turn. One that keeps running statistics evaluates with them: it becomes a batch norm with the same evaluation, and
+    no instance norm.
+
     `torch.nn.TransformerEncoderLayer` evaluates with a kernel that computes layer norm whatever it holds; it is kept
     from that until it holds layer norms again.
 
@@ -184,7 +189,7 @@ def _built(
     new = build_norm(spec, channels, seed, device, dtype)
     if new is None:
         return nn.Identity()
-    return by_last_axis(new) if normalizes_last_axis(layer) else new
+    return by_last_axis(new) if normalizes_last_axis(layer) else taking_examples_as(layer, new)
 
 
 def _settings(layer: nn.Module) -> tuple[object, ...]:
@@ -193,7 +198,7 @@ def _settings(layer: nn.Module) -> tuple[object, ...]:
     parameters = [(name, parameter.shape) for name, parameter in layer.named_parameters()]
     # Not all buffers: a layer that follows another one has more of them than a new one.
     statistics = [name for name in layer._buffers if name.startswith("running_") and layer._buffers[name] is not None]
-    return public, parameters, statistics, normalizes_last_axis(layer)
+    return public, parameters, statistics, normalizes_last_axis(layer), takes_examples(layer)
 
 
 def _hand_over_hooks(old: nn.Module, new: nn.Module) -> None:

@@ -30,11 +30,19 @@ def is_normalization(module: nn.Module) -> bool:
 def has_batch_statistics(module: nn.Module) -> bool:
     """Whether evaluation of `module` uses averages over batches that its training moves, or would if it kept them.
 
-    Who counts batches keeps averages over them, under torch's key; torch's instance norm does so over instances.
+    Who counts batches keeps averages over them, under torch's key. torch's instance norm looks at single samples,
+    unless it keeps averages over their statistics for its evaluation.
     """
-    if isinstance(module, _InstanceNorm | FrozenBatchNorm):
+    if isinstance(module, FrozenBatchNorm):
         return False
+    if isinstance(module, _InstanceNorm):
+        return averages_instances(module)
     return isinstance(module, _BatchNorm) or "num_batches_tracked" in module._buffers
+
+
+def averages_instances(module: nn.Module) -> bool:
+    """Whether `module` is torch's instance norm and evaluates with running statistics: what it keeps, not its type."""
+    return isinstance(module, _InstanceNorm) and module.track_running_stats and module.running_mean is not None
 
 
 def normalizations(model: nn.Module, *, batch_statistics: bool = False) -> list[tuple[str, nn.Module]]:

@@ -19,10 +19,12 @@ def freeze(
     """Make the layers of `model` with running statistics evaluate, in `model.train()` as well.
 
     They normalize with their running statistics, which move no more; with `affine`, their parameters do not require
-    gradients either and have none, so that an optimizer that holds them moves them no more. The layers stay the same objects with the same keys, and `isinstance` still holds. `recalibrate` and `bncore.adapt`, whose
-    business running statistics are, still set them. In front of `DistributedDataParallel`, freeze first: it counts on
-    the gradients that it was made with. Freezing a frozen layer adds what was not frozen yet. torch's batch norms and
-    ours; `FrozenBatchNorm` and layers that look at single samples have nothing to freeze.
+    gradients either and have none, so that an optimizer that holds them moves them no more. The layers stay the same
+    objects with the same keys, and `isinstance` still holds. `recalibrate` and `bncore.adapt`, whose business running
+    statistics are, still set them. In front of `DistributedDataParallel`, freeze first: it counts on the gradients that
+    it was made with. Freezing a frozen layer adds what was not frozen yet. torch's batch norms and ours, and its
+    instance norms with running statistics; `FrozenBatchNorm` and layers that look at single samples have nothing to
+    freeze.
 
     Args:
         model: any module; it is changed in place and returned.
@@ -51,11 +53,9 @@ def freeze(
         for _, layer in layers:
             flags = {name: parameter.requires_grad for name, parameter in layer.named_parameters()}
             layer._required_grad = flags | layer._required_grad
-        for _, layer in layers:
-            layer.requires_grad_(False)
-            for parameter in layer.parameters():
-                # Zeroed and not dropped, it would have an optimizer go on by its momentum and weight decay.
-                parameter.grad = None
+        for parameter in {parameter for _, layer in layers for parameter in layer.parameters()}:
+            # Zeroed and not dropped, a gradient would have an optimizer go on by its momentum and weight decay.
+            parameter.requires_grad_(False).grad = None
     return model
 
 

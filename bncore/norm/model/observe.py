@@ -1,13 +1,14 @@
 """What reaches batch norm layers while a model runs, measured on the way."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bncore.norm._moments import Moments
+from bncore.norm.model.overlay import buffers_replaced
 from bncore.norm.model.population import Population, seen_values
 
 
@@ -45,17 +46,33 @@ def observing(populations: Mapping[nn.Module, Population], *, by_batch: bool) ->
         one = population.measure(wide)
         found[layer] = population.merge(found[layer], one) if layer in found else one
         if by_batch:
-            seen.order.append((layer, one.count))
-        if by_batch and one.count > 1:
+            seen.order.append((layer, population.together(wide)))
+        if by_batch and one.count > 1 and not population.by_itself:
             alone = one if population.centre is None else population.measure_alone(wide)
             install(layer, population.shown(alone))
 
     handles = [layer.register_forward_pre_hook(observe, with_kwargs=True) for layer in populations]
     try:
-        yield seen
+        with ExitStack() as without:
+            for layer, population in populations.items():
+                if by_batch and population.by_itself:
+                    without.enter_context(_without_averages(layer))
+            yield seen
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _without_averages(layer: Any) -> Iterator[None]:
+    """Within it, a layer that averages what single examples have normalizes each example by itself, as in training."""
+    tracks = layer.track_running_stats
+    with buffers_replaced(layer, {"running_mean": None, "running_var": None}):
+        layer.track_running_stats = False
+        try:
+            yield
+        finally:
+            layer.track_running_stats = tracks
 
 
 def install(layer: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -22,8 +22,10 @@ from bncore.norm.batch_renorm import BatchRenorm
 from bncore.norm.l1_batch_norm import L1BatchNorm
 from bncore.norm.lp_batch_norm import LpBatchNorm, NormBatchNorm
 from bncore.norm.masked_batch_norm import MaskedBatchNorm, _mask_of_lengths
+from bncore.norm.model.found import averages_instances
 from bncore.norm.model.last_axis import LastAxis
 from bncore.norm.model.overlay import own_class
+from bncore.norm.model.positions import as_batch
 
 
 class Population:
@@ -31,6 +33,10 @@ class Population:
 
     passes = 1
     """How often all values have to be seen."""
+    least = 2
+    """How much has to be counted for there to be statistics."""
+    by_itself = False
+    """Whether training normalizes each example by itself, so that no running statistics show what it does."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer: Any = layer
@@ -41,6 +47,10 @@ class Population:
         """Of values (N, C, ...), at least one; in their own precision, or single for half; differentiable."""
         found = moments(x, channel_axes(x))
         return Moments(found.mean.flatten(), found.var.flatten(), found.count)
+
+    def together(self, x: Tensor) -> int:
+        """How many values per channel training would normalize together; one would be erased."""
+        return x.numel() // x.shape[1]
 
     def measure_alone(self, x: Tensor) -> Moments:
         """The same, in a second pass too as if there were no other values."""
@@ -55,7 +65,7 @@ class Population:
         return {"running_mean": of.mean, "running_var": of.var}
 
     def kept(self, of: Moments) -> dict[str, Tensor]:
-        """By buffer, what the layer keeps of at least two values for others: here, with the unbiased variance."""
+        """By buffer, what the layer keeps of at least `least` for others: here, with the unbiased variance."""
         return {"running_mean": of.mean, "running_var": of.var * (of.count / (of.count - 1))}
 
 
@@ -98,18 +108,42 @@ class _Norms(_Deviation):
         return Moments(found.mean.flatten(), squared.flatten(), found.count)
 
 
-class _Square(_Deviation):
+class _Averages(_Deviation):
+    """Averages of means and of squares or variances that take no part in each other."""
+
+    def merge(self, first: Moments, second: Moments) -> Moments:
+        count = first.count + second.count
+        share = second.count / count
+        return Moments(first.mean.lerp(second.mean, share), first.var.lerp(second.var, share), count)
+
+
+class _Instances(_Averages):
+    """The means over instances of their mean and variance, as torch's instance norm averages them; `count` instances.
+
+    In training each instance is normalized by its own, which no statistics of several are.
+    """
+
+    least = 1
+    by_itself = True
+
+    def together(self, x: Tensor) -> int:
+        return x[0, 0].numel()
+
+    def measure(self, x: Tensor) -> Moments:
+        found = moments(x, range(2, x.dim()))
+        if found.count == 1:
+            raise ValueError(f"Expected more than 1 spatial element when training, got input size {tuple(x.shape)}")
+        unbiased = found.var * (found.count / (found.count - 1))
+        return Moments(found.mean.flatten(1).mean(0), unbiased.flatten(1).mean(0), len(x))
+
+
+class _Square(_Averages):
     """The mean of x^2 (C,), in the place of the variance; the mean is measured for those who ask."""
 
     def measure(self, x: Tensor) -> Moments:
         wide = x.to(statistics_dtype(x.dtype))
         axes = channel_axes(x)
         return Moments(wide.mean(axes), wide.square().mean(axes), x.numel() // x.shape[1])
-
-    def merge(self, first: Moments, second: Moments) -> Moments:
-        count = first.count + second.count
-        share = second.count / count
-        return Moments(first.mean.lerp(second.mean, share), first.var.lerp(second.var, share), count)
 
     def shown(self, of: Moments) -> dict[str, Tensor]:
         return {"running_square": of.var}
@@ -161,6 +195,8 @@ def population_of(layer: nn.Module) -> Population:
         return _Deviation(layer)
     if isinstance(layer, BatchNorm | nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm):
         return Population(layer)
+    if averages_instances(layer):
+        return _Instances(layer)
     raise ValueError(f"what statistics a {own_class(layer).__name__} keeps is not known; exclude it")
 
 
@@ -178,6 +214,7 @@ def seen_values(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
         mask = _mask_of_lengths(x, lengths)
     if isinstance(layer, LastAxis):
         x = x.flatten(0, -2)
+    x = as_batch(layer, x)
     values: Tensor = x if mask is None else x.movedim(1, -1)[mask]
     return values
 

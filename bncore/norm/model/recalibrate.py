@@ -45,9 +45,10 @@ def recalibrate(
     Each layer keeps what its own training would: the variance times n / (n - 1), for n values per channel in all; batch
     renorm the biased one, since it is the square of its standard deviation; `LpBatchNorm` and `L1BatchNorm` their norm
     (the latter takes a second pass); `PowerNorm` and `MovingAverageBatchNorm` the mean square; whitening layers their
-    matrix; `DomainBatchNorm` those of the chosen domain. A layer that is used several times in a forward pass gets the
-    statistics of all its inputs. Layers that no batch reaches, that keep no statistics, or keep them fixed
-    (`FrozenBatchNorm`), stay as they are.
+    matrix; `torch.nn.InstanceNorm*` with running statistics the means of its instances' statistics (unless
+    `sequential`, it normalizes each by its own); `DomainBatchNorm` those of the chosen domain. A layer that is used
+    several times in a forward pass gets the statistics of all its inputs. Layers that no batch reaches, that keep no
+    statistics, or keep them fixed (`FrozenBatchNorm`), stay as they are.
 
     Buffers are written in place. `num_batches_tracked` stays: it says how long a layer has trained, and schedules hang
     on it. Each process measures its own batches.
@@ -159,7 +160,7 @@ def _check_none_erased(observed: Observation, names: Mapping[nn.Module, str]) ->
 
 def _checked(where: str, population: Population, found: Moments) -> dict[str, Tensor]:
     """What the layer keeps of all values."""
-    if found.count < 2:
+    if found.count < population.least:
         raise ValueError(f"{where} has seen one value per channel, which has no variance; give more batches")
     # In the type of the buffers: a variance may be too large for half precision.
     layer = population.layer
