@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncore.adapt.adaptation import Adaptation
@@ -92,7 +93,7 @@ class _BatchBlend(Temporary):
     _alpha: float
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self.training or self._alpha == 0.0:
+        if self.training or self._alpha == 0.0 or isinstance(next(iter(args), None), Proxy):
             return super().forward(*args, **kwargs)
         values = seen_values(self, args, kwargs)
         if values.numel() == 0:

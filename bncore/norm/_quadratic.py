@@ -10,9 +10,11 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._dispatch import guarded
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._recompute import recall, recomputing, remember
 from bncore.norm._snapshot import snapshot
@@ -55,6 +57,8 @@ class QuadraticNorm(Affine, ABC):
         self.num_batches_tracked.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
         if x.numel() == 0:
             return scale_and_shift(x, self.weight, self.bias).to(x.dtype)

@@ -6,11 +6,13 @@ Shapes: N examples, C channels (axis 1), any further axes are positions and coun
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx import Proxy
 from torch.jit._trace import is_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import blend, guarded, may_use_native
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, channel_axes, moments
 from bncore.norm._recompute import recomputing
 
@@ -61,6 +63,8 @@ class BatchNorm(_BatchNorm):
         self.nan_guard = nan_guard
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
         if not self.training and self.running_mean is not None:
             return self._normalize_with_running(x)

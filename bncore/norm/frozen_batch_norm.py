@@ -8,8 +8,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bncore.norm._dispatch import may_use_native
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, statistics_dtype
 from bncore.norm.batch_norm import check_channels
 
@@ -68,6 +70,8 @@ class FrozenBatchNorm(nn.Module):
         self.num_batches_tracked.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
         wants_gradient = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_exporting()
         if may_use_native(x) and not wants_gradient:

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed, blend
+from bncore.norm._leaf import as_leaf
 from bncore.norm._masked_kernels import masked_gradients, masked_moments, masked_standardize, words_of
 from bncore.norm._masked_rows import lies_in_rows, normalize_rows
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
@@ -69,6 +71,8 @@ class MaskedBatchNorm(BatchNorm):
             mask: bool (N, ...), the shape of `x` without its channel axis.
             lengths: int (N,) for `x` (N, C, L), instead of a mask.
         """
+        if isinstance(x, Proxy):
+            return as_leaf(self, x, mask, lengths)
         check_channels(x, self.num_features)
         if lengths is not None:
             if mask is not None:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
+from bncore.norm._leaf import as_leaf
 from bncore.recurrent._cell import Normalize, RecurrentCell, RecurrentInit, State
 from bncore.recurrent._stack import RecurrentStack
 
@@ -41,6 +43,8 @@ class GRUCell(RecurrentCell):
 
         `valid` (N,) is False for sequences that are over; they keep their state.
         """
+        if isinstance(input, Proxy):
+            return as_leaf(self, input, hx, step, valid)
         return self.step_once(input, None if hx is None else (hx,), step, valid)[0]
 
     def _advance(self, projected: Tensor, hidden: Tensor, state: State, others: Sequence[Normalize]) -> State:
@@ -65,5 +69,7 @@ class GRU(RecurrentStack):
             hx: h_0 (layers x directions, N, H); zeros otherwise.
             lengths: of a padded `input`, (N,), not read back from the device; what padding holds does not matter.
         """
+        if isinstance(input, Proxy):
+            return as_leaf(self, input, hx, lengths)
         output, (h,) = self.run(input, None if hx is None else (hx,), lengths)
         return output, h

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
+from bncore.norm._leaf import as_leaf
 from bncore.recurrent._cell import Normalize, RecurrentCell, State
 from bncore.recurrent._stack import RecurrentStack
 
@@ -34,6 +36,8 @@ class LSTMCell(RecurrentCell):
 
         `valid` (N,) is False for sequences that are over; they keep their state.
         """
+        if isinstance(input, Proxy):
+            return as_leaf(self, input, hx, step, valid)
         h, c = self.step_once(input, hx, step, valid)
         return h, c
 
@@ -63,5 +67,7 @@ class LSTM(RecurrentStack):
             hx: (h_0, c_0), each (layers x directions, N, H); zeros otherwise.
             lengths: of a padded `input`, (N,), not read back from the device; what padding holds does not matter.
         """
+        if isinstance(input, Proxy):
+            return as_leaf(self, input, hx, lengths)
         output, (h, c) = self.run(input, hx, lengths)
         return output, (h, c)

@@ -5,8 +5,10 @@ Shapes: T steps, N sequences, C channels; a frame is one step of one sequence.
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
+from bncore.norm._leaf import as_leaf
 from bncore.norm.masked_batch_norm import MaskedBatchNorm
 from bncore.recurrent._masked import check_lengths, valid_steps
 
@@ -55,6 +57,8 @@ class SequenceBatchNorm(MaskedBatchNorm):
         self, input: Tensor | PackedSequence, lengths: Tensor | None = None
     ) -> Tensor | PackedSequence:
         """Normalize frames; `lengths` (N,) of a padded `input` are not read back from the device."""
+        if isinstance(input, Proxy):
+            return as_leaf(self, input, lengths)
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("packed sequences know their lengths: give none")

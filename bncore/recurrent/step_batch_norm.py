@@ -6,8 +6,10 @@ forward pass moves them once, after its last step.
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bncore.norm._dispatch import blend
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import statistics_dtype
 from bncore.norm._recompute import recall, recomputing, remember
 from bncore.norm.batch_norm import check_floating_point
@@ -100,6 +102,8 @@ class StepBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None = None, step: int = 0) -> Tensor:
         """Normalize `x` (T, N, C), whose first step is number `step`; `valid` (T, N) is False at padding."""
+        if isinstance(x, Proxy):
+            return as_leaf(self, x, valid, step)
         if x.dim() != 3:
             raise ValueError(f"expected (T, N, C), got {x.dim()} axes")
         if x.shape[2] != self.num_features:

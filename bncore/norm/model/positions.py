@@ -7,7 +7,9 @@ with H channels, and where H equals C without a word.
 from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
+from bncore.norm._leaf import as_leaf
 from bncore.norm.model.overlay import Overlay, lay_over
 
 _OF_TORCH: dict[type[nn.Module], int] = {nn.InstanceNorm1d: 1, nn.InstanceNorm2d: 2, nn.InstanceNorm3d: 3}
@@ -19,6 +21,8 @@ class ExampleOrBatch(Overlay):
     _positions: int
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x, *args)
         if x.dim() == self._positions + 1:
             y: Tensor = super().forward(x.unsqueeze(0), *args, **kwargs)
             return y.squeeze(0)
