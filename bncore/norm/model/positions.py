@@ -1,7 +1,7 @@
 """Layers of torch that know how many axes of positions they have, and what is put in their places.
 
 `torch.nn.InstanceNorm2d` takes (C, H, W) for one example. A layer for any rank would take it for a batch of C examples
-with H channels, and where H equals C without a word.
+with H channels, and where H equals C without a word. And the way back to torch's classes needs the number.
 """
 
 from typing import Any, cast
@@ -12,7 +12,8 @@ from torch.fx import Proxy
 from bncore.norm._leaf import as_leaf
 from bncore.norm.model.overlay import Overlay, lay_over
 
-_OF_TORCH: dict[type[nn.Module], int] = {nn.InstanceNorm1d: 1, nn.InstanceNorm2d: 2, nn.InstanceNorm3d: 3}
+_INSTANCES: dict[type[nn.Module], int] = {nn.InstanceNorm1d: 1, nn.InstanceNorm2d: 2, nn.InstanceNorm3d: 3}
+_BATCHES: dict[type[nn.Module], int] = {nn.BatchNorm1d: 1, nn.BatchNorm2d: 2, nn.BatchNorm3d: 3}
 
 
 class ExampleOrBatch(Overlay):
@@ -31,23 +32,30 @@ class ExampleOrBatch(Overlay):
         return cast("Tensor", super().forward(x, *args, **kwargs))
 
 
-def takes_examples(layer: nn.Module) -> int | None:
-    """The number of axes of positions of a layer that takes single examples; None for one that wants a batch."""
-    if isinstance(layer, ExampleOrBatch):
-        return layer._positions
-    return next((axes for cls, axes in _OF_TORCH.items() if isinstance(layer, cls)), None)
+def positions_of(layer: nn.Module) -> int | None:
+    """For how many axes of positions a layer was made, or the one of torch that it replaced; None where nobody knows.
+
+    `torch.nn.BatchNorm1d` takes vectors too.
+    """
+    known = next((axes for cls, axes in (_INSTANCES | _BATCHES).items() if isinstance(layer, cls)), None)
+    return vars(layer).get("_positions", known)
 
 
-def taking_examples_as(old: nn.Module, layer: nn.Module) -> nn.Module:
-    """`layer` itself, which from now on takes examples where `old` does."""
-    axes = takes_examples(old)
+def takes_examples(layer: nn.Module) -> bool:
+    """Whether a layer takes single examples besides batches."""
+    return isinstance(layer, (ExampleOrBatch, *_INSTANCES))
+
+
+def remember_positions(old: nn.Module, new: nn.Module) -> nn.Module:
+    """`new` itself, which from now on knows what `old` did, and takes examples where that does."""
+    axes = positions_of(old)
     if axes is not None:
-        lay_over(layer, ExampleOrBatch)
-        layer._positions = axes  # type: ignore[assignment]
-    return layer
+        new._positions = axes  # type: ignore[assignment]
+    if takes_examples(old):
+        lay_over(new, ExampleOrBatch)
+    return new
 
 
 def as_batch(layer: nn.Module, x: Tensor) -> Tensor:
     """What a layer is given, (N, C, ...) also where that is one example."""
-    axes = takes_examples(layer)
-    return x.unsqueeze(0) if axes is not None and x.dim() == axes + 1 else x
+    return x.unsqueeze(0) if takes_examples(layer) and x.dim() == cast(int, positions_of(layer)) + 1 else x
