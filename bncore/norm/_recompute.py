@@ -22,6 +22,9 @@ _MOST = 64
 _ENGINE = "torch.autograd.graph"
 """The module that starts the engine. On CPUs it calls back in the same thread, whose stack goes on below."""
 
+_BACKWARDS = tuple(getattr(BackwardCFunction, name).__code__ for name in ("apply", "apply_boxed"))
+"""What the engine calls of a function that is written in Python; of a compiled one, the latter."""
+
 _UNPACKS = ("torch.utils.checkpoint", "unpack_hook")
 """Module and name of what brings back tensors that checkpointing did not save."""
 
@@ -95,7 +98,7 @@ def _called_to_repeat() -> bool:
     caller: FrameType | None = sys._getframe()
     while caller is not None:
         code, module = caller.f_code, caller.f_globals.get("__name__")
-        if code is BackwardCFunction.apply.__code__ or (module, code.co_name) == _UNPACKS:
+        if code in _BACKWARDS or (module, code.co_name) == _UNPACKS:
             return True
         if module == _ENGINE:
             return False
