@@ -34,7 +34,8 @@ def prediction_time(
     and `alpha=0` those of evaluation. Each batch stands for itself: nothing is stored, dropout stays off, and layers in
     training mode do what they always do. A batch is normalized once, and the gradient flows through its statistics (of
     a class of others that is derived from torch's, only with `alpha=1`). Layers with other statistics than a variance
-    blend those, `torch.nn.InstanceNorm*` with running statistics those of each example. Of a layer for several
+    blend those, `torch.nn.InstanceNorm*` with running statistics those of each example, `StepBatchNorm` those of each
+    step that has two sequences. Of a layer for several
     processes, the batch is the local one. A deep copy that is made meanwhile stays adapted.
 
     arXiv 2006.10963 (alpha = 1); arXiv 2006.16971, with `alpha = n / (N + n)` for batches of n that are to count beside
@@ -61,12 +62,12 @@ class _Blend(Adaptation):
             raise ValueError(f"alpha is the weight of the batch, from 0 to 1, got {alpha}")
         self._layers = layers_to_adapt(model, where)
         for layer in self._layers:
-            lay_over(layer, _BatchBlend)
+            lay_over(layer, population_of(layer).blend or _BatchBlend)
             layer._alpha = alpha
 
     def reset(self) -> None:
         for layer in self._layers:
-            take_off(layer, _BatchBlend)
+            take_off(layer, population_of(layer).blend or _BatchBlend)
             del layer._alpha
         self._layers = []
 
@@ -77,7 +78,7 @@ def layers_to_adapt(model: nn.Module, where: Callable[[str, nn.Module], bool] | 
     for name, layer in normalizations(model, batch_statistics=True):
         if layer.num_batches_tracked is None or (where is not None and not where(name, layer)):
             continue
-        if isinstance(layer, _BatchBlend):
+        if "_alpha" in vars(layer):
             raise ValueError(f"{path(name, layer)} is being adapted already; reset that first")
         try:
             population_of(layer)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bncore.norm._moments import Moments
 from bncore.norm.model.overlay import buffers_replaced
-from bncore.norm.model.population import Population, seen_values
+from bncore.norm.model.population import Population, in_double, seen_values
 
 
 class Observation:
@@ -41,26 +41,24 @@ def observing(populations: Mapping[nn.Module, Population], *, by_batch: bool) ->
         if values.numel() == 0:
             return
         population, found = populations[layer], seen.found
-        # The one kind of device without double precision.
-        wide = (values.cpu() if values.device.type == "mps" else values).to(torch.float64)
+        wide = in_double(values)
         one = population.measure(wide)
         found[layer] = population.merge(found[layer], one) if layer in found else one
-        if by_batch:
-            seen.order.append((layer, population.together(wide)))
+        seen.order.append((layer, population.together(wide)))
         if by_batch and one.count > 1 and not population.by_itself:
             alone = one if population.centre is None else population.measure_alone(wide)
             install(layer, population.shown(alone))
 
-    handles = [layer.register_forward_pre_hook(observe, with_kwargs=True) for layer in populations]
-    try:
-        with ExitStack() as without:
-            for layer, population in populations.items():
-                if by_batch and population.by_itself:
-                    without.enter_context(_without_averages(layer))
-            yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as until:
+        for layer, population in populations.items():
+            watching = population.watching(seen.found, seen.order, by_batch=by_batch)
+            if watching is not None:
+                until.enter_context(watching)
+                continue
+            until.callback(layer.register_forward_pre_hook(observe, with_kwargs=True).remove)
+            if by_batch and population.by_itself:
+                until.enter_context(_without_averages(layer))
+        yield seen
 
 
 @contextmanager

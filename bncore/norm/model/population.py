@@ -8,6 +8,7 @@ Shapes: values (N, C, ...); C channels in G groups of D, for layers with groups.
 
 import inspect
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from bncore.norm.lp_batch_norm import LpBatchNorm, NormBatchNorm
 from bncore.norm.masked_batch_norm import MaskedBatchNorm, _mask_of_lengths
 from bncore.norm.model.found import averages_instances
 from bncore.norm.model.last_axis import LastAxis
-from bncore.norm.model.overlay import own_class
+from bncore.norm.model.overlay import Temporary, own_class
 from bncore.norm.model.positions import as_batch
 
 
@@ -35,6 +36,8 @@ class Population:
     """How often all values have to be seen."""
     least = 2
     """How much has to be counted for there to be statistics."""
+    blend: type[Temporary] | None = None
+    """What blends its statistics with those of a batch by the share `_alpha` of the layer; None: what blends others."""
     by_itself = False
     """Whether training normalizes each example by itself, so that no running statistics show what it does."""
 
@@ -47,6 +50,23 @@ class Population:
         """Of values (N, C, ...), at least one; in their own precision, or single for half; differentiable."""
         found = moments(x, channel_axes(x))
         return Moments(found.mean.flatten(), found.var.flatten(), found.count)
+
+    def watching(
+        self,
+        found: dict[nn.Module, Any],  # noqa: ARG002
+        order: list[tuple[nn.Module, int]],  # noqa: ARG002
+        *,
+        by_batch: bool,  # noqa: ARG002
+    ) -> AbstractContextManager[None] | None:
+        """A context in which the layer is measured otherwise than by its forward passes; None where it is by them.
+
+        See `observing`, whose `found` and `order` these are.
+        """
+        return None
+
+    def suffices(self, of: Any) -> bool:
+        """Whether so much was measured that the layer can keep it."""
+        return bool(of.count >= self.least)
 
     def together(self, x: Tensor) -> int:
         """How many values per channel training would normalize together; one would be erased."""
@@ -179,24 +199,37 @@ class _Covariance(Population):
         return {"running_mean": mean, "running_projection": self.layer._whitening_matrix(of.var)}
 
 
+_MEASURED_AS: list[tuple[type[nn.Module], type[Population]]] = [
+    (NormBatchNorm, _Norms),
+    (QuadraticNorm, _Square),
+    (Whitening, _Covariance),
+    (BatchRenorm, _Deviation),
+    *((cls, Population) for cls in (BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)),
+]
+"""The first class that a layer is of says how it is measured."""
+
+
+def measure_as(cls: type[nn.Module], population: type[Population]) -> None:
+    """Make known how layers of a package above this one are measured."""
+    _MEASURED_AS.append((cls, population))
+
+
+def in_double(values: Tensor) -> Tensor:
+    """Values as they are measured; on the CPU, from the one kind of device without double precision."""
+    return (values.cpu() if values.device.type == "mps" else values).to(torch.float64)
+
+
 def population_of(layer: nn.Module) -> Population:
     """How `layer` is measured.
 
     Raises:
         ValueError: it is of a class whose statistics are not known here.
     """
-    if isinstance(layer, NormBatchNorm):
-        return _Norms(layer)
-    if isinstance(layer, QuadraticNorm):
-        return _Square(layer)
-    if isinstance(layer, Whitening):
-        return _Covariance(layer)
-    if isinstance(layer, BatchRenorm):
-        return _Deviation(layer)
-    if isinstance(layer, BatchNorm | nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm):
-        return Population(layer)
     if averages_instances(layer):
         return _Instances(layer)
+    for cls, population in _MEASURED_AS:
+        if isinstance(layer, cls):
+            return population(layer)
     raise ValueError(f"what statistics a {own_class(layer).__name__} keeps is not known; exclude it")
 
 

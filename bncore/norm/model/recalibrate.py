@@ -40,18 +40,19 @@ def recalibrate(
     - `sequential`: each by its new running statistics, as in evaluation afterwards. Layers are measured one after the
       other in the order in which they run, with one pass over the batches for each. The result does not depend on how
       the data are divided, and a batch norm's output over all of them has exactly mean `bias` and variance `weight^2`
-      (but for eps).
+      (but for eps). A `StepBatchNorm` in a recurrence cannot: its input depends on its own statistics at earlier steps.
 
     Each layer keeps what its own training would: the variance times n / (n - 1), for n values per channel in all; batch
     renorm the biased one, since it is the square of its standard deviation; `LpBatchNorm` and `L1BatchNorm` their norm
     (the latter takes a second pass); `PowerNorm` and `MovingAverageBatchNorm` the mean square; whitening layers their
     matrix; `torch.nn.InstanceNorm*` with running statistics the means of its instances' statistics (unless
-    `sequential`, it normalizes each by its own); `DomainBatchNorm` those of the chosen domain. A layer that is used
-    several times in a forward pass gets the statistics of all its inputs. Layers that no batch reaches, that keep no
-    statistics, or keep them fixed (`FrozenBatchNorm`), stay as they are.
+    `sequential`, it normalizes each by its own); `DomainBatchNorm` those of the chosen domain; `StepBatchNorm` those of
+    each step that had two sequences. A layer that is used several times in a forward pass gets the statistics of all
+    its inputs. Layers that no batch reaches, that keep no statistics, or keep them fixed (`FrozenBatchNorm`), stay as
+    they are.
 
     Buffers are written in place. `num_batches_tracked` stays: it says how long a layer has trained, and schedules hang
-    on it. Each process measures its own batches.
+    on it; only a step that no training had seen counts as seen. Each process measures its own batches.
 
     Difference from `torch.optim.swa_utils.update_bn`, which averages the batches' unbiased variances with equal weights
     and leaves out how far their means lie apart; from fvcore's `update_bn_stats`, which subtracts squares (a variance
@@ -105,15 +106,11 @@ def _in_order(
     model: nn.Module, layers: list[tuple[str, nn.Module]], batches: Iterable[Any], forward: Forward | None
 ) -> list[tuple[str, nn.Module]]:
     """The layers that the first batch reaches, in the order in which it does."""
-    reached: list[nn.Module] = []
-    handles = [layer.register_forward_pre_hook(lambda layer, _: reached.append(layer)) for _, layer in layers]
-    try:
+    with observing({layer: population_of(layer) for _, layer in layers}, by_batch=False) as observed:
         for batch in batches:
             run(model, batch, forward)
             break
-    finally:
-        for handle in handles:
-            handle.remove()
+    reached = [layer for layer, _ in observed.order]
     names = {layer: name for name, layer in layers}
     for layer in reached:
         if reached.count(layer) > 1:
@@ -137,7 +134,8 @@ def _measured(
             for batch in batches:
                 run(model, batch, forward)
                 seen += 1
-                _check_none_erased(observed, names)
+                if by_batch:
+                    _check_none_erased(observed, names)
         if seen == 0:
             raise ValueError("there are no batches to measure")
         if last == 0:
@@ -160,7 +158,7 @@ def _check_none_erased(observed: Observation, names: Mapping[nn.Module, str]) ->
 
 def _checked(where: str, population: Population, found: Moments) -> dict[str, Tensor]:
     """What the layer keeps of all values."""
-    if found.count < population.least:
+    if not population.suffices(found):
         raise ValueError(f"{where} has seen one value per channel, which has no variance; give more batches")
     # In the type of the buffers: a variance may be too large for half precision.
     layer = population.layer
