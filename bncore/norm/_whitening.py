@@ -162,6 +162,23 @@ def inverse_square_root(matrix: Tensor, floor: float) -> Tensor:
     return root_inverse
 
 
+def iterated_inverse_square_root(matrix: Tensor, iterations: int) -> Tensor:
+    """What Newton's iteration in its coupled form has found of the inverse square root, from products alone.
+
+    Of an eigenvalue that is a share e of the trace, it has found all digits when (9/4)^iterations is some times 1 / e.
+    """
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    # Not `diagonal`, which the default compiler lowers with a warning.
+    trace = (matrix * identity).sum((-2, -1), keepdim=True)
+    root, inverse_root = matrix / trace, identity
+    for step in range(iterations):
+        factor = 1.5 * identity - 0.5 * (inverse_root @ root)
+        inverse_root = factor @ inverse_root
+        # The last root is not needed.
+        root = root @ factor if step + 1 < iterations else root
+    return inverse_root * trace.rsqrt()
+
+
 def _rows(x: Tensor, groups: int) -> Tensor:
     """(G, D, M), in the type in which statistics are taken."""
     wide = x.to(statistics_dtype(x.dtype))
