@@ -32,7 +32,8 @@ class MovingAverageBatchNorm(QuadraticNorm):
     differentiated again, depends on the order of backward passes, and averages in units of the loss, so a scaled loss
     should be scaled alike in all steps. Differences from the authors' code: momentum is torch's (theirs is 1 - m),
     `running_square` averages single batches, not S, and a window that is not full is averaged over what it holds. It
-    can be compiled, and it can be checkpointed, but not both at once.
+    can be compiled, and it can be checkpointed, but not both at once. `torch.optim.swa_utils.update_bn` passes the
+    layer over; `recalibrate` does not.
 
     arXiv 2001.06838, section 4: S and P are its simple moving averages (SMAS), `running_square` is its exponential one
     (EMAS).

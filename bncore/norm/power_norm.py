@@ -30,6 +30,7 @@ class PowerNorm(QuadraticNorm):
     scaled alike in all steps. Differences from the authors' code: momentum is torch's (theirs is 1 - m), the backward
     pass divides by what the forward pass divided by, the warm-up has its exact gradient, and no scaling over the
     channels of a token comes first. It can be compiled, and it can be checkpointed, but not both at once.
+    `torch.optim.swa_utils.update_bn` passes the layer over; `recalibrate` does not.
 
     arXiv 2003.07845, section 4: PN-V, and algorithm 2 (PN).
 

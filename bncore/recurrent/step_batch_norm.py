@@ -34,6 +34,7 @@ class StepBatchNorm(nn.Module):
     its end. A step with no valid sequence moves nothing. A whole batch of one sequence is refused in training.
 
     Difference from a `torch.nn.BatchNorm1d` for each step: three buffers instead of three a step, and masks.
+    `torch.optim.swa_utils.update_bn` passes the layer over; `recalibrate` does not.
 
     arXiv 1603.09025, section 3.
 
