@@ -19,7 +19,7 @@ from bncore.norm._moments import along_channels, moments
 from bncore.norm._quadratic import QuadraticNorm
 from bncore.norm.batch_norm import BatchNorm, standardize
 from bncore.norm.lp_batch_norm import NormBatchNorm
-from bncore.norm.model.found import averages_instances, normalizations, path
+from bncore.norm.model.found import averages_instances, check_not_lazy, normalizations, path
 from bncore.norm.model.last_axis import LastAxis
 from bncore.norm.model.overlay import Temporary, buffers_replaced, lay_over, own_class, take_off
 from bncore.norm.model.population import population_of, seen_values
@@ -80,6 +80,7 @@ def layers_to_adapt(model: nn.Module, where: Callable[[str, nn.Module], bool] | 
             continue
         if "_alpha" in vars(layer):
             raise ValueError(f"{path(name, layer)} is being adapted already; reset that first")
+        check_not_lazy(path(name, layer), layer)
         try:
             population_of(layer)
         except ValueError as error:

@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.lazy import LazyModuleMixin
 
 from bncore.norm.build import build_norm, norm_spec
 from bncore.norm.model.carry import carry_state, has_scale
-from bncore.norm.model.found import layer_classes, normalizations, path
+from bncore.norm.model.found import check_not_lazy, layer_classes, normalizations, path
 from bncore.norm.model.last_axis import by_last_axis, normalizes_last_axis
 from bncore.norm.model.overlay import Temporary, own_class
 from bncore.norm.model.positions import remember_positions, takes_examples
@@ -125,8 +124,7 @@ def class_that_computes(where: str, layer: nn.Module) -> type[nn.Module]:
     """
     if isinstance(layer, Temporary):
         raise ValueError(f"{where} is frozen or being adapted; unfreeze or reset it first")
-    if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
-        raise ValueError(f"{where} is lazy and does not know its channels yet; run the model on a batch first")
+    check_not_lazy(where, layer)
     for cls in own_class(layer).__mro__:
         if cls in layer_classes():
             return cls

@@ -8,6 +8,7 @@ import functools
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from bncore.norm.build import build_norm
 from bncore.norm.frozen_batch_norm import FrozenBatchNorm
@@ -66,6 +67,12 @@ def normalizations(model: nn.Module, *, batch_statistics: bool = False) -> list[
 def path(name: str, module: nn.Module) -> str:
     """How an error calls a layer: by its path, and by its class where the model is the layer."""
     return name or f"the model itself, a {own_class(module).__name__}"
+
+
+def check_not_lazy(where: str, layer: nn.Module) -> None:
+    """Raise ValueError for a layer that will become one of another class when it first runs, and undo what is done."""
+    if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
+        raise ValueError(f"{where} is lazy and does not know its channels yet; run the model on a batch first")
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from bncore.norm.model.found import normalizations, path
+from bncore.norm.model.found import check_not_lazy, normalizations, path
 from bncore.norm.model.overlay import Temporary, lay_over, take_off
 
 
@@ -32,8 +32,8 @@ def freeze(
         where: called with the path and the layer; only layers for which it is true are frozen.
 
     Raises:
-        ValueError: with the path of a layer that keeps no running statistics: its evaluation needs the batch. Nothing
-            is changed then.
+        ValueError: with the path of a layer that keeps no running statistics: its evaluation needs the batch; or that
+            is lazy and has not run yet. Nothing is changed then.
     """
     layers: list[tuple[str, Any]] = [
         (name, layer)
@@ -41,6 +41,7 @@ def freeze(
         if where is None or where(name, layer)
     ]
     for name, layer in layers:
+        check_not_lazy(path(name, layer), layer)
         if layer.num_batches_tracked is None:
             raise ValueError(f"{path(name, layer)} keeps no running statistics, and cannot be frozen")
     for _, layer in layers:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bncore.adapt import prediction_time
 from bncore.norm import freeze, unfreeze
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm
@@ -152,6 +153,15 @@ def test_a_layer_without_running_statistics_is_refused_and_nothing_is_frozen() -
         freeze(model)
     assert model.train()[0].training
     assert model[0].weight.requires_grad
+
+
+def test_a_lazy_layer_which_would_thaw_when_it_first_runs_is_refused_until_it_has() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.LazyBatchNorm1d())
+    for change in (freeze, prediction_time):
+        with pytest.raises(ValueError, match="1 is lazy"):
+            change(model)
+    model(torch.randn(5, 3))
+    assert not freeze(model).train()[1].training
 
 
 def test_it_compiles_and_gives_the_eager_gradients() -> None:
