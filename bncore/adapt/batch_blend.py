@@ -10,13 +10,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bncore.adapt.adaptation import Adaptation
+from bncore.norm._affine import scale_and_shift
+from bncore.norm._moments import along_channels, moments
 from bncore.norm._quadratic import QuadraticNorm
 from bncore.norm._torch import AnyBatchNorm
 from bncore.norm.batch_norm import BatchNorm, standardize
 from bncore.norm.lp_batch_norm import NormBatchNorm
-from bncore.norm.model.found import normalizations, path
+from bncore.norm.model.found import averages_instances, check_not_lazy, normalizations, path
 from bncore.norm.model.last_axis import LastAxis
 from bncore.norm.model.overlay import Temporary, buffers_replaced, lay_over, own_class, take_off
 from bncore.norm.model.population import population_of, seen_values
@@ -29,10 +32,11 @@ def prediction_time(
 
     With the biased variance of the batch, so that `alpha=1` gives the numbers of batch norm in training mode exactly,
     and `alpha=0` those of evaluation. Each batch stands for itself: nothing is stored, dropout stays off, and layers in
-    training mode do what they always do. A batch is normalized once, and the gradient flows through its statistics
-    (of a class of others that is derived from torch's, only with `alpha=1`). Layers with other statistics than a
-    variance blend those. Of a layer for several processes, the batch is the local one. A deep copy that is made
-    meanwhile stays adapted.
+    training mode do what they always do. A batch is normalized once, and the gradient flows through its statistics (of
+    a class of others that is derived from torch's, only with `alpha=1`). Layers with other statistics than a variance
+    blend those, `torch.nn.InstanceNorm*` with running statistics those of each example, `StepBatchNorm` those of each
+    step that has two sequences. Of a layer for several
+    processes, the batch is the local one. A deep copy that is made meanwhile stays adapted.
 
     arXiv 2006.10963 (alpha = 1); arXiv 2006.16971, with `alpha = n / (N + n)` for batches of n that are to count beside
     N of the source.
@@ -58,12 +62,12 @@ class _Blend(Adaptation):
             raise ValueError(f"alpha is the weight of the batch, from 0 to 1, got {alpha}")
         self._layers = layers_to_adapt(model, where)
         for layer in self._layers:
-            lay_over(layer, _BatchBlend)
+            lay_over(layer, population_of(layer).blend or _BatchBlend)
             layer._alpha = alpha
 
     def reset(self) -> None:
         for layer in self._layers:
-            take_off(layer, _BatchBlend)
+            take_off(layer, population_of(layer).blend or _BatchBlend)
             del layer._alpha
         self._layers = []
 
@@ -74,8 +78,9 @@ def layers_to_adapt(model: nn.Module, where: Callable[[str, nn.Module], bool] | 
     for name, layer in normalizations(model, batch_statistics=True):
         if layer.num_batches_tracked is None or (where is not None and not where(name, layer)):
             continue
-        if isinstance(layer, _BatchBlend):
+        if "_alpha" in vars(layer):
             raise ValueError(f"{path(name, layer)} is being adapted already; reset that first")
+        check_not_lazy(path(name, layer), layer)
         try:
             population_of(layer)
         except ValueError as error:
@@ -90,11 +95,14 @@ class _BatchBlend(Temporary):
     _alpha: float
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self.training or self._alpha == 0.0:
+        if self.training or self._alpha == 0.0 or isinstance(next(iter(args), None), Proxy):
             return super().forward(*args, **kwargs)
         values = seen_values(self, args, kwargs)
         if values.numel() == 0:
             return super().forward(*args, **kwargs)
+        if averages_instances(self):
+            given: Tensor = args[0] if args else kwargs["input"]
+            return _blend_instances(self, values, self._alpha).reshape(given.shape)
         # Without a mask or another layout, the values are what the forward pass was given.
         direct = _only_standardizes(self) and any(values is given for given in (*args, *kwargs.values()))
         if direct and self._alpha == 1.0:
@@ -123,6 +131,19 @@ class _BatchBlend(Temporary):
             return _batch_norm(x, layer.running_mean, layer.running_var, self)
         y: Tensor = super()._normalize_with_running(x)  # type: ignore[misc]
         return y
+
+
+def _blend_instances(layer: Any, x: Tensor, alpha: float) -> Tensor:
+    """Each example by its own statistics, blended with the running ones."""
+    if alpha == 1.0:
+        return F.instance_norm(x, None, None, layer.weight, layer.bias, True, 0.0, layer.eps)
+    own = moments(x, range(2, x.dim()))
+    mean, var = (
+        along_channels(running.to(one.dtype), x).lerp(one, alpha)
+        for running, one in ((layer.running_mean, own.mean), (layer.running_var, own.var))
+    )
+    y = (x.to(mean.dtype) - mean) * (var + layer.eps).rsqrt()
+    return scale_and_shift(y, layer.weight, layer.bias).to(x.dtype)
 
 
 @contextmanager

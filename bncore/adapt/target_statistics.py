@@ -37,7 +37,8 @@ def adabn(
         forward: how to run the model on a batch, `forward(model, batch)`.
         where: called with the path and the layer; only layers for which it is true are adapted.
         sequential: False takes a single pass, in which each batch is normalized by its own statistics; then the
-            division into batches matters.
+            division into batches matters. Recurrent layers with statistics of each step need it: their inputs depend on
+            their own statistics.
 
     Returns:
         The adaptation; `reset()` brings the source's statistics back.

@@ -18,7 +18,7 @@ from bncore.diagnostics.report import COLD_START, Diagnosis, LayerDiagnosis, Wor
 from bncore.norm._moments import Moments, channel_axes, merge, moments
 from bncore.norm.global_response_norm import GlobalResponseNorm
 from bncore.norm.model.feed import Forward, evaluating, run
-from bncore.norm.model.found import has_batch_statistics, normalizations
+from bncore.norm.model.found import averages_instances, has_batch_statistics, normalizations
 from bncore.norm.model.observe import observing
 from bncore.norm.model.overlay import own_class
 from bncore.norm.model.population import Population, population_of, seen_values
@@ -40,7 +40,8 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
     statistics that are not finite, and scales near 0. `print(diagnose(model, batch))` shows a table and what is wrong.
 
     Each layer is looked at with the inputs that it has in training, the layers in front normalizing by the batch, but
-    with dropout off. So it is its own gap that is reported, not that of the layers before it.
+    with dropout off. So it is its own gap that is reported, not that of the layers before it. A layer to which the
+    batch is one value per channel, with which training refuses to run, normalizes it by its running statistics.
 
     Args:
         model: any module with normalization layers, torch's or ours.
@@ -53,11 +54,12 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
         populations = {layer: look.population for layer, look in looks.items() if look.population is not None}
         handles = [layer.register_forward_pre_hook(look.see, with_kwargs=True) for layer, look in looks.items()]
         try:
-            with observing(populations, by_batch=True) as found:
+            with observing(populations, by_batch=True) as observed:
                 run(model, batch, forward)
         finally:
             for handle in handles:
                 handle.remove()
+    found = observed.found
     return Diagnosis(tuple(_said(name, layer, looks[layer], found.get(layer)) for name, layer in normalizations(model)))
 
 
@@ -72,21 +74,26 @@ class _Look:
         # The layer itself goes on with the statistics of the batch in its buffers.
         self.twin: Any = _twin(layer)
         self.squared_gap = self.squared_output = 0.0
-        if has_batch_statistics(layer) and self.twin.num_batches_tracked is not None:
-            # Training shows its output and looks for no more than that.
-            self.twin.track_running_stats = False
+        self.keeps_statistics = has_batch_statistics(layer)
+        self.together = 0
+        if self.keeps_statistics and self.twin.num_batches_tracked is not None:
             self.population = _known(layer)
+            # Training shows its output and looks for no more than that. An instance norm would evaluate as it trains.
+            self.twin.track_running_stats = averages_instances(layer)
 
     def see(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before each forward pass of the layer."""
         self.reached = True
         values = seen_values(layer, args, kwargs)
         self.finite_input = self.finite_input and bool(values.isfinite().all())
-        if not has_batch_statistics(layer) or values.numel() == 0:
+        if not self.keeps_statistics or values.numel() == 0:
             return
         one = moments(values.to(torch.float64), channel_axes(values))
         self.values = one if self.values is None else merge(self.values, one)
-        if self.population is None or one.count == 1:
+        population = self.population
+        together = one.count if population is None else population.together(values)
+        self.together = together if population is not None and population.by_itself else self.together + together
+        if population is None or together == 1:
             return
         evaluation = _frames(self.twin.eval().forward(*args, **kwargs))
         gap = self._train(values, args, kwargs).reshape(evaluation.shape) - evaluation
@@ -148,7 +155,7 @@ def _said(name: str, layer: Any, look: _Look, found: Moments | None) -> LayerDia
         finite_input=look.finite_input,
         not_finite=tuple(key for key, tensor in tensors if not bool(tensor.isfinite().all())),
         small_scales=_small_scales(layer),
-        values=None if look.values is None else look.values.count,
+        values=look.together or None,
         gap=look.gap,
         mean_shift=shift,
         log_variance_ratio=ratio,
@@ -174,7 +181,8 @@ def _distances(layer: Any, look: _Look, found: Moments | None) -> tuple[Worst | 
 
 
 def _cold_start(layer: Any, look: _Look, found: Moments | None) -> tuple[int | None, float | None]:
-    if not has_batch_statistics(layer) or layer.num_batches_tracked is None:
+    if not has_batch_statistics(layer) or layer.num_batches_tracked is None or averages_instances(layer):
+        # torch's instance norm has a count of batches, and does not count.
         return None, None
     seen = int(layer.num_batches_tracked)
     momentum = layer.forward_momentum if isinstance(layer, PowerNorm) else layer.momentum

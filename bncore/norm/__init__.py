@@ -29,6 +29,7 @@ from bncore.norm.model.convert import convert
 from bncore.norm.model.decay import no_decay_parameters, parameter_groups
 from bncore.norm.model.freeze import freeze, unfreeze
 from bncore.norm.model.recalibrate import recalibrate
+from bncore.norm.model.to_torch import to_torch
 from bncore.norm.model.valid_positions import valid_positions
 from bncore.norm.moving_average_batch_norm import MovingAverageBatchNorm
 from bncore.norm.noisy_batch_norm import NoisyBatchNorm
@@ -92,6 +93,7 @@ __all__ = [
     "scaled_weight_standardization",
     "select_domain",
     "spectral_norm",
+    "to_torch",
     "unfreeze",
     "valid_positions",
     "weight_centralization",

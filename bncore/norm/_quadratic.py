@@ -10,9 +10,11 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._dispatch import guarded
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._override import refuse_to_export
 from bncore.norm._recompute import recall, recomputing, remember
@@ -56,6 +58,8 @@ class QuadraticNorm(Affine, ABC):
         self.num_batches_tracked.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
         if x.numel() == 0:
             return scale_and_shift(x, self.weight, self.bias).to(x.dtype)
@@ -75,8 +79,7 @@ class QuadraticNorm(Affine, ABC):
                 # One tensor: what only the backward pass reads is saved for it along with what both read.
                 used = snapshot(torch.stack(self._statistics(square)))
                 remember(self, square, *used)
-                self.num_batches_tracked.add_(1)
-                self._take_in(self._guarded(square, self.running_square))
+                self._take_in(square)
         scale = torch.ones_like(square) if self.weight is None else self.weight.to(square.dtype)
         shift = torch.zeros_like(square) if self.bias is None else self.bias.to(square.dtype)
         return self._apply_to(x, scale, shift, used)
@@ -87,7 +90,7 @@ class QuadraticNorm(Affine, ABC):
 
     @abstractmethod
     def _take_in(self, square: Tensor) -> None:
-        """Average the quadratic mean of the batch, which is counted already."""
+        """Count the batch, and average its quadratic mean, guarded."""
 
     @abstractmethod
     def _apply_to(self, x: Tensor, scale: Tensor, shift: Tensor, used: Tensor) -> Tensor:

@@ -5,14 +5,16 @@ to give the same numbers as the first. A layer whose training output depends on 
 what it used, and recalls it by the batch that it was used for.
 """
 
+import sys
 from collections import deque
+from types import FrameType
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from bncore.norm._dispatch import being_transformed
-from bncore.norm._torch import graph_task, saves_elsewhere
+from bncore.norm._torch import BACKWARDS, ENGINE, UNPACKS, graph_task, saves_elsewhere
 
 _MOST = 64
 """Forward passes of one layer whose backward pass may still come: micro-batches in flight in a pipeline."""
@@ -21,15 +23,18 @@ _used: WeakKeyDictionary[nn.Module, deque[tuple[Tensor, Tensor]]] = WeakKeyDicti
 
 
 def recomputing() -> bool:
-    """Whether this is a forward pass inside a backward pass."""
-    return not torch.compiler.is_compiling() and graph_task() != -1
+    """Whether this is a forward pass that a backward pass repeats.
+
+    A hook of the backward pass may also run a forward pass, and that one is as new as any.
+    """
+    return not torch.compiler.is_compiling() and graph_task() != -1 and _called_to_repeat()
 
 
 def refuse_to_run_again() -> None:
     """For operators that the compiler cannot see into, whose values a second run would take from moved buffers.
 
     Raises:
-        RuntimeError: this is a forward pass inside a backward pass.
+        RuntimeError: this is a forward pass that a backward pass repeats.
     """
     if recomputing():
         raise RuntimeError(
@@ -65,10 +70,28 @@ def recall(layer: nn.Module, batch_mean: Tensor) -> Tensor:
     # `argmin` takes the first of equals.
     remembered = [pair for pair in reversed(_used.get(layer, deque())) if pair[0].shape == batch_mean.shape]
     if not remembered:
-        raise RuntimeError("a forward pass runs inside a backward pass and does not repeat an earlier one")
+        raise RuntimeError("a forward pass runs in the backward pass of a function and does not repeat an earlier one")
     means, batch_mean = torch.stack([mean for mean, _ in remembered]), batch_mean.detach()
     # A batch that was not finite is near to itself alone: `argmin` takes NaN for the least.
     same = (means == batch_mean) | (means.isnan() & batch_mean.isnan())
     gaps = torch.where(same, 0.0, (means - batch_mean).square().nan_to_num(nan=torch.inf, posinf=torch.inf))
     nearest = gaps.sum(tuple(range(1, means.dim()))).argmin()
     return torch.stack([used for _, used in remembered]).index_select(0, nearest.view(1)).squeeze(0)
+
+
+def _called_to_repeat() -> bool:
+    """Whether the engine of the backward pass, which is running, has come here by a function or by saved tensors.
+
+    It calls Python for the backward pass of a function (checkpointing with `use_reentrant=True`, and what others write
+    like it), for tensors that were saved as something else (with False), and for hooks. Nothing but the stack tells
+    which.
+    """
+    caller: FrameType | None = sys._getframe()
+    while caller is not None:
+        code, module = caller.f_code, caller.f_globals.get("__name__")
+        if code in BACKWARDS or (module, code.co_name) == UNPACKS:
+            return True
+        if module == ENGINE:
+            return False
+        caller = caller.f_back
+    return False

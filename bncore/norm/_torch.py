@@ -8,6 +8,7 @@ also looks at what is as little promised and not here, because layers are made o
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.autograd.function import BackwardCFunction
 from torch.jit._trace import is_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -16,6 +17,9 @@ from torch.nn.modules.module import _WrappedHook
 from torch.nn.utils.parametrizations import _WeightNorm
 
 __all__ = [
+    "BACKWARDS",
+    "ENGINE",
+    "UNPACKS",
     "AnyBatchNorm",
     "AnyConv",
     "AnyInstanceNorm",
@@ -52,6 +56,13 @@ graph_task = torch._C._current_graph_task_id
 """The number of the backward pass that is running; -1 outside of one."""
 transform = torch._C._functorch.peek_interpreter_stack
 """The innermost transform of `torch.func` that is running; None outside of one."""
+
+ENGINE = "torch.autograd.graph"
+"""The module that starts the engine. On CPUs it calls back in the same thread, whose stack goes on below."""
+BACKWARDS = tuple(getattr(BackwardCFunction, name).__code__ for name in ("apply", "apply_boxed"))
+"""What the engine calls of a function that is written in Python; of a compiled one, the latter."""
+UNPACKS = ("torch.utils.checkpoint", "unpack_hook")
+"""Module and name of what brings back tensors that checkpointing did not save."""
 
 
 def forward_mode() -> bool:

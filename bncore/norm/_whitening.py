@@ -113,10 +113,8 @@ class Whitening(BatchNorm, ABC):
     def _average(self, mean: Tensor, matrix: Tensor) -> None:
         """Count this batch and average its mean (G, D, 1) and matrix (G, D, D)."""
         assert self.running_mean is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        newest = self._weight_of_newest()
         with torch.no_grad():
+            newest = self._count(mean, matrix)
             kept_mean, kept_matrix = self.running_mean.view(mean.shape), self._running_matrix()
             if self.nan_guard:
                 # A matrix of which only some entries move need not stay positive definite: a group moves as a whole.
@@ -162,6 +160,23 @@ def inverse_square_root(matrix: Tensor, floor: float) -> Tensor:
         whitened = whitened - (whitened @ rotated @ whitened - identity) / sums
     root_inverse: Tensor = vectors @ whitened @ vectors.mT
     return root_inverse
+
+
+def iterated_inverse_square_root(matrix: Tensor, iterations: int) -> Tensor:
+    """What Newton's iteration in its coupled form has found of the inverse square root, from products alone.
+
+    Of an eigenvalue that is a share e of the trace, it has found all digits when (9/4)^iterations is some times 1 / e.
+    """
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    # Not `diagonal`, which the default compiler lowers with a warning.
+    trace = (matrix * identity).sum((-2, -1), keepdim=True)
+    root, inverse_root = matrix / trace, identity
+    for step in range(iterations):
+        factor = 1.5 * identity - 0.5 * (inverse_root @ root)
+        inverse_root = factor @ inverse_root
+        # The last root is not needed.
+        root = root @ factor if step + 1 < iterations else root
+    return inverse_root * trace.rsqrt()
 
 
 def _rows(x: Tensor, groups: int) -> Tensor:

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._instance_and_batch import InstanceAndBatch
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels
 from bncore.norm._override import refuse_to_export
 from bncore.norm._rescale import standardize_instances
@@ -70,6 +72,8 @@ class BatchInstanceNorm(InstanceAndBatch):
             nn.init.ones_(self.gate)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_more_than_one_position(x)
         return super().forward(x)
 

@@ -6,9 +6,11 @@ Shapes: N examples, C channels (axis 1), any further axes are positions and coun
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx import Proxy
 
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import blend, guarded, may_use_native
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, channel_axes, moments
 from bncore.norm._recompute import recomputing
 from bncore.norm._torch import AnyBatchNorm, is_tracing
@@ -25,7 +27,8 @@ class BatchNorm(AnyBatchNorm):
     (equal-weight average) reads no number back from the device; a forward pass that activation checkpointing repeats
     is not counted again, unless it is a compiled one that runs with `use_reentrant=True`; under `torch.func`
     transforms, forward-mode differentiation and on the meta device it is made of primitive operations, so that
-    derivatives of every order are right. An empty batch is as there: counted, and otherwise without effect.
+    derivatives of every order are right. An empty batch is as there: counted, and otherwise without effect; but where
+    the count is a weight, with `momentum=None`, it is not counted.
 
     arXiv 1502.03167, algorithms 1 and 2.
 
@@ -36,7 +39,8 @@ class BatchNorm(AnyBatchNorm):
         affine: learn `weight` and `bias` (C,).
         track_running_stats: keep running statistics; without them, evaluation uses the batch as well.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite: one NaN
-            would stay in them for good.
+            would stay in them for good. With `momentum=None`, all channels, and the batch is not counted: the average
+            is that of the other batches.
 
     Raises:
         ValueError: from the forward pass, for input without batch axis or with another number of channels, and in
@@ -58,6 +62,8 @@ class BatchNorm(AnyBatchNorm):
         self.nan_guard = nan_guard
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
         if not self.training and self.running_mean is not None:
             return self._normalize_with_running(x)
@@ -100,7 +106,7 @@ class BatchNorm(AnyBatchNorm):
         return y
 
     def _pass_empty(self, x: Tensor) -> Tensor:
-        if self._updates():
+        if self._updates() and self.momentum is not None:
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
         return scale_and_shift(x, self.weight, self.bias).to(x.dtype)
@@ -118,17 +124,37 @@ class BatchNorm(AnyBatchNorm):
             return
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        newest = self._weight_of_newest()
         with torch.no_grad():
-            mean, var = self._guarded(mean.detach(), self.running_mean), self._guarded(var.detach(), self.running_var)
-            blend(self.running_mean, mean, newest)
-            blend(self.running_var, var, newest)
+            mean, var = mean.detach(), var.detach()
+            newest = self._count(mean, var)
+            blend(self.running_mean, self._guarded(mean, self.running_mean), newest)
+            blend(self.running_var, self._guarded(var, self.running_var), newest)
 
     def _guarded(self, newest: Tensor, running: Tensor) -> Tensor:
         """`newest`, but `running` in its place where the guard is on and it is not finite."""
         return guarded(newest, running) if self.nan_guard else newest
+
+    def _count(self, *statistics: Tensor, valid: Tensor | None = None) -> Tensor | float:
+        """Count a batch with these statistics, and return its weight in the running ones.
+
+        An average of all batches equally can do without a batch only as a whole: one count weights all channels. So
+        one that the guard keeps out of a channel, or that is not `valid` (a bool of the device), has no weight and does
+        not count. Otherwise it counts: its channels that are not finite, or that it says nothing of, are for the caller
+        to keep.
+        """
+        assert self.num_batches_tracked is not None
+        if self.momentum is None and self.nan_guard:
+            finite = torch.stack([one.isfinite().all() for one in statistics]).all()
+            valid = finite if valid is None else finite & valid
+        if valid is None:
+            self.num_batches_tracked.add_(1)
+            return self._weight_of_newest()
+        self.num_batches_tracked.add_(valid.to(self.num_batches_tracked.dtype))
+        if self.momentum is not None:
+            return self.momentum
+        assert self.running_mean is not None
+        # Before the first batch that counts, it would be one over zero.
+        return self.num_batches_tracked.clamp_min(1).to(self.running_mean.dtype).reciprocal() * valid
 
     def _weight_of_newest(self) -> Tensor | float:
         """The momentum, or one over the number of batches seen, which stays on the device."""

@@ -131,9 +131,7 @@ class BatchRenorm(BatchNorm):
         correct = _opaque_correction if torch.compiler.is_compiling() else _correction
         r, d = correct(mean, sigma_batch, running_mean, sigma, *self._bounds(mean))
         if self._updates():
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked.add_(1)
-            newest = self._weight_of_newest()
+            newest = self._count(mean, sigma_batch)
             blend(running_mean, self._guarded(mean, running_mean), newest)
             blend(sigma, self._guarded(sigma_batch, sigma), newest)
             # Not `square_`: vmap has no rule for it.

@@ -7,7 +7,10 @@ examples.
 import torch
 from torch import Tensor
 
-from bncore.norm._whitening import Whitening, inverse_square_root, regularized
+from bncore.norm._whitening import Whitening, inverse_square_root, iterated_inverse_square_root, regularized
+
+_ITERATIONS = 50
+"""Enough for all digits in double precision of matrices whose condition number it can tell from infinity."""
 
 
 class DecorrelatedBatchNorm(Whitening):
@@ -20,8 +23,9 @@ class DecorrelatedBatchNorm(Whitening):
     Differences from `torch.nn.BatchNorm*`: the whitening; `running_covariance` (G, D, D) in place of `running_var`,
     with the unbiased covariance, so the keys are other ones. The covariance is averaged, not the whitening matrix as in
     the authors' code: the mean of inverse roots is not the inverse root of the mean, and is far too large where a batch
-    has few more values than a group has channels. Evaluation finds the eigenvectors anew each time. Groups of one
-    channel are batch norm with `running_covariance` for `running_var`.
+    has few more values than a group has channels. Evaluation finds the eigenvectors anew each time; exported to ONNX,
+    which has none, it finds the same matrix by Newton's iteration in double precision. Groups of one channel are batch
+    norm with `running_covariance` for `running_var`.
 
     A batch with no more values than a group has channels has a singular covariance; `eps` alone bounds W then. The
     gradient is right at equal eigenvalues; derivatives are right up to the fourth order.
@@ -54,4 +58,7 @@ class DecorrelatedBatchNorm(Whitening):
         super().__init__(num_features, num_groups, "covariance", eps, momentum, affine, nan_guard, device, dtype)
 
     def _whitening_matrix(self, covariance: Tensor) -> Tensor:
-        return inverse_square_root(regularized(covariance, self.eps), self.eps)
+        matrix = regularized(covariance, self.eps)
+        if torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
+            return iterated_inverse_square_root(matrix.double(), _ITERATIONS).to(matrix.dtype)
+        return inverse_square_root(matrix, self.eps)

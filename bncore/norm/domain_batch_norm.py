@@ -7,8 +7,7 @@ those of the chosen domain; only the state holds all of them.
 """
 
 import operator
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -24,8 +23,8 @@ class DomainBatchNorm(BatchNorm):
     """Batch normalization that keeps running statistics for each of D domains; scale and shift are shared.
 
     Training: as `BatchNorm`, and only the statistics of the chosen domain move. Evaluation: as `BatchNorm` with those
-    of the chosen domain. `layer.domain = 1` chooses one, `select_domain` one for a whole model; a batch is of one
-    domain. Input and output: (N, C, ...).
+    of the chosen domain. `layer.domain = 1` chooses one for a layer, `select_domain(model, 1)` for a model; a batch is
+    of one domain. Input and output: (N, C, ...).
 
     Difference from `torch.nn.BatchNorm*`: with one domain none, and state loads strictly both ways. With more, the keys
     are the same and the statistics have a leading axis: `running_mean` (D, C), `running_var` (D, C),
@@ -83,7 +82,7 @@ class DomainBatchNorm(BatchNorm):
 
     def statistics_of(self, domain: int) -> dict[str, Tensor]:
         """Copies of the scale and shift and of one domain's statistics: the state of a `torch.nn.BatchNorm*`."""
-        with _chosen([self], domain):
+        with _Selection([self], domain):
             tensors = {name: getattr(self, name) for name in ("weight", "bias", *_AXES_OF_ONE)}
         return {name: tensor.detach().clone() for name, tensor in tensors.items() if tensor is not None}
 
@@ -119,30 +118,37 @@ class DomainBatchNorm(BatchNorm):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
 
-@contextmanager
-def select_domain(model: nn.Module, index: int) -> Iterator[None]:
-    """Within it, all `DomainBatchNorm` layers of the model use this domain; after it, what they used before.
+def select_domain(model: nn.Module, index: int) -> AbstractContextManager[None]:
+    """Have all `DomainBatchNorm` layers of the model use this domain, from now on; in a `with` block, until its end.
 
-    A forward pass in evaluation mode that activation checkpointing repeats has to repeat within it: call `backward`
-    there too.
+    `select_domain(model, 1)` selects at once. `with select_domain(model, 1):` brings back what each layer used before
+    the call. A forward pass in evaluation mode that activation checkpointing repeats has to repeat with the same
+    domain: call `backward` before another one is selected.
 
     Raises:
-        ValueError: where the model has no such layer, or one with too few domains.
+        ValueError: where the model has no such layer, or one with too few domains. Nothing is selected then.
     """
     layers = [module for module in model.modules() if isinstance(module, DomainBatchNorm)]
     if not layers:
         raise ValueError("the model has no DomainBatchNorm")
-    with _chosen(layers, index):
-        yield
+    return _Selection(layers, index)
 
 
-@contextmanager
-def _chosen(layers: list[DomainBatchNorm], index: int) -> Iterator[None]:
-    before = [layer.domain for layer in layers]
-    try:
-        for layer in layers:
-            layer.domain = index
-        yield
-    finally:
-        for layer, domain in zip(layers, before, strict=True):
+class _Selection(AbstractContextManager[None]):
+    """A domain that is selected from when this object is made."""
+
+    def __init__(self, layers: list[DomainBatchNorm], index: int) -> None:
+        self._before = [(layer, layer.domain) for layer in layers]
+        try:
+            for layer in layers:
+                layer.domain = index
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        for layer, domain in self._before:
             layer.domain = domain

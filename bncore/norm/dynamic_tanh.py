@@ -5,8 +5,10 @@ Shapes: N examples, C channels (axis 1), any further axes are positions.
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bncore.norm._affine import Affine
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels
 from bncore.norm._rescale import rescale
 from bncore.norm.batch_norm import check_channels
@@ -51,6 +53,8 @@ class DynamicTanh(Affine):
         nn.init.constant_(self.alpha, self.initial_alpha)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
         y = (x * self.alpha).tanh()
         if self.weight is not None and self.bias is not None:

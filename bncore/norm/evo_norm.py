@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._dispatch import times_
 from bncore.norm._instance_and_batch import InstanceAndBatch
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels
 from bncore.norm._override import apply
 from bncore.norm._sample_statistics import Spread, instances, pooled, positions_of, spelled_out
@@ -118,6 +120,8 @@ class EvoNormS0(Affine):
         nn.init.ones_(self.v)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
         size = self.num_features // self.num_groups
         if size * positions_of(x) == 1:

@@ -5,8 +5,10 @@ Shapes: N examples, C channels (axis 1), any further axes are positions.
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bncore.norm._affine import Affine
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels
 from bncore.norm._rescale import rescale
 from bncore.norm._sample_statistics import mean_square
@@ -63,6 +65,8 @@ class FilterResponseNorm(Affine):
             nn.init.constant_(self.learned_eps, 1e-4)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
         square = mean_square(x) + self.eps
         if self.learned_eps is not None:

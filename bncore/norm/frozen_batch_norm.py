@@ -8,9 +8,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bncore.norm._dispatch import may_use_native
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, statistics_dtype
+from bncore.norm._torch import is_tracing
 from bncore.norm.batch_norm import check_channels
 
 
@@ -68,8 +71,12 @@ class FrozenBatchNorm(nn.Module):
         self.num_batches_tracked.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
-        wants_gradient = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_exporting()
+        # A graph that is kept for later must not depend on whether anybody wanted gradients while it was made.
+        kept = torch.compiler.is_exporting() or is_tracing()
+        wants_gradient = torch.is_grad_enabled() and x.requires_grad and not kept
         if may_use_native(x) and not wants_gradient:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         # The kernel would keep x for the gradients of scale and shift, which nobody wants here.

@@ -5,8 +5,10 @@ Shapes: N examples, C channels (axis 1), any further axes are positions.
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bncore.norm._affine import Affine
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels
 from bncore.norm._rescale import rescale
 from bncore.norm._sample_statistics import mean_square, positions_of
@@ -52,6 +54,8 @@ class GlobalResponseNorm(Affine):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
         assert self.weight is not None
         assert self.bias is not None

@@ -5,9 +5,11 @@ Shapes: N examples, C channels (axis 1) in G groups of neighbours, any further a
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._dispatch import may_use_native
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import moments
 from bncore.norm.batch_norm import check_channels
 
@@ -52,6 +54,8 @@ class GroupNorm(Affine):
         self.num_groups = num_groups
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
         if x.numel() == self.num_groups:
             shape, groups = tuple(x.shape), self.num_groups

@@ -6,9 +6,11 @@ Shapes: N examples, C channels (axis 1), further axes are positions, of which th
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx import Proxy
 
 from bncore.norm._affine import Affine
 from bncore.norm._dispatch import may_use_native
+from bncore.norm._leaf import as_leaf
 from bncore.norm._rescale import standardize_instances
 from bncore.norm._sample_statistics import instances, positions_of
 from bncore.norm.batch_norm import check_channels, check_rank
@@ -48,6 +50,8 @@ class InstanceNorm(Affine):
         super().__init__(num_features, eps, affine, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
         check_more_than_one_position(x)
         # Torch's kernel wants this layout, and would copy there and back.

@@ -7,7 +7,7 @@ examples.
 import torch
 from torch import Tensor
 
-from bncore.norm._whitening import Whitening, regularized
+from bncore.norm._whitening import Whitening, iterated_inverse_square_root, regularized
 
 
 class IterNorm(Whitening):
@@ -65,14 +65,4 @@ class IterNorm(Whitening):
         return f"{super().extra_repr()}, iterations={self.iterations}"
 
     def _whitening_matrix(self, covariance: Tensor) -> Tensor:
-        covariance = regularized(covariance, self.eps)
-        identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-        # Not `diagonal`, which the default compiler lowers with a warning.
-        trace = (covariance * identity).sum((-2, -1), keepdim=True)
-        root, inverse_root = covariance / trace, identity
-        for step in range(self.iterations):
-            factor = 1.5 * identity - 0.5 * (inverse_root @ root)
-            inverse_root = factor @ inverse_root
-            # The last root is not needed.
-            root = root @ factor if step + 1 < self.iterations else root
-        return inverse_root * trace.rsqrt()
+        return iterated_inverse_square_root(regularized(covariance, self.eps), self.iterations)

@@ -6,9 +6,11 @@ Shapes: N examples, C channels (axis 1), any further axes are positions.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx import Proxy
 
 from bncore.norm._affine import Affine
 from bncore.norm._dispatch import may_use_native
+from bncore.norm._leaf import as_leaf
 from bncore.norm.batch_norm import check_channels
 from bncore.norm.group_norm import as_wide_as, standardize_groups
 
@@ -49,6 +51,8 @@ class LayerNorm(Affine):
         super().__init__(num_features, eps, affine, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
         if x.dim() == 2 and may_use_native(x):
             wide = as_wide_as(self.weight, x)

@@ -58,10 +58,8 @@ class NormBatchNorm(BatchNorm, ABC):
             return
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        newest = self._weight_of_newest()
         with torch.no_grad():
+            newest = self._count(mean, norm)
             blend(self.running_mean, self._guarded(mean, self.running_mean), newest)
             running_norm = self.running_var.sqrt()
             blend(running_norm, self._guarded(norm, running_norm), newest)

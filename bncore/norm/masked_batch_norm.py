@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed, blend
+from bncore.norm._leaf import as_leaf
 from bncore.norm._masked_kernels import masked_gradients, masked_moments, masked_standardize, words_of
 from bncore.norm._masked_rows import lies_in_rows, normalize_rows
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
@@ -36,7 +38,8 @@ class MaskedBatchNorm(BatchNorm):
     `pack_padded_sequence(...).data`; the gradient of the padding is 0, and its content does not matter, NaN included.
     The number of valid positions is not read back from the device, so none of these is an error: a batch of padding
     alone is not counted and moves no average; a single valid position has variance 0, so that its output is `bias`,
-    and moves the running mean but not the running variance.
+    and moves the running mean but not the running variance; with `momentum=None`, where both go by one count, it is not
+    counted and moves neither.
 
     Inside a model, whose modules pass on no masks, say it once for all layers:
     `with valid_positions(model, mask=~padding): y = model(x)`.
@@ -84,6 +87,8 @@ class MaskedBatchNorm(BatchNorm):
 
         With neither, the positions are valid that `valid_positions` has handed to the layer, or else all of them.
         """
+        if isinstance(x, Proxy):
+            return as_leaf(self, x, mask, lengths)
         check_channels(x, self.num_features)
         mask = self.mask_of(x, mask, lengths)
         if mask is None:
@@ -133,8 +138,8 @@ class MaskedBatchNorm(BatchNorm):
         return y
 
     def _take_in_counted(self, mean: Tensor, unbiased: Tensor, values: int) -> None:
-        """`_take_in` of so many values: with none nothing moves, with one the mean does."""
-        if values > 0 and self.running_var is not None:
+        """`_take_in` of so many values: with none nothing moves, with one the mean does, if that may be for itself."""
+        if values > self._too_few() and self.running_var is not None:
             self._take_in(mean, unbiased if values > 1 else self.running_var)
 
     def _take_in_valid(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
@@ -143,19 +148,19 @@ class MaskedBatchNorm(BatchNorm):
             return
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.num_batches_tracked is not None
         with torch.no_grad():
             mean, var, count = mean.detach(), var.detach(), count.detach()
             unbiased = var * (count / (count - 1).clamp(min=1))
-            mean = torch.where(count > 0, mean, self.running_mean.to(mean.dtype))
+            valid = count > self._too_few()
+            mean = torch.where(valid, mean, self.running_mean.to(mean.dtype))
             unbiased = torch.where(count > 1, unbiased, self.running_var.to(var.dtype))
-            self.num_batches_tracked.add_((count > 0).to(self.num_batches_tracked.dtype))
-            newest = self._weight_of_newest()
-            if isinstance(newest, Tensor):
-                # As long as there was nothing but padding, it is one over zero.
-                newest = newest.clamp(max=1.0)
+            newest = self._count(mean, unbiased, valid=valid)
             blend(self.running_mean, self._guarded(mean, self.running_mean), newest)
             blend(self.running_var, self._guarded(unbiased, self.running_var), newest)
+
+    def _too_few(self) -> int:
+        """With so many valid values a batch does not count: with one, mean and variance cannot have the same weight."""
+        return 1 if self.momentum is None else 0
 
 
 def _keep(mask: Tensor, x: Tensor) -> Tensor:

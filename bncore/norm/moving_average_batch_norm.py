@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bncore.norm._dispatch import blend, guarded
+from bncore.norm._dispatch import blend
 from bncore.norm._override import apply
 from bncore.norm._quadratic import QuadraticNorm, check_momentum, into_input, normalized, sums
 
@@ -33,7 +33,8 @@ class MovingAverageBatchNorm(QuadraticNorm):
     differentiated again, depends on the order of backward passes, and averages in units of the loss, so a scaled loss
     should be scaled alike in all steps. Differences from the authors' code: momentum is torch's (theirs is 1 - m),
     `running_square` averages single batches, not S, and a window that is not full is averaged over what it holds. It
-    can be compiled, and it can be checkpointed, but not both at once.
+    can be compiled, and it can be checkpointed, but not both at once. `torch.optim.swa_utils.update_bn` passes the
+    layer over; `recalibrate` does not.
 
     arXiv 2001.06838, section 4: S and P are its simple moving averages (SMAS), `running_square` is its exponential one
     (EMAS).
@@ -47,7 +48,8 @@ class MovingAverageBatchNorm(QuadraticNorm):
         warmup_steps: batches that are normalized by their own statistics at first.
         r_warmup_steps: batches before r may differ from 1.
         affine: learn `weight` and `bias` (C,).
-        nan_guard: leave the averages of a channel as they are where the batch's statistics are not finite.
+        nan_guard: leave `running_square` of a channel as it is where the batch's statistics are not finite, and keep
+            such a batch, or gradient, out of the window as a whole: it is not counted.
 
     Raises:
         ValueError: for a window or an `r_max` below 1, or a momentum that is not from 0 to 1; from the forward pass,
@@ -107,8 +109,8 @@ class MovingAverageBatchNorm(QuadraticNorm):
         return inverse, r, warming.to(square.dtype)
 
     def _take_in(self, square: Tensor) -> None:
-        blend(self.running_square, square, self.momentum)
-        self.window_square.copy_(_pushed(self.window_square, square))
+        blend(self.running_square, self._guarded(square, self.running_square), self.momentum)
+        _push(self.window_square, self.num_batches_tracked, square, self.nan_guard)
 
     def _apply_to(self, x: Tensor, scale: Tensor, shift: Tensor, used: Tensor) -> Tensor:
         state = self.window_product, self.num_gradients_tracked, self.nan_guard
@@ -138,15 +140,29 @@ class _MovingAverageNormalize(torch.autograd.Function):
         into_scale, into_shift, own = sums(x, grad, scale, inverse)
         average = _average(_pushed(ctx.window, own), ctx.gradients + 1).to(own.dtype)
         average = torch.where(warming > 0, own, average)
-        newest = guarded(own, ctx.window[0]) if ctx.guard else own
-        ctx.window.copy_(_pushed(ctx.window, newest))
-        ctx.gradients.add_(1)
+        _push(ctx.window, ctx.gradients, own, ctx.guard)
         return into_input(x, grad, scale, inverse, average), into_scale, into_shift, None, None, None, None
 
 
 def _pushed(window: Tensor, newest: Tensor) -> Tensor:
     """The window (M, C) with the newest (C,) in front and without its oldest."""
     return torch.cat((newest.to(window.dtype).unsqueeze(0), window[:-1]))
+
+
+def _push(window: Tensor, count: Tensor, newest: Tensor, guard: bool) -> None:
+    """Put the newest (C,) into the window and count it, in place; the guard takes only what is finite as a whole.
+
+    The count says how many rows are averaged, of all channels: a row that holds nothing for one of them would be taken
+    for a statistic.
+    """
+    pushed = _pushed(window, newest)
+    if guard:
+        finite = newest.isfinite().all()
+        window.copy_(torch.where(finite, pushed, window))
+        count.add_(finite.to(count.dtype))
+    else:
+        window.copy_(pushed)
+        count.add_(1)
 
 
 def _average(window: Tensor, count: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class PowerNorm(QuadraticNorm):
     scaled alike in all steps. Differences from the authors' code: momentum is torch's (theirs is 1 - m), the backward
     pass divides by what the forward pass divided by, the warm-up has its exact gradient, and no scaling over the
     channels of a token comes first. It can be compiled, and it can be checkpointed, but not both at once.
+    `torch.optim.swa_utils.update_bn` passes the layer over; `recalibrate` does not.
 
     arXiv 2003.07845, section 4: PN-V, and algorithm 2 (PN).
 
@@ -86,7 +87,8 @@ class PowerNorm(QuadraticNorm):
         return inverse, square * inverse.square(), warming.to(square.dtype)
 
     def _take_in(self, square: Tensor) -> None:
-        blend(self.running_square, square, self.forward_momentum)
+        self.num_batches_tracked.add_(1)
+        blend(self.running_square, self._guarded(square, self.running_square), self.forward_momentum)
 
     def _apply_to(self, x: Tensor, scale: Tensor, shift: Tensor, used: Tensor) -> Tensor:
         y: Tensor = apply(

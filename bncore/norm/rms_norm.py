@@ -6,9 +6,11 @@ Shapes: N examples, C channels (axis 1), any further axes are positions.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._dispatch import may_use_native
+from bncore.norm._leaf import as_leaf
 from bncore.norm._sample_statistics import mean_square
 from bncore.norm.batch_norm import check_channels
 
@@ -52,6 +54,8 @@ class RMSNorm(Affine):
             nn.init.ones_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_channels(x, self.num_features)
         # Torch's kernel takes input and scale of one type only.
         if x.dim() == 2 and may_use_native(x) and (self.weight is None or self.weight.dtype == x.dtype):

@@ -5,8 +5,10 @@ Shapes: N examples, C channels (axis 1), further axes are positions, of which th
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bncore.norm._instance_and_batch import InstanceAndBatch
+from bncore.norm._leaf import as_leaf
 from bncore.norm._rescale import standardize_instances
 from bncore.norm._sample_statistics import Spread, pooled
 from bncore.norm.instance_norm import check_more_than_one_position
@@ -64,6 +66,8 @@ class SwitchableNorm(InstanceAndBatch):
             nn.init.ones_(self.var_weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         check_more_than_one_position(x)
         return super().forward(x)
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients, merge_parts
@@ -69,6 +71,8 @@ class SyncBatchNorm(BatchNorm):
         self.process_group = process_group
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         if not self.training or x.is_meta or group_size(self.process_group) == 1:
             return super().forward(x)
         check_channels(x, self.num_features)

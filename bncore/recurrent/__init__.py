@@ -4,6 +4,8 @@ They have a package of their own because they take sequences, (T, N, C) or packe
 takes a batch (N, C, ...), and because a recurrent layer with norms inside is more than a norm.
 """
 
+from bncore.norm.model.population import measure_as
+from bncore.recurrent._step_population import StepPopulation
 from bncore.recurrent.batch_norm_gru import BatchNormGRU, BatchNormGRUCell
 from bncore.recurrent.batch_norm_lstm import BatchNormLSTM, BatchNormLSTMCell
 from bncore.recurrent.layer_norm_gru import LayerNormGRU, LayerNormGRUCell
@@ -23,3 +25,5 @@ __all__ = [
     "SequenceBatchNorm",
     "StepBatchNorm",
 ]
+
+measure_as(StepBatchNorm, StepPopulation)

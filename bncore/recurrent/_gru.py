@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
+from bncore.norm._leaf import as_leaf
 from bncore.recurrent._cell import Normalize, RecurrentCell, RecurrentInit, State
 from bncore.recurrent._stack import RecurrentStack
 
@@ -45,6 +47,8 @@ class GRUCell(RecurrentCell):
 
         `valid` (N,) is False for sequences that are over; they keep their state.
         """
+        if isinstance(input, Proxy):
+            return as_leaf(self, input, hx, step, valid)
         return self.step_once(input, None if hx is None else (hx,), step, valid)[0]
 
     def _advance(self, projected: Tensor, hidden: Tensor, state: State, others: Sequence[Normalize]) -> State:
@@ -75,5 +79,7 @@ class GRU(RecurrentStack):
             step: how many steps of the sequences came before `input`: `y, state = layer(x[:6])`, then
                 `layer(x[6:], state, step=6)`. Lengths are those of this part.
         """
+        if isinstance(input, Proxy):
+            return as_leaf(self, input, hx, lengths, step)
         output, (h,) = self.run(input, None if hx is None else (hx,), lengths, step)
         return output, h

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
+from bncore.norm._leaf import as_leaf
 from bncore.recurrent._cell import Normalize, RecurrentCell, State
 from bncore.recurrent._stack import RecurrentStack
 
@@ -36,6 +38,8 @@ class LSTMCell(RecurrentCell):
 
         `valid` (N,) is False for sequences that are over; they keep their state.
         """
+        if isinstance(input, Proxy):
+            return as_leaf(self, input, hx, step, valid)
         h, c = self.step_once(input, hx, step, valid)
         return h, c
 
@@ -68,5 +72,7 @@ class LSTM(RecurrentStack):
             step: how many steps of the sequences came before `input`: `y, state = layer(x[:6])`, then
                 `layer(x[6:], state, step=6)`. Lengths are those of this part.
         """
+        if isinstance(input, Proxy):
+            return as_leaf(self, input, hx, lengths, step)
         output, (h, c) = self.run(input, hx, lengths, step)
         return output, (h, c)

@@ -5,8 +5,10 @@ Shapes: T steps, N sequences, C channels; a frame is one step of one sequence.
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
+from bncore.norm._leaf import as_leaf
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.masked_batch_norm import MaskedBatchNorm
 
@@ -58,6 +60,8 @@ class SequenceBatchNorm(MaskedBatchNorm):
 
         Without, a padded `input` has the lengths or the mask (N, T) that `bncore.norm.valid_positions` handed over.
         """
+        if isinstance(input, Proxy):
+            return as_leaf(self, input, lengths)
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("packed sequences know their lengths: give none")

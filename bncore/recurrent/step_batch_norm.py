@@ -6,8 +6,10 @@ forward pass moves them once, after its last step.
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bncore.norm._dispatch import blend
+from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import statistics_dtype
 from bncore.norm._recompute import recall, recomputing, remember
 from bncore.norm.batch_norm import check_floating_point
@@ -32,6 +34,7 @@ class StepBatchNorm(nn.Module):
     its end. A step with no valid sequence moves nothing. A whole batch of one sequence is refused in training.
 
     Difference from a `torch.nn.BatchNorm1d` for each step: three buffers instead of three a step, and masks.
+    `torch.optim.swa_utils.update_bn` passes the layer over; `recalibrate` does not.
 
     arXiv 1603.09025, section 3.
 
@@ -43,7 +46,8 @@ class StepBatchNorm(nn.Module):
             occurred equally.
         gamma: initial value of `weight`; 0.1 is the paper's, small enough to keep tanh out of saturation.
         bias: learn `bias`, which is 0 at first; None otherwise.
-        nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
+        nan_guard: leave the running statistics of a channel as they are where the batch's are not finite; with
+            `momentum=None`, those of the step, which is not counted then.
 
     Raises:
         ValueError: for a `max_length` below 1; from the forward pass, for input that is not (T, N, C), for a mask that
@@ -99,6 +103,8 @@ class StepBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None = None, step: int = 0) -> Tensor:
         """Normalize `x` (T, N, C), whose first step is number `step`; `valid` (T, N) is False at padding."""
+        if isinstance(x, Proxy):
+            return as_leaf(self, x, valid, step)
         if x.dim() != 3:
             raise ValueError(f"expected (T, N, C), got {x.dim()} axes")
         if x.shape[2] != self.num_features:
@@ -171,10 +177,13 @@ class StepBatchNorm(nn.Module):
         first = min(step, self.max_length - 1)
         rows = slice(first, first + mean.shape[0])
         with torch.no_grad():
+            unbiased = var * (count / (count - 1).clamp_min(1))
             counted = count > 1
+            if self.nan_guard and self.momentum is None:
+                # One count weights all channels of a step: what is kept out of one is kept out of all.
+                counted = counted & (mean.isfinite() & unbiased.isfinite()).all(1, keepdim=True)
             self.num_batches_tracked[rows].add_(counted.squeeze(1))
             weight = counted.to(self.running_mean.dtype) * self._weight_of_newest(rows)
-            unbiased = var * (count / (count - 1).clamp_min(1))
             for running, newest in ((self.running_mean, mean), (self.running_var, unbiased)):
                 row = running[rows]
                 kept = counted & newest.isfinite() if self.nan_guard else counted

@@ -11,6 +11,8 @@ from bncore.norm._moments import statistics_dtype
 from bncore.norm._torch import AnyBatchNorm
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.global_response_norm import GlobalResponseNorm
+from bncore.norm.instance_norm import InstanceNorm
+from bncore.norm.model.found import averages_instances
 from bncore.norm.model.overlay import own_class
 from bncore.norm.rms_norm import RMSNorm
 
@@ -24,8 +26,13 @@ def carry_state(old: nn.Module, new: nn.Module, given: frozenset[str]) -> None:
     Settings named in `given` are left as they are.
 
     Raises:
-        ValueError: a parametrized parameter of `old` has no place in `new`.
+        ValueError: a parametrized parameter of `old` has no place in `new`, or an instance norm its statistics.
     """
+    if averages_instances(old) and isinstance(new, InstanceNorm):
+        raise ValueError(
+            "it evaluates with running statistics, which are not kept then; batch_norm evaluates as it does, or set "
+            "track_running_stats to False first"
+        )
     requires_grad = any(parameter.requires_grad for parameter in old.parameters())
     if any(True for _ in old.parameters()):
         new.requires_grad_(requires_grad)

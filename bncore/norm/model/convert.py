@@ -5,40 +5,21 @@ are made first, and take the places of the old ones when nothing can fail any mo
 """
 
 import copy as copying
-import weakref
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.lazy import LazyModuleMixin
 
-from bncore.norm._slopes import Linear
-from bncore.norm._torch import HookWithModule
 from bncore.norm.build import build_norm, norm_spec
-from bncore.norm.cross_iteration_batch_norm import CrossIterationBatchNorm
 from bncore.norm.model.carry import carry_state, has_scale
-from bncore.norm.model.encoder import run_what_they_hold
-from bncore.norm.model.found import layer_classes, normalizations, path
+from bncore.norm.model.found import check_not_lazy, layer_classes, normalizations, path
 from bncore.norm.model.last_axis import by_last_axis, normalizes_last_axis
 from bncore.norm.model.overlay import Temporary, own_class
+from bncore.norm.model.positions import remember_positions, takes_examples
+from bncore.norm.model.replace import replace_layers
 from bncore.seeds import derive_seed
 from bncore.spec.norm import NoNorm, NormSpec, Place
-
-_HOOKS = (
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_forward_hooks",
-    "_forward_hooks_always_called",
-    "_forward_hooks_with_kwargs",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_load_state_dict_post_hooks",
-    "_load_state_dict_pre_hooks",
-    "_state_dict_hooks",
-    "_state_dict_pre_hooks",
-)
 
 _HARMLESS = ("__init__", "extra_repr", "reset_parameters", "reset_running_stats")
 """Methods that a class may add without changing what its layers compute."""
@@ -74,6 +55,10 @@ def convert(
     layer goes on to normalize along it, with every other axis as examples: (N, L, C) is seen as (N L, C). Such a layer
     is recognized and converted further as such. Over several axes there are no channels to be told, and it is refused.
     `MaskedBatchNorm` takes a mask (N, L) there; `valid_positions` hands it to the layers of a padded model.
+    What replaces `torch.nn.InstanceNorm*` takes one example (C, ...) where that did, and so does what replaces it in
+    turn. One that keeps running statistics evaluates with them: it becomes a batch norm with the same evaluation, and
+    no instance norm.
+
     `torch.nn.TransformerEncoderLayer` evaluates with a kernel that computes layer norm whatever it holds; it is kept
     from that until it holds layer norms again.
 
@@ -104,12 +89,7 @@ def convert(
             new = _replacement(path(name, layer), layer, wanted, model)
             if new is not layer:
                 replacements[layer] = new
-    for layer, new in replacements.items():
-        _hand_over_hooks(layer, new)
-    for parent in list(model.modules()):
-        _replace_children(parent, replacements)
-    run_what_they_hold(model)
-    return replacements.get(model, model)
+    return replace_layers(model, replacements)
 
 
 def _validated(spec: NormSpec | Mapping[str, Any]) -> NormSpec:
@@ -121,11 +101,11 @@ def _validated(spec: NormSpec | Mapping[str, Any]) -> NormSpec:
 
 def _replacement(where: str, layer: nn.Module, spec: NormSpec, model: nn.Module) -> nn.Module:
     """The new layer with all of the old one's state, or the old one where it is as asked."""
-    base = _class_that_computes(where, layer)
+    base = class_that_computes(where, layer)
     try:
         # Layers with equal seeds would draw equal noise.
         seed = derive_seed(0, "norm", where)
-        new = _built(layer, spec, seed, *_place(layer, model))
+        new = _built(layer, spec, seed, *place_of(layer, model))
         carry_state(layer, new, frozenset(spec.model_fields_set))
     except ValueError as error:
         raise ValueError(f"{where} cannot become {spec.kind}: {error}") from None
@@ -134,16 +114,18 @@ def _replacement(where: str, layer: nn.Module, spec: NormSpec, model: nn.Module)
     return new.train(layer.training)
 
 
-def _class_that_computes(where: str, layer: nn.Module) -> type[nn.Module]:
+def class_that_computes(where: str, layer: nn.Module) -> type[nn.Module]:
     """The class of torch or of ours that says what `layer` does.
 
     A class derived from it that has methods of its own may do anything, such as an activation at the end; the new layer
     would drop it.
+
+    Raises:
+        ValueError: for such a class, and for a layer that nothing may be done to now.
     """
     if isinstance(layer, Temporary):
         raise ValueError(f"{where} is frozen or being adapted; unfreeze or reset it first")
-    if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
-        raise ValueError(f"{where} is lazy and does not know its channels yet; run the model on a batch first")
+    check_not_lazy(where, layer)
     for cls in own_class(layer).__mro__:
         if cls in layer_classes():
             return cls
@@ -152,7 +134,12 @@ def _class_that_computes(where: str, layer: nn.Module) -> type[nn.Module]:
     raise ValueError(f"{where}: {own_class(layer).__name__} changes what the layer it derives from does; exclude it")
 
 
-def _channels(layer: Any) -> int:
+def channels_of(layer: Any) -> int:
+    """How many channels a normalization layer has.
+
+    Raises:
+        ValueError: a layer norm over several axes has none.
+    """
     if not isinstance(layer, nn.LayerNorm | nn.RMSNorm):
         return int(layer.num_channels if isinstance(layer, nn.GroupNorm) else layer.num_features)
     if len(layer.normalized_shape) != 1:
@@ -160,7 +147,7 @@ def _channels(layer: Any) -> int:
     return int(layer.normalized_shape[0])
 
 
-def _place(layer: nn.Module, model: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
+def place_of(layer: nn.Module, model: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
     """Device and type of a layer's numbers; of the model's where it has none."""
     for module in (layer, model):
         for tensor in (*module.parameters(), *module.buffers()):
@@ -173,7 +160,7 @@ def _built(
     layer: nn.Module, spec: NormSpec, seed: int, device: torch.device | None, dtype: torch.dtype | None
 ) -> nn.Module:
     """A new layer of `spec`, with a scale and shift to learn as `layer` has, unless the spec says."""
-    channels = _channels(layer)
+    channels = channels_of(layer)
     fields = type(spec).model_fields
     if "affine" in fields and fields["affine"].annotation is bool and "affine" not in spec.model_fields_set:
         spec = spec.model_copy(update={"affine": has_scale(layer)})
@@ -185,7 +172,7 @@ def _built(
     new = build_norm(spec, channels, seed, device, dtype)
     if new is None:
         return nn.Identity()
-    return by_last_axis(new) if normalizes_last_axis(layer) else new
+    return by_last_axis(new) if normalizes_last_axis(layer) else remember_positions(layer, new)
 
 
 def _settings(layer: nn.Module) -> tuple[object, ...]:
@@ -194,34 +181,4 @@ def _settings(layer: nn.Module) -> tuple[object, ...]:
     parameters = [(name, parameter.shape) for name, parameter in layer.named_parameters()]
     # Not all buffers: a layer that follows another one has more of them than a new one.
     statistics = [name for name in layer._buffers if name.startswith("running_") and layer._buffers[name] is not None]
-    return public, parameters, statistics, normalizes_last_axis(layer)
-
-
-def _hand_over_hooks(old: nn.Module, new: nn.Module) -> None:
-    """Give `new` the hooks of `old`, in the very dictionaries that their handles remove them from."""
-    for name in _HOOKS:
-        theirs, own = getattr(old, name), getattr(new, name)
-        theirs.update(own)
-        setattr(new, name, theirs)
-        for hook in theirs.values():
-            # A hook that wants its module holds it.
-            if isinstance(hook, HookWithModule) and hook.with_module and hook.module() is old:
-                hook.module = weakref.ref(new)
-    new._is_full_backward_hook = old._is_full_backward_hook
-
-
-def _replace_children(parent: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
-    for number, hook in list(parent._forward_pre_hooks.items()):
-        # By which a layer that is replaced looked at its neighbour.
-        owner = getattr(hook, "__self__", None)
-        if isinstance(owner, nn.Module) and owner in replacements:
-            del parent._forward_pre_hooks[number]
-            parent._forward_pre_hooks_with_kwargs.pop(number, None)
-    for name, child in parent._modules.items():
-        if child in replacements:
-            parent._modules[name] = replacements[child]  # type: ignore[index]
-    if isinstance(parent, nn.Sequential):
-        new = set(replacements.values())
-        for before, layer in pairwise(parent):
-            if layer in new and isinstance(layer, CrossIterationBatchNorm) and isinstance(before, Linear):
-                layer.follow(before)
+    return public, parameters, statistics, normalizes_last_axis(layer), takes_examples(layer)

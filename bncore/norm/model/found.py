@@ -6,6 +6,7 @@ Ours are the classes that `build_norm` makes of the members of `NormSpec`: a new
 import functools
 
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from bncore.norm._torch import AnyBatchNorm, AnyInstanceNorm
 from bncore.norm.build import build_norm
@@ -29,11 +30,19 @@ def is_normalization(module: nn.Module) -> bool:
 def has_batch_statistics(module: nn.Module) -> bool:
     """Whether evaluation of `module` uses averages over batches that its training moves, or would if it kept them.
 
-    Who counts batches keeps averages over them, under torch's key; torch's instance norm does so over instances.
+    Who counts batches keeps averages over them, under torch's key. torch's instance norm looks at single samples,
+    unless it keeps averages over their statistics for its evaluation.
     """
-    if isinstance(module, AnyInstanceNorm | FrozenBatchNorm):
+    if isinstance(module, FrozenBatchNorm):
         return False
+    if isinstance(module, AnyInstanceNorm):
+        return averages_instances(module)
     return isinstance(module, AnyBatchNorm) or "num_batches_tracked" in module._buffers
+
+
+def averages_instances(module: nn.Module) -> bool:
+    """Whether `module` is torch's instance norm and evaluates with running statistics: what it keeps, not its type."""
+    return isinstance(module, AnyInstanceNorm) and module.track_running_stats and module.running_mean is not None
 
 
 def normalizations(model: nn.Module, *, batch_statistics: bool = False) -> list[tuple[str, nn.Module]]:
@@ -57,6 +66,12 @@ def normalizations(model: nn.Module, *, batch_statistics: bool = False) -> list[
 def path(name: str, module: nn.Module) -> str:
     """How an error calls a layer: by its path, and by its class where the model is the layer."""
     return name or f"the model itself, a {own_class(module).__name__}"
+
+
+def check_not_lazy(where: str, layer: nn.Module) -> None:
+    """Raise ValueError for a layer that will become one of another class when it first runs, and undo what is done."""
+    if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
+        raise ValueError(f"{where} is lazy and does not know its channels yet; run the model on a batch first")
 
 
 @functools.cache

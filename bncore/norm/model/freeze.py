@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from bncore.norm.model.found import normalizations, path
+from bncore.norm.model.found import check_not_lazy, normalizations, path
 from bncore.norm.model.overlay import Temporary, lay_over, take_off
 
 
@@ -19,11 +19,12 @@ def freeze(
     """Make the layers of `model` with running statistics evaluate, in `model.train()` as well.
 
     They normalize with their running statistics, which move no more; with `affine`, their parameters do not require
-    gradients either, so that an optimizer that holds them moves them no more, from the next gradient on. The layers
-    stay the same objects with the same keys, and `isinstance` still holds. `recalibrate` and `bncore.adapt`, whose
-    business running statistics are, still set them. In front of `DistributedDataParallel`, freeze first: it counts on
-    the gradients that it was made with. Freezing a frozen layer adds what was not frozen yet. torch's batch norms and
-    ours; `FrozenBatchNorm` and layers that look at single samples have nothing to freeze.
+    gradients either and have none, so that an optimizer that holds them moves them no more. The layers stay the same
+    objects with the same keys, and `isinstance` still holds. `recalibrate` and `bncore.adapt`, whose business running
+    statistics are, still set them. In front of `DistributedDataParallel`, freeze first: it counts on the gradients that
+    it was made with. Freezing a frozen layer adds what was not frozen yet. torch's batch norms and ours, and its
+    instance norms with running statistics; `FrozenBatchNorm` and layers that look at single samples have nothing to
+    freeze.
 
     Args:
         model: any module; it is changed in place and returned.
@@ -31,8 +32,8 @@ def freeze(
         where: called with the path and the layer; only layers for which it is true are frozen.
 
     Raises:
-        ValueError: with the path of a layer that keeps no running statistics: its evaluation needs the batch. Nothing
-            is changed then.
+        ValueError: with the path of a layer that keeps no running statistics: its evaluation needs the batch; or that
+            is lazy and has not run yet. Nothing is changed then.
     """
     layers: list[tuple[str, Any]] = [
         (name, layer)
@@ -40,6 +41,7 @@ def freeze(
         if where is None or where(name, layer)
     ]
     for name, layer in layers:
+        check_not_lazy(path(name, layer), layer)
         if layer.num_batches_tracked is None:
             raise ValueError(f"{path(name, layer)} keeps no running statistics, and cannot be frozen")
     for _, layer in layers:
@@ -52,8 +54,9 @@ def freeze(
         for _, layer in layers:
             flags = {name: parameter.requires_grad for name, parameter in layer.named_parameters()}
             layer._required_grad = flags | layer._required_grad
-        for _, layer in layers:
-            layer.requires_grad_(False)
+        for parameter in {parameter for _, layer in layers for parameter in layer.parameters()}:
+            # Zeroed and not dropped, a gradient would have an optimizer go on by its momentum and weight decay.
+            parameter.requires_grad_(False).grad = None
     return model
 
 

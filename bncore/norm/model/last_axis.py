@@ -6,7 +6,9 @@ Shapes: (..., C) is seen as (M, C): every other axis counts examples, as in `tor
 from typing import Any
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
+from bncore.norm._leaf import as_leaf
 from bncore.norm._valid import Valid
 from bncore.norm.masked_batch_norm import MaskedBatchNorm
 from bncore.norm.model.overlay import Overlay, lay_over
@@ -16,6 +18,8 @@ class LastAxis(Overlay):
     """Normalizes (..., C) as a batch (M, C)."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x, *args)
         if x.dim() < 2:
             raise ValueError(f"expected a batch of shape (..., C), got {x.dim()} axes; add the batch axis")
         y: Tensor = super().forward(x.flatten(0, -2), *args, **kwargs)

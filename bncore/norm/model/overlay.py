@@ -4,7 +4,7 @@ Such a class is made on the fly and no name leads to it; its objects are copied 
 made of. `isinstance` holds for the layer's own class throughout.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -53,7 +53,7 @@ def own_class(layer: nn.Module) -> type[nn.Module]:
 
 
 @contextmanager
-def buffers_replaced(layer: nn.Module, tensors: dict[str, Tensor]) -> Iterator[None]:
+def buffers_replaced(layer: nn.Module, tensors: Mapping[str, Tensor | None]) -> Iterator[None]:
     """Within it, `layer` has these buffers; nothing is written into its own, which a backward pass may need."""
     own = {name: layer._buffers[name] for name in tensors}
     layer._buffers.update(tensors)

@@ -8,6 +8,7 @@ Shapes: values (N, C, ...); C channels in G groups of D, for layers with groups.
 
 import inspect
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -22,8 +23,10 @@ from bncore.norm.batch_renorm import BatchRenorm
 from bncore.norm.l1_batch_norm import L1BatchNorm
 from bncore.norm.lp_batch_norm import LpBatchNorm, NormBatchNorm
 from bncore.norm.masked_batch_norm import MaskedBatchNorm
+from bncore.norm.model.found import averages_instances
 from bncore.norm.model.last_axis import LastAxis
-from bncore.norm.model.overlay import own_class
+from bncore.norm.model.overlay import Temporary, own_class
+from bncore.norm.model.positions import as_batch
 
 
 class Population:
@@ -31,6 +34,12 @@ class Population:
 
     passes = 1
     """How often all values have to be seen."""
+    least = 2
+    """How much has to be counted for there to be statistics."""
+    blend: type[Temporary] | None = None
+    """What blends its statistics with those of a batch by the share `_alpha` of the layer; None: what blends others."""
+    by_itself = False
+    """Whether training normalizes each example by itself, so that no running statistics show what it does."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer: Any = layer
@@ -41,6 +50,27 @@ class Population:
         """Of values (N, C, ...), at least one; in their own precision, or single for half; differentiable."""
         found = moments(x, channel_axes(x))
         return Moments(found.mean.flatten(), found.var.flatten(), found.count)
+
+    def watching(
+        self,
+        found: dict[nn.Module, Any],  # noqa: ARG002
+        order: list[tuple[nn.Module, int]],  # noqa: ARG002
+        *,
+        by_batch: bool,  # noqa: ARG002
+    ) -> AbstractContextManager[None] | None:
+        """A context in which the layer is measured otherwise than by its forward passes; None where it is by them.
+
+        See `observing`, whose `found` and `order` these are.
+        """
+        return None
+
+    def suffices(self, of: Any) -> bool:
+        """Whether so much was measured that the layer can keep it."""
+        return bool(of.count >= self.least)
+
+    def together(self, x: Tensor) -> int:
+        """How many values per channel training would normalize together; one would be erased."""
+        return x.numel() // x.shape[1]
 
     def measure_alone(self, x: Tensor) -> Moments:
         """The same, in a second pass too as if there were no other values."""
@@ -55,7 +85,7 @@ class Population:
         return {"running_mean": of.mean, "running_var": of.var}
 
     def kept(self, of: Moments) -> dict[str, Tensor]:
-        """By buffer, what the layer keeps of at least two values for others: here, with the unbiased variance."""
+        """By buffer, what the layer keeps of at least `least` for others: here, with the unbiased variance."""
         return {"running_mean": of.mean, "running_var": of.var * (of.count / (of.count - 1))}
 
 
@@ -98,18 +128,42 @@ class _Norms(_Deviation):
         return Moments(found.mean.flatten(), squared.flatten(), found.count)
 
 
-class _Square(_Deviation):
+class _Averages(_Deviation):
+    """Averages of means and of squares or variances that take no part in each other."""
+
+    def merge(self, first: Moments, second: Moments) -> Moments:
+        count = first.count + second.count
+        share = second.count / count
+        return Moments(first.mean.lerp(second.mean, share), first.var.lerp(second.var, share), count)
+
+
+class _Instances(_Averages):
+    """The means over instances of their mean and variance, as torch's instance norm averages them; `count` instances.
+
+    In training each instance is normalized by its own, which no statistics of several are.
+    """
+
+    least = 1
+    by_itself = True
+
+    def together(self, x: Tensor) -> int:
+        return x[0, 0].numel()
+
+    def measure(self, x: Tensor) -> Moments:
+        found = moments(x, range(2, x.dim()))
+        if found.count == 1:
+            raise ValueError(f"Expected more than 1 spatial element when training, got input size {tuple(x.shape)}")
+        unbiased = found.var * (found.count / (found.count - 1))
+        return Moments(found.mean.flatten(1).mean(0), unbiased.flatten(1).mean(0), len(x))
+
+
+class _Square(_Averages):
     """The mean of x^2 (C,), in the place of the variance; the mean is measured for those who ask."""
 
     def measure(self, x: Tensor) -> Moments:
         wide = x.to(statistics_dtype(x.dtype))
         axes = channel_axes(x)
         return Moments(wide.mean(axes), wide.square().mean(axes), x.numel() // x.shape[1])
-
-    def merge(self, first: Moments, second: Moments) -> Moments:
-        count = first.count + second.count
-        share = second.count / count
-        return Moments(first.mean.lerp(second.mean, share), first.var.lerp(second.var, share), count)
 
     def shown(self, of: Moments) -> dict[str, Tensor]:
         return {"running_square": of.var}
@@ -145,22 +199,37 @@ class _Covariance(Population):
         return {"running_mean": mean, "running_projection": self.layer._whitening_matrix(of.var)}
 
 
+_MEASURED_AS: list[tuple[type[nn.Module], type[Population]]] = [
+    (NormBatchNorm, _Norms),
+    (QuadraticNorm, _Square),
+    (Whitening, _Covariance),
+    (BatchRenorm, _Deviation),
+    *((cls, Population) for cls in (BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)),
+]
+"""The first class that a layer is of says how it is measured."""
+
+
+def measure_as(cls: type[nn.Module], population: type[Population]) -> None:
+    """Make known how layers of a package above this one are measured."""
+    _MEASURED_AS.append((cls, population))
+
+
+def in_double(values: Tensor) -> Tensor:
+    """Values as they are measured; on the CPU, from the one kind of device without double precision."""
+    return (values.cpu() if values.device.type == "mps" else values).to(torch.float64)
+
+
 def population_of(layer: nn.Module) -> Population:
     """How `layer` is measured.
 
     Raises:
         ValueError: it is of a class whose statistics are not known here.
     """
-    if isinstance(layer, NormBatchNorm):
-        return _Norms(layer)
-    if isinstance(layer, QuadraticNorm):
-        return _Square(layer)
-    if isinstance(layer, Whitening):
-        return _Covariance(layer)
-    if isinstance(layer, BatchRenorm):
-        return _Deviation(layer)
-    if isinstance(layer, BatchNorm | nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm):
-        return Population(layer)
+    if averages_instances(layer):
+        return _Instances(layer)
+    for cls, population in _MEASURED_AS:
+        if isinstance(layer, cls):
+            return population(layer)
     raise ValueError(f"what statistics a {own_class(layer).__name__} keeps is not known; exclude it")
 
 
@@ -169,6 +238,7 @@ def seen_values(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
     x, mask, lengths = _arguments(layer, args, kwargs)
     if isinstance(x, PackedSequence):
         return x.data
+    x = as_batch(layer, x)
     if isinstance(layer, MaskedBatchNorm):
         mask = layer.mask_of(x, mask, lengths)
     # `SequenceBatchNorm` of the package above this one has its channels there too.

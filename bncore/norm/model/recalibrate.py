@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bncore.norm._moments import Moments
 from bncore.norm.model.feed import Forward, evaluating, run
 from bncore.norm.model.found import normalizations, path
-from bncore.norm.model.observe import install, observing
+from bncore.norm.model.observe import Observation, install, observing
 from bncore.norm.model.population import Population, population_of
 
 
@@ -35,25 +35,30 @@ def recalibrate(
 
     - As in training (the default; "PreciseBN", arXiv 2105.07576, section 3): each by the statistics of the batch that
       passes, without what a variant adds in training (noise, correction, virtual batches). One pass over the batches.
-      The inputs depend on how the data are divided into batches; make them as large as in training.
+      The inputs depend on how the data are divided into batches; make them as large as in training. A batch of one
+      value per channel is refused as in training, unless no other layer is measured behind: it would be erased.
     - `sequential`: each by its new running statistics, as in evaluation afterwards. Layers are measured one after the
       other in the order in which they run, with one pass over the batches for each. The result does not depend on how
       the data are divided, and a batch norm's output over all of them has exactly mean `bias` and variance `weight^2`
-      (but for eps).
+      (but for eps). A `StepBatchNorm` in a recurrence cannot: its input depends on its own statistics at earlier steps.
 
     Each layer keeps what its own training would: the variance times n / (n - 1), for n values per channel in all; batch
     renorm the biased one, since it is the square of its standard deviation; `LpBatchNorm` and `L1BatchNorm` their norm
     (the latter takes a second pass); `PowerNorm` and `MovingAverageBatchNorm` the mean square; whitening layers their
-    matrix; `DomainBatchNorm` those of the chosen domain. A layer that is used several times in a forward pass gets the
-    statistics of all its inputs. Layers that no batch reaches, that keep no statistics, or keep them fixed
-    (`FrozenBatchNorm`), stay as they are.
+    matrix; `torch.nn.InstanceNorm*` with running statistics the means of its instances' statistics (unless
+    `sequential`, it normalizes each by its own); `DomainBatchNorm` those of the chosen domain; `StepBatchNorm` those of
+    each step that had two sequences. A layer that is used several times in a forward pass gets the statistics of all
+    its inputs. Layers that no batch reaches, that keep no statistics, or keep them fixed (`FrozenBatchNorm`), stay as
+    they are.
 
     Buffers are written in place. `num_batches_tracked` stays: it says how long a layer has trained, and schedules hang
-    on it. Each process measures its own batches.
+    on it; only a step that no training had seen counts as seen. Each process measures its own batches.
 
     Difference from `torch.optim.swa_utils.update_bn`, which averages the batches' unbiased variances with equal weights
-    and leaves out how far their means lie apart; from fvcore's `update_bn_stats`, which subtracts squares (a variance
-    can come out negative) and replaces the buffers.
+    and leaves out how far their means lie apart, and which passes over every layer that is not derived from torch's
+    batch norm, without a word: `PowerNorm`, `MovingAverageBatchNorm`, `StepBatchNorm`, `torch.nn.InstanceNorm*` with
+    running statistics. Use this function for models with one of them. Difference from fvcore's `update_bn_stats`, which
+    subtracts squares (a variance can come out negative) and replaces the buffers.
 
     Args:
         model: any module; changed in place and returned.
@@ -65,14 +70,16 @@ def recalibrate(
 
     Raises:
         ValueError: without any batch, where the batches cannot be gone through again, with the path of a layer that is
-            of an unknown class, that has seen one value per channel or values that are not finite, or that runs several
-            times in a forward pass if `sequential`. Nothing is changed then, nor by an error in the model.
+            of an unknown class, that has seen one value per channel in all, or in a batch in front of others unless
+            `sequential`, that has seen values that are not finite, or that runs several times in a forward pass if
+            `sequential`. Nothing is changed then, nor by an error in the model.
     """
     layers = [
         (name, layer)
         for name, layer in normalizations(model, batch_statistics=True)
         if layer.num_batches_tracked is not None and (where is None or where(name, layer))
     ]
+    names = {layer: name for name, layer in layers}
     populations = {layer: _population(name, layer) for name, layer in layers}
     passes = max((population.passes for population in populations.values()), default=0)
     if (sequential or passes > 1) and iter(batches) is batches:
@@ -83,7 +90,7 @@ def recalibrate(
         stages = [[one] for one in _in_order(model, layers, batches, forward)] if sequential else [layers]
         for stage in stages:
             of_stage = {layer: populations[layer] for _, layer in stage}
-            measured = _measured(model, of_stage, batches, forward, by_batch=not sequential)
+            measured = _measured(model, names, of_stage, batches, forward, by_batch=not sequential)
             for name, layer in stage:
                 if layer in measured:
                     install(layer, _checked(path(name, layer), populations[layer], measured[layer]))
@@ -101,15 +108,11 @@ def _in_order(
     model: nn.Module, layers: list[tuple[str, nn.Module]], batches: Iterable[Any], forward: Forward | None
 ) -> list[tuple[str, nn.Module]]:
     """The layers that the first batch reaches, in the order in which it does."""
-    reached: list[nn.Module] = []
-    handles = [layer.register_forward_pre_hook(lambda layer, _: reached.append(layer)) for _, layer in layers]
-    try:
+    with observing({layer: population_of(layer) for _, layer in layers}, by_batch=False) as observed:
         for batch in batches:
             run(model, batch, forward)
             break
-    finally:
-        for handle in handles:
-            handle.remove()
+    reached = [layer for layer, _ in observed.order]
     names = {layer: name for name, layer in layers}
     for layer in reached:
         if reached.count(layer) > 1:
@@ -120,6 +123,7 @@ def _in_order(
 
 def _measured(
     model: nn.Module,
+    names: Mapping[nn.Module, str],
     populations: Mapping[nn.Module, Population],
     batches: Iterable[Any],
     forward: Forward | None,
@@ -128,22 +132,35 @@ def _measured(
 ) -> dict[nn.Module, Moments]:
     for last in reversed(range(max(population.passes for population in populations.values()))):
         seen = 0
-        with observing(populations, by_batch=by_batch) as found:
+        with observing(populations, by_batch=by_batch) as observed:
             for batch in batches:
                 run(model, batch, forward)
                 seen += 1
+                if by_batch:
+                    _check_none_erased(observed, names)
         if seen == 0:
             raise ValueError("there are no batches to measure")
         if last == 0:
             break
-        for layer, measured in found.items():
+        for layer, measured in observed.found.items():
             populations[layer].centre = measured.mean
-    return found
+    return observed.found
+
+
+def _check_none_erased(observed: Observation, names: Mapping[nn.Module, str]) -> None:
+    """Raise ValueError if the last batch was one value per channel to a layer whose output others were measured by."""
+    layer = observed.erased()
+    if layer is not None:
+        raise ValueError(
+            f"{path(names[layer], layer)} was given a batch of one value per channel, which its own statistics would "
+            "erase before the layers behind are measured; use larger batches, drop the last partial one, or measure "
+            "with sequential=True"
+        )
 
 
 def _checked(where: str, population: Population, found: Moments) -> dict[str, Tensor]:
     """What the layer keeps of all values."""
-    if found.count < 2:
+    if not population.suffices(found):
         raise ValueError(f"{where} has seen one value per channel, which has no variance; give more batches")
     # In the type of the buffers: a variance may be too large for half precision.
     layer = population.layer

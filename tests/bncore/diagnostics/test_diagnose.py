@@ -93,6 +93,14 @@ def test_a_momentum_too_small_for_the_run_is_named_unless_the_statistics_are_not
     assert only(BatchNorm(4).double(), values(64, 4)).cold_start == 1.0
 
 
+def test_behind_a_layer_that_one_value_would_be_erased_by_nothing_is_made_up() -> None:
+    x, model = values(1, 4), nn.Sequential(trained(nn.BatchNorm1d(4)), nn.Linear(4, 4), nn.BatchNorm1d(4)).double()
+    behind = diagnose(model, x).layers[1]
+    mean = model[1](model[0].eval()(x))[0].detach()
+    assert behind.mean_shift is not None
+    assert behind.mean_shift.value == pytest.approx(float(mean.abs().max()) / (1 + 1e-5) ** 0.5, rel=1e-10)
+
+
 def test_dead_channels_small_scales_few_values_and_numbers_that_are_not_finite_are_found() -> None:
     layer, x = trained(nn.BatchNorm1d(4)), values(8, 4)
     x[:, 1] = 1e4

@@ -1,8 +1,11 @@
 """Batch norm is torch's, number for number and key for key."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 from bncore.norm import (
     BatchNorm,
@@ -64,6 +67,23 @@ def test_one_value_per_channel_is_refused_in_training_only(shape: tuple[int, ...
         layer(torch.zeros(shape))
     assert layer.num_batches_tracked == 0
     assert layer.eval()(torch.zeros(shape)).shape == shape
+
+
+@pytest.mark.parametrize("kind", [BatchNorm, DomainBatchNorm, MaskedBatchNorm, SyncBatchNorm], ids=lambda k: k.__name__)
+@pytest.mark.parametrize("spelled_out", [False, True])
+def test_an_average_of_all_batches_leaves_out_those_that_are_not_finite(kind: type, spelled_out: bool) -> None:
+    layer = kind(5, momentum=None, nan_guard=True).double()
+    good = [10 + x.double() for x in batches(3, 3)]
+    bad = good[0].clone()
+    bad[0, 2, 0] = float("inf")
+    masks = (torch.ones(7, 3, dtype=torch.bool),) if kind is MaskedBatchNorm else ()
+    with forward_ad.dual_level() if spelled_out else nullcontext():
+        for x in (bad, good[0], bad, good[1], good[2]):
+            layer(x, *masks)
+    means, variances = zip(*((x.mean((0, 2)), x.var((0, 2), correction=1)) for x in good), strict=True)
+    torch.testing.assert_close(layer.running_mean, torch.stack(means).mean(0), rtol=1e-13, atol=0)
+    torch.testing.assert_close(layer.running_var, torch.stack(variances).mean(0), rtol=1e-13, atol=0)
+    assert layer.num_batches_tracked == 3
 
 
 LAYERS = [BatchNorm, BatchRenorm, DomainBatchNorm, FrozenBatchNorm, GhostBatchNorm, MaskedBatchNorm, SyncBatchNorm]

@@ -77,3 +77,15 @@ def test_exported_with_batch_and_positions_left_open_it_gives_the_same(
         torch.testing.assert_close(program.get_parameter(name).grad, parameter.grad, rtol=1e-3, atol=1e-4, msg=name)
     for name, buffer in layer.named_buffers():
         torch.testing.assert_close(program.get_buffer(name), buffer, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_trace_does_not_depend_on_whether_gradients_were_wanted(case: Case, shape_of: tuple[int, ...]) -> None:
+    layer, x = case.prepared(torch.float32).eval(), sample(shape_of).float()
+    with_gradients = torch.jit.trace(layer, (x.clone().requires_grad_(),))
+    with torch.no_grad():
+        without = torch.jit.trace(layer, (x,))
+    nodes = [[node.kind() for node in trace.inlined_graph.nodes()] for trace in (with_gradients, without)]
+    assert nodes[0] == nodes[1]
+    more = torch.cat((x, x + 1))
+    torch.testing.assert_close(with_gradients(more), layer(more), rtol=1e-5, atol=1e-6)

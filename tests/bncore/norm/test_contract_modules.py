@@ -181,6 +181,27 @@ def test_two_forward_passes_before_a_backward_pass(
         torch.testing.assert_close(layer.state_dict()[name], value, rtol=1e-12, atol=1e-12, msg=name)
 
 
+@pytest.mark.parametrize("reentrant", [None, True, False], ids=["stored", "reentrant", "not reentrant"])
+def test_a_new_forward_pass_in_a_hook_of_a_backward_pass_is_one_like_any(
+    case: Case, shape_of: tuple[int, ...], reentrant: bool | None
+) -> None:
+    layer, x = case.prepared(), sample(shape_of)
+    other, seen = twin(layer), []
+    expected = run_pair(other, [x, 1.3 * x], at_once=True, reentrant=None)
+
+    @torch.enable_grad()
+    def look(_gradient: Tensor) -> None:
+        seen.extend(run_pair(layer, [x, 1.3 * x], at_once=True, reentrant=reentrant))
+
+    y = torch.ones(1, requires_grad=True).exp()
+    y.register_hook(look)
+    y.backward()
+    for mine, theirs in zip(seen, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+    for name, value in other.state_dict().items():
+        torch.testing.assert_close(layer.state_dict()[name], value, rtol=1e-12, atol=1e-12, msg=name)
+
+
 @pytest.mark.where(lambda case: case.statistics is not None)
 def test_with_the_guard_on_a_nan_does_not_stay(case: Case, shape_of: tuple[int, ...]) -> None:
     layer = case.prepared()
@@ -195,3 +216,20 @@ def test_with_the_guard_on_a_nan_does_not_stay(case: Case, shape_of: tuple[int, 
     for _ in range(3):
         layer(x)
     assert layer(x).isfinite().all()
+
+
+@pytest.mark.where(lambda case: isinstance(case.make(), BatchNorm))
+def test_where_a_count_is_the_weight_only_what_is_averaged_counts(case: Case, shape_of: tuple[int, ...]) -> None:
+    layer = case.prepared()
+    layer.nan_guard, layer.momentum = True, None
+    layer.reset_running_stats()
+    other, good = twin(layer), [sample(shape_of, seed) for seed in range(3)]
+    spoilt = good[0].clone()
+    spoilt[0, 1] = float("nan")
+    for x in (spoilt, spoilt[:0], good[0], spoilt, good[1], spoilt[:0], good[2]):
+        layer(x)
+    for x in good:
+        other(x)
+    for name, value in other.state_dict().items():
+        if "window_" not in name:
+            torch.testing.assert_close(layer.state_dict()[name], value, rtol=1e-12, atol=1e-12, msg=name)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from bncore.norm import convert, freeze
+from bncore.norm import convert, freeze, recalibrate
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm
 from bncore.norm.build import build_norm
 from bncore.norm.group_norm import GroupNorm
+from bncore.norm.model.overlay import own_class
 from bncore.spec.catalog import members
 from bncore.spec.norm import NormSpec
 
@@ -73,13 +74,13 @@ def test_every_layer_of_torch_becomes_any_other_and_that_one_any_layer_again(spe
         model = nn.Sequential(nn.Conv2d(32, 32, 1), moved(copy.deepcopy(layer))).double()
         convert(model, spec)
         expected = build_norm(spec.model_copy(update={"affine": layer.affine}), 32)
-        assert type(model[1]) is type(expected)
+        assert own_class(model[1]) is type(expected)
         assert {tensor.dtype for tensor in model.state_dict().values()} <= {torch.float64, torch.int64}
         model.eval()(images())
         made = model[1]
         assert convert(model, spec)[1] is made
         convert(convert(model, {"kind": "batch_norm"}), spec)
-        assert type(model[1]) is type(expected)
+        assert own_class(model[1]) is type(expected)
         assert model(images()).isfinite().all()
 
 
@@ -349,3 +350,23 @@ def test_a_spec_may_be_a_dict_for_a_single_layer_too() -> None:
     assert layer.num_groups == 4
     with pytest.raises(ValueError, match="batchnorm"):
         build_norm({"kind": "batchnorm"}, 32)
+
+
+RANKED = {nn.InstanceNorm1d: (4, 4), nn.InstanceNorm2d: (4, 4, 7), nn.InstanceNorm3d: (4, 4, 3, 2)}
+
+
+@pytest.mark.parametrize("kind", RANKED, ids=lambda kind: kind.__name__)
+def test_what_replaces_an_instance_norm_takes_one_example_for_one(kind: type[nn.Module]) -> None:
+    old, example = kind(4, affine=True).double(), torch.randn(RANKED[kind], dtype=torch.float64)
+    new = pickle.loads(pickle.dumps(convert(old, {"kind": "instance_norm"}, copy=True)))
+    for x in (example, torch.stack([example, example + 1])):
+        torch.testing.assert_close(new(x), old(x), rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match="expected"):
+        new(torch.zeros(2, 4, *example.shape[1:], 3))
+    groups = convert(new, {"kind": "group_norm", "num_groups": 2})
+    torch.testing.assert_close(groups(example), nn.GroupNorm(2, 4).double()(example[None])[0], rtol=1e-12, atol=1e-12)
+    batch = convert(groups, {"kind": "batch_norm"})
+    batch(example)
+    torch.testing.assert_close(batch.running_mean, 0.1 * example.flatten(1).mean(1), rtol=1e-12, atol=1e-12)
+    recalibrate(batch, [example, example + 1])
+    torch.testing.assert_close(batch.running_mean, example.flatten(1).mean(1) + 0.5, rtol=1e-12, atol=1e-12)

@@ -133,6 +133,24 @@ def test_a_domain_is_chosen_for_all_layers_and_put_back() -> None:
     assert [layer.domain for layer in layers] == [0, 1]
 
 
+def test_without_a_block_a_domain_is_chosen_for_good_and_all_or_nothing() -> None:
+    model = nn.Sequential(DomainBatchNorm(4, 3), nn.Sequential(DomainBatchNorm(4, 2)))
+    select_domain(model, 1)
+    assert [model[0].domain, model[1][0].domain] == [1, 1]
+    with pytest.raises(ValueError, match="domain 2 of 2"):
+        select_domain(model, 2)
+    assert [model[0].domain, model[1][0].domain] == [1, 1]
+    x = torch.randn(6, 4)
+    model(x)
+    torch.testing.assert_close(model[0].statistics_of(1)["running_mean"], 0.1 * x.mean(0))
+    assert not model[0].statistics_of(0)["running_mean"].any()
+    selection = select_domain(model[0], 2)
+    model[0].domain = 0
+    with selection:
+        pass
+    assert model[0].domain == 1
+
+
 def test_what_cannot_be_chosen_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one domain"):
         DomainBatchNorm(5, num_domains=0)

@@ -6,7 +6,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from bncore.norm import BatchNorm, convert
+from bncore.norm import BatchNorm, DecorrelatedBatchNorm, convert
 from tests.bncore.norm.case import Case, cases, sample
 
 FAMILY = [case for case in cases() if case.loads_into_torch and isinstance(case.make(), BatchNorm)]
@@ -52,3 +52,19 @@ def test_so_does_a_frozen_layer_behind_weights_that_train() -> None:
         "aten.batch_norm.default"
     ]
     torch.testing.assert_close(program.module()(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`isinstance:FutureWarning", "ignore::DeprecationWarning")
+def test_whitening_by_eigenvectors_exports_to_onnx_where_its_matrix_is_ill_conditioned_too() -> None:
+    torch.manual_seed(0)
+    layer, rotation = DecorrelatedBatchNorm(8, 2, momentum=1.0), torch.linalg.qr(torch.randn(8, 8)).Q
+    x = torch.randn(40, 8) @ torch.diag(torch.logspace(-3, 2, 8)) @ rotation + 1
+    layer(x)
+    program = torch.onnx.export(nn.Sequential(layer).eval(), (x,), dynamo=True, verbose=False)
+    assert program is not None
+    exported = program.model_proto
+    (y,) = ReferenceEvaluator(exported).run(None, {exported.graph.input[0].name: x.numpy()})
+    centred = (x - layer.running_mean).double().view(40, 2, 4).movedim(0, -1)
+    values, vectors = torch.linalg.eigh(layer.running_covariance.double())
+    whitened = vectors @ ((vectors.mT @ centred) / (values + layer.eps).sqrt().unsqueeze(-1))
+    torch.testing.assert_close(torch.from_numpy(y).double(), whitened.movedim(-1, 0).reshape(40, 8), rtol=0, atol=1e-3)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bncore.adapt import prediction_time
 from bncore.norm import freeze, unfreeze
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm
@@ -47,6 +48,24 @@ def test_in_training_mode_frozen_layers_evaluate_and_all_others_train() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
     model(x).square().sum().backward()
     optimizer.step()
+    assert moved(model, before) == {"0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"}
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW], ids=lambda kind: kind.__name__)
+def test_an_optimizer_with_momentum_and_decay_moves_them_no_more(
+    kind: type[torch.optim.Optimizer], set_to_none: bool
+) -> None:
+    model = network()
+    options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+    optimizer = kind(model.parameters(), lr=0.1, weight_decay=0.1, **options)  # type: ignore[call-arg]
+    for step in range(4):
+        if step == 2:
+            freeze(model)
+            before = state(model)
+        optimizer.zero_grad(set_to_none=set_to_none)
+        model(images()).square().mean().backward()
+        optimizer.step()
     assert moved(model, before) == {"0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"}
 
 
@@ -134,6 +153,15 @@ def test_a_layer_without_running_statistics_is_refused_and_nothing_is_frozen() -
         freeze(model)
     assert model.train()[0].training
     assert model[0].weight.requires_grad
+
+
+def test_a_lazy_layer_which_would_thaw_when_it_first_runs_is_refused_until_it_has() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.LazyBatchNorm1d())
+    for change in (freeze, prediction_time):
+        with pytest.raises(ValueError, match="1 is lazy"):
+            change(model)
+    model(torch.randn(5, 3))
+    assert not freeze(model).train()[1].training
 
 
 def test_it_compiles_and_gives_the_eager_gradients() -> None:

@@ -104,6 +104,23 @@ def test_it_equals_batch_norm_of_packed_sequences(mode: str) -> None:
         torch.testing.assert_close(layer.state_dict()[name], value, rtol=1e-12, atol=1e-12, msg=name)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_with_equal_weights_a_batch_of_one_valid_position_does_not_count(compiled: bool) -> None:
+    torch._dynamo.reset()
+    layer = layer_of(momentum=None)
+    layer.reset_running_stats()
+    run = torch.compile(layer, backend="eager") if compiled else layer
+    batches = [sample((3, 4, 5), seed) for seed in range(3)]
+    mask = torch.ones(3, 5, dtype=torch.bool)
+    for x, valid in ((batches[0], 0), (batches[0], 1), (batches[1], 15), (batches[0], 1), (batches[2], 15)):
+        run(x, mask.view(-1).cumsum(0).le(valid).view(3, 5))
+    assert layer.num_batches_tracked == 2
+    means, variances = zip(*((x.mean((0, 2)), x.var((0, 2), correction=1)) for x in batches[1:]), strict=True)
+    torch.testing.assert_close(layer.running_mean, torch.stack(means).mean(0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(layer.running_var, torch.stack(variances).mean(0), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("garbage", GARBAGE)
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16], ids=str)

@@ -132,6 +132,22 @@ def test_spoilt_statistics_do_not_stay_where_the_guard_is_on() -> None:
     assert fresh.grad[:, [0, 1, 3]].isfinite().all()
 
 
+def test_what_the_guard_keeps_out_is_no_part_of_the_windows_averages() -> None:
+    layer = layer_with(window=3, warmup_steps=0, nan_guard=True)
+    x, grad = batches(1)[0], upstream(1)[0]
+    spoilt = x.clone()
+    spoilt[0, 1, 0] = float("nan")
+    layer(spoilt.requires_grad_()).backward(grad)
+    z = x / (over_batch(x.square()) + layer.eps).sqrt()[:, None]
+    g = grad * layer.weight.detach()[:, None]
+    y = layer(x.requires_grad_())
+    torch.testing.assert_close(y, exact(layer, x), rtol=1e-10, atol=1e-11)
+    y.backward(grad)
+    expected = (g - z * over_batch(g * z)[:, None]) / (over_batch(x.square()) + layer.eps).sqrt()[:, None]
+    torch.testing.assert_close(x.grad, expected.detach(), rtol=1e-10, atol=1e-11)
+    assert (layer.num_batches_tracked, layer.num_gradients_tracked) == (1, 1)
+
+
 def test_it_cannot_be_differentiated_again() -> None:
     x = batches(1)[0].requires_grad_()
     (grad,) = torch.autograd.grad(layer_with()(x).sin().sum(), x, create_graph=True)

@@ -25,7 +25,6 @@ from bncore.norm.noisy_batch_norm import NoisyBatchNorm
 from bncore.norm.power_norm import PowerNorm
 from bncore.norm.sync_batch_norm import SyncBatchNorm
 from bncore.recurrent.sequence_batch_norm import SequenceBatchNorm
-from bncore.recurrent.step_batch_norm import StepBatchNorm
 
 SIZES = (7, 2, 5, 1)
 
@@ -116,6 +115,8 @@ def test_whitening_takes_the_covariance_of_all_values() -> None:
 @pytest.mark.parametrize("make", [PowerNorm, MovingAverageBatchNorm])
 def test_layers_without_a_mean_take_the_mean_square_of_all_values(make: Callable[[int], nn.Module]) -> None:
     data, layer = batches(4, 3, 3), make(4).double()
+    torch.optim.swa_utils.update_bn(data, layer)
+    assert torch.equal(layer.running_square, torch.ones(4).double()), "torch passes them over: `recalibrate` says so"
     recalibrate(layer, data)
     torch.testing.assert_close(layer.running_square, per_channel(data).square().mean(1), rtol=1e-13, atol=1e-13)
 
@@ -203,6 +204,18 @@ def test_batches_may_be_pairs_or_what_forward_takes() -> None:
         assert torch.equal(by_name.state_dict()[name], value)
 
 
+def test_batches_of_one_value_are_as_good_as_any_where_they_normalize_nothing() -> None:
+    data = batches(4, sizes=(1, 1, 1, 4))
+    layer = recalibrate(nn.BatchNorm1d(4).double(), data)
+    torch.testing.assert_close(layer.running_var, per_channel(data).var(1, correction=1), rtol=1e-12, atol=1e-12)
+    torch.manual_seed(0)
+    layers = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3), nn.BatchNorm1d(3)
+    model = recalibrate(nn.Sequential(*layers).double(), data, sequential=True).eval()
+    values = per_channel([model[:4](torch.cat(data)).detach()])
+    torch.testing.assert_close(model[4].running_mean, values.mean(1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(model[4].running_var, values.var(1, correction=1), rtol=1e-12, atol=1e-12)
+
+
 def test_a_layer_that_runs_twice_gets_the_statistics_of_both_inputs() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
@@ -212,7 +225,7 @@ def test_a_layer_that_runs_twice_gets_the_statistics_of_both_inputs() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.norm(x) + self.norm(3 * x + 1)
 
-    data, model = batches(4), Twice().double()
+    data, model = batches(4, sizes=(7, 2, 5)), Twice().double()
     recalibrate(model, data)
     values = per_channel([part for x in data for part in (x, 3 * x + 1)])
     torch.testing.assert_close(model.norm.running_var, values.var(1, correction=1), rtol=1e-12, atol=1e-12)
@@ -264,6 +277,14 @@ class Failing(nn.Module):
         return x
 
 
+class Unknown(nn.Module):
+    """Counts batches, as a layer does that averages over them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long))
+
+
 def spoilt(data: list[Tensor]) -> list[Tensor]:
     data[1][0, 0, 0, 0] = float("nan")
     return data
@@ -277,8 +298,12 @@ def refusals() -> Iterator[tuple[Any, ...]]:
     yield network(), iter(data), ValueError, "more than one pass", {"sequential": True}
     yield network(), spoilt(batches(3, 6, 6)), ValueError, "1 has seen values that are not finite", {"sequential": True}
     yield [L1BatchNorm(3)], iter(data), ValueError, "more than one pass", {}
-    yield [nn.BatchNorm2d(3), nn.BatchNorm2d(3)], [data[0][:1, :, :1, :1]], ValueError, "0 has seen one value", {}
-    yield [nn.BatchNorm2d(3), StepBatchNorm(3)], data, ValueError, "1: what statistics a StepBatchNorm keeps", {}
+    single = data[0][:1, :, :1, :1]
+    yield [nn.BatchNorm2d(3)], [single], ValueError, "0 has seen one value", {}
+    erased = "0 was given a batch of one value per channel, .* sequential=True"
+    yield [nn.BatchNorm2d(3), nn.ReLU(), BatchRenorm(3)], [single] * 3, ValueError, erased, {}
+    yield [nn.BatchNorm2d(3), L1BatchNorm(3)], [data[0], single], ValueError, erased, {}
+    yield [nn.BatchNorm2d(3), Unknown()], data, ValueError, "1: what statistics a Unknown keeps", {}
 
 
 @pytest.mark.parametrize(("layers", "data", "error", "reason", "options"), list(refusals()))

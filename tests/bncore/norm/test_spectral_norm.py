@@ -143,16 +143,16 @@ def test_passes_that_run_again_get_the_vectors_of_their_first_run(reentrant: boo
         torch.testing.assert_close(other.state_dict()[key], value, rtol=0, atol=0)
 
 
-def test_a_weight_read_inside_a_backward_pass_moves_no_vector() -> None:
+def test_a_hook_of_a_backward_pass_reads_and_runs_it_as_anybody_does() -> None:
     layer = made()
     x = batch(0).requires_grad_()
     y = layer(x)
-    before = copy.deepcopy(layer.state_dict())
-    seen: list[Tensor] = []
-    x.register_hook(lambda _: seen.append(layer.weight.detach()))
+    other, seen = copy.deepcopy(layer), []
+    x.register_hook(lambda _: seen.extend((layer.weight.detach(), layer(batch(1)).detach())))
     y.sum().backward()
-    torch.testing.assert_close(seen[0], layer.eval().weight.detach(), rtol=0, atol=0)
-    assert torch.equal(layer.state_dict()[U], before[U])
+    assert torch.equal(seen[0], other.weight.detach())
+    assert torch.equal(seen[1], other(batch(1)).detach())
+    assert torch.equal(layer.state_dict()[U], other.state_dict()[U])
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
+from bncore.recurrent import StepBatchNorm
 from tests.bncore.recurrent.oracle import (
     BATCH_KINDS,
     KINDS,
@@ -158,6 +159,19 @@ def test_with_the_guard_on_what_is_not_finite_does_not_stay(kind: str) -> None:
     assert not all(value.isfinite().all() for value in bare.state_dict().values())
     assert guarded(x, None, lengths)[0].isfinite().all()
     assert guarded.eval()(x, None, lengths)[0].isfinite().all()
+
+
+def test_an_average_of_all_batches_leaves_out_the_steps_that_are_not_finite() -> None:
+    layer = StepBatchNorm(4, 3, momentum=None, nan_guard=True).double()
+    good = [torch.randn(3, 6, 4, dtype=torch.float64) + 10 for _ in range(3)]
+    bad = good[0].clone()
+    bad[1, 2, 0] = float("nan")
+    for x in (bad, *good):
+        layer(x)
+    assert layer.num_batches_tracked.tolist() == [4, 3, 4]
+    variances = torch.stack([x[1].var(0, correction=1) for x in good])
+    torch.testing.assert_close(layer.running_mean[1], torch.stack([x[1].mean(0) for x in good]).mean(0))
+    torch.testing.assert_close(layer.running_var[1], variances.mean(0), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("kind", BATCH_KINDS)
