@@ -105,3 +105,6 @@ class FrozenBatchNorm(nn.Module):
         count = prefix + "num_batches_tracked"
         if count in missing_keys:
             missing_keys.remove(count)
+        if count not in state_dict and self.num_batches_tracked.is_meta:
+            # Made on the meta device and loaded by assignment, it has to be where the rest is.
+            self.num_batches_tracked = torch.zeros((), dtype=torch.long, device=self.running_mean.device)

@@ -46,7 +46,8 @@ class NoisyBatchNorm(BatchNorm):
         seed: from 0 to 2^64 - 1.
 
     Raises:
-        ValueError: for a range below its minimum or a seed outside its bounds; from the forward pass as `BatchNorm`.
+        ValueError: for a range below its minimum or a seed outside its bounds; from the forward pass as `BatchNorm`,
+            and where running statistics were taken away.
     """
 
     def __init__(
@@ -82,6 +83,8 @@ class NoisyBatchNorm(BatchNorm):
         )
 
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
+        if self.running_mean is None:
+            raise ValueError("the noise is drawn by the count of batches, and this layer counts none; use BatchNorm")
         scale, shift = self._noise(x, self._step(x))
         return (super()._normalize_with_batch(x) * scale + shift).to(x.dtype)
 

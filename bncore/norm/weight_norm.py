@@ -53,6 +53,9 @@ def remove_weight_norm(module: nn.Module, name: str = "weight") -> nn.Module:
 
 class _OfPrimitives(TorchWeightNorm):
     def forward(self, weight_g: Tensor, weight_v: Tensor) -> Tensor:
+        if weight_v.numel() == 0:
+            # Units without weights have length 0, and 0 times the gradient of a quotient by 0 would be NaN.
+            return weight_v * weight_g
         return weight_v * (weight_g / self._length(weight_v))
 
     def _length(self, weight_v: Tensor) -> Tensor:
