@@ -34,6 +34,7 @@ class Whitening(BatchNorm, ABC):
         eps: added to the diagonal of the covariance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave the running statistics of a group as they are where the batch's are not finite.
 
     Raises:
@@ -51,10 +52,14 @@ class Whitening(BatchNorm, ABC):
         nan_guard: bool,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
+        *,
+        bias: bool = True,
     ) -> None:
         if num_groups < 1 or num_features % num_groups:
             raise ValueError(f"{num_groups} groups do not divide {num_features} channels")
-        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(
+            num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype, bias=bias
+        )
         self.num_groups = num_groups
         self._averaged = averaged
         # A variance per channel takes no part here, and would be a key that says nothing.

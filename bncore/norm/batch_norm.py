@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.jit._trace import is_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bncore.norm._affine import scale_and_shift
+from bncore.norm._affine import reset_scale_and_shift, scale_and_shift
 from bncore.norm._dispatch import blend, guarded, may_use_native
 from bncore.norm._moments import along_channels, channel_axes, moments
 from bncore.norm._recompute import recomputing
@@ -35,6 +35,7 @@ class BatchNorm(_BatchNorm):
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         track_running_stats: keep running statistics; without them, evaluation uses the batch as well.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite: one NaN
             would stay in them for good.
@@ -54,9 +55,19 @@ class BatchNorm(_BatchNorm):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device=device, dtype=dtype)
+        if not bias:
+            # By hand: before 2.13, torch's constructor knows no such keyword.
+            self.register_parameter("bias", None)
         self.nan_guard = nan_guard
+
+    def reset_parameters(self) -> None:
+        """Scale 1, shift 0, and running statistics as in a new layer."""
+        self.reset_running_stats()
+        reset_scale_and_shift(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         check_channels(x, self.num_features)

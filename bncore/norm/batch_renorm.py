@@ -61,6 +61,7 @@ class BatchRenorm(BatchNorm):
         warmup_steps: a bound given as a number rises linearly from plain batch norm (1 or 0) over so many batches; at 0
             it holds from the start. A `Ramp` ignores it.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
 
     Raises:
@@ -81,8 +82,12 @@ class BatchRenorm(BatchNorm):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(
+            num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype, bias=bias
+        )
         self.r_max = _bound("r_max", r_max, 1.0, warmup_steps)
         self.d_max = _bound("d_max", d_max, 0.0, warmup_steps)
 
@@ -187,6 +192,13 @@ def _correct(
     return scale_and_shift(y, weight, bias).to(x.dtype)
 
 
+def _folded(r: Tensor, d: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What `weight` and `bias` become with r and d in them."""
+    if weight is None:
+        return r, d if bias is None else bias + d
+    return weight * r, weight * d if bias is None else torch.addcmul(bias, weight, d)
+
+
 class _Renormalize(torch.autograd.Function):
     """`_correct`, differentiated through mean and sigma_batch as functions of x.
 
@@ -208,7 +220,7 @@ class _Renormalize(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight, bias, r, d, mean, inverse_sigma)
         ctx.eps = eps
-        scale, shift = (r, d) if weight is None or bias is None else (weight * r, torch.addcmul(bias, weight, d))
+        scale, shift = _folded(r, d, weight, bias)
         return torch.native_batch_norm(x, scale, shift, mean, var, False, 0.0, eps)[0]
 
     @staticmethod

@@ -41,6 +41,7 @@ class GhostBatchNorm(BatchNorm):
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         track_running_stats: keep running statistics; without them, evaluation uses the batch as well, in groups.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
 
@@ -60,10 +61,12 @@ class GhostBatchNorm(BatchNorm):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         if not isinstance(virtual_batch_size, int) or virtual_batch_size < 1:
             raise ValueError(f"virtual_batch_size must be an integer, at least 1 example, got {virtual_batch_size}")
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, nan_guard, device, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, nan_guard, device, dtype, bias=bias)
         self.virtual_batch_size = virtual_batch_size
 
     def extra_repr(self) -> str:

@@ -32,6 +32,7 @@ class GroupNorm(Affine):
         num_groups: G.
         eps: added to the variance.
         affine: learn `weight` and `bias`.
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
 
     Raises:
         ValueError: for groups that do not divide the channels; from the forward pass for input without batch axis, with
@@ -46,9 +47,11 @@ class GroupNorm(Affine):
         affine: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         check_groups(num_features, num_groups)
-        super().__init__(num_features, eps, affine, device=device, dtype=dtype)
+        super().__init__(num_features, eps, affine, device=device, dtype=dtype, bias=bias)
         self.num_groups = num_groups
 
     def forward(self, x: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class InstanceNorm(Affine):
         num_features: C.
         eps: added to the variance.
         affine: learn `weight` and `bias`.
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
 
     Raises:
         ValueError: from the forward pass, for input without batch axis, with another number of channels or not of
@@ -44,8 +45,10 @@ class InstanceNorm(Affine):
         affine: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, affine, device=device, dtype=dtype)
+        super().__init__(num_features, eps, affine, device=device, dtype=dtype, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         check_channels(x, self.num_features)
