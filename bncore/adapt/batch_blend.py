@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncore.adapt.adaptation import Adaptation
+from bncore.norm._native import batch_norm, scale_beside
 from bncore.norm._quadratic import QuadraticNorm
 from bncore.norm.batch_norm import BatchNorm, standardize
 from bncore.norm.lp_batch_norm import NormBatchNorm
@@ -100,7 +101,7 @@ class _BatchBlend(Temporary):
         if direct and self._alpha == 1.0:
             layer: Any = self
             # The kernel of training, for its numbers to the last bit.
-            return F.batch_norm(values, None, None, layer.weight, layer.bias, True, 0.0, layer.eps)
+            return batch_norm(values, None, None, layer.weight, layer.bias, 0.0, layer.eps)
         if self._alpha == 1.0 and not isinstance(self, BatchNorm | QuadraticNorm):
             # A class of others, derived from torch's: its own training, which moves no average here.
             with _training(self):
@@ -140,7 +141,8 @@ def _batch_norm(x: Tensor, mean: Tensor, var: Tensor, layer: Any) -> Tensor:
     """Evaluation with statistics through which the gradient flows."""
     if torch.is_grad_enabled() and mean.requires_grad:
         return standardize(x, mean, var, layer.eps, layer.weight, layer.bias)
-    return F.batch_norm(x, mean, var, layer.weight, layer.bias, False, 0.0, layer.eps)
+    weight = scale_beside(layer.bias, layer.weight)
+    return F.batch_norm(x, mean, var, weight, layer.bias, False, 0.0, layer.eps)
 
 
 def _evaluates_as_batch_norm(layer: BatchNorm) -> bool:

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bncore.norm._affine import reset_scale_and_shift, scale_and_shift
 from bncore.norm._dispatch import blend, guarded, may_use_native
 from bncore.norm._moments import along_channels, channel_axes, moments
+from bncore.norm._native import batch_norm, scale_beside
 from bncore.norm._recompute import recomputing
 
 
@@ -43,6 +44,8 @@ class BatchNorm(_BatchNorm):
     Raises:
         ValueError: from the forward pass, for input without batch axis or with another number of channels, and in
             training for one value per channel.
+        RuntimeError: from a backward pass in training that would give a third derivative, which torch's kernels give
+            wrong; under `torch.func` it is right.
     """
 
     def __init__(
@@ -86,7 +89,8 @@ class BatchNorm(_BatchNorm):
         assert self.running_mean is not None
         assert self.running_var is not None
         if may_use_native(x):
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+            weight = scale_beside(self.bias, self.weight)
+            return F.batch_norm(x, self.running_mean, self.running_var, weight, self.bias, False, 0.0, self.eps)
         return standardize(x, self.running_mean, self.running_var, self.eps, self.weight, self.bias)
 
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
@@ -97,17 +101,17 @@ class BatchNorm(_BatchNorm):
             self._take_in(mean, var * (batch.count / (batch.count - 1)))
             return standardize(x, mean, var, self.eps, self.weight, self.bias)
         if not (self.training and self.track_running_stats) or self.running_mean is None:
-            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+            return batch_norm(x, None, None, self.weight, self.bias, 0.0, self.eps)
         assert self.running_var is not None
         if self.momentum is not None and not self.nan_guard and not recomputing() and not _others_write_buffers():
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
             mean, var = self.running_mean, self.running_var
-            return F.batch_norm(x, mean, var, self.weight, self.bias, True, self.momentum, self.eps)
+            return batch_norm(x, mean, var, self.weight, self.bias, self.momentum, self.eps)
         # With momentum 1 the kernel leaves the batch's own statistics here. A forward pass that is run again needs
         # buffers too: checkpointing wants as many saved tensors as the first time.
         mean, var = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
-        y = F.batch_norm(x, mean, var, self.weight, self.bias, True, 1.0, self.eps)
+        y = batch_norm(x, mean, var, self.weight, self.bias, 1.0, self.eps)
         self._take_in(mean, var)
         return y
 

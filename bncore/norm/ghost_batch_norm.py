@@ -9,11 +9,11 @@ as a table with G columns, are rows of a batch of G * C channels: one plain batc
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._moments import channel_axes, moments, statistics_dtype
+from bncore.norm._native import batch_norm
 from bncore.norm.batch_norm import BatchNorm, standardize
 
 
@@ -118,7 +118,7 @@ class GhostBatchNorm(BatchNorm):
             dtype = statistics_dtype(x.dtype) if self.weight is None else self.weight.dtype
             # With momentum 1 the kernel leaves the batch's own statistics here.
             statistics = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device)
-            y = F.batch_norm(x, statistics[0], statistics[1], weight, bias, True, 1.0, self.eps)
+            y = batch_norm(x, statistics[0], statistics[1], weight, bias, 1.0, self.eps)
             return y, statistics.view(2, columns, -1)
         batch = moments(x, channel_axes(x))
         mean, var = batch.mean.flatten(), batch.var.flatten()

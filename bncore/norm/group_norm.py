@@ -9,6 +9,7 @@ from torch import Tensor
 from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._moments import moments
+from bncore.norm._native import scale_beside
 from bncore.norm.batch_norm import check_channels
 
 
@@ -75,7 +76,7 @@ def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tens
     """`weight * (x - mean) / sqrt(var + eps) + bias` with statistics of each group of channels of each sample."""
     if not may_use_native(x):
         return _standardize_primitive(x, groups, weight, bias, eps)
-    y = torch.group_norm(as_wide_as(weight, x), groups, weight, bias, eps)
+    y = torch.group_norm(as_wide_as(weight, x), groups, scale_beside(bias, weight), bias, eps)
     return y.to(x.dtype).contiguous(memory_format=memory_format_of(x))
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bncore.norm._affine import Affine
 from bncore.norm._dispatch import may_use_native
+from bncore.norm._native import right_to_second_order, scale_beside
 from bncore.norm.batch_norm import check_channels
 from bncore.norm.group_norm import as_wide_as, standardize_groups
 
@@ -37,6 +38,7 @@ class LayerNorm(Affine):
     Raises:
         ValueError: from the forward pass, for input without batch axis, with another number of channels or not of
             floating point.
+        RuntimeError: for vectors as `BatchNorm`, from a backward pass that would give a third derivative.
     """
 
     def __init__(
@@ -55,5 +57,7 @@ class LayerNorm(Affine):
         check_channels(x, self.num_features)
         if x.dim() == 2 and may_use_native(x):
             wide = as_wide_as(self.weight, x)
-            return F.layer_norm(wide, (self.num_features,), self.weight, self.bias, self.eps).to(x.dtype)
+            weight = scale_beside(self.bias, self.weight)
+            y = F.layer_norm(wide, (self.num_features,), weight, self.bias, self.eps)
+            return right_to_second_order(y).to(x.dtype)
         return standardize_groups(x, 1, self.weight, self.bias, self.eps)

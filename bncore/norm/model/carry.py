@@ -62,24 +62,25 @@ def _carry_parameters(old: nn.Module, new: nn.Module) -> None:
         parametrize.transfer_parametrizations_and_params(old, new, name)
     alike = own_class(old) is own_class(new)
     for name in list(new._parameters) if alike else _SCALE_AND_SHIFT:
-        theirs = old._parameters.get(name)
-        if theirs is not None and _shape(new._parameters.get(name)) == theirs.shape:
-            new._parameters[name] = theirs
-        elif isinstance(vars(old).get(name), Tensor) and new._parameters.get(name) is not None:
-            _carry_attribute(old, new, name)
+        _carry_parameter(old, new, name)
     for name in _SCALE_AND_SHIFT:
         # Fixed on one side, they are buffers there, and learned on the other.
         if name in new._buffers or name in old._buffers:
             _copy(getattr(old, name, None), getattr(new, name, None))
 
 
-def _carry_attribute(old: nn.Module, new: nn.Module, name: str) -> None:
+def _carry_parameter(old: nn.Module, new: nn.Module, name: str) -> None:
     """A tensor that somebody put in the place of a parameter stays what it is: no parameter, and in no state."""
+    theirs, attribute, mine = old._parameters.get(name), vars(old).get(name), new._parameters.get(name)
+    if theirs is not None and _shape(mine) == theirs.shape:
+        new._parameters[name] = theirs
+    if mine is None or not isinstance(attribute, Tensor):
+        return
     source = next((other for other in old._parameters if other.startswith(f"{name}_")), None)
     if source is not None:
         raise ValueError(f"its {name} is computed from its {source} before each forward pass; make it plain first")
     delattr(new, name)
-    setattr(new, name, vars(old)[name])
+    setattr(new, name, attribute)
 
 
 def _is_other_formula(old: nn.Module, new: nn.Module) -> bool:
