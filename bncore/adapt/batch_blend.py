@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncore.adapt.adaptation import Adaptation
 from bncore.norm._native import batch_norm, scale_beside
+from bncore.norm._other_formula import OtherFormula
 from bncore.norm._quadratic import QuadraticNorm
 from bncore.norm.batch_norm import BatchNorm, standardize
 from bncore.norm.lp_batch_norm import NormBatchNorm
@@ -85,7 +86,7 @@ def layers_to_adapt(model: nn.Module, where: Callable[[str, nn.Module], bool] | 
     return layers
 
 
-class _BatchBlend(Temporary):
+class _BatchBlend(Temporary, OtherFormula):
     """Blends statistics in evaluation mode, where the layer's own forward pass would use the running ones."""
 
     _alpha: float

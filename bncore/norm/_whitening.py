@@ -15,13 +15,14 @@ from bncore.norm._affine import scale_and_shift
 from bncore.norm._autocast import without_autocast
 from bncore.norm._dispatch import blend, may_use_native
 from bncore.norm._moments import statistics_dtype
+from bncore.norm._other_formula import OtherFormula
 from bncore.norm.batch_norm import BatchNorm
 
 _EXACT_ORDERS = 4
 """Hessians take two orders, the third-order checks three; each costs two products of D x D matrices."""
 
 
-class Whitening(BatchNorm, ABC):
+class Whitening(OtherFormula, BatchNorm, ABC):
     """`y = weight * (W (x - mean)) + bias` with one matrix W (D, D) for each group of channels.
 
     A subclass says how W follows from the covariance of a batch, and which of the two is averaged for evaluation.

@@ -80,7 +80,8 @@ def convert(
     `StepBatchNorm` in recurrent layers, which is a part of their cells, is left alone.
 
     The other way is not safe: `torch.nn.SyncBatchNorm.convert_sync_batchnorm` takes each variant for a plain batch norm
-    and drops what it does; use `{"kind": "sync_batch_norm"}` here.
+    and drops what it does, but for those that evaluate by another formula, which refuse; use
+    `{"kind": "sync_batch_norm"}` here.
 
     Args:
         model: any module.
