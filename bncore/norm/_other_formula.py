@@ -19,7 +19,7 @@ def _running_var(layer: Any) -> Any:
         reader = sys._getframe(1).f_code.co_name
         if reader in _TAKE_FOR_BATCH_NORM:
             raise TypeError(
-                f"{type(layer).__name__} does not evaluate as a plain batch norm does; {reader} would change its numbers"
+                f"{type(layer).__name__} does not evaluate as a plain batch norm does, and {reader} takes it for one"
             )
     return layer.__getattr__("running_var")
 

@@ -14,7 +14,7 @@ from bncore.norm._instance_and_batch import InstanceAndBatch
 from bncore.norm._moments import along_channels
 from bncore.norm._sample_statistics import Spread, instances, pooled, spelled_out
 from bncore.norm.batch_norm import check_channels
-from bncore.norm.group_norm import check_groups
+from bncore.norm.group_norm import check_groups, check_more_than_one_value_per_group
 
 
 class EvoNormB0(InstanceAndBatch):
@@ -125,9 +125,8 @@ class EvoNormS0(Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         check_channels(x, self.num_features)
+        check_more_than_one_value_per_group(x, self.num_groups)
         size = self.num_features // self.num_groups
-        if size * x.shape[2:].numel() == 1:
-            raise ValueError(f"Expected more than 1 value per group, got input size {tuple(x.shape)}; use fewer groups")
         instance = instances(x)
         grouped = (self.num_groups, size)
         of_channel = (part.unflatten(1, grouped) for part in (instance.origin, instance.offset, instance.var))

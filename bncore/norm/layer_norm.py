@@ -11,7 +11,7 @@ from bncore.norm._affine import Affine
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._native import right_to_second_order, scale_beside
 from bncore.norm.batch_norm import check_channels
-from bncore.norm.group_norm import as_wide_as, standardize_groups
+from bncore.norm.group_norm import as_wide_as, check_more_than_one_value_per_group, standardize_groups
 
 
 class LayerNorm(Affine):
@@ -23,9 +23,9 @@ class LayerNorm(Affine):
     Difference from `torch.nn.LayerNorm`: scale and shift are per channel whatever the positions, so that an image and a
     vector carry the same parameters. On (N, C) it equals `torch.nn.LayerNorm(C)`, on images `torch.nn.GroupNorm(1, C)`.
     Half-precision input goes with single-precision parameters on every device, the memory format is kept, and
-    derivatives of every order are right under `torch.func` transforms and forward-mode differentiation. A
-    sample that is a single value is erased: the output is `bias`. For channels_last images with means that are large
-    beside the spread, see `GroupNorm`.
+    derivatives of every order are right under `torch.func` transforms and forward-mode differentiation. A sample that
+    is a single value, which would be erased, is refused. Of channels_last images, large means are taken off as in
+    `GroupNorm`.
 
     arXiv 1607.06450, eq. 3.
 
@@ -37,7 +37,7 @@ class LayerNorm(Affine):
 
     Raises:
         ValueError: from the forward pass, for input without batch axis, with another number of channels or not of
-            floating point.
+            floating point, and for one value per sample.
         RuntimeError: for vectors as `BatchNorm`, from a backward pass that would give a third derivative.
     """
 
@@ -55,6 +55,8 @@ class LayerNorm(Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         check_channels(x, self.num_features)
+        if self.num_features == 1:
+            check_more_than_one_value_per_group(x, 1)
         if x.dim() == 2 and may_use_native(x):
             wide = as_wide_as(self.weight, x)
             weight = scale_beside(self.bias, self.weight)

@@ -21,6 +21,9 @@ class GateLayerNorm(nn.Module):
         sizes: of the groups, which add up to C.
         eps: added to the variance.
         bias: learn `bias`; None otherwise.
+
+    Raises:
+        ValueError: for a group of one.
     """
 
     bias: nn.Parameter | None
@@ -33,6 +36,8 @@ class GateLayerNorm(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        if min(sizes) == 1:
+            raise ValueError("layer norm would erase what is a single value: hidden_size must be at least 2")
         super().__init__()
         self.sizes = sizes
         self.eps = eps
