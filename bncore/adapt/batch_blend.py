@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncore.adapt.adaptation import Adaptation
-from bncore.norm._native import batch_norm, scale_beside
+from bncore.norm._native import batch_norm, evaluate_batch_norm
 from bncore.norm._other_formula import OtherFormula
 from bncore.norm._quadratic import QuadraticNorm
 from bncore.norm.batch_norm import BatchNorm, standardize
@@ -142,8 +141,7 @@ def _batch_norm(x: Tensor, mean: Tensor, var: Tensor, layer: Any) -> Tensor:
     """Evaluation with statistics through which the gradient flows."""
     if torch.is_grad_enabled() and mean.requires_grad:
         return standardize(x, mean, var, layer.eps, layer.weight, layer.bias)
-    weight = scale_beside(layer.bias, layer.weight)
-    return F.batch_norm(x, mean, var, weight, layer.bias, False, 0.0, layer.eps)
+    return evaluate_batch_norm(x, mean, var, layer.weight, layer.bias, layer.eps)
 
 
 def _evaluates_as_batch_norm(layer: BatchNorm) -> bool:

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from bncore.diagnostics.report import COLD_START, Diagnosis, LayerDiagnosis, Worst
 from bncore.norm._moments import Moments, channel_axes, merge, moments
+from bncore.norm._native import batch_norm
 from bncore.norm.global_response_norm import GlobalResponseNorm
 from bncore.norm.model.feed import Forward, evaluating, run
 from bncore.norm.model.found import has_batch_statistics, normalizations
@@ -106,7 +106,7 @@ class _Look:
     def _train(self, values: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         if isinstance(self.twin, SyncBatchNorm | nn.SyncBatchNorm | NoisyBatchNorm):
             # Of this process alone: the others are not in this call. And without the noise, which is meant to be there.
-            return F.batch_norm(values, None, None, self.twin.weight, self.twin.bias, True, 0.0, self.twin.eps)
+            return batch_norm(values, None, None, self.twin.weight, self.twin.bias, 0.0, self.twin.eps)
         return _frames(_twin(self.twin).train().forward(*args, **kwargs))
 
 

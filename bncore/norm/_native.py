@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bncore.norm._moments import statistics_dtype
+
 Gradients = tuple[Tensor | None, ...]
 
 
@@ -24,12 +26,38 @@ def batch_norm(
 ) -> Tensor:
     """Batch norm of (N, C, ...) in training, which moves the vectors `mean` and `var` (C,) where they are given.
 
+    Those have to be of a type that the kernel takes; scale and shift may be of any.
+
     Raises:
         RuntimeError: from the backward pass that would give a third derivative.
     """
+    weight = scale_beside(bias, weight)
+    if not takes(x, weight, bias):
+        weight, bias = as_taken(x, weight, bias)
     enabled = torch.backends.cudnn.enabled
-    y = torch.batch_norm(x, scale_beside(bias, weight), bias, mean, var, True, momentum, eps, enabled)
-    return right_to_second_order(y)
+    return right_to_second_order(torch.batch_norm(x, weight, bias, mean, var, True, momentum, eps, enabled))
+
+
+def evaluate_batch_norm(
+    x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Batch norm of (N, C, ...) by the statistics `mean` and `var` (C,), all vectors of any type."""
+    weight = scale_beside(bias, weight)
+    if not takes(x, mean, var, weight, bias):
+        mean, var = mean.to(statistics_dtype(x.dtype)), var.to(statistics_dtype(x.dtype))
+        weight, bias = as_taken(x, weight, bias)
+    return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, torch.backends.cudnn.enabled)
+
+
+def takes(x: Tensor, *vectors: Tensor | None) -> bool:
+    """Whether a kernel takes these vectors beside `x`: all of the type of `x`, or of that of its statistics."""
+    dtypes = {vector.dtype for vector in vectors if vector is not None}
+    return len(dtypes) < 2 and dtypes <= {x.dtype, statistics_dtype(x.dtype)}
+
+
+def as_taken(x: Tensor, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The vectors in the type of the statistics of `x`; gradients go back into theirs."""
+    return tuple(None if vector is None else vector.to(statistics_dtype(x.dtype)) for vector in vectors)
 
 
 def scale_beside(bias: Tensor | None, weight: Tensor | None) -> Tensor | None:

@@ -4,15 +4,14 @@ Shapes: N examples, C channels (axis 1), any further axes are positions and coun
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.jit._trace import is_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncore.norm._affine import reset_scale_and_shift, scale_and_shift
 from bncore.norm._dispatch import blend, guarded, may_use_native
-from bncore.norm._moments import along_channels, channel_axes, moments
-from bncore.norm._native import batch_norm, scale_beside
+from bncore.norm._moments import along_channels, channel_axes, moments, statistics_dtype
+from bncore.norm._native import batch_norm, evaluate_batch_norm, takes
 from bncore.norm._recompute import recomputing
 
 
@@ -29,7 +28,9 @@ class BatchNorm(_BatchNorm):
     transforms, forward-mode differentiation and on the meta device it is made of primitive operations, so that
     derivatives of every order are right. On CPUs, torch's kernel for channels_last rounds the mean more: where that is
     m times the spread, the output is off by some 1e-5 m, a hundred times what it is for contiguous input; the numbers
-    are torch's there too. An empty batch is as there: counted, and otherwise without effect.
+    are torch's there too. Input and layer may be of different floating-point types, as for all layers here: statistics
+    are taken in the type of the input, or in float32 if that is narrower; the output has the type of the input, the
+    running statistics that of the layer. An empty batch is as there: counted, and otherwise without effect.
 
     arXiv 1502.03167, algorithms 1 and 2.
 
@@ -91,8 +92,7 @@ class BatchNorm(_BatchNorm):
         assert self.running_mean is not None
         assert self.running_var is not None
         if may_use_native(x):
-            weight = scale_beside(self.bias, self.weight)
-            return F.batch_norm(x, self.running_mean, self.running_var, weight, self.bias, False, 0.0, self.eps)
+            return evaluate_batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.eps)
         return standardize(x, self.running_mean, self.running_var, self.eps, self.weight, self.bias)
 
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
@@ -105,14 +105,18 @@ class BatchNorm(_BatchNorm):
         if not (self.training and self.track_running_stats) or self.running_mean is None:
             return batch_norm(x, None, None, self.weight, self.bias, 0.0, self.eps)
         assert self.running_var is not None
-        if self.momentum is not None and not self.nan_guard and not recomputing() and not _others_write_buffers():
+        fits = takes(x, self.running_mean, self.running_var, self.weight, self.bias)
+        plain = self.momentum is not None and not self.nan_guard and fits
+        if plain and not recomputing() and not _others_write_buffers():
+            assert self.momentum is not None
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
             mean, var = self.running_mean, self.running_var
             return batch_norm(x, mean, var, self.weight, self.bias, self.momentum, self.eps)
         # With momentum 1 the kernel leaves the batch's own statistics here. A forward pass that is run again needs
         # buffers too: checkpointing wants as many saved tensors as the first time.
-        mean, var = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+        dtype = self.running_mean.dtype if fits else statistics_dtype(x.dtype)
+        mean, var = (torch.zeros_like(running, dtype=dtype) for running in (self.running_mean, self.running_var))
         y = batch_norm(x, mean, var, self.weight, self.bias, 1.0, self.eps)
         self._take_in(mean, var)
         return y
@@ -167,7 +171,7 @@ def _others_write_buffers() -> bool:
 
 def standardize(x: Tensor, mean: Tensor, var: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """`weight * (x - mean) / sqrt(var + eps) + bias` with vectors (C,), in primitive operations."""
-    centred = x.to(mean.dtype) - along_channels(mean, x)
+    centred = x.to(torch.promote_types(x.dtype, mean.dtype)) - along_channels(mean, x)
     return scale_and_shift(centred * along_channels((var + eps).rsqrt(), x), weight, bias).to(x.dtype)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed, blend
 from bncore.norm._moments import along_channels, channel_axes, moments
+from bncore.norm._native import takes
 from bncore.norm._parts import differentiable_gradients
 from bncore.norm._recompute import recall, recomputing, refuse_to_run_again, remember
 from bncore.norm.batch_norm import BatchNorm
@@ -98,7 +99,8 @@ class BatchRenorm(BatchNorm):
         if self.running_mean is None:
             raise ValueError("batch renorm corrects towards running statistics, and this layer has none; use BatchNorm")
         # Not `may_use_native`: compiled, an autograd.Function would give wrong gradients (see `_opaque_correction`).
-        if torch.compiler.is_compiling() or being_transformed(x):
+        native = takes(x, self.running_mean, self.running_var, self.weight, self.bias)
+        if not native or torch.compiler.is_compiling() or being_transformed(x):
             return self._renormalize_primitive(x)
         return self._renormalize_native(x)
 
@@ -130,7 +132,7 @@ class BatchRenorm(BatchNorm):
         running_mean, running_var = self.running_mean, self.running_var
         assert running_mean is not None
         assert running_var is not None
-        sigma = (running_var + self.eps).sqrt_()
+        sigma = (running_var.to(sigma_batch.dtype) + self.eps).sqrt_()
         correct = _opaque_correction if torch.compiler.is_compiling() else _correction
         r, d = correct(mean, sigma_batch, running_mean, sigma, *self._bounds(mean))
         if self._updates():

@@ -6,11 +6,11 @@ Shapes: N examples, C channels (axis 1), any further axes are positions.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._moments import along_channels, statistics_dtype
+from bncore.norm._native import evaluate_batch_norm
 from bncore.norm.batch_norm import check_channels
 
 
@@ -76,7 +76,7 @@ class FrozenBatchNorm(nn.Module):
         check_channels(x, self.num_features)
         wants_gradient = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_exporting()
         if may_use_native(x) and not wants_gradient:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+            return evaluate_batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.eps)
         # The kernel would keep x for the gradients of scale and shift, which nobody wants here.
         dtype = torch.promote_types(statistics_dtype(x.dtype), statistics_dtype(self.running_var.dtype))
         k = self.weight.to(dtype) * (self.running_var.to(dtype) + self.eps).rsqrt()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._moments import channel_axes, moments, statistics_dtype
-from bncore.norm._native import batch_norm
+from bncore.norm._native import batch_norm, takes
 from bncore.norm.batch_norm import BatchNorm, standardize
 
 
@@ -115,7 +115,9 @@ class GhostBatchNorm(BatchNorm):
         """Plain batch norm of (rows, columns * C, ...), and its statistics (2, columns, C)."""
         weight, bias = (one if one is None else one.expand(columns, -1).flatten() for one in (self.weight, self.bias))
         if may_use_native(x):
-            dtype = statistics_dtype(x.dtype) if self.weight is None else self.weight.dtype
+            vector = bias if weight is None else weight
+            fits = vector is not None and takes(x, weight, bias)
+            dtype = vector.dtype if vector is not None and fits else statistics_dtype(x.dtype)
             # With momentum 1 the kernel leaves the batch's own statistics here.
             statistics = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device)
             y = batch_norm(x, statistics[0], statistics[1], weight, bias, 1.0, self.eps)

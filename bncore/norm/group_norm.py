@@ -87,15 +87,18 @@ def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tens
     """`weight * (x - mean) / sqrt(var + eps) + bias` with statistics of each group of channels of each sample."""
     if not may_use_native(x):
         return _standardize_primitive(x, groups, weight, bias, eps)
-    wide, scale = as_wide_as(weight, x), scale_beside(bias, weight)
+    wide, scale, shift = of_one_type(x, scale_beside(bias, weight), bias)
     standardize = _standardize_checked if _is_summed_carelessly(wide) else torch.group_norm
-    y = standardize(wide, groups, scale, bias, eps)
+    y = standardize(wide, groups, scale, shift, eps)
     return y.to(x.dtype).contiguous(memory_format=memory_format_of(x))
 
 
-def as_wide_as(weight: Tensor | None, x: Tensor) -> Tensor:
-    """`x` in the precision of the parameters: on GPUs the kernels take input and parameters of one type only."""
-    return x if weight is None else x.to(torch.promote_types(x.dtype, weight.dtype))
+def of_one_type(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """All in the widest type among them: on GPUs the kernels take input and parameters of one type only."""
+    if weight is None:
+        return x, weight, bias
+    dtype = torch.promote_types(x.dtype, weight.dtype)
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:

@@ -11,7 +11,7 @@ from bncore.norm._affine import Affine
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._native import right_to_second_order, scale_beside
 from bncore.norm.batch_norm import check_channels
-from bncore.norm.group_norm import as_wide_as, check_more_than_one_value_per_group, standardize_groups
+from bncore.norm.group_norm import check_more_than_one_value_per_group, of_one_type, standardize_groups
 
 
 class LayerNorm(Affine):
@@ -58,8 +58,7 @@ class LayerNorm(Affine):
         if self.num_features == 1:
             check_more_than_one_value_per_group(x, 1)
         if x.dim() == 2 and may_use_native(x):
-            wide = as_wide_as(self.weight, x)
-            weight = scale_beside(self.bias, self.weight)
-            y = F.layer_norm(wide, (self.num_features,), weight, self.bias, self.eps)
+            wide, weight, bias = of_one_type(x, scale_beside(self.bias, self.weight), self.bias)
+            y = F.layer_norm(wide, (self.num_features,), weight, bias, self.eps)
             return right_to_second_order(y).to(x.dtype)
         return standardize_groups(x, 1, self.weight, self.bias, self.eps)

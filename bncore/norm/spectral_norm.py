@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from bncore.norm._dispatch import being_transformed
 from bncore.norm._fold import fold, weight_of
 from bncore.norm._moments import statistics_dtype
+from bncore.norm._old_names import OldNames
 from bncore.norm._recompute import may_run_again, recall, recomputing, remember
 
 _START_ITERATIONS = 15
@@ -44,8 +45,9 @@ def spectral_norm(
     `.0._u`, `.0._v`) are the same, but for averages: where u and v of several models were averaged along with the
     weights (`AveragedModel(use_buffers=True)`), they are of no use, and evaluation finds those of the averaged weight;
     compiled or under `torch.func`, it only divides by their lengths. Where weights alone are averaged or changed, call
-    `refresh_spectral_norm`. As there, a weight of zeros gives NaN, and a parametrized module can be deep-copied,
-    but pickled only after `remove_spectral_norm`.
+    `refresh_spectral_norm`. State of the older `torch.nn.utils.spectral_norm` (`weight_orig`, `weight_u`, `weight_v`)
+    loads. As there, a weight of zeros gives NaN, and a parametrized module can be deep-copied, but pickled only after
+    `remove_spectral_norm`.
 
     arXiv 1802.05957, eq. 8 and algorithm 1 (appendix A).
 
@@ -65,6 +67,7 @@ def spectral_norm(
     # `unsafe` spares the check of shapes, which would access the weight and so move the vectors.
     parametrize.register_parametrization(module, name, parametrization, unsafe=True)
     module.register_forward_pre_hook(parametrization.note_input)
+    module.register_load_state_dict_pre_hook(OldNames(name, {"_orig": "original", "_u": "0._u", "_v": "0._v"}))
     return module
 
 
