@@ -1,10 +1,11 @@
 """torch's kernels that normalize by the statistics of their input, kept to what their derivatives are right for.
 
 Their third derivative by reverse mode is another number: the second takes mean and deviation for constants (pytorch
-186256). It cannot be told beforehand that one will be wanted, so each output is watched by hooks, which cost a
-microsecond until a backward pass builds a graph; then the outputs of the second such pass end in an error.
+186256). It cannot be told beforehand that one will be wanted, so each output is watched by a hook. Until a backward
+pass builds a graph, that costs three microseconds; the gradients of the second such pass end in an error.
 """
 
+from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -31,9 +32,22 @@ def batch_norm(
     Raises:
         RuntimeError: from the backward pass that would give a third derivative.
     """
-    weight = scale_beside(bias, weight)
     if not takes(x, weight, bias):
         weight, bias = as_taken(x, weight, bias)
+    return batch_norm_of_one_type(x, mean, var, weight, bias, momentum, eps)
+
+
+def batch_norm_of_one_type(
+    x: Tensor,
+    mean: Tensor | None,
+    var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """`batch_norm` of vectors that the kernel `takes`."""
+    weight = scale_beside(bias, weight)
     enabled = torch.backends.cudnn.enabled
     return right_to_second_order(torch.batch_norm(x, weight, bias, mean, var, True, momentum, eps, enabled))
 
@@ -51,8 +65,12 @@ def evaluate_batch_norm(
 
 def takes(x: Tensor, *vectors: Tensor | None) -> bool:
     """Whether a kernel takes these vectors beside `x`: all of the type of `x`, or of that of its statistics."""
-    dtypes = {vector.dtype for vector in vectors if vector is not None}
-    return len(dtypes) < 2 and dtypes <= {x.dtype, statistics_dtype(x.dtype)}
+    dtype = x.dtype
+    for vector in vectors:
+        if vector is not None and vector.dtype != dtype:
+            wide = statistics_dtype(dtype)
+            return all(one is None or one.dtype == wide for one in vectors)
+    return True
 
 
 def as_taken(x: Tensor, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -68,20 +86,31 @@ def scale_beside(bias: Tensor | None, weight: Tensor | None) -> Tensor | None:
 def right_to_second_order(y: Tensor) -> Tensor:
     """`y`, which has to be the output of a kernel itself: derivatives of it beyond the second raise RuntimeError."""
     # Only of a tensor: what traces a program by its operations would write the hook down.
-    if not torch.compiler.is_compiling() and isinstance(y, Tensor) and y.grad_fn is not None:
-        y.grad_fn.register_hook(_watch_first)
+    if torch.compiler.is_compiling() or not isinstance(y, Tensor) or y.grad_fn is None:
+        return y
+    if type(y) is Tensor:
+        # `register_hook`, less its handle, which nobody will ask for: it takes as long as the rest.
+        y._backward_hooks = OrderedDict(((-1, _watch),))
+        y.grad_fn._register_hook_dict(y)
+    else:
+        y.register_hook(_watch)
     return y
 
 
-def _watch_first(into: Gradients, _from: Gradients) -> None:
-    """After a first backward pass through the kernel: watch the second, if there is to be one."""
+def _watch(_grad: Tensor) -> None:
+    """Before a first backward pass through the kernel: look at what comes out of it, if it builds a graph."""
     if not torch.is_grad_enabled():
         return
-    nodes = (grad.grad_fn for grad in into if grad is not None)
-    node = next((node for node in nodes if node is not None), None)
-    if node is not None:
-        # One node gives all of them.
-        node.register_hook(_end_second)
+
+    def once(into: Gradients, _from: Gradients) -> None:
+        handle.remove()
+        nodes = (grad.grad_fn for grad in into if grad is not None)
+        node = next((node for node in nodes if node is not None), None)
+        if node is not None and torch.is_grad_enabled():
+            # One node gives all of them.
+            node.register_hook(_end_second)
+
+    handle = torch._C._current_autograd_node().register_hook(once)
 
 
 def _end_second(into: Gradients, _from: Gradients) -> Gradients | None:

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bncore.norm._affine import reset_scale_and_shift, scale_and_shift
 from bncore.norm._dispatch import blend, guarded, may_use_native
 from bncore.norm._moments import along_channels, channel_axes, moments, statistics_dtype
-from bncore.norm._native import batch_norm, evaluate_batch_norm, takes
+from bncore.norm._native import batch_norm, batch_norm_of_one_type, evaluate_batch_norm, takes
 from bncore.norm._recompute import recomputing
 
 
@@ -102,22 +102,22 @@ class BatchNorm(_BatchNorm):
             mean, var = batch.mean.flatten(), batch.var.flatten()
             self._take_in(mean, var * (batch.count / (batch.count - 1)))
             return standardize(x, mean, var, self.eps, self.weight, self.bias)
-        if not (self.training and self.track_running_stats) or self.running_mean is None:
-            return batch_norm(x, None, None, self.weight, self.bias, 0.0, self.eps)
-        assert self.running_var is not None
-        fits = takes(x, self.running_mean, self.running_var, self.weight, self.bias)
-        plain = self.momentum is not None and not self.nan_guard and fits
-        if plain and not recomputing() and not _others_write_buffers():
-            assert self.momentum is not None
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked.add_(1)
-            mean, var = self.running_mean, self.running_var
-            return batch_norm(x, mean, var, self.weight, self.bias, self.momentum, self.eps)
+        running_mean, running_var, weight, bias = self.running_mean, self.running_var, self.weight, self.bias
+        if running_mean is None or not (self.training and self.track_running_stats):
+            return batch_norm(x, None, None, weight, bias, 0.0, self.eps)
+        assert running_var is not None
+        fits = takes(x, running_mean, running_var, weight, bias)
+        momentum = None if self.nan_guard or not fits else self.momentum
+        if momentum is not None and not recomputing() and not _others_write_buffers():
+            count = self.num_batches_tracked
+            assert count is not None
+            count.add_(1)
+            return batch_norm_of_one_type(x, running_mean, running_var, weight, bias, momentum, self.eps)
         # With momentum 1 the kernel leaves the batch's own statistics here. A forward pass that is run again needs
         # buffers too: checkpointing wants as many saved tensors as the first time.
-        dtype = self.running_mean.dtype if fits else statistics_dtype(x.dtype)
-        mean, var = (torch.zeros_like(running, dtype=dtype) for running in (self.running_mean, self.running_var))
-        y = batch_norm(x, mean, var, self.weight, self.bias, 1.0, self.eps)
+        dtype = running_mean.dtype if fits else statistics_dtype(x.dtype)
+        mean, var = (torch.zeros_like(running, dtype=dtype) for running in (running_mean, running_var))
+        y = batch_norm(x, mean, var, weight, bias, 1.0, self.eps)
         self._take_in(mean, var)
         return y
 

@@ -95,7 +95,7 @@ def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tens
 
 def of_one_type(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """All in the widest type among them: on GPUs the kernels take input and parameters of one type only."""
-    if weight is None:
+    if weight is None or (weight.dtype == x.dtype and (bias is None or bias.dtype == x.dtype)):
         return x, weight, bias
     dtype = torch.promote_types(x.dtype, weight.dtype)
     return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
