@@ -79,7 +79,8 @@ def check_groups(num_features: int, num_groups: int) -> None:
 
 def check_more_than_one_value_per_group(x: Tensor, num_groups: int) -> None:
     """Raise ValueError for groups of one channel with one position: less its mean, a single value is 0."""
-    if num_groups == x.shape[1] and all(length == 1 for length in x.shape[2:]):
+    # Traced, sizes are tensors, and to ask one is a warning.
+    if not is_tracing() and num_groups == x.shape[1] and all(length == 1 for length in x.shape[2:]):
         raise ValueError(f"Expected more than 1 value per group, got input size {tuple(x.shape)}; use fewer groups")
 
 
@@ -110,30 +111,32 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
 
 
 def _is_summed_carelessly(x: Tensor) -> bool:
-    """Whether the kernel for `x` takes the variance as a difference of large sums: on the CPU, that for channels_last.
-
-    A tensor of another class may have no number to ask for; the compiler decomposes the kernel into a careful one.
-    """
-    if x.is_contiguous() or x.device.type != "cpu" or type(x) not in (Tensor, nn.Parameter):
-        return False
-    return x.numel() > 0 and not torch.compiler.is_compiling() and not is_tracing()
+    """Whether the kernel takes the variance of `x` as a difference of large sums: that of CPUs for channels_last."""
+    return x.dim() in (4, 5) and not x.is_contiguous() and x.device.type == "cpu"
 
 
 def _standardize_checked(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """The kernel's output where the means that it gives with it are small enough beside the spread.
 
-    Else that of the batch less those means, which are constants: a constant changes neither output nor gradient.
+    Else, and where no number can be asked for, that of the batch less those means, which are constants: a constant
+    changes neither output nor gradient.
     """
     laid_out = x.contiguous(memory_format=memory_format_of(x))
     sizes = x.shape[0], x.shape[1], x.shape[2:].numel()
     y, mean, inverse_sigma = torch.native_group_norm(laid_out, weight, bias, *sizes, groups, eps)
-    mean, ratio = mean.detach(), mean.detach() * inverse_sigma.detach()
+    mean, inverse_sigma = mean.detach(), inverse_sigma.detach()
     # NaN is left to the kernel.
-    if not bool((ratio.abs() > _LARGE).any()):
+    if _can_be_asked(x) and not bool(((mean * inverse_sigma).abs() > _LARGE).any()):
         return y
     of_channels = mean.repeat_interleave(x.shape[1] // groups, 1)
     centred = laid_out - of_channels.view(*sizes[:2], *(1,) * (x.dim() - 2))
     return torch.native_group_norm(centred, weight, bias, *sizes, groups, eps)[0]
+
+
+def _can_be_asked(x: Tensor) -> bool:
+    """Whether numbers of `x` are there to be looked at: not in a program that is being written down."""
+    recorded = torch.compiler.is_compiling() or is_tracing() or torch._C._len_torch_dispatch_stack() > 0
+    return not recorded and type(x) in (Tensor, nn.Parameter)
 
 
 def _standardize_primitive(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:

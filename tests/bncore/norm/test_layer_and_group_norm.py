@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from bncore.norm.group_norm import GroupNorm
 from bncore.norm.instance_norm import InstanceNorm
@@ -138,3 +139,18 @@ def test_what_is_not_finite_stays_what_it_is_in_channels_last() -> None:
     assert y[0, :2].isnan().all()
     assert y[0, 2:].isfinite().all()
     assert y[1].isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("how", ["compiled", "traced", "recorded"])
+def test_where_no_number_can_be_asked_for_large_means_cost_no_digits_either(how: str) -> None:
+    layer = GroupNorm(4, num_groups=2)
+    x = (sample((3, 4, 5, 5)) + 1e4).float().to(memory_format=torch.channels_last)
+    run: Callable[[Tensor], Tensor] = {
+        "compiled": lambda: torch.compile(layer, backend="aot_eager", fullgraph=True),
+        "traced": lambda: torch.jit.trace(layer, (x,)),
+        "recorded": lambda: make_fx(layer)(x),
+    }[how]()
+    expected = GroupNorm(4, num_groups=2).double()(x.double().contiguous())
+    assert (run(x).double() - expected).abs().max() <= 2e-5
+    assert layer(x[:0]).shape == (0, 4, 5, 5)
