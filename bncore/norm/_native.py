@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import unserializable_hook
 
 from bncore.norm._moments import statistics_dtype
 
@@ -97,6 +98,7 @@ def right_to_second_order(y: Tensor) -> Tensor:
     return y
 
 
+@unserializable_hook  # type: ignore[untyped-decorator]
 def _watch(_grad: Tensor) -> None:
     """Before a first backward pass through the kernel: look at what comes out of it, if it builds a graph."""
     if not torch.is_grad_enabled():

@@ -75,8 +75,8 @@ class FilterResponseNorm(Affine):
         if self.tau is None:
             return rescale(x, scale, None if self.bias is None else along_channels(self.bias, x)).to(x.dtype)
         # The paper's other form of max(y, tau); its derivative takes a quarter of the time.
-        tau = self.tau.to(scale.dtype)
-        shift = -tau if self.bias is None else self.bias.to(scale.dtype) - tau
+        tau = self.tau.to(torch.promote_types(self.tau.dtype, x.dtype))
+        shift = -tau if self.bias is None else self.bias.to(tau.dtype) - tau
         above = rescale(x, scale, along_channels(shift, x)).relu()
         return (above + along_channels(self.tau, x)).to(x.dtype)
 

@@ -1,5 +1,6 @@
 """torch's kernels are used as far as their derivatives are right, wherever they are used."""
 
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -71,3 +72,18 @@ def test_a_second_derivative_that_keeps_its_graph_is_given(make: Callable[[], nn
         torch.autograd.grad(first, x, stack, is_grads_batched=True, retain_graph=True)
         with pytest.raises(RuntimeError, match=REFUSED):
             second.sum().backward()
+
+
+def test_an_output_takes_hooks_and_changes_in_place_and_is_saved_as_any_other() -> None:
+    x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    found = []
+    for layer in (BatchNorm(4).double(), nn.BatchNorm1d(4).double()):
+        y = layer(x)
+        assert torch.equal(pickle.loads(pickle.dumps(y)), y)
+        seen: list[Tensor] = []
+        handle = y.register_hook(seen.append)
+        y.register_hook(lambda grad: 2.0 * grad)
+        handle.remove()
+        found.append(torch.autograd.grad(y.relu_().sin().sum(), x)[0])
+        assert not seen
+    assert torch.equal(*found)
