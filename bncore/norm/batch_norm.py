@@ -27,7 +27,7 @@ class BatchNorm(_BatchNorm):
     is not counted again, unless it is a compiled one that runs with `use_reentrant=True`; under `torch.func`
     transforms, forward-mode differentiation and on the meta device it is made of primitive operations, so that
     derivatives of every order are right. On CPUs, torch's kernel for channels_last rounds the mean more: where that is
-    m times the spread, the output is off by some 1e-5 m, a hundred times what it is for contiguous input; the numbers
+    m times the spread, the output is off by up to 1e-5 m, a hundred times what it is for contiguous input; the numbers
     are torch's there too. Input and layer may be of different floating-point types, as for all layers here: statistics
     are taken in the type of the input, or in float32 if that is narrower; the output has the type of the input, the
     running statistics that of the layer. An empty batch is as there: counted, and otherwise without effect.
