@@ -15,6 +15,8 @@ from torch.fx import Proxy
 from bncore.adapt.adaptation import Adaptation
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._moments import along_channels, moments
+from bncore.norm._native import batch_norm, evaluate_batch_norm
+from bncore.norm._other_formula import OtherFormula
 from bncore.norm._quadratic import QuadraticNorm
 from bncore.norm._torch import AnyBatchNorm
 from bncore.norm.batch_norm import BatchNorm, standardize
@@ -89,7 +91,7 @@ def layers_to_adapt(model: nn.Module, where: Callable[[str, nn.Module], bool] | 
     return layers
 
 
-class _BatchBlend(Temporary):
+class _BatchBlend(Temporary, OtherFormula):
     """Blends statistics in evaluation mode, where the layer's own forward pass would use the running ones."""
 
     _alpha: float
@@ -108,7 +110,7 @@ class _BatchBlend(Temporary):
         if direct and self._alpha == 1.0:
             layer: Any = self
             # The kernel of training, for its numbers to the last bit.
-            return F.batch_norm(values, None, None, layer.weight, layer.bias, True, 0.0, layer.eps)
+            return batch_norm(values, None, None, layer.weight, layer.bias, 0.0, layer.eps)
         if self._alpha == 1.0 and not isinstance(self, BatchNorm | QuadraticNorm):
             # A class of others, derived from torch's: its own training, which moves no average here.
             with _training(self):
@@ -161,7 +163,7 @@ def _batch_norm(x: Tensor, mean: Tensor, var: Tensor, layer: Any) -> Tensor:
     """Evaluation with statistics through which the gradient flows."""
     if torch.is_grad_enabled() and mean.requires_grad:
         return standardize(x, mean, var, layer.eps, layer.weight, layer.bias)
-    return F.batch_norm(x, mean, var, layer.weight, layer.bias, False, 0.0, layer.eps)
+    return evaluate_batch_norm(x, mean, var, layer.weight, layer.bias, layer.eps)
 
 
 def _evaluates_as_batch_norm(layer: BatchNorm) -> bool:

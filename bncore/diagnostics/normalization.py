@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from bncore.diagnostics.report import COLD_START, Diagnosis, LayerDiagnosis, Worst
 from bncore.norm._moments import Moments, channel_axes, merge, moments
+from bncore.norm._native import batch_norm
 from bncore.norm.global_response_norm import GlobalResponseNorm
 from bncore.norm.model.feed import Forward, evaluating, run
 from bncore.norm.model.found import averages_instances, has_batch_statistics, normalizations
@@ -37,7 +37,8 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
     Of layers with batch statistics: how far training and evaluation outputs lie apart, and by how much the statistics
     of the batch differ from the running ones; channels that do not vary; how much of the initial values is left in the
     running statistics, since a small momentum needs many batches; statistics of few values. Of all: parameters and
-    statistics that are not finite, and scales near 0. `print(diagnose(model, batch))` shows a table and what is wrong.
+    statistics that are not finite, scales near 0, and groups of a single value, which torch's layers erase and ours
+    refuse. `print(diagnose(model, batch))` shows a table and what is wrong.
 
     Each layer is looked at with the inputs that it has in training, the layers in front normalizing by the batch, but
     with dropout off. So it is its own gap that is reported, not that of the layers before it. A layer to which the
@@ -69,6 +70,7 @@ class _Look:
     def __init__(self, layer: Any) -> None:
         self.reached = False
         self.finite_input = True
+        self.erases = False
         self.population: Population | None = None
         self.values: Moments | None = None
         # The layer itself goes on with the statistics of the batch in its buffers.
@@ -85,6 +87,7 @@ class _Look:
         """Before each forward pass of the layer."""
         self.reached = True
         values = seen_values(layer, args, kwargs)
+        self.erases = self.erases or _values_of_one_mean(layer, values) == 1
         self.finite_input = self.finite_input and bool(values.isfinite().all())
         if not self.keeps_statistics or values.numel() == 0:
             return
@@ -110,8 +113,17 @@ class _Look:
     def _train(self, values: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         if isinstance(self.twin, SyncBatchNorm | nn.SyncBatchNorm | NoisyBatchNorm):
             # Of this process alone: the others are not in this call. And without the noise, which is meant to be there.
-            return F.batch_norm(values, None, None, self.twin.weight, self.twin.bias, True, 0.0, self.twin.eps)
+            return batch_norm(values, None, None, self.twin.weight, self.twin.bias, 0.0, self.twin.eps)
         return _frames(_twin(self.twin).train().forward(*args, **kwargs))
+
+
+def _values_of_one_mean(layer: nn.Module, values: Tensor) -> int | None:
+    """Of torch's layers that would take a single one; None for all others."""
+    if isinstance(layer, nn.LayerNorm):
+        return math.prod(layer.normalized_shape)
+    if isinstance(layer, nn.GroupNorm) and len(values) > 0:
+        return values.numel() // (len(values) * layer.num_groups)
+    return None
 
 
 def _twin(layer: nn.Module) -> Any:
@@ -153,6 +165,7 @@ def _said(name: str, layer: Any, look: _Look, found: Moments | None) -> LayerDia
         kind=own_class(layer).__name__,
         reached=look.reached,
         finite_input=look.finite_input,
+        erases=look.erases,
         not_finite=tuple(key for key, tensor in tensors if not bool(tensor.isfinite().all())),
         small_scales=_small_scales(layer),
         values=look.together or None,

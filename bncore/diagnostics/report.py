@@ -34,6 +34,8 @@ class LayerDiagnosis:
     reached: bool
     """Whether the batch came by."""
     finite_input: bool
+    erases: bool
+    """Whether each of its means is of a single value, so that nothing of its input is left."""
     not_finite: tuple[str, ...]
     """Parameters and buffers with NaN or infinite values."""
     small_scales: tuple[int, ...]
@@ -88,6 +90,8 @@ def _findings(layer: LayerDiagnosis) -> list[str]:
         found.append("its input is not finite")
     if not layer.reached:
         found.append("the batch does not reach it")
+    if layer.erases:
+        found.append("each of its means is of one value, and its output does not depend on its input; use fewer groups")
     found += _findings_of_statistics(layer)
     if layer.small_scales:
         found.append(f"{len(layer.small_scales)} channels have a scale near 0: {_listed(layer.small_scales)}")

@@ -36,7 +36,7 @@ from bncore.norm.noisy_batch_norm import NoisyBatchNorm
 from bncore.norm.power_norm import PowerNorm
 from bncore.norm.rms_norm import RMSNorm
 from bncore.norm.skip_init import SkipInit
-from bncore.norm.spectral_norm import remove_spectral_norm, spectral_norm
+from bncore.norm.spectral_norm import refresh_spectral_norm, remove_spectral_norm, spectral_norm
 from bncore.norm.switchable_norm import SwitchableNorm
 from bncore.norm.sync_batch_norm import SyncBatchNorm
 from bncore.norm.weight_centralization import remove_weight_centralization, weight_centralization
@@ -86,6 +86,7 @@ __all__ = [
     "no_decay_parameters",
     "parameter_groups",
     "recalibrate",
+    "refresh_spectral_norm",
     "remove_spectral_norm",
     "remove_weight_centralization",
     "remove_weight_norm",

@@ -13,6 +13,7 @@ class Affine(nn.Module):
         num_features: C.
         eps: what the layer adds before it divides.
         affine: learn `weight` and `bias`; both are None otherwise.
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
 
     Raises:
         ValueError: for a negative eps.
@@ -28,6 +29,8 @@ class Affine(nn.Module):
         affine: bool,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         if not eps >= 0.0:
             raise ValueError(f"eps must be at least 0, got {eps}")
@@ -35,20 +38,26 @@ class Affine(nn.Module):
         self.num_features = num_features
         self.eps = eps
         self.affine = affine
-        for name in ("weight", "bias"):
-            vector = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype)) if affine else None
+        for name, learned in (("weight", affine), ("bias", affine and bias)):
+            vector = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype)) if learned else None
             self.register_parameter(name, vector)
         # Here and not through `self`: a subclass may have more to reset, which is not there yet.
         Affine.reset_parameters(self)
 
     def reset_parameters(self) -> None:
         """Scale 1, shift 0."""
-        if self.weight is not None and self.bias is not None:
-            nn.init.ones_(self.weight)
-            nn.init.zeros_(self.bias)
+        reset_scale_and_shift(self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, affine={self.affine}"
+        return f"{self.num_features}, eps={self.eps}, affine={self.affine}, bias={self.bias is not None}"
+
+
+def reset_scale_and_shift(weight: Tensor | None, bias: Tensor | None) -> None:
+    """Scale 1 and shift 0, where there is one."""
+    if weight is not None:
+        nn.init.ones_(weight)
+    if bias is not None:
+        nn.init.zeros_(bias)
 
 
 def scale_and_shift(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -8,6 +8,8 @@ more.
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from bncore.norm._old_names import OldNames
+
 
 def weight_of(module: nn.Module, name: str) -> Tensor:
     """`module.<name>`, which is about to be parametrized.
@@ -35,5 +37,9 @@ def fold(module: nn.Module, name: str = "weight") -> nn.Module:
     for number, hook in list(module._forward_pre_hooks.items()):
         if getattr(hook, "__self__", None) in list(parametrizations.children()):
             del module._forward_pre_hooks[number]
+    for number, hook in list(module._load_state_dict_pre_hooks.items()):
+        names = getattr(hook, "hook", None)
+        if isinstance(names, OldNames) and names.name == name:
+            del module._load_state_dict_pre_hooks[number]
     parametrize.remove_parametrizations(module, name)
     return module

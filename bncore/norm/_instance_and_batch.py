@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from bncore.norm._moments import along_channels
+from bncore.norm._other_formula import OtherFormula
 from bncore.norm._sample_statistics import Spread, instances, pooled
 from bncore.norm.batch_norm import BatchNorm
 
 
-class InstanceAndBatch(BatchNorm, ABC):
+class InstanceAndBatch(OtherFormula, BatchNorm, ABC):
     """Hands a subclass the statistics of each instance, and those of the batch: the running ones in evaluation.
 
     The running statistics are torch's, with the unbiased variance; the variances handed on in training are biased.

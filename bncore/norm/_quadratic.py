@@ -31,6 +31,7 @@ class QuadraticNorm(Affine, ABC):
         num_features: C.
         eps: added to the quadratic mean.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave all averages of a channel as they are where the batch's statistics are not finite.
     """
 
@@ -45,8 +46,10 @@ class QuadraticNorm(Affine, ABC):
         nan_guard: bool,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, affine, device, dtype)
+        super().__init__(num_features, eps, affine, device, dtype, bias=bias)
         self.nan_guard = nan_guard
         self.register_buffer("running_square", torch.ones(num_features, device=device, dtype=dtype))
         self.register_buffer("num_batches_tracked", torch.zeros((), device=device, dtype=torch.long))

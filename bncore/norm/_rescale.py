@@ -19,28 +19,29 @@ def standardize_instances(
     return rescale(x, scale_and_shift(scale, weight, None), shift, instance.origin)
 
 
-def rescale(x: Tensor, scale: Tensor, shift: Tensor, origin: Tensor | None = None) -> Tensor:
+def rescale(x: Tensor, scale: Tensor, shift: Tensor | None, origin: Tensor | None = None) -> Tensor:
     """`(x - origin) * scale + shift`; no derivative for the origin, which is a constant."""
     if spelled_out(x):
-        return (x if origin is None else x - origin) * scale + shift
-    y: Tensor = apply(_Rescale, x, scale, shift, origin)
-    return y
+        y = (x if origin is None else x - origin) * scale
+        return y if shift is None else y + shift
+    rescaled: Tensor = apply(_Rescale, x, scale, shift, origin)
+    return rescaled
 
 
 class _Rescale(torch.autograd.Function):
     """Makes one new tensor forwards and two backwards, and keeps x alone: new memory costs more than arithmetic."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, origin: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor | None, origin: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, scale, origin)
-        ctx.shape = shift.shape
+        ctx.shape = None if shift is None else shift.shape
         y = x * scale if origin is None else (x - origin).mul_(scale)
-        return y.add_(shift)
+        return y if shift is None else y.add_(shift)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, origin = ctx.saved_tensors
         (grad,) = grads
         into_scale = grad * x if origin is None else times_(x - origin, grad)
-        into_x, into_shift = (grad * scale).to(x.dtype), grad.sum_to_size(ctx.shape)
+        into_x, into_shift = (grad * scale).to(x.dtype), None if ctx.shape is None else grad.sum_to_size(ctx.shape)
         return into_x, into_scale.sum_to_size(scale.shape), into_shift, None

@@ -5,6 +5,9 @@ also looks at what is as little promised and not here, because layers are made o
 `torch.nn.Module` (`_parameters`, `_buffers`, `_modules` and those of hooks).
 """
 
+from collections import OrderedDict
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -26,12 +29,15 @@ __all__ = [
     "AnyTransposedConv",
     "HookWithModule",
     "TorchWeightNorm",
+    "autograd_node",
     "batch_norm_backward",
     "clamp_max_all_",
     "clamp_min_all_",
+    "dispatch_modes",
     "divide_all_",
     "forward_mode",
     "graph_task",
+    "hook_without_handle",
     "is_stack_of_gradients",
     "is_tracing",
     "multiply_all_",
@@ -52,6 +58,10 @@ clamp_max_all_ = torch._foreach_clamp_max_
 clamp_min_all_ = torch._foreach_clamp_min_
 divide_all_ = torch._foreach_div_
 multiply_all_ = torch._foreach_mul_
+autograd_node = torch._C._current_autograd_node
+"""The node of the graph whose backward pass is running; None outside of one."""
+dispatch_modes = torch._C._len_torch_dispatch_stack
+"""How many modes see each operation: what traces a program by its operations is one."""
 graph_task = torch._C._current_graph_task_id
 """The number of the backward pass that is running; -1 outside of one."""
 transform = torch._C._functorch.peek_interpreter_stack
@@ -74,6 +84,12 @@ def is_stack_of_gradients(tensor: Tensor) -> bool:
     """Whether it is what `is_grads_batched=True` or a transform hands to a backward pass."""
     functorch = torch._C._functorch
     return functorch.is_legacy_batchedtensor(tensor) or functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def hook_without_handle(y: Tensor, hook: Callable[[Tensor], None]) -> None:
+    """`y.register_hook(hook)` for a plain tensor that has none yet, less the handle: it takes as long as the rest."""
+    y._backward_hooks = OrderedDict(((-1, hook),))
+    y.grad_fn._register_hook_dict(y)  # type: ignore[union-attr]
 
 
 def saves_elsewhere() -> bool:

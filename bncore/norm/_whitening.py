@@ -15,13 +15,14 @@ from bncore.norm._affine import scale_and_shift
 from bncore.norm._autocast import without_autocast
 from bncore.norm._dispatch import blend, may_use_native
 from bncore.norm._moments import statistics_dtype
+from bncore.norm._other_formula import OtherFormula
 from bncore.norm.batch_norm import BatchNorm
 
 _EXACT_ORDERS = 4
 """Hessians take two orders, the third-order checks three; each costs two products of D x D matrices."""
 
 
-class Whitening(BatchNorm, ABC):
+class Whitening(OtherFormula, BatchNorm, ABC):
     """`y = weight * (W (x - mean)) + bias` with one matrix W (D, D) for each group of channels.
 
     A subclass says how W follows from the covariance of a batch, and which of the two is averaged for evaluation.
@@ -34,6 +35,7 @@ class Whitening(BatchNorm, ABC):
         eps: added to the diagonal of the covariance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave the running statistics of a group as they are where the batch's are not finite.
 
     Raises:
@@ -51,10 +53,14 @@ class Whitening(BatchNorm, ABC):
         nan_guard: bool,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
+        *,
+        bias: bool = True,
     ) -> None:
         if num_groups < 1 or num_features % num_groups:
             raise ValueError(f"{num_groups} groups do not divide {num_features} channels")
-        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(
+            num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype, bias=bias
+        )
         self.num_groups = num_groups
         self._averaged = averaged
         # A variance per channel takes no part here, and would be a key that says nothing.

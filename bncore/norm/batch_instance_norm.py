@@ -42,6 +42,7 @@ class BatchInstanceNorm(InstanceAndBatch):
         eps: added to both variances.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias`; the gate is always learned.
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
 
     Raises:
@@ -60,8 +61,12 @@ class BatchInstanceNorm(InstanceAndBatch):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(
+            num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype, bias=bias
+        )
         self.gate = nn.Parameter(torch.ones(num_features, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed, blend
 from bncore.norm._moments import along_channels, channel_axes, moments
+from bncore.norm._native import takes
 from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
 from bncore.norm._recompute import recall, recomputing, refuse_to_run_again, remember
@@ -63,6 +64,7 @@ class BatchRenorm(BatchNorm):
         warmup_steps: a bound given as a number rises linearly from plain batch norm (1 or 0) over so many batches; at 0
             it holds from the start. A `Ramp` ignores it.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
 
     Raises:
@@ -83,8 +85,12 @@ class BatchRenorm(BatchNorm):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(
+            num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype, bias=bias
+        )
         self.r_max = _bound("r_max", r_max, 1.0, warmup_steps)
         self.d_max = _bound("d_max", d_max, 0.0, warmup_steps)
 
@@ -95,7 +101,8 @@ class BatchRenorm(BatchNorm):
         if self.running_mean is None:
             raise ValueError("batch renorm corrects towards running statistics, and this layer has none; use BatchNorm")
         # Not `may_use_native`: compiled, an autograd.Function would give wrong gradients (see `_opaque_correction`).
-        if torch.compiler.is_compiling() or being_transformed(x):
+        native = takes(x, self.running_mean, self.running_var, self.weight, self.bias)
+        if not native or torch.compiler.is_compiling() or being_transformed(x):
             return self._renormalize_primitive(x)
         return self._renormalize_native(x)
 
@@ -127,7 +134,7 @@ class BatchRenorm(BatchNorm):
         running_mean, running_var = self.running_mean, self.running_var
         assert running_mean is not None
         assert running_var is not None
-        sigma = (running_var + self.eps).sqrt_()
+        sigma = (running_var.to(sigma_batch.dtype) + self.eps).sqrt_()
         correct = _opaque_correction if torch.compiler.is_compiling() else _correction
         r, d = correct(mean, sigma_batch, running_mean, sigma, *self._bounds(mean))
         if self._updates():
@@ -187,6 +194,13 @@ def _correct(
     return scale_and_shift(y, weight, bias).to(x.dtype)
 
 
+def _folded(r: Tensor, d: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What `weight` and `bias` become with r and d in them."""
+    if weight is None:
+        return r, d if bias is None else bias + d
+    return weight * r, weight * d if bias is None else torch.addcmul(bias, weight, d)
+
+
 class _Renormalize(torch.autograd.Function):
     """`_correct`, differentiated through mean and sigma_batch as functions of x.
 
@@ -208,7 +222,7 @@ class _Renormalize(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight, bias, r, d, mean, inverse_sigma)
         ctx.eps = eps
-        scale, shift = (r, d) if weight is None or bias is None else (weight * r, torch.addcmul(bias, weight, d))
+        scale, shift = _folded(r, d, weight, bias)
         return torch.native_batch_norm(x, scale, shift, mean, var, False, 0.0, eps)[0]
 
     @staticmethod

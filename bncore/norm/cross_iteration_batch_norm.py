@@ -49,6 +49,7 @@ class CrossIterationBatchNorm(BatchNorm):
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: keep statistics that are not finite out of the running averages and out of the window.
 
     Raises:
@@ -66,10 +67,14 @@ class CrossIterationBatchNorm(BatchNorm):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         if window < 1:
             raise ValueError(f"the window holds at least this batch, got {window}")
-        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(
+            num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype, bias=bias
+        )
         self.window = window
         # In a tuple, so that the layer in front does not become a part of this one.
         self._followed: tuple[Linear, ...] = ()

@@ -38,6 +38,7 @@ class DecorrelatedBatchNorm(Whitening):
         eps: added to the diagonal of the covariance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave the running statistics of a group as they are where the batch's are not finite.
 
     Raises:
@@ -54,8 +55,12 @@ class DecorrelatedBatchNorm(Whitening):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, num_groups, "covariance", eps, momentum, affine, nan_guard, device, dtype)
+        super().__init__(
+            num_features, num_groups, "covariance", eps, momentum, affine, nan_guard, device, dtype, bias=bias
+        )
 
     def _whitening_matrix(self, covariance: Tensor) -> Tensor:
         matrix = regularized(covariance, self.eps)

@@ -40,6 +40,7 @@ class DomainBatchNorm(BatchNorm):
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
 
     Raises:
@@ -56,10 +57,14 @@ class DomainBatchNorm(BatchNorm):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         if not isinstance(num_domains, int) or num_domains < 1:
             raise ValueError(f"num_domains must be an integer, at least one domain, got {num_domains}")
-        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(
+            num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype, bias=bias
+        )
         self.num_domains = num_domains
         self._domain = 0
         if num_domains > 1:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bncore.norm._affine import Affine
+from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels
 from bncore.norm._rescale import rescale
@@ -28,6 +28,7 @@ class DynamicTanh(Affine):
         num_features: C.
         alpha: where the learned alpha starts.
         affine: learn `weight` and `bias`.
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
 
     Raises:
         ValueError: from the forward pass, for input without batch axis, with another number of channels or not of
@@ -41,8 +42,10 @@ class DynamicTanh(Affine):
         affine: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, 0.0, affine, device=device, dtype=dtype)
+        super().__init__(num_features, 0.0, affine, device=device, dtype=dtype, bias=bias)
         self.initial_alpha = alpha
         self.alpha = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
         self.reset_parameters()
@@ -57,9 +60,11 @@ class DynamicTanh(Affine):
             return as_leaf(self, x)
         check_channels(x, self.num_features)
         y = (x * self.alpha).tanh()
-        if self.weight is not None and self.bias is not None:
-            y = rescale(y, along_channels(self.weight, y), along_channels(self.bias, y))
-        return y.to(x.dtype)
+        if self.weight is None:
+            return scale_and_shift(y, None, self.bias).to(x.dtype)
+        shift = None if self.bias is None else along_channels(self.bias, y)
+        return rescale(y, along_channels(self.weight, y), shift).to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, alpha={self.initial_alpha}, affine={self.affine}"
+        shift = self.bias is not None
+        return f"{self.num_features}, alpha={self.initial_alpha}, affine={self.affine}, bias={shift}"

@@ -15,9 +15,9 @@ from bncore.norm._instance_and_batch import InstanceAndBatch
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels
 from bncore.norm._override import apply
-from bncore.norm._sample_statistics import Spread, instances, pooled, positions_of, spelled_out
+from bncore.norm._sample_statistics import Spread, instances, pooled, spelled_out
 from bncore.norm.batch_norm import check_channels
-from bncore.norm.group_norm import check_groups
+from bncore.norm.group_norm import check_groups, check_more_than_one_value_per_group
 
 
 class EvoNormB0(InstanceAndBatch):
@@ -40,6 +40,7 @@ class EvoNormB0(InstanceAndBatch):
         eps: added to both variances.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
+        bias: learn `bias`; it is None otherwise.
 
     Raises:
         ValueError: from the forward pass as `BatchNorm`.
@@ -55,8 +56,10 @@ class EvoNormB0(InstanceAndBatch):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(num_features, eps, momentum, nan_guard=nan_guard, device=device, dtype=dtype, bias=bias)
         self.v = nn.Parameter(torch.ones(num_features, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
@@ -69,14 +72,15 @@ class EvoNormB0(InstanceAndBatch):
     def _combine(self, x: Tensor, instance: Spread, batch: Spread) -> Tensor:
         of_instance, of_batch = (instance.var + self.eps).sqrt(), (batch.var + self.eps).sqrt()
         assert self.weight is not None
-        assert self.bias is not None
-        v, weight, bias = (along_channels(one.to(of_batch.dtype), x) for one in (self.v, self.weight, self.bias))
+        v, weight = (along_channels(one.to(of_batch.dtype), x) for one in (self.v, self.weight))
+        bias = None if self.bias is None else along_channels(self.bias.to(of_batch.dtype), x)
         # The larger one is relu(difference) + one of them: the derivative of max itself takes four times as long.
         difference = of_instance - of_batch
         if spelled_out(x):
-            return x / ((x * v + difference).relu() + of_batch) * weight + bias
-        y: Tensor = apply(_DivideByLarger, x, v, difference, of_batch, weight, bias)
-        return y
+            y = x / ((x * v + difference).relu() + of_batch) * weight
+            return y if bias is None else y + bias
+        divided: Tensor = apply(_DivideByLarger, x, v, difference, of_batch, weight, bias)
+        return divided
 
 
 class EvoNormS0(Affine):
@@ -94,6 +98,7 @@ class EvoNormS0(Affine):
         num_features: C, a multiple of `num_groups`.
         num_groups: G.
         eps: added to the variance.
+        bias: learn `bias`; it is None otherwise.
 
     Raises:
         ValueError: for groups that do not divide the channels; from the forward pass for input without batch axis, with
@@ -107,9 +112,11 @@ class EvoNormS0(Affine):
         eps: float = 1e-5,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         check_groups(num_features, num_groups)
-        super().__init__(num_features, eps, affine=True, device=device, dtype=dtype)
+        super().__init__(num_features, eps, affine=True, device=device, dtype=dtype, bias=bias)
         self.num_groups = num_groups
         self.v = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype))
         self.reset_parameters()
@@ -123,24 +130,24 @@ class EvoNormS0(Affine):
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         check_channels(x, self.num_features)
+        check_more_than_one_value_per_group(x, self.num_groups)
         size = self.num_features // self.num_groups
-        if size * positions_of(x) == 1:
-            raise ValueError(f"Expected more than 1 value per group, got input size {tuple(x.shape)}; use fewer groups")
         instance = instances(x)
         grouped = (self.num_groups, size)
         of_channel = (part.unflatten(1, grouped) for part in (instance.origin, instance.offset, instance.var))
         group = pooled(Spread(*of_channel), 2)
         scale = (group.var + self.eps).rsqrt().expand(-1, -1, size, *(1,) * (x.dim() - 2)).flatten(1, 2)
         scale = scale_and_shift(scale, self.weight, None)
-        assert self.bias is not None
-        v, bias = (along_channels(one.to(scale.dtype), x) for one in (self.v, self.bias))
+        v = along_channels(self.v.to(scale.dtype), x)
+        bias = None if self.bias is None else along_channels(self.bias.to(scale.dtype), x)
         if spelled_out(x):
-            return (x * (x * v).sigmoid() * scale + bias).to(x.dtype)
-        y: Tensor = apply(_Swish, x, v, scale, bias)
-        return y.to(x.dtype)
+            y = x * (x * v).sigmoid() * scale
+            return (y if bias is None else y + bias).to(x.dtype)
+        swish: Tensor = apply(_Swish, x, v, scale, bias)
+        return swish.to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, num_groups={self.num_groups}, eps={self.eps}"
+        return f"{self.num_features}, num_groups={self.num_groups}, eps={self.eps}, bias={self.bias is not None}"
 
 
 class _DivideByLarger(torch.autograd.Function):
@@ -152,14 +159,15 @@ class _DivideByLarger(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, v: Tensor, difference: Tensor, other: Tensor, scale: Tensor, shift: Tensor
+        ctx: Any, x: Tensor, v: Tensor, difference: Tensor, other: Tensor, scale: Tensor, shift: Tensor | None
     ) -> Tensor:
         ctx.save_for_backward(x, v, difference, other, scale)
         larger = (x * v).add_(difference).relu_().add_(other)
-        return (x / larger).mul_(scale).add_(shift)
+        y = (x / larger).mul_(scale)
+        return y if shift is None else y.add_(shift)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, v, difference, other, scale = ctx.saved_tensors
         (grad,) = grads
         above = (x * v).add_(difference)
@@ -174,7 +182,7 @@ class _DivideByLarger(torch.autograd.Function):
             into_above.sum_to_size(difference.shape),
             into_larger.sum_to_size(other.shape),
             (grad * ratio).sum_to_size(scale.shape),
-            grad.sum_to_size(scale.shape),
+            grad.sum_to_size(scale.shape) if ctx.needs_input_grad[5] else None,
         )
 
 
@@ -182,12 +190,13 @@ class _Swish(torch.autograd.Function):
     """`x sigmoid(x v) scale + shift`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, v: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, v: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, v, scale)
-        return (x * v).sigmoid_().mul_(x).mul_(scale).add_(shift)
+        y = (x * v).sigmoid_().mul_(x).mul_(scale)
+        return y if shift is None else y.add_(shift)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, v, scale = ctx.saved_tensors
         (grad,) = grads
         gate = (x * v).sigmoid()
@@ -198,5 +207,5 @@ class _Swish(torch.autograd.Function):
             times_(torch.addcmul(gate, slope, v), into_swish).to(x.dtype),
             (into_swish * x).mul_(slope).sum_to_size(v.shape),
             (swish * grad).sum_to_size(scale.shape),
-            grad.sum_to_size(v.shape),
+            grad.sum_to_size(v.shape) if ctx.needs_input_grad[3] else None,
         )

@@ -31,6 +31,7 @@ class FilterResponseNorm(Affine):
         num_features: C.
         eps: added to the mean square.
         learn_eps: add the absolute value of one more learned number, `learned_eps` (1,), which starts at 1e-4.
+        bias: learn `bias`; it is None otherwise.
         threshold: end in `max(y, tau)`, where tau starts at 0; without, there is no `tau`.
 
     Raises:
@@ -49,8 +50,10 @@ class FilterResponseNorm(Affine):
         threshold: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, affine=True, device=device, dtype=dtype)
+        super().__init__(num_features, eps, affine=True, device=device, dtype=dtype, bias=bias)
         for name, size, wanted in (("tau", num_features, threshold), ("learned_eps", 1, learn_eps)):
             vector = nn.Parameter(torch.empty(size, device=device, dtype=dtype)) if wanted else None
             self.register_parameter(name, vector)
@@ -72,14 +75,16 @@ class FilterResponseNorm(Affine):
         if self.learned_eps is not None:
             square = square + along_channels(self.learned_eps.abs(), x)
         assert self.weight is not None
-        assert self.bias is not None
         scale = along_channels(self.weight, x) * square.rsqrt()
         if self.tau is None:
-            return rescale(x, scale, along_channels(self.bias, x)).to(x.dtype)
+            return rescale(x, scale, None if self.bias is None else along_channels(self.bias, x)).to(x.dtype)
         # The paper's other form of max(y, tau); its derivative takes a quarter of the time.
-        above = rescale(x, scale, along_channels(self.bias - self.tau, x)).relu()
+        tau = self.tau.to(torch.promote_types(self.tau.dtype, x.dtype))
+        shift = -tau if self.bias is None else self.bias.to(tau.dtype) - tau
+        above = rescale(x, scale, along_channels(shift, x)).relu()
         return (above + along_channels(self.tau, x)).to(x.dtype)
 
     def extra_repr(self) -> str:
-        threshold, learn_eps = self.tau is not None, self.learned_eps is not None
-        return f"{self.num_features}, eps={self.eps}, learn_eps={learn_eps}, threshold={threshold}"
+        options = {"bias": self.bias, "learn_eps": self.learned_eps, "threshold": self.tau}
+        kept = ", ".join(f"{name}={vector is not None}" for name, vector in options.items())
+        return f"{self.num_features}, eps={self.eps}, {kept}"

@@ -6,13 +6,13 @@ Shapes: N examples, C channels (axis 1), any further axes are positions.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Proxy
 
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, statistics_dtype
+from bncore.norm._native import evaluate_batch_norm
 from bncore.norm._torch import is_tracing
 from bncore.norm.batch_norm import check_channels
 
@@ -34,6 +34,7 @@ class FrozenBatchNorm(nn.Module):
     Args:
         num_features: C.
         eps: added to the variance, inside the root.
+        bias: shift by `bias`; it is None otherwise, as in a `torch.nn.BatchNorm*` without it.
 
     Raises:
         ValueError: from the forward pass, for input without batch axis or with another number of channels.
@@ -42,7 +43,7 @@ class FrozenBatchNorm(nn.Module):
     _version = 2
     """The version from which torch expects `num_batches_tracked`."""
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
@@ -53,12 +54,15 @@ class FrozenBatchNorm(nn.Module):
         eps: float = 1e-5,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.num_features = num_features
         self.eps = eps
         for name in ("weight", "bias", "running_mean", "running_var"):
-            self.register_buffer(name, torch.empty(num_features, device=device, dtype=dtype))
+            vector = torch.empty(num_features, device=device, dtype=dtype) if bias or name != "bias" else None
+            self.register_buffer(name, vector)
         self.register_buffer("num_batches_tracked", torch.empty((), device=device, dtype=torch.long))
         self.reset_parameters()
 
@@ -67,7 +71,8 @@ class FrozenBatchNorm(nn.Module):
         for ones in (self.weight, self.running_var):
             nn.init.ones_(ones)
         for zeros in (self.bias, self.running_mean):
-            nn.init.zeros_(zeros)
+            if zeros is not None:
+                nn.init.zeros_(zeros)
         self.num_batches_tracked.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,15 +83,16 @@ class FrozenBatchNorm(nn.Module):
         kept = torch.compiler.is_exporting() or is_tracing()
         wants_gradient = torch.is_grad_enabled() and x.requires_grad and not kept
         if may_use_native(x) and not wants_gradient:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+            return evaluate_batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.eps)
         # The kernel would keep x for the gradients of scale and shift, which nobody wants here.
         dtype = torch.promote_types(statistics_dtype(x.dtype), statistics_dtype(self.running_var.dtype))
         k = self.weight.to(dtype) * (self.running_var.to(dtype) + self.eps).rsqrt()
-        c = self.bias.to(dtype) - k * self.running_mean.to(dtype)
+        shift = self.running_mean.to(dtype) * -k
+        c = shift if self.bias is None else self.bias.to(dtype) + shift
         return torch.addcmul(along_channels(c, x), x.to(dtype), along_channels(k, x)).to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}"
+        return f"{self.num_features}, eps={self.eps}, bias={self.bias is not None}"
 
     def _load_from_state_dict(
         self,

@@ -9,12 +9,12 @@ as a table with G columns, are rows of a batch of G * C channels: one plain batc
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._moments import channel_axes, moments, number_of_values, statistics_dtype
+from bncore.norm._native import batch_norm, takes
 from bncore.norm._override import apply
 from bncore.norm.batch_norm import BatchNorm, standardize
 
@@ -43,6 +43,7 @@ class GhostBatchNorm(BatchNorm):
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         track_running_stats: keep running statistics; without them, evaluation uses the batch as well, in groups.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
 
@@ -62,10 +63,12 @@ class GhostBatchNorm(BatchNorm):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         if not isinstance(virtual_batch_size, int) or virtual_batch_size < 1:
             raise ValueError(f"virtual_batch_size must be an integer, at least 1 example, got {virtual_batch_size}")
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, nan_guard, device, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, nan_guard, device, dtype, bias=bias)
         self.virtual_batch_size = virtual_batch_size
 
     def extra_repr(self) -> str:
@@ -143,10 +146,12 @@ class GhostBatchNorm(BatchNorm):
         """Plain batch norm of (rows, columns * C, ...), and its statistics (2, columns, C)."""
         weight, bias = (one if one is None else one.expand(columns, -1).flatten() for one in (self.weight, self.bias))
         if may_use_native(x):
-            dtype = statistics_dtype(x.dtype) if self.weight is None else self.weight.dtype
+            vector = bias if weight is None else weight
+            fits = vector is not None and takes(x, weight, bias)
+            dtype = vector.dtype if vector is not None and fits else statistics_dtype(x.dtype)
             # With momentum 1 the kernel leaves the batch's own statistics here.
             statistics = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device)
-            y = F.batch_norm(x, statistics[0], statistics[1], weight, bias, True, 1.0, self.eps)
+            y = batch_norm(x, statistics[0], statistics[1], weight, bias, 1.0, self.eps)
             return y, statistics.view(2, columns, -1)
         batch = moments(x, channel_axes(x))
         mean, var = batch.mean.flatten(), batch.var.flatten()

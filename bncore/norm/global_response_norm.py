@@ -30,6 +30,7 @@ class GlobalResponseNorm(Affine):
     Args:
         num_features: C.
         eps: added to the mean over channels.
+        bias: learn `bias`; it is None otherwise.
 
     Raises:
         ValueError: from the forward pass, for input without batch axis, with another number of channels or not of
@@ -42,30 +43,30 @@ class GlobalResponseNorm(Affine):
         eps: float = 1e-6,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, affine=True, device=device, dtype=dtype)
+        super().__init__(num_features, eps, affine=True, device=device, dtype=dtype, bias=bias)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Scale 0, shift 0: the identity."""
-        assert self.weight is not None
-        assert self.bias is not None
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
+        for vector in (self.weight, self.bias):
+            if vector is not None:
+                nn.init.zeros_(vector)
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         check_channels(x, self.num_features)
         assert self.weight is not None
-        assert self.bias is not None
         norm = _root(mean_square(x) * positions_of(x))
         share = norm / (norm.mean(1, keepdim=True) + self.eps)
         scale = along_channels(self.weight, x) * share + 1.0
-        return rescale(x, scale, along_channels(self.bias, x)).to(x.dtype)
+        return rescale(x, scale, None if self.bias is None else along_channels(self.bias, x)).to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}"
+        return f"{self.num_features}, eps={self.eps}, bias={self.bias is not None}"
 
 
 def _root(square: Tensor) -> Tensor:

@@ -4,14 +4,19 @@ Shapes: N examples, C channels (axis 1) in G groups of neighbours, any further a
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import moments
+from bncore.norm._native import scale_beside
+from bncore.norm._torch import dispatch_modes, is_tracing
 from bncore.norm.batch_norm import check_channels
+
+_LARGE = 4.0
+"""Of a mean beside the spread. At 4, the kernel for channels_last is off by 1e-5 where the spread is 1."""
 
 
 class GroupNorm(Affine):
@@ -23,9 +28,12 @@ class GroupNorm(Affine):
     Difference from `torch.nn.GroupNorm`: the number of channels comes first and the number of groups has the paper's
     default. Half-precision input goes with single-precision parameters on every device, the memory format is kept on
     every device, and derivatives of every order are right under `torch.func` transforms and forward-mode
-    differentiation. The numbers and keys are the same. As there, groups of a single value are refused when the batch is
-    one sample, and otherwise erased: the output is `bias`. On CPUs, torch's kernel for channels_last images loses all
-    digits where a mean is 1e4 times the spread or more, and so does this layer: give it contiguous input then.
+    differentiation. Groups of a single value, which would be erased, are refused whatever the batch; there they are if
+    the batch is one sample. The numbers and keys are the same, but for large means in channels_last on CPUs: torch's
+    kernel takes the variance as a difference of sums there, and with a mean of 100, 1000 or 10,000 times the spread its
+    output is off by 0.01, 1 or 1000. This layer looks at the means and, where one is more than 4 times the spread, runs
+    the kernel once more on the batch less its means. That takes twice the time forwards, and is more exact than the
+    kernel for contiguous input.
 
     arXiv 1803.08494, eq. 7.
 
@@ -34,10 +42,11 @@ class GroupNorm(Affine):
         num_groups: G.
         eps: added to the variance.
         affine: learn `weight` and `bias`.
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
 
     Raises:
         ValueError: for groups that do not divide the channels; from the forward pass for input without batch axis, with
-            another number of channels or not of floating point, and for one sample with one value per group.
+            another number of channels or not of floating point, and for one value per group.
     """
 
     def __init__(
@@ -48,18 +57,18 @@ class GroupNorm(Affine):
         affine: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         check_groups(num_features, num_groups)
-        super().__init__(num_features, eps, affine, device=device, dtype=dtype)
+        super().__init__(num_features, eps, affine, device=device, dtype=dtype, bias=bias)
         self.num_groups = num_groups
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         check_channels(x, self.num_features)
-        if x.numel() == self.num_groups:
-            shape, groups = tuple(x.shape), self.num_groups
-            raise ValueError(f"Expected more than 1 value per group, got input size {shape} in {groups} groups")
+        check_more_than_one_value_per_group(x, self.num_groups)
         return standardize_groups(x, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -72,17 +81,29 @@ def check_groups(num_features: int, num_groups: int) -> None:
         raise ValueError(f"{num_groups} groups do not divide {num_features} channels")
 
 
+def check_more_than_one_value_per_group(x: Tensor, num_groups: int) -> None:
+    """Raise ValueError for groups of one channel with one position: less its mean, a single value is 0."""
+    # Traced, sizes are tensors, and to ask one is a warning.
+    if not is_tracing() and num_groups == x.shape[1] and all(length == 1 for length in x.shape[2:]):
+        raise ValueError(f"Expected more than 1 value per group, got input size {tuple(x.shape)}; use fewer groups")
+
+
 def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """`weight * (x - mean) / sqrt(var + eps) + bias` with statistics of each group of channels of each sample."""
     if not may_use_native(x):
         return _standardize_primitive(x, groups, weight, bias, eps)
-    y = torch.group_norm(as_wide_as(weight, x), groups, weight, bias, eps)
+    wide, scale, shift = of_one_type(x, scale_beside(bias, weight), bias)
+    standardize = _standardize_checked if _is_summed_carelessly(wide) else torch.group_norm
+    y = standardize(wide, groups, scale, shift, eps)
     return y.to(x.dtype).contiguous(memory_format=memory_format_of(x))
 
 
-def as_wide_as(weight: Tensor | None, x: Tensor) -> Tensor:
-    """`x` in the precision of the parameters: on GPUs the kernels take input and parameters of one type only."""
-    return x if weight is None else x.to(torch.promote_types(x.dtype, weight.dtype))
+def of_one_type(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """All in the widest type among them: on GPUs the kernels take input and parameters of one type only."""
+    if weight is None or (weight.dtype == x.dtype and (bias is None or bias.dtype == x.dtype)):
+        return x, weight, bias
+    dtype = torch.promote_types(x.dtype, weight.dtype)
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
@@ -91,6 +112,35 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
         return torch.contiguous_format
     last = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
     return last if x.is_contiguous(memory_format=last) else torch.contiguous_format
+
+
+def _is_summed_carelessly(x: Tensor) -> bool:
+    """Whether the kernel takes the variance of `x` as a difference of large sums: that of CPUs for channels_last."""
+    return x.dim() in (4, 5) and not x.is_contiguous() and x.device.type == "cpu"
+
+
+def _standardize_checked(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """The kernel's output where the means that it gives with it are small enough beside the spread.
+
+    Else, and where no number can be asked for, that of the batch less those means, which are constants: a constant
+    changes neither output nor gradient.
+    """
+    laid_out = x.contiguous(memory_format=memory_format_of(x))
+    sizes = x.shape[0], x.shape[1], x.shape[2:].numel()
+    y, mean, inverse_sigma = torch.native_group_norm(laid_out, weight, bias, *sizes, groups, eps)
+    mean, inverse_sigma = mean.detach(), inverse_sigma.detach()
+    # NaN is left to the kernel.
+    if _can_be_asked(x) and not bool(((mean * inverse_sigma).abs() > _LARGE).any()):
+        return y
+    of_channels = mean.repeat_interleave(x.shape[1] // groups, 1)
+    centred = laid_out - of_channels.view(*sizes[:2], *(1,) * (x.dim() - 2))
+    return torch.native_group_norm(centred, weight, bias, *sizes, groups, eps)[0]
+
+
+def _can_be_asked(x: Tensor) -> bool:
+    """Whether numbers of `x` are there to be looked at: not in a program that is being written down."""
+    recorded = torch.compiler.is_compiling() or is_tracing() or dispatch_modes() > 0
+    return not recorded and type(x) in (Tensor, nn.Parameter)
 
 
 def _standardize_primitive(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:

@@ -4,13 +4,13 @@ Shapes: N examples, C channels (axis 1), further axes are positions, of which th
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
+from bncore.norm._native import batch_norm, scale_beside
 from bncore.norm._rescale import standardize_instances
 from bncore.norm._sample_statistics import instances, positions_of
 from bncore.norm.batch_norm import check_channels, check_rank
@@ -33,10 +33,12 @@ class InstanceNorm(Affine):
         num_features: C.
         eps: added to the variance.
         affine: learn `weight` and `bias`.
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
 
     Raises:
         ValueError: from the forward pass, for input without batch axis, with another number of channels or not of
             floating point, and for a single position.
+        RuntimeError: as `BatchNorm`, from a backward pass that would give a third derivative.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class InstanceNorm(Affine):
         affine: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, affine, device=device, dtype=dtype)
+        super().__init__(num_features, eps, affine, device=device, dtype=dtype, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Proxy):
@@ -56,10 +60,17 @@ class InstanceNorm(Affine):
         check_more_than_one_position(x)
         # Torch's kernel wants this layout, and would copy there and back.
         if may_use_native(x) and x.is_contiguous() and x.numel() > 0:
-            return F.instance_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+            return self._as_one_batch(x)
         instance = instances(x)
         scale = (instance.var + self.eps).rsqrt()
         return standardize_instances(x, instance, scale, torch.zeros_like(scale), self.weight, self.bias).to(x.dtype)
+
+    def _as_one_batch(self, x: Tensor) -> Tensor:
+        """Each channel of each example as a channel of a batch of one."""
+        examples = x.shape[0]
+        vectors = (scale_beside(self.bias, self.weight), self.bias)
+        weight, bias = (None if vector is None else vector.repeat(examples) for vector in vectors)
+        return batch_norm(x.view(1, -1, *x.shape[2:]), None, None, weight, bias, 0.0, self.eps).view_as(x)
 
 
 def check_more_than_one_position(x: Tensor) -> None:

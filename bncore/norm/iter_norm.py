@@ -37,6 +37,7 @@ class IterNorm(Whitening):
         eps: added to the diagonal of the covariance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave the running statistics of a group as they are where the batch's are not finite.
 
     Raises:
@@ -55,10 +56,14 @@ class IterNorm(Whitening):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         if iterations < 1:
             raise ValueError(f"at least one iteration is needed, got {iterations}")
-        super().__init__(num_features, num_groups, "projection", eps, momentum, affine, nan_guard, device, dtype)
+        super().__init__(
+            num_features, num_groups, "projection", eps, momentum, affine, nan_guard, device, dtype, bias=bias
+        )
         self.iterations = iterations
 
     def extra_repr(self) -> str:

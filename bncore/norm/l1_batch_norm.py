@@ -30,6 +30,7 @@ class L1BatchNorm(NormBatchNorm):
         eps: added to the square of the norm.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
 
     Raises:
@@ -47,8 +48,12 @@ class L1BatchNorm(NormBatchNorm):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(
+            num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype, bias=bias
+        )
 
     def _squared_norm(self, x: Tensor) -> Tensor:
         return channel_means(x.abs()).square() * (math.pi / 2)

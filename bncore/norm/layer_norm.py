@@ -11,8 +11,9 @@ from torch.fx import Proxy
 from bncore.norm._affine import Affine
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
+from bncore.norm._native import right_to_second_order, scale_beside
 from bncore.norm.batch_norm import check_channels
-from bncore.norm.group_norm import as_wide_as, standardize_groups
+from bncore.norm.group_norm import check_more_than_one_value_per_group, of_one_type, standardize_groups
 
 
 class LayerNorm(Affine):
@@ -24,9 +25,9 @@ class LayerNorm(Affine):
     Difference from `torch.nn.LayerNorm`: scale and shift are per channel whatever the positions, so that an image and a
     vector carry the same parameters. On (N, C) it equals `torch.nn.LayerNorm(C)`, on images `torch.nn.GroupNorm(1, C)`.
     Half-precision input goes with single-precision parameters on every device, the memory format is kept, and
-    derivatives of every order are right under `torch.func` transforms and forward-mode differentiation. A
-    sample that is a single value is erased: the output is `bias`. For channels_last images with means that are large
-    beside the spread, see `GroupNorm`.
+    derivatives of every order are right under `torch.func` transforms and forward-mode differentiation. A sample that
+    is a single value, which would be erased, is refused. Of channels_last images, large means are taken off as in
+    `GroupNorm`.
 
     arXiv 1607.06450, eq. 3.
 
@@ -34,10 +35,12 @@ class LayerNorm(Affine):
         num_features: C.
         eps: added to the variance.
         affine: learn `weight` and `bias`.
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
 
     Raises:
         ValueError: from the forward pass, for input without batch axis, with another number of channels or not of
-            floating point.
+            floating point, and for one value per sample.
+        RuntimeError: for vectors as `BatchNorm`, from a backward pass that would give a third derivative.
     """
 
     def __init__(
@@ -47,14 +50,19 @@ class LayerNorm(Affine):
         affine: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, affine, device=device, dtype=dtype)
+        super().__init__(num_features, eps, affine, device=device, dtype=dtype, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         check_channels(x, self.num_features)
+        if self.num_features == 1:
+            check_more_than_one_value_per_group(x, 1)
         if x.dim() == 2 and may_use_native(x):
-            wide = as_wide_as(self.weight, x)
-            return F.layer_norm(wide, (self.num_features,), self.weight, self.bias, self.eps).to(x.dtype)
+            wide, weight, bias = of_one_type(x, scale_beside(self.bias, self.weight), self.bias)
+            y = F.layer_norm(wide, (self.num_features,), weight, bias, self.eps)
+            return right_to_second_order(y).to(x.dtype)
         return standardize_groups(x, 1, self.weight, self.bias, self.eps)

@@ -88,6 +88,7 @@ class LpBatchNorm(NormBatchNorm):
         eps: added to the square of the norm.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
 
     Raises:
@@ -106,10 +107,14 @@ class LpBatchNorm(NormBatchNorm):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         if p not in (1, 2, math.inf):
             raise ValueError(f"p must be 1, 2 or inf, got {p}")
-        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(
+            num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype, bias=bias
+        )
         self.p = p
 
     def extra_repr(self) -> str:

@@ -51,6 +51,7 @@ class MaskedBatchNorm(BatchNorm):
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         track_running_stats: keep running statistics; without them, evaluation uses the batch as well.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
 
@@ -74,8 +75,10 @@ class MaskedBatchNorm(BatchNorm):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, nan_guard, device, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, nan_guard, device, dtype, bias=bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
         """Normalize `x`, of which the positions with a true `mask`, or the first `lengths` of each example, are valid.

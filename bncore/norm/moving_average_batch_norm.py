@@ -48,6 +48,7 @@ class MovingAverageBatchNorm(QuadraticNorm):
         warmup_steps: batches that are normalized by their own statistics at first.
         r_warmup_steps: batches before r may differ from 1.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave `running_square` of a channel as it is where the batch's statistics are not finite, and keep
             such a batch, or gradient, out of the window as a whole: it is not counted.
 
@@ -74,11 +75,13 @@ class MovingAverageBatchNorm(QuadraticNorm):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         if window < 1 or r_max < 1.0:
             raise ValueError(f"window and r_max must be at least 1, got {window} and {r_max}")
         check_momentum("momentum", momentum)
-        super().__init__(num_features, eps, affine, nan_guard, device, dtype)
+        super().__init__(num_features, eps, affine, nan_guard, device, dtype, bias=bias)
         self.window = window
         self.momentum = momentum
         self.r_max = r_max

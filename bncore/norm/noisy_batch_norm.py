@@ -38,6 +38,7 @@ class NoisyBatchNorm(BatchNorm):
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
         mean_range: n_mu of the paper.
         std_range: n_sigma, at least 1.
@@ -64,12 +65,16 @@ class NoisyBatchNorm(BatchNorm):
         seed: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         if min(mean_range, mean_jitter, std_jitter) < 0 or std_range < 1:
             raise ValueError("mean_range and the jitters must be at least 0, std_range at least 1")
         if not 0 <= seed < 2**64:
             raise ValueError(f"the seed must be from 0 to 2^64 - 1, got {seed}")
-        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(
+            num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype, bias=bias
+        )
         self.mean_range = mean_range
         self.std_range = std_range
         self.mean_jitter = mean_jitter

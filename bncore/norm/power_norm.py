@@ -43,6 +43,7 @@ class PowerNorm(QuadraticNorm):
         warmup_steps: batches that are normalized by their own quadratic mean at first; 10,000 in the authors' code. A
             run that is no longer is the warm-up alone.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave the averages of a channel as they are where the batch's statistics are not finite.
 
     Raises:
@@ -64,10 +65,12 @@ class PowerNorm(QuadraticNorm):
         nan_guard: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         check_momentum("forward_momentum", forward_momentum)
         check_momentum("backward_momentum", backward_momentum)
-        super().__init__(num_features, eps, affine, nan_guard, device, dtype)
+        super().__init__(num_features, eps, affine, nan_guard, device, dtype, bias=bias)
         self.forward_momentum = forward_momentum
         self.backward_momentum = backward_momentum
         self.warmup_steps = warmup_steps

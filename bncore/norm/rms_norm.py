@@ -5,7 +5,7 @@ Shapes: N examples, C channels (axis 1), any further axes are positions.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, scale_and_shift
@@ -45,13 +45,7 @@ class RMSNorm(Affine):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, eps, affine, device=device, dtype=dtype)
-        self.register_parameter("bias", None)
-
-    def reset_parameters(self) -> None:
-        """Scale 1."""
-        if self.weight is not None:
-            nn.init.ones_(self.weight)
+        super().__init__(num_features, eps, affine, device=device, dtype=dtype, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Proxy):

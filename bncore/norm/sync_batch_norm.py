@@ -46,6 +46,7 @@ class SyncBatchNorm(BatchNorm):
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         track_running_stats: keep running statistics; without them, evaluation uses the batch of this process alone.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
         process_group: the `torch.distributed.ProcessGroup` that shares the batch; None: all processes.
@@ -66,8 +67,10 @@ class SyncBatchNorm(BatchNorm):
         process_group: Group = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, nan_guard, device, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, nan_guard, device, dtype, bias=bias)
         self.process_group = process_group
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from bncore.norm._fold import fold, weight_of
+from bncore.norm._old_names import OldNames
 from bncore.norm._torch import TorchWeightNorm
 
 
@@ -20,9 +21,9 @@ def weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) ->
     `parametrizations.<name>.original0` and `v` is `original1`.
 
     Difference from `torch.nn.utils.parametrizations.weight_norm`: second derivatives are right (torch's are silently
-    wrong in `v` where `dim` is the first or last axis), forward-mode differentiation works, `vmap` needs no fallback,
-    and names of the older `torch.nn.utils.weight_norm` (`weight_g`, `weight_v`) are not understood. Numbers and keys
-    are the same. As there, a unit whose weights are all 0 gives NaN, since 0 has no direction; the paper's
+    wrong in `v` where `dim` is the first or last axis), forward-mode differentiation works, `vmap` needs no fallback.
+    Numbers and keys are the same, and state of the older `torch.nn.utils.weight_norm` (`weight_g`, `weight_v`) loads.
+    As there, a unit whose weights are all 0 gives NaN, since 0 has no direction; the paper's
     data-dependent initialization (section 3) is left to the caller; and a parametrized module can be deep-copied, but
     pickled only after `remove_weight_norm`.
 
@@ -43,7 +44,9 @@ def weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) ->
     if dim is not None and not -weight.dim() <= dim < weight.dim():
         raise ValueError(f"dim must be an axis of the weight {tuple(weight.shape)}, got {dim}")
     # `unsafe` as in torch: one weight becomes two parameters.
-    return parametrize.register_parametrization(module, name, _OfPrimitives(dim), unsafe=True)
+    parametrize.register_parametrization(module, name, _OfPrimitives(dim), unsafe=True)
+    module.register_load_state_dict_pre_hook(OldNames(name, {"_g": "original0", "_v": "original1"}))
+    return module
 
 
 def remove_weight_norm(module: nn.Module, name: str = "weight") -> nn.Module:

@@ -4,13 +4,13 @@ Shapes: those of `_units.py`. `fan_in` is the number of weights of one unit.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._fold import fold, weight_of
 from bncore.norm._moments import moments
+from bncore.norm._native import batch_norm
 from bncore.norm._units import by_unit, check_fan_in, transposed_groups
 
 
@@ -91,7 +91,7 @@ class WeightStandardization(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         if self.transposed_groups is None and weight.is_contiguous() and may_use_native(weight):
             rows = weight.view(1, weight.shape[0], -1)
-            return F.batch_norm(rows, None, None, None, None, True, 0.0, self.eps).view_as(weight)
+            return batch_norm(rows, None, None, None, None, 0.0, self.eps).view_as(weight)
         parts, axes = by_unit(weight, self.transposed_groups)
         of_unit = moments(parts, axes)
         standardized = (parts.to(of_unit.mean.dtype) - of_unit.mean) * (of_unit.var + self.eps).rsqrt()

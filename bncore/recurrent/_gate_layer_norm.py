@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._moments import moments
+from bncore.norm._native import right_to_second_order
 
 
 class GateLayerNorm(nn.Module):
@@ -20,6 +21,9 @@ class GateLayerNorm(nn.Module):
         sizes: of the groups, which add up to C.
         eps: added to the variance.
         bias: learn `bias`; None otherwise.
+
+    Raises:
+        ValueError: for a group of one.
     """
 
     bias: nn.Parameter | None
@@ -32,6 +36,8 @@ class GateLayerNorm(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        if min(sizes) == 1:
+            raise ValueError("layer norm would erase what is a single value: hidden_size must be at least 2")
         super().__init__()
         self.sizes = sizes
         self.eps = eps
@@ -60,7 +66,7 @@ class GateLayerNorm(nn.Module):
 def _standardize(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """`weight * (x - mean) / sqrt(var + eps)` along the last axis."""
     if may_use_native(x):
-        return F.layer_norm(x, tuple(weight.shape), weight, None, eps)
+        return right_to_second_order(F.layer_norm(x, tuple(weight.shape), weight, None, eps))
     # The kernel's second derivative in forward mode is silently wrong.
     group = moments(x, [-1])
     return (x - group.mean) * (group.var + eps).rsqrt() * weight

@@ -6,10 +6,10 @@ A layer with statistics a time step takes them in once, when the pass is over; a
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bncore.norm._dispatch import may_use_native
+from bncore.norm._native import batch_norm
 from bncore.norm._recompute import recomputing
 from bncore.recurrent._masked import masked_moments
 
@@ -100,7 +100,7 @@ class StepPass:
         mean, var = x.new_zeros(steps * channels), x.new_zeros(steps * channels)
         weight, bias = self._parameters(x.dtype)
         bias = None if bias is None else bias.repeat(steps)
-        y = F.batch_norm(flat, mean, var, weight.repeat(steps), bias, True, 1.0, self._layer.eps)
+        y = batch_norm(flat, mean, var, weight.repeat(steps), bias, 1.0, self._layer.eps)
         self._measured(mean.view(steps, channels), var.view(steps, channels) * ((sequences - 1) / sequences))
         return y.view(sequences, steps, channels).transpose(0, 1)
 

@@ -32,6 +32,7 @@ class SequenceBatchNorm(MaskedBatchNorm):
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn `weight` and `bias` (C,).
+        bias: learn `bias` too, where `affine` does; it is None otherwise.
         nan_guard: leave the running statistics of a channel as they are where the batch's are not finite.
         batch_first: padded input is (N, T, C).
 
@@ -49,8 +50,12 @@ class SequenceBatchNorm(MaskedBatchNorm):
         batch_first: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype)
+        super().__init__(
+            num_features, eps, momentum, affine, nan_guard=nan_guard, device=device, dtype=dtype, bias=bias
+        )
         self.batch_first = batch_first
 
     def forward(  # type: ignore[override]

@@ -26,7 +26,8 @@ def carry_state(old: nn.Module, new: nn.Module, given: frozenset[str]) -> None:
     Settings named in `given` are left as they are.
 
     Raises:
-        ValueError: a parametrized parameter of `old` has no place in `new`, or an instance norm its statistics.
+        ValueError: a parametrized parameter of `old` has no place in `new`, one is computed by a hook, or an instance
+            norm has statistics and `new` none.
     """
     if averages_instances(old) and isinstance(new, InstanceNorm):
         raise ValueError(
@@ -44,9 +45,20 @@ def carry_state(old: nn.Module, new: nn.Module, given: frozenset[str]) -> None:
         _carry_settings(old, new, given)
 
 
-def has_scale(layer: nn.Module) -> bool:
-    """Whether a layer has a scale, learned or fixed."""
-    return getattr(layer, "weight", None) is not None
+def has_affine_part(layer: nn.Module) -> bool:
+    """Whether a layer has a scale or a shift, learned or fixed."""
+    return any(getattr(layer, name, None) is not None for name in _SCALE_AND_SHIFT)
+
+
+def drop_what_it_lacks(old: nn.Module, new: nn.Module) -> None:
+    """Leave `new` without scale, or without shift, where `old` has only the other one."""
+    if _is_other_formula(old, new) or not has_affine_part(old):
+        return
+    for name in _SCALE_AND_SHIFT:
+        # That RMS norm has no shift is its formula, and no choice that was made for this layer.
+        by_formula = name == "bias" and isinstance(old, RMSNorm | nn.RMSNorm)
+        if getattr(old, name, None) is None and not by_formula and name in new._parameters:
+            new._parameters[name] = None
 
 
 def _carry_parameters(old: nn.Module, new: nn.Module) -> None:
@@ -58,13 +70,25 @@ def _carry_parameters(old: nn.Module, new: nn.Module) -> None:
         parametrize.transfer_parametrizations_and_params(old, new, name)
     alike = own_class(old) is own_class(new)
     for name in list(new._parameters) if alike else _SCALE_AND_SHIFT:
-        theirs = old._parameters.get(name)
-        if theirs is not None and _shape(new._parameters.get(name)) == theirs.shape:
-            new._parameters[name] = theirs
+        _carry_parameter(old, new, name)
     for name in _SCALE_AND_SHIFT:
         # Fixed on one side, they are buffers there, and learned on the other.
         if name in new._buffers or name in old._buffers:
             _copy(getattr(old, name, None), getattr(new, name, None))
+
+
+def _carry_parameter(old: nn.Module, new: nn.Module, name: str) -> None:
+    """A tensor that somebody put in the place of a parameter stays what it is: no parameter, and in no state."""
+    theirs, attribute, mine = old._parameters.get(name), vars(old).get(name), new._parameters.get(name)
+    if theirs is not None and _shape(mine) == theirs.shape:
+        new._parameters[name] = theirs
+    if mine is None or not isinstance(attribute, Tensor):
+        return
+    source = next((other for other in old._parameters if other.startswith(f"{name}_")), None)
+    if source is not None:
+        raise ValueError(f"its {name} is computed from its {source} before each forward pass; make it plain first")
+    delattr(new, name)
+    setattr(new, name, attribute)
 
 
 def _is_other_formula(old: nn.Module, new: nn.Module) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bncore.norm.build import build_norm, norm_spec
-from bncore.norm.model.carry import carry_state, has_scale
+from bncore.norm.model.carry import carry_state, drop_what_it_lacks, has_affine_part
 from bncore.norm.model.found import check_not_lazy, layer_classes, normalizations, path
 from bncore.norm.model.last_axis import by_last_axis, normalizes_last_axis
 from bncore.norm.model.overlay import Temporary, own_class
@@ -45,7 +45,8 @@ def convert(
     what only the old one had is gone. `FrozenBatchNorm` has buffers for parameters: there the numbers move. Scale and
     shift of `GlobalResponseNorm` mean something else than those of all others, and do not move.
 
-    Settings: what `spec` leaves out is taken from the layer where it means the same: `affine`, and between layers that
+    Settings: what `spec` leaves out is taken from the layer where it means the same: `affine`, scale and shift each by
+    itself, and between layers that
     keep the same statistics, or none, also `eps`, `momentum`, `nan_guard` and `track_running_stats`. So a conversion
     within the batch norm family changes no number of the evaluation, and the way back restores every number and
     setting: name `momentum` to get a variant's own default, as 0.01 of batch renorm. A layer that is already as `spec`
@@ -65,7 +66,8 @@ def convert(
     `StepBatchNorm` in recurrent layers, which is a part of their cells, is left alone.
 
     The other way is not safe: `torch.nn.SyncBatchNorm.convert_sync_batchnorm` takes each variant for a plain batch norm
-    and drops what it does; use `{"kind": "sync_batch_norm"}` here.
+    and drops what it does, but for those that evaluate by another formula, which refuse; use
+    `{"kind": "sync_batch_norm"}` here.
 
     Args:
         model: any module.
@@ -78,7 +80,8 @@ def convert(
         ValueError: for a dict that is no spec, a spec that normalizes weights, and, with the path of the layer, where a
             layer cannot become what is asked: groups that do not divide its channels, a class that overrides the
             forward pass of a normalization layer, a lazy layer, one that is frozen or being adapted, a parametrized
-            parameter that the new layer has not. Nothing is changed then.
+            parameter that the new layer has not, one that a hook computes, as of `torch.nn.utils.prune`. Nothing is
+            changed then.
     """
     wanted = _validated(spec)
     if copy:
@@ -159,11 +162,12 @@ def place_of(layer: nn.Module, model: nn.Module) -> tuple[torch.device | None, t
 def _built(
     layer: nn.Module, spec: NormSpec, seed: int, device: torch.device | None, dtype: torch.dtype | None
 ) -> nn.Module:
-    """A new layer of `spec`, with a scale and shift to learn as `layer` has, unless the spec says."""
+    """A new layer of `spec`, with a scale and a shift to learn where `layer` has them, unless the spec says."""
     channels = channels_of(layer)
     fields = type(spec).model_fields
-    if "affine" in fields and fields["affine"].annotation is bool and "affine" not in spec.model_fields_set:
-        spec = spec.model_copy(update={"affine": has_scale(layer)})
+    implied = "affine" in fields and fields["affine"].annotation is bool and "affine" not in spec.model_fields_set
+    if implied:
+        spec = spec.model_copy(update={"affine": has_affine_part(layer)})
     if normalizes_last_axis(layer):
         place = Place("on the last axis", channels, 1, 2, "", "identity", "before_activation")
         for fault in spec.faults(place):
@@ -172,6 +176,8 @@ def _built(
     new = build_norm(spec, channels, seed, device, dtype)
     if new is None:
         return nn.Identity()
+    if implied:
+        drop_what_it_lacks(layer, new)
     return by_last_axis(new) if normalizes_last_axis(layer) else remember_positions(layer, new)
 
 

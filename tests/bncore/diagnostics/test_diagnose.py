@@ -264,3 +264,15 @@ class ByName(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # What layers call their input differs.
         return self.layer(**{next(iter(inspect.signature(self.layer.forward).parameters)): x})
+
+
+@pytest.mark.parametrize("layer", [nn.GroupNorm(4, 4), nn.LayerNorm(1)], ids=["group", "layer"])
+def test_a_layer_that_erases_its_input_is_found(layer: nn.Module) -> None:
+    layer.double()
+    channels = layer.weight.numel()
+    said = only(layer, values(6, channels))
+    assert said.erases
+    assert "does not depend on its input" in said.findings[0]
+    wide = values(6, channels, 5) if isinstance(layer, nn.GroupNorm) else values(6, 2)
+    other = layer if isinstance(layer, nn.GroupNorm) else nn.LayerNorm(2).double()
+    assert not only(other, wide).findings

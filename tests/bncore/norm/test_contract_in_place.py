@@ -32,7 +32,8 @@ def test_neighbours_may_work_in_place(case: Case, shape: tuple[int, ...], mode: 
         x = sample(shape).contiguous(memory_format=memory_format)
         expected = output_and_gradients(twin(layer), x, in_place=False)
         assert expected[0].count_nonzero() > 0
-        for of_user in (x, x.as_subclass(Tagged)):
+        # Group norm in channels_last looks at the size of means, which a subclass may not have, and then takes them off.
+        for of_user, tolerance in ((x, 0.0), (x.as_subclass(Tagged), 1e-12)):
             found = output_and_gradients(twin(layer), of_user, in_place=True)
             for mine, theirs in zip(found, expected, strict=True):
-                torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+                torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance)

@@ -73,6 +73,32 @@ def test_half_precision_input_keeps_its_type_and_is_measured_in_single(
     assert all(one.grad is None or one.grad.dtype == torch.float32 for one in layer.parameters())
 
 
+@pytest.mark.parametrize(
+    ("of_layer", "of_input"),
+    [(torch.bfloat16, torch.float32), (torch.float16, torch.bfloat16), (torch.float32, torch.float64)],
+    ids=["narrow layer", "two halves", "wide input"],
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_layer_and_input_may_be_of_different_types(
+    case: Case, shape_of: tuple[int, ...], mode: str, of_layer: torch.dtype, of_input: torch.dtype
+) -> None:
+    layer = in_mode(case.prepared(of_layer), mode)
+    before = {name: tensor.dtype for name, tensor in layer.state_dict().items()}
+    x = sample(shape_of).to(of_input).requires_grad_()
+    expected = case.expected(twin(layer).double(), x.detach().double())
+    y = layer(x)
+    assert y.dtype == of_input
+    y.double().sum().backward()
+    assert x.grad is not None
+    assert x.grad.dtype == of_input
+    assert all(one.grad is None or one.grad.dtype == one.dtype for one in layer.parameters())
+    assert {name: tensor.dtype for name, tensor in layer.state_dict().items()} == before
+    # A window of batches is kept in the type of the layer, and rounds what training uses of it.
+    rounded = torch.finfo(of_layer).eps / 2 if hasattr(layer, "window_square") else 0.0
+    tolerance = max(2.0 * torch.finfo(of_input).eps, 1e-7, rounded)
+    assert (y.double() - expected).abs().max() <= 10 * tolerance * expected.abs().max().clamp_min(1.0)
+
+
 def test_the_statistics_after_a_step_follow_the_paper(case: Case, shape: tuple[int, ...]) -> None:
     layer = case.prepared()
     x = sample(shape)

@@ -111,3 +111,27 @@ def test_hessians_and_third_derivatives_are_right(case: Case) -> None:
     mine = torch.func.hessian(lambda x: pure(layer)(x).sin().sum())(small)
     theirs = torch.autograd.functional.hessian(lambda x: case.training(layer, x).sin().sum(), small)
     torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.where(lambda case: case.third_order and case.orders > 1)
+@pytest.mark.parametrize("mode", ["training", "evaluation"])
+def test_third_derivatives_by_autograd_are_right_or_refused(case: Case, mode: str) -> None:
+    layer, shape = case.prepared().train(mode == "training"), case.shapes[0]
+    x, direction = sample(shape), sample(shape, seed=5)
+    weights = torch.linspace(-1.0, 1.0, x.numel(), dtype=torch.float64).view(shape)
+
+    def third(function: Callable[[Tensor], Tensor]) -> Tensor:
+        t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        value = (function(x + t * direction).sin() * weights).sum()
+        for _ in range(3):
+            (value,) = torch.autograd.grad(value, t, create_graph=True)
+        return value.detach()
+
+    expected = third(lambda x: case.expected(twin(layer), x))
+    try:
+        found = third(layer)
+    except RuntimeError as error:
+        if "third derivative of torch's kernel for normalization" not in str(error):
+            raise
+        return
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)

@@ -1,12 +1,16 @@
 """Layer and group norm are torch's where torch has them, and one another's special cases."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from bncore.norm.group_norm import GroupNorm
 from bncore.norm.instance_norm import InstanceNorm
 from bncore.norm.layer_norm import LayerNorm
+from bncore.recurrent import LayerNormGRU, LayerNormLSTM
 from tests.bncore.norm.case import sample
 
 SHAPES = [(6, 4), (6, 4, 5), (6, 4, 3, 2), (2, 4, 3, 2, 2)]
@@ -66,16 +70,24 @@ def test_groups_that_do_not_divide_the_channels_are_refused() -> None:
 
 
 @pytest.mark.parametrize("transformed", [False, True])
-def test_one_value_per_group_goes_as_in_torch(transformed: bool) -> None:
-    layer, theirs = moved(GroupNorm(4, num_groups=4)), nn.GroupNorm(4, 4)
+@pytest.mark.parametrize(("make", "channels"), [(lambda: GroupNorm(4, num_groups=4), 4), (lambda: LayerNorm(1), 1)])
+def test_what_would_be_erased_is_refused_whatever_the_batch(
+    make: Callable[[], nn.Module], channels: int, transformed: bool
+) -> None:
+    layer = make()
 
     def call(x: Tensor) -> Tensor:
         return torch.func.vmap(layer)(x.unsqueeze(0)).squeeze(0) if transformed else layer(x)
 
-    for one in (theirs, call):
+    for shape in ((1, channels), (3, channels), (3, channels, 1, 1)):
         with pytest.raises(ValueError, match="Expected more than 1 value per"):
-            one(torch.ones(1, 4))
-    torch.testing.assert_close(call(sample((3, 4)).float()), layer.bias.detach().expand(3, 4), rtol=0, atol=1e-3)
+            call(torch.ones(shape))
+    assert call(sample((1, channels, 2)).float()).isfinite().all()
+    with pytest.raises(ValueError, match="Expected more than 1 value per group"):
+        GroupNorm(32)(torch.ones(5, 32))
+    for cell in (LayerNormLSTM, LayerNormGRU):
+        with pytest.raises(ValueError, match="hidden_size must be at least 2"):
+            cell(4, 1)
 
 
 @pytest.mark.parametrize("make", [lambda: LayerNorm(4), lambda: GroupNorm(4, num_groups=2)], ids=["layer", "group"])
@@ -94,3 +106,51 @@ def test_second_derivatives_in_the_last_layout_are_those_in_the_first(make: type
         (first,) = torch.autograd.grad(layer(one).sin().sum(), one, create_graph=True)
         found += torch.autograd.grad(first.cos().sum(), one)
     torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("make", [lambda: LayerNorm(8), lambda: GroupNorm(8, num_groups=4)], ids=["layer", "group"])
+@pytest.mark.parametrize("shape", [(8, 8, 12, 12), (4, 8, 3, 4, 5)], ids=["images", "volumes"])
+def test_a_large_mean_costs_no_digits_in_channels_last(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    memory_format = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    spread, upstream = torch.randn(shape), torch.randn(shape)
+    for ratio in (0.0, 3.0, 30.0, 1e3, 1e4):
+        x = (spread + ratio).to(memory_format=memory_format)
+        # One sample alone has the large mean.
+        x[1:] -= ratio
+        exact = x.double().requires_grad_()
+        x.requires_grad_()
+        layer = make()
+        y, expected = layer(x), make().double()(exact.contiguous())
+        assert y.is_contiguous(memory_format=memory_format)
+        assert (y.double() - expected).abs().max() <= 2e-5
+        (into_x,) = torch.autograd.grad(y, x, upstream)
+        (into_exact,) = torch.autograd.grad(expected, exact, upstream.double())
+        assert (into_x.double() - into_exact).abs().max() <= 2e-5
+        if ratio < 4.0:
+            groups = 1 if isinstance(layer, LayerNorm) else 4
+            assert torch.equal(y, torch.nn.functional.group_norm(x, groups, layer.weight, layer.bias))
+
+
+def test_what_is_not_finite_stays_what_it_is_in_channels_last() -> None:
+    x = torch.randn(2, 4, 3, 3).to(memory_format=torch.channels_last)
+    x[0, 0, 0, 0] = float("nan")
+    y = GroupNorm(4, num_groups=2)(x)
+    assert y[0, :2].isnan().all()
+    assert y[0, 2:].isfinite().all()
+    assert y[1].isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("how", ["compiled", "traced", "recorded"])
+def test_where_no_number_can_be_asked_for_large_means_cost_no_digits_either(how: str) -> None:
+    layer = GroupNorm(4, num_groups=2)
+    x = (sample((3, 4, 5, 5)) + 1e4).float().to(memory_format=torch.channels_last)
+    run: Callable[[Tensor], Tensor] = {
+        "compiled": lambda: torch.compile(layer, backend="aot_eager", fullgraph=True),
+        "traced": lambda: torch.jit.trace(layer, (x,)),
+        "recorded": lambda: make_fx(layer)(x),
+    }[how]()
+    expected = GroupNorm(4, num_groups=2).double()(x.double().contiguous())
+    assert (run(x).double() - expected).abs().max() <= 2e-5
+    assert layer(x[:0]).shape == (0, 4, 5, 5)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
-from bncore.norm.spectral_norm import remove_spectral_norm, spectral_norm
+from bncore.norm.spectral_norm import refresh_spectral_norm, remove_spectral_norm, spectral_norm
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: nn.Linear(5, 4),
@@ -264,3 +265,65 @@ def test_on_meta_it_has_the_shapes_of_its_state() -> None:
         spectral_norm(nn.Linear(2, 2), power_iterations=0)
     with pytest.raises(ValueError, match="has no parameter 'weight'"):
         spectral_norm(nn.ReLU())
+
+
+def averaged(name: str, buffers: bool) -> tuple[nn.Module, nn.Module]:
+    """A model whose weights wander, and the average of what they were."""
+    model = nn.Sequential(made(name))
+    average = AveragedModel(model, use_buffers=buffers, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(30):
+        with torch.no_grad():
+            original = model[0].parametrizations.weight.original
+            original.add_(torch.randn(original.shape, generator=generator, dtype=original.dtype))
+            assert model[0].weight.isfinite().all()
+        average.update_parameters(model)
+    return model[0].eval(), average.module[0].eval()
+
+
+def largest(layer: nn.Module, name: str) -> float:
+    matrix = (layer.weight.transpose(0, 1) if name == "transposed" else layer.weight).flatten(1)
+    return float(torch.linalg.svdvals(matrix.detach())[0])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_averaged_with_its_vectors_a_weight_still_has_norm_one(name: str) -> None:
+    trained, average = averaged(name, buffers=True)
+    before = {key: value.clone() for key, value in average.state_dict().items()}
+    assert (before[U].norm() * before[V].norm() - 1).abs() > 1e-2
+    for _ in range(2):
+        assert abs(largest(average, name) - 1.0) < 1e-4
+        with torch.no_grad():
+            # Written past autograd, as many averages are.
+            average.parametrizations.weight[0]._u.data.mul_(0.9)
+            average.parametrizations.weight.original.add_(0.1)
+    # Vectors of length 1 are left alone, to the last bit.
+    u, v = trained.state_dict()[U], trained.state_dict()[V]
+    original = trained.parametrizations.weight.original.detach()
+    matrix = (original.transpose(0, 1) if name == "transposed" else original).flatten(1)
+    assert torch.equal(trained.weight.detach(), original / ((matrix * v).sum(1) * u).sum())
+
+
+@pytest.mark.parametrize("how", ["functional", "compiled"])
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_where_nothing_can_be_asked_averages_are_divided_by_their_lengths(how: str) -> None:
+    _, average = averaged("linear", buffers=True)
+    u, v = average.state_dict()[U], average.state_dict()[V]
+    original, x = average.parametrizations.weight.original.detach(), batch(5)
+    expected = x @ (original / ((u / u.norm()) @ original @ (v / v.norm()))).T + average.bias.detach()
+    if how == "functional":
+        state = dict(average.state_dict())
+        y = torch.func.vmap(lambda x: torch.func.functional_call(average, state, (x,)))(x)
+    else:
+        y = torch.compile(average, backend="eager", fullgraph=True)(x)
+    torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_vectors_of_weights_that_others_averaged_are_refreshed(name: str) -> None:
+    _, average = averaged(name, buffers=False)
+    assert abs(largest(average, name) - 1.0) > 1e-3
+    assert refresh_spectral_norm(average) is average
+    assert abs(largest(average, name) - 1.0) < 1e-4
+    other = parametrizations.weight_norm(nn.Linear(3, 3))
+    assert refresh_spectral_norm(other) is other

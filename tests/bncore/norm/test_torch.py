@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad, graph
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.checkpoint import checkpoint
 
 import bncore.norm._torch as private
 from tests.bncore.norm.case import sample, standardized
@@ -103,6 +106,61 @@ def test_it_can_still_be_told_whether_hooks_get_saved_tensors() -> None:
     assert not private.saves_elsewhere()
     with graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
         assert private.saves_elsewhere()
+
+
+def test_a_hook_without_handle_still_is_one_and_knows_the_node_that_runs() -> None:
+    x = torch.ones(2, requires_grad=True)
+    y, seen = x * 2, []
+    private.hook_without_handle(y, lambda grad: seen.append((grad.tolist(), private.autograd_node())))
+    assert private.autograd_node() is None
+    y.sum().backward()
+    assert [grad for grad, _ in seen] == [[1.0, 1.0]]
+    assert seen[0][1] is not None
+    assert x.grad.tolist() == [2.0, 2.0]
+
+
+def test_what_traces_a_program_by_its_operations_can_still_be_told() -> None:
+    counts = []
+    make_fx(lambda t: counts.append(private.dispatch_modes()) or t + 1)(torch.ones(2))
+    assert private.dispatch_modes() == 0
+    assert counts[0] > 0
+
+
+def test_what_the_engine_and_checkpointing_call_still_has_these_names() -> None:
+    frames: list[tuple[str, str]] = []
+    codes = []
+
+    def note(*_: object) -> None:
+        caller = sys._getframe()
+        while caller is not None:
+            frames.append((caller.f_globals.get("__name__", ""), caller.f_code.co_name))
+            codes.append(caller.f_code)
+            caller = caller.f_back
+
+    class Noting(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, x: Tensor) -> Tensor:
+            return x * 1
+
+        @staticmethod
+        def backward(ctx: object, grad: Tensor) -> Tensor:
+            note()
+            return grad
+
+    Noting.apply(torch.ones(2, requires_grad=True)).sum().backward()
+    assert private.BACKWARDS[0] in codes
+    assert private.ENGINE in {module for module, _ in frames}
+
+    def run(x: Tensor) -> Tensor:
+        if len(runs) == 1:
+            note()
+        runs.append(1)
+        return (x * x).exp()
+
+    frames.clear()
+    runs: list[int] = []
+    checkpoint(run, torch.ones(2, requires_grad=True), use_reentrant=False).sum().backward()
+    assert private.UNPACKS in frames
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,132 @@
+"""torch's kernels that normalize by the statistics of their input, kept to what their derivatives are right for.
+
+Their third derivative by reverse mode is another number: the second takes mean and deviation for constants (pytorch
+186256). It cannot be told beforehand that one will be wanted, so each output is watched by a hook. Until a backward
+pass builds a graph, that costs three microseconds; the gradients of the second such pass end in an error.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import unserializable_hook
+
+from bncore.norm._moments import statistics_dtype
+from bncore.norm._torch import autograd_node, hook_without_handle
+
+Gradients = tuple[Tensor | None, ...]
+
+
+def batch_norm(
+    x: Tensor,
+    mean: Tensor | None,
+    var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """Batch norm of (N, C, ...) in training, which moves the vectors `mean` and `var` (C,) where they are given.
+
+    Those have to be of a type that the kernel takes; scale and shift may be of any.
+
+    Raises:
+        RuntimeError: from the backward pass that would give a third derivative.
+    """
+    if not takes(x, weight, bias):
+        weight, bias = as_taken(x, weight, bias)
+    return batch_norm_of_one_type(x, mean, var, weight, bias, momentum, eps)
+
+
+def batch_norm_of_one_type(
+    x: Tensor,
+    mean: Tensor | None,
+    var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """`batch_norm` of vectors that the kernel `takes`."""
+    weight = scale_beside(bias, weight)
+    enabled = torch.backends.cudnn.enabled
+    return right_to_second_order(torch.batch_norm(x, weight, bias, mean, var, True, momentum, eps, enabled))
+
+
+def evaluate_batch_norm(
+    x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Batch norm of (N, C, ...) by the statistics `mean` and `var` (C,), all vectors of any type."""
+    weight = scale_beside(bias, weight)
+    if not takes(x, mean, var, weight, bias):
+        mean, var = mean.to(statistics_dtype(x.dtype)), var.to(statistics_dtype(x.dtype))
+        weight, bias = as_taken(x, weight, bias)
+    return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, torch.backends.cudnn.enabled)
+
+
+def takes(x: Tensor, *vectors: Tensor | None) -> bool:
+    """Whether a kernel takes these vectors beside `x`: all of the type of `x`, or of that of its statistics."""
+    dtype = x.dtype
+    for vector in vectors:
+        if vector is not None and vector.dtype != dtype:
+            wide = statistics_dtype(dtype)
+            return all(one is None or one.dtype == wide for one in vectors)
+    return True
+
+
+def as_taken(x: Tensor, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The vectors in the type of the statistics of `x`; gradients go back into theirs."""
+    return tuple(None if vector is None else vector.to(statistics_dtype(x.dtype)) for vector in vectors)
+
+
+def scale_beside(bias: Tensor | None, weight: Tensor | None) -> Tensor | None:
+    """The scale for a kernel: ones where there is a shift alone, with which their second derivatives do not run."""
+    return torch.ones_like(bias) if weight is None and bias is not None else weight
+
+
+def right_to_second_order(y: Tensor) -> Tensor:
+    """`y`, which has to be the output of a kernel itself: derivatives of it beyond the second raise RuntimeError."""
+    # Only of a tensor: what traces a program by its operations would write the hook down.
+    if torch.compiler.is_compiling() or not isinstance(y, Tensor) or y.grad_fn is None:
+        return y
+    if type(y) is Tensor:
+        hook_without_handle(y, _watch)
+    else:
+        y.register_hook(_watch)
+    return y
+
+
+@unserializable_hook  # type: ignore[untyped-decorator]
+def _watch(_grad: Tensor) -> None:
+    """Before a first backward pass through the kernel: look at what comes out of it, if it builds a graph."""
+    if not torch.is_grad_enabled():
+        return
+
+    def once(into: Gradients, _from: Gradients) -> None:
+        handle.remove()
+        nodes = (grad.grad_fn for grad in into if grad is not None)
+        node = next((node for node in nodes if node is not None), None)
+        if node is not None and torch.is_grad_enabled():
+            # One node gives all of them.
+            node.register_hook(_end_second)
+
+    handle = autograd_node().register_hook(once)
+
+
+def _end_second(into: Gradients, _from: Gradients) -> Gradients | None:
+    if not torch.is_grad_enabled():
+        return None
+    return tuple(None if grad is None else _End.apply(grad) for grad in into)
+
+
+class _End(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, grad: Tensor) -> Tensor:
+        return grad.view_as(grad)
+
+    @staticmethod
+    def backward(_ctx: Any, *_grads: Tensor) -> Tensor:
+        raise RuntimeError(
+            "the third derivative of torch's kernel for normalization is wrong; under torch.func (grad of grad of "
+            "grad, jvp) the layer is made of primitive operations, and derivatives of every order are right"
+        )
