@@ -32,7 +32,7 @@ def test_neighbours_may_work_in_place(case: Case, shape: tuple[int, ...], mode: 
         x = sample(shape).contiguous(memory_format=memory_format)
         expected = output_and_gradients(twin(layer), x, in_place=False)
         assert expected[0].count_nonzero() > 0
-        # Group norm in channels_last looks at the size of means, which a subclass may not have, and then takes them off.
+        # In channels_last, group norm looks how large means are, and takes them off where it cannot look.
         for of_user, tolerance in ((x, 0.0), (x.as_subclass(Tagged), 1e-12)):
             found = output_and_gradients(twin(layer), of_user, in_place=True)
             for mine, theirs in zip(found, expected, strict=True):
