@@ -18,6 +18,7 @@ from bncore.norm._moments import along_channels, moments
 from bncore.norm._native import batch_norm, evaluate_batch_norm
 from bncore.norm._other_formula import OtherFormula
 from bncore.norm._quadratic import QuadraticNorm
+from bncore.norm._snapshot import as_of_now
 from bncore.norm._torch import AnyBatchNorm
 from bncore.norm.batch_norm import BatchNorm, standardize
 from bncore.norm.lp_batch_norm import NormBatchNorm
@@ -130,7 +131,7 @@ class _BatchBlend(Temporary, OtherFormula):
     def _normalize_with_running(self, x: Tensor) -> Tensor:
         layer: Any = self
         if _evaluates_as_batch_norm(layer):
-            return _batch_norm(x, layer.running_mean, layer.running_var, self)
+            return _batch_norm(x, *as_of_now(layer.running_mean, layer.running_var), self)
         y: Tensor = super()._normalize_with_running(x)  # type: ignore[misc]
         return y
 

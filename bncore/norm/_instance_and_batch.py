@@ -8,6 +8,7 @@ from torch import Tensor
 from bncore.norm._moments import along_channels
 from bncore.norm._other_formula import OtherFormula
 from bncore.norm._sample_statistics import Spread, instances, pooled
+from bncore.norm._snapshot import as_of_now
 from bncore.norm.batch_norm import BatchNorm
 
 
@@ -28,7 +29,7 @@ class InstanceAndBatch(OtherFormula, BatchNorm, ABC):
         assert self.running_mean is not None
         assert self.running_var is not None
         instance = instances(x)
-        running = (self.running_mean, self.running_var)
+        running = as_of_now(self.running_mean, self.running_var)
         mean, var = (along_channels(one.to(instance.var.dtype), x) for one in running)
         return self._combine(x, instance, Spread(mean, torch.zeros_like(mean), var)).to(x.dtype)
 

@@ -16,6 +16,7 @@ from bncore.norm._autocast import without_autocast
 from bncore.norm._dispatch import blend, may_use_native
 from bncore.norm._moments import statistics_dtype
 from bncore.norm._other_formula import OtherFormula
+from bncore.norm._snapshot import as_of_now
 from bncore.norm.batch_norm import BatchNorm
 
 _EXACT_ORDERS = 4
@@ -104,7 +105,8 @@ class Whitening(OtherFormula, BatchNorm, ABC):
         with without_autocast(x):
             rows = _rows(x, self.num_groups)
             mean = self.running_mean.to(rows.dtype).view(self.num_groups, -1, 1)
-            matrix = self._running_matrix().to(rows.dtype)
+            (matrix,) = as_of_now(self._running_matrix())
+            matrix = matrix.to(rows.dtype)
             if self._averaged == "covariance":
                 matrix = self._whitening_matrix(matrix)
             return self._batch(matrix @ (rows - mean), x)

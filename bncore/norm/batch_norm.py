@@ -13,6 +13,7 @@ from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, channel_axes, moments, statistics_dtype
 from bncore.norm._native import batch_norm, batch_norm_of_one_type, evaluate_batch_norm, takes
 from bncore.norm._recompute import recomputing
+from bncore.norm._snapshot import as_of_now
 from bncore.norm._torch import AnyBatchNorm, is_tracing
 
 
@@ -31,7 +32,8 @@ class BatchNorm(AnyBatchNorm):
     m times the spread, the output is off by up to 1e-5 m, a hundred times what it is for contiguous input; the numbers
     are torch's there too. Input and layer may be of different floating-point types, as for all layers here: statistics
     are taken in the type of the input, or in float32 if that is narrower; the output has the type of the input, the
-    running statistics that of the layer. An empty batch is as there: counted, and otherwise without effect; but where
+    running statistics that of the layer. The gradient of an evaluation is that of the statistics with which it ran,
+    also where training moves them before the backward pass; a compiled evaluation has to be differentiated before. An empty batch is as there: counted, and otherwise without effect; but where
     the count is a weight, with `momentum=None`, it is not counted.
 
     arXiv 1502.03167, algorithms 1 and 2.
@@ -97,7 +99,8 @@ class BatchNorm(AnyBatchNorm):
         assert self.running_mean is not None
         assert self.running_var is not None
         if may_use_native(x):
-            return evaluate_batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.eps)
+            mean, var = as_of_now(self.running_mean, self.running_var)
+            return evaluate_batch_norm(x, mean, var, self.weight, self.bias, self.eps)
         return standardize(x, self.running_mean, self.running_var, self.eps, self.weight, self.bias)
 
     def _normalize_with_batch(self, x: Tensor) -> Tensor:

@@ -7,10 +7,15 @@ Invariant: a frozen layer evaluates whatever mode it is told, and knows what it 
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.fx import Proxy
 
+from bncore.norm._snapshot import as_of_now
+from bncore.norm._torch import AnyBatchNorm
+from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.model.found import check_not_lazy, normalizations, path
-from bncore.norm.model.overlay import Temporary, lay_over, take_off
+from bncore.norm.model.overlay import Temporary, buffers_replaced, lay_over, take_off
 
 
 def freeze(
@@ -46,7 +51,7 @@ def freeze(
             raise ValueError(f"{path(name, layer)} keeps no running statistics, and cannot be frozen")
     for _, layer in layers:
         if not isinstance(layer, _Frozen):
-            lay_over(layer, _Frozen)
+            lay_over(layer, _FrozenOfTorch if _is_of_torch(layer) else _Frozen)
             layer._required_grad = {}
             layer.train(layer.training)
     if affine:
@@ -78,7 +83,7 @@ def unfreeze(model: nn.Module) -> nn.Module:
             if name in layer._required_grad:
                 parameter.requires_grad_(parameter in required)
         told = layer._told
-        take_off(layer, _Frozen)
+        take_off(layer, _FrozenOfTorch if isinstance(layer, _FrozenOfTorch) else _Frozen)
         del layer._told, layer._required_grad
         layer.train(told)
     return model
@@ -91,3 +96,22 @@ class _Frozen(Temporary):
     def train(self, mode: bool = True) -> Any:
         self._told = mode
         return super().train(False)
+
+
+class _FrozenOfTorch(_Frozen):
+    """Evaluates with copies of the statistics where there may be a backward pass, as our own layers do."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        plain = torch.compiler.is_compiling() or isinstance(next(iter(args), None), Proxy)
+        if plain or not torch.is_grad_enabled():
+            return super().forward(*args, **kwargs)
+        mean, var = as_of_now(self.running_mean, self.running_var)
+        with buffers_replaced(self, {"running_mean": mean, "running_var": var}):
+            return super().forward(*args, **kwargs)
+
+
+def _is_of_torch(layer: nn.Module) -> bool:
+    return isinstance(layer, AnyBatchNorm) and not isinstance(layer, BatchNorm)

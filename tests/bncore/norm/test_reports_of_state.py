@@ -1,0 +1,51 @@
+"""What users of other libraries reported of state that changes at the wrong time, replayed on every layer.
+
+The id of a test is the repository on GitHub and the number of the thread, as in `test_reports.py`.
+"""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bncore.norm import freeze
+from tests.bncore.norm.case import Case, sample
+
+
+def gradients(y: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(y.sin().sum(), inputs, allow_unused=True, materialize_grads=True)
+
+
+def write_as_a_broadcast_does(layer: nn.Module) -> None:
+    with torch.no_grad():
+        for buffer in layer.buffers():
+            buffer.copy_(buffer.clone())
+
+
+@pytest.mark.parametrize("between", ["pytorch/pytorch#13402: training", "pytorch/pytorch#22095: broadcast"])
+def test_what_comes_between_does_not_change_the_gradient_of_an_evaluation(
+    case: Case, shape_of: tuple[int, ...], between: str
+) -> None:
+    layer, x = case.prepared().eval(), sample(shape_of).requires_grad_()
+    inputs = [x, *layer.parameters()]
+    expected = gradients(layer(x), inputs)
+    y = layer(x)
+    if between.endswith("training"):
+        layer.train()(sample(shape_of, seed=3))
+    else:
+        write_as_a_broadcast_does(layer)
+    for mine, theirs in zip(gradients(y, inputs), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("make", [nn.BatchNorm1d, nn.SyncBatchNorm, nn.InstanceNorm1d], ids=lambda make: make.__name__)
+def test_pytorch_22095_a_frozen_layer_of_torch_runs_twice_before_its_gradient(make: type[nn.Module]) -> None:
+    layer = make(4, affine=True, track_running_stats=True).double()
+    layer(sample((6, 4, 3), seed=3)) if make is not nn.SyncBatchNorm else layer.running_var.fill_(2.0)
+    freeze(layer.train(), affine=False)
+    x = sample((6, 4, 3)).requires_grad_()
+    inputs = [x, *layer.parameters()]
+    expected = gradients(layer(x), inputs)
+    y = layer(x)
+    write_as_a_broadcast_does(layer)
+    for mine, theirs in zip(gradients(y, inputs), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-11)
