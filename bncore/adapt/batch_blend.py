@@ -131,7 +131,8 @@ class _BatchBlend(Temporary, OtherFormula):
     def _normalize_with_running(self, x: Tensor) -> Tensor:
         layer: Any = self
         if _evaluates_as_batch_norm(layer):
-            return _batch_norm(x, *as_of_now(layer.running_mean, layer.running_var), self)
+            mean, var = as_of_now(layer.running_mean, layer.running_var)
+            return _batch_norm(x, mean, var, self)
         y: Tensor = super()._normalize_with_running(x)  # type: ignore[misc]
         return y
 

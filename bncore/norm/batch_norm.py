@@ -33,8 +33,9 @@ class BatchNorm(AnyBatchNorm):
     are torch's there too. Input and layer may be of different floating-point types, as for all layers here: statistics
     are taken in the type of the input, or in float32 if that is narrower; the output has the type of the input, the
     running statistics that of the layer. The gradient of an evaluation is that of the statistics with which it ran,
-    also where training moves them before the backward pass; a compiled evaluation has to be differentiated before. An empty batch is as there: counted, and otherwise without effect; but where
-    the count is a weight, with `momentum=None`, it is not counted.
+    also where training moves them before the backward pass; a compiled evaluation has to be differentiated before. An
+    empty batch is as there: counted, and otherwise without effect; but where the count is a weight, with
+    `momentum=None`, it is not counted.
 
     arXiv 1502.03167, algorithms 1 and 2.
 
