@@ -11,6 +11,7 @@ from torch.optim import Adam, Optimizer
 
 from bncore.adapt.adaptation import Adaptation, Snapshot
 from bncore.adapt.batch_blend import layers_to_adapt, prediction_time
+from bncore.norm._moments import statistics_dtype
 from bncore.norm.model.feed import Forward, run
 
 _MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
@@ -128,6 +129,8 @@ def _only_these_require_grad(model: nn.Module, parameters: list[nn.Parameter]) -
 
 
 def _entropy(logits: Tensor) -> Tensor:
-    """The mean entropy of the predictions (N, K, ...), over all but the class axis."""
-    logarithms = logits.log_softmax(1)
-    return -(logarithms.exp() * logarithms).sum(1).mean()
+    """The mean entropy of the predictions (N, K, ...), over all but the class axis; half precision in single."""
+    logarithms = logits.to(statistics_dtype(logits.dtype)).log_softmax(1)
+    # A class of probability 0 adds nothing, and neither does its gradient: 0 times minus infinity would be NaN.
+    finite = logarithms.clamp_min(torch.finfo(logarithms.dtype).min)
+    return -(logarithms.exp() * finite).sum(1).mean()

@@ -357,3 +357,22 @@ def test_tent_works_in_inference_mode_and_goes_on_outside_of_it() -> None:
         inside(images())
     outside(images())
     assert torch.equal(inside(images(seed=2)), outside(images(seed=2)))
+
+
+def test_pytorch_40553_a_class_that_is_out_of_the_question_adds_no_entropy() -> None:
+    first, second = network(), network()
+    x, makes = images(), lambda parameters: torch.optim.SGD(parameters, lr=0.1)
+    closed = torch.tensor([False, False, True])
+    tent(first, makes, forward=lambda model, batch: model(batch).masked_fill(closed, -torch.inf))(x)
+    tent(second, makes, forward=lambda model, batch: model(batch)[:, :2])(x)
+    for mine, theirs in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-13, atol=1e-13)
+
+
+def test_trl_7221_half_precision_logits_that_lie_far_apart_are_sure() -> None:
+    model = network()
+    before = copy.deepcopy(model.state_dict())
+    tent(model, forward=lambda model, batch: (model(batch) * 0 + 6e4 * torch.tensor([1.0, -1.0, -1.0])).half())(
+        images()
+    )
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
