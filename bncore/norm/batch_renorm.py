@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._dispatch import being_transformed, blend
-from bncore.norm._moments import along_channels, channel_axes, moments
+from bncore.norm._moments import along_channels, channel_axes, moments, statistics_dtype
 from bncore.norm._native import takes
 from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
@@ -111,7 +111,8 @@ class BatchRenorm(BatchNorm):
         assert self.running_mean is not None
         with torch.no_grad():
             # The kernel also averages variances, which is not what is kept here: it gets buffers to throw away.
-            scratch = torch.empty_like(self.running_mean)
+            # The statistics are measured in its type, which may be wider than that of the layer.
+            scratch = torch.empty_like(self.running_mean, dtype=statistics_dtype(x.dtype))
             mean, var = torch.batch_norm_update_stats(x, scratch, scratch, 0.0)
             sigma_batch = (var + self.eps).sqrt_()
             r, d = self._correct_and_average(mean, sigma_batch)

@@ -148,8 +148,9 @@ class _MovingAverageNormalize(torch.autograd.Function):
 
 
 def _pushed(window: Tensor, newest: Tensor) -> Tensor:
-    """The window (M, C) with the newest (C,) in front and without its oldest."""
-    return torch.cat((newest.to(window.dtype).unsqueeze(0), window[:-1]))
+    """The window (M, C) with the newest (C,) in front and without its oldest, in the wider type of both."""
+    wide = torch.promote_types(window.dtype, newest.dtype)
+    return torch.cat((newest.to(wide).unsqueeze(0), window[:-1].to(wide)))
 
 
 def _push(window: Tensor, count: Tensor, newest: Tensor, guard: bool) -> None:

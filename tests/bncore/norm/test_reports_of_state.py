@@ -49,3 +49,10 @@ def test_pytorch_22095_a_frozen_layer_of_torch_runs_twice_before_its_gradient(ma
     write_as_a_broadcast_does(layer)
     for mine, theirs in zip(gradients(y, inputs), expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-11)
+
+
+def test_pytorch_126525_a_layer_in_half_precision_measures_in_single(case: Case, shape_of: tuple[int, ...]) -> None:
+    half, x = case.prepared(torch.float16), (sample(shape_of) * 400).half()
+    wide = case.make().double()
+    wide.load_state_dict(half.state_dict())
+    torch.testing.assert_close(half(x).double(), wide(x.double()), rtol=2**-8, atol=2**-8)
