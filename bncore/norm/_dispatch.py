@@ -5,9 +5,9 @@ second order, their forward-mode second derivative is silently wrong, and some h
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bncore.norm._torch import forward_mode, is_stack_of_gradients, transform
+from bncore.norm._torch import dispatch_modes, forward_mode, is_stack_of_gradients, is_tracing, transform
 
 
 def may_use_native(x: Tensor) -> bool:
@@ -21,6 +21,12 @@ def being_transformed(x: Tensor) -> bool:
     Not to be asked while compiling: the compiler cannot trace the question.
     """
     return x.is_meta or forward_mode() or transform() is not None
+
+
+def can_be_asked(x: Tensor) -> bool:
+    """Whether numbers of `x` are there to be looked at: not in a program that is being written down."""
+    recorded = torch.compiler.is_compiling() or is_tracing() or dispatch_modes() > 0
+    return not recorded and type(x) in (Tensor, nn.Parameter)
 
 
 def times_(product: Tensor, factor: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 Plain operations over the whole batch each read and write all of it, which is what masking costs. Here a few samples at
 a time go through all operations while they are in the cache, and padding becomes 0 by a bitwise and with its mask: a
-third of the time of `torch.where`, and as safe from NaN, which a product with 0 is not.
+third of the time of `torch.where`, and as safe from NaN, which a product with 0 is not. Bits
+do not show a sign that torch keeps beside the tensor, so callers of what is here resolve it (`resolve_neg`).
 """
 
 from collections.abc import Iterator

@@ -16,6 +16,7 @@ from bncore.norm._dispatch import may_use_native
 from bncore.norm._moments import channel_axes, moments, number_of_values, statistics_dtype
 from bncore.norm._native import batch_norm, takes
 from bncore.norm._override import apply
+from bncore.norm._torch import is_tracing
 from bncore.norm.batch_norm import BatchNorm, standardize
 
 
@@ -76,7 +77,7 @@ class GhostBatchNorm(BatchNorm):
 
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
         groups = self._number_of_groups(x)
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or is_tracing():
             return self._normalize_any_number(x, groups)
         if groups == 1:
             return super()._normalize_with_batch(x)
@@ -99,8 +100,9 @@ class GhostBatchNorm(BatchNorm):
                 "Expected more than 1 value per channel when training, got one example in each virtual batch, with one "
                 f"position, from input size {tuple(x.shape)}; use a virtual_batch_size of at least 2"
             )
-        # Not `min`, which would ask for a number that an exported program leaves open.
-        most: int = torch.sym_min(groups, examples // 2)
+        # Not `min`, which would ask for a number that an exported or traced program leaves open.
+        smaller: Any = torch.minimum if is_tracing() else torch.sym_min
+        most: int = smaller(groups, examples // 2)
         return most
 
     def _normalize_any_number(self, x: Tensor, groups: int) -> Tensor:

@@ -4,15 +4,15 @@ Shapes: N examples, C channels (axis 1) in G groups of neighbours, any further a
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, scale_and_shift
-from bncore.norm._dispatch import may_use_native
+from bncore.norm._dispatch import can_be_asked, may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import moments
 from bncore.norm._native import scale_beside
-from bncore.norm._torch import dispatch_modes, is_tracing
+from bncore.norm._torch import is_tracing
 from bncore.norm.batch_norm import check_channels
 
 _LARGE = 4.0
@@ -130,17 +130,11 @@ def _standardize_checked(x: Tensor, groups: int, weight: Tensor | None, bias: Te
     y, mean, inverse_sigma = torch.native_group_norm(laid_out, weight, bias, *sizes, groups, eps)
     mean, inverse_sigma = mean.detach(), inverse_sigma.detach()
     # NaN is left to the kernel.
-    if _can_be_asked(x) and not bool(((mean * inverse_sigma).abs() > _LARGE).any()):
+    if can_be_asked(x) and not bool(((mean * inverse_sigma).abs() > _LARGE).any()):
         return y
     of_channels = mean.repeat_interleave(x.shape[1] // groups, 1)
     centred = laid_out - of_channels.view(*sizes[:2], *(1,) * (x.dim() - 2))
     return torch.native_group_norm(centred, weight, bias, *sizes, groups, eps)[0]
-
-
-def _can_be_asked(x: Tensor) -> bool:
-    """Whether numbers of `x` are there to be looked at: not in a program that is being written down."""
-    recorded = torch.compiler.is_compiling() or is_tracing() or dispatch_modes() > 0
-    return not recorded and type(x) in (Tensor, nn.Parameter)
 
 
 def _standardize_primitive(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:

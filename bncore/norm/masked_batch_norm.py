@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import scale_and_shift
-from bncore.norm._dispatch import being_transformed, blend
+from bncore.norm._dispatch import being_transformed, blend, can_be_asked
 from bncore.norm._leaf import as_leaf
 from bncore.norm._masked_kernels import masked_gradients, masked_moments, masked_standardize, words_of
 from bncore.norm._masked_rows import lies_in_rows, normalize_rows
@@ -20,6 +20,7 @@ from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
 from bncore.norm._recompute import recomputing
+from bncore.norm._torch import is_tracing
 from bncore.norm._valid import Valid
 from bncore.norm.batch_norm import BatchNorm, check_channels, check_more_than_one_value, standardize
 
@@ -122,17 +123,18 @@ class MaskedBatchNorm(BatchNorm):
 
     def _normalize_valid(self, x: Tensor, mask: Tensor) -> Tensor:
         """Training, and evaluation without running statistics."""
-        if torch.compiler.is_compiling() or being_transformed(x):
+        if torch.compiler.is_compiling() or is_tracing() or being_transformed(x):
             mean, var, count = _moments_of_valid(x, mask)
             self._take_in_valid(mean, var, count)
             return _standardize_valid(x, mask, mean, var, self.eps, self.weight, self.bias)
         y: Tensor
-        if lies_in_rows(x, self.weight):
+        asked = can_be_asked(x)
+        if asked and lies_in_rows(x, self.weight):
             y, mean, unbiased, values = normalize_rows(x, mask, self.weight, self.bias, self.eps)
             self._take_in_counted(mean, unbiased, values)
             return y
-        y, mean, var, count = apply(_NormalizeValid, x, self.weight, self.bias, mask, self.eps)
-        if x.device.type == "cpu":
+        y, mean, var, count = apply(_NormalizeValid, x.resolve_neg(), self.weight, self.bias, mask, self.eps)
+        if asked and x.device.type == "cpu":
             # Here reading the count costs nothing, and the rest less.
             values = int(count)
             self._take_in_counted(mean, var * (values / max(values - 1, 1)), values)
@@ -217,6 +219,6 @@ class _NormalizeValid(torch.autograd.Function):
 
             inputs = differentiable_gradients(compute, (x, weight, bias), wanted, grads[0])
         else:
-            found = masked_gradients(grads[0], x, words, mean, inverse_sigma, count, weight)
+            found = masked_gradients(grads[0].resolve_neg(), x, words, mean, inverse_sigma, count, weight)
             inputs = [grad if want else None for grad, want in zip(found, wanted, strict=True)]
         return (*inputs, None, None)

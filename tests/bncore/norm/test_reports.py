@@ -71,6 +71,14 @@ def gradient_in_another_memory_format(layer: nn.Module, x: Tensor, weights: Tens
     return y.detach(), x.grad
 
 
+def a_negative_bit(layer: nn.Module, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The imaginary part of a conjugate."""
+    z = torch.complex(x, -x).conj().imag.detach().requires_grad_()
+    y = layer(z)
+    y.backward(torch.complex(weights, -weights).conj().imag)
+    return y.detach(), z.grad
+
+
 def within(context: Callable[[], contextlib.AbstractContextManager[object]]) -> Situation:
     def run(layer: nn.Module, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         with context():
@@ -107,6 +115,7 @@ EVERYWHERE: dict[str, Situation] = {
     "unslothai/unsloth#10675": expanded_gradient,
     "pytorch/pytorch#186414": gradient_in_other_strides,
     "pytorch/pytorch#92166": gradient_in_another_memory_format,
+    "pytorch/pytorch#56058": a_negative_bit,
     "pytorch/pytorch#61928": within(torch.autograd.graph.save_on_cpu),
     "pytorch/executorch#17503": within(deterministic),
     "kyegomez/zeta#197": within(lambda: torch.device("meta")),
@@ -162,7 +171,6 @@ def test_pytorch_84053_an_average_of_models_averages_the_statistics_too(case: Ca
     assert average.eval()(sample(shape_of)).isfinite().all()
 
 
-@pytest.mark.where(lambda case: "padded" not in case.name)
 def test_pytorch_126738_shapes_without_numbers_pass(case: Case, shape_of: tuple[int, ...]) -> None:
     with FakeTensorMode():
         x = torch.randn(shape_of, requires_grad=True)

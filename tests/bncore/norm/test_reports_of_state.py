@@ -3,12 +3,15 @@
 The id of a test is the repository on GitHub and the number of the thread, as in `test_reports.py`.
 """
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
-from bncore.norm import freeze
-from tests.bncore.norm.case import Case, sample
+from bncore.norm import GhostBatchNorm, MaskedBatchNorm, freeze
+from tests.bncore.norm.case import Case, sample, twin
 
 
 def gradients(y: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
@@ -56,3 +59,37 @@ def test_pytorch_126525_a_layer_in_half_precision_measures_in_single(case: Case,
     wide = case.make().double()
     wide.load_state_dict(half.state_dict())
     torch.testing.assert_close(half(x).double(), wide(x.double()), rtol=2**-8, atol=2**-8)
+
+
+def traced(function: Callable[..., Tensor], *given: Tensor) -> Callable[..., Tensor]:
+    # Traced twice, it would have moved its statistics in between.
+    program: Callable[..., Tensor] = torch.jit.trace(function, given, check_trace=False)
+    return program
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace:DeprecationWarning")
+@pytest.mark.parametrize("write_down", [lambda function, *given: make_fx(function)(*given), traced], ids=["fx", "jit"])
+@pytest.mark.parametrize("shape", [(5, 4), (3, 4, 6)], ids=["rows", "sequences"])
+def test_pytorch_126738_a_program_written_down_with_one_mask_is_right_for_another(
+    shape: tuple[int, ...], write_down: Callable[..., Callable[..., Tensor]]
+) -> None:
+    layer = MaskedBatchNorm(4, momentum=None).double()
+    other = twin(layer)
+    masks = [torch.rand((shape[0], *shape[2:]), generator=torch.Generator().manual_seed(s)) > 0.4 for s in range(2)]
+    program = write_down(layer, sample(shape), masks[0])
+    layer.reset_running_stats()
+    torch.testing.assert_close(program(sample(shape, 3), masks[1]), other(sample(shape, 3), mask=masks[1]))
+    torch.testing.assert_close(layer.running_var, other.running_var)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace:DeprecationWarning")
+@pytest.mark.parametrize("of_each", [(4,), (4, 3)], ids=["rows", "sequences"])
+def test_a_traced_ghost_batch_norm_trains_batches_of_every_size(of_each: tuple[int, ...]) -> None:
+    layer = GhostBatchNorm(4, virtual_batch_size=3).double()
+    other = twin(layer)
+    program = traced(layer, sample((12, *of_each)))
+    layer.reset_running_stats()
+    for examples in (7, 3, 20):
+        x = sample((examples, *of_each), seed=examples)
+        torch.testing.assert_close(program(x), other(x), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(layer.running_var, other.running_var, rtol=1e-12, atol=1e-12)
