@@ -22,14 +22,15 @@ class RMSNorm(Affine):
     no shift: `bias` is None. Input and output: (N, C, ...).
 
     Difference from `torch.nn.RMSNorm`: the scale is per channel whatever the positions, as in `LayerNorm` here, and eps
-    is a number (torch's default is the machine epsilon of the input's type). On (N, C) it equals `torch.nn.RMSNorm(C)`.
+    is a number by default. On (N, C) it equals `torch.nn.RMSNorm(C)`.
     The paper has no eps; without one a sample of zeros has no output.
 
     arXiv 1910.07467, eq. 4.
 
     Args:
         num_features: C.
-        eps: added to the mean square, inside the root.
+        eps: added to the mean square, inside the root; None, torch's default: the machine epsilon of the input's type,
+            or of float32 if that is narrower.
         affine: learn `weight`.
 
     Raises:
@@ -37,15 +38,18 @@ class RMSNorm(Affine):
             floating point.
     """
 
+    eps: float | None  # type: ignore[assignment]
+
     def __init__(
         self,
         num_features: int,
-        eps: float = 1e-6,
+        eps: float | None = 1e-6,
         affine: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, eps, affine, device=device, dtype=dtype, bias=False)
+        super().__init__(num_features, eps or 0.0, affine, device=device, dtype=dtype, bias=False)
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Proxy):
@@ -54,5 +58,6 @@ class RMSNorm(Affine):
         # Torch's kernel takes input and scale of one type only.
         if x.dim() == 2 and may_use_native(x) and (self.weight is None or self.weight.dtype == x.dtype):
             return F.rms_norm(x, (self.num_features,), self.weight, self.eps).to(x.dtype)
-        scale = (mean_square(x).mean(1, keepdim=True) + self.eps).rsqrt()
+        square = mean_square(x).mean(1, keepdim=True)
+        scale = (square + (torch.finfo(square.dtype).eps if self.eps is None else self.eps)).rsqrt()
         return (x * scale_and_shift(scale, self.weight, None)).to(x.dtype)

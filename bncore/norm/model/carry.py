@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from bncore.norm._moments import statistics_dtype
 from bncore.norm._torch import AnyBatchNorm
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.global_response_norm import GlobalResponseNorm
 from bncore.norm.instance_norm import InstanceNorm
-from bncore.norm.model.found import averages_instances
+from bncore.norm.model.found import attributes_of, averages_instances
 from bncore.norm.model.overlay import own_class
 from bncore.norm.rms_norm import RMSNorm
 
@@ -23,6 +22,7 @@ _SETTINGS = ("eps", "momentum", "nan_guard", "track_running_stats", "process_gro
 def carry_state(old: nn.Module, new: nn.Module, given: frozenset[str]) -> None:
     """Give `new` the parameters of `old` that it has as well, and its statistics and settings if they mean the same.
 
+    Public attributes that are not the class's own, such as `qconfig`, go along where `new` has none of that name.
     Settings named in `given` are left as they are.
 
     Raises:
@@ -43,6 +43,7 @@ def carry_state(old: nn.Module, new: nn.Module, given: frozenset[str]) -> None:
             setattr(new, name, None)
     if _carry_statistics(old, new) and not _is_other_formula(old, new):
         _carry_settings(old, new, given)
+    _carry_what_others_hung_on_it(old, new)
 
 
 def has_affine_part(layer: nn.Module) -> bool:
@@ -128,15 +129,17 @@ def _carry_settings(old: nn.Module, new: nn.Module, given: frozenset[str]) -> No
         if name in given or not hasattr(old, name) or not hasattr(new, name):
             continue
         value = getattr(old, name)
-        if name == "eps" and value is None:
-            # `torch.nn.RMSNorm` takes the machine epsilon then.
-            value = _machine_epsilon(old) if isinstance(new, RMSNorm) else new.eps
+        if name == "eps" and value is None and not isinstance(new, RMSNorm | nn.RMSNorm):
+            # The machine epsilon of an RMS norm's input, which is for others to choose.
+            continue
         setattr(new, name, value)
 
 
-def _machine_epsilon(layer: nn.Module) -> float:
-    dtypes = [parameter.dtype for parameter in layer.parameters()] or [torch.get_default_dtype()]
-    return torch.finfo(statistics_dtype(dtypes[0])).eps
+def _carry_what_others_hung_on_it(old: nn.Module, new: nn.Module) -> None:
+    own = attributes_of(old)
+    for name, value in vars(old).items():
+        if not name.startswith("_") and name not in own and not hasattr(new, name):
+            setattr(new, name, value)
 
 
 def _statistics(layer: nn.Module, *, all_of_them: bool) -> dict[str, Tensor]:

@@ -52,6 +52,10 @@ def convert(
     setting: name `momentum` to get a variant's own default, as 0.01 of batch renorm. A layer that is already as `spec`
     asks stays.
 
+    What others hung on the old layer goes along: hooks, and public attributes that are not its class's own, such as
+    `qconfig` or a flag, where the new layer has none of that name. Modules, parameters and buffers that were added to
+    it do not, nor what replaces one of its methods or begins with an underscore.
+
     `torch.nn.LayerNorm` and `RMSNorm` over the last axis: it holds the channels there, whatever the rank, and the new
     layer goes on to normalize along it, with every other axis as examples: (N, L, C) is seen as (N L, C). Such a layer
     is recognized and converted further as such. Over several axes there are no channels to be told, and it is refused.
@@ -78,10 +82,10 @@ def convert(
 
     Raises:
         ValueError: for a dict that is no spec, a spec that normalizes weights, and, with the path of the layer, where a
-            layer cannot become what is asked: groups that do not divide its channels, a class that overrides the
-            forward pass of a normalization layer, a lazy layer, one that is frozen or being adapted, a parametrized
-            parameter that the new layer has not, one that a hook computes, as of `torch.nn.utils.prune`. Nothing is
-            changed then.
+            layer cannot become what is asked: groups that do not divide its channels, a class, or a layer by itself,
+            that overrides the forward pass of a normalization layer, a lazy layer, one that is frozen or being adapted,
+            a parametrized parameter that the new layer has not, one that a hook computes, as of `torch.nn.utils.prune`.
+            Nothing is changed then.
     """
     wanted = _validated(spec)
     if copy:
@@ -129,6 +133,8 @@ def class_that_computes(where: str, layer: nn.Module) -> type[nn.Module]:
     if isinstance(layer, Temporary):
         raise ValueError(f"{where} is frozen or being adapted; unfreeze or reset it first")
     check_not_lazy(where, layer)
+    if "forward" in vars(layer):
+        raise ValueError(f"{where}: its forward pass was replaced on the object, and would be lost; exclude it")
     for cls in own_class(layer).__mro__:
         if cls in layer_classes():
             return cls

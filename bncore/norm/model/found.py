@@ -77,6 +77,18 @@ def check_not_lazy(where: str, layer: nn.Module) -> None:
 @functools.cache
 def layer_classes() -> tuple[type[nn.Module], ...]:
     """The classes of torch and of ours whose layers normalize activations."""
+    return tuple(_attributes())
+
+
+def attributes_of(layer: nn.Module) -> frozenset[str]:
+    """What every layer of the class of torch or of ours keeps in plain attributes that `layer` is of."""
+    known = _attributes()
+    return frozenset().union(*(known[cls] for cls in own_class(layer).__mro__ if cls in known))
+
+
+@functools.cache
+def _attributes() -> dict[type[nn.Module], frozenset[str]]:
     # 64 channels, which the default groups divide.
-    built = [build_norm(member(), 64, device="meta") for member in members(NormSpec)]  # type: ignore[arg-type]
-    return (*_TORCH, *{type(layer) for layer in built if layer is not None})
+    theirs = [cls(1, 64, device="meta") if cls is nn.GroupNorm else cls(64, device="meta") for cls in _TORCH]
+    ours = [build_norm(member(), 64, device="meta") for member in members(NormSpec)]  # type: ignore[arg-type]
+    return {type(layer): frozenset(vars(layer)) for layer in (*theirs, *ours) if layer is not None}

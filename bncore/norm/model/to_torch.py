@@ -48,7 +48,8 @@ def to_torch(
 
     torch's classes are for so many axes. Where a layer replaced one of them, their number is known; otherwise `batch`
     is run through the model in evaluation mode to see it. Parameters and statistics are the same objects as before,
-    hooks and their handles, paths, modes and shared layers stay, as in `convert`. Layers of torch stay as they are.
+    hooks and their handles, attributes of others, paths, modes and shared layers stay, as in `convert`. Layers of torch
+    stay as they are.
 
     Args:
         model: any module; it is changed in place and returned; where it is a layer itself, the new one is returned.

@@ -370,3 +370,26 @@ def test_what_replaces_an_instance_norm_takes_one_example_for_one(kind: type[nn.
     torch.testing.assert_close(batch.running_mean, 0.1 * example.flatten(1).mean(1), rtol=1e-12, atol=1e-12)
     recalibrate(batch, [example, example + 1])
     torch.testing.assert_close(batch.running_mean, example.flatten(1).mean(1) + 0.5, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["batch_norm", "sync_batch_norm", "batch_renorm", "layer_norm", "none"])
+def test_pytorch_43592_what_others_hung_on_a_layer_goes_along(kind: str) -> None:
+    old = BatchRenorm(8, r_max=3.0)
+    old.qconfig, old.keep_in_float32, old.affine_part, old._private = "as prepared", True, torch.ones(2), 1
+    new = convert(nn.Sequential(old), {"kind": kind})[0]
+    assert (new.qconfig, new.keep_in_float32, new.affine_part) == ("as prepared", True, old.affine_part)
+    assert kind == "batch_renorm" or not {"r_max", "d_max", "_private"} & set(vars(new))
+    assert (new is old) is (kind == "batch_renorm")
+
+
+def test_a_layer_that_is_as_asked_stays_with_what_others_hung_on_it() -> None:
+    layer = BatchNorm(8)
+    layer.qconfig = "as prepared"
+    assert convert(nn.Sequential(layer), {"kind": "batch_norm"})[0] is layer
+
+
+def test_a_forward_pass_that_was_replaced_on_the_object_is_not_dropped() -> None:
+    layer = nn.BatchNorm2d(8)
+    layer.forward = torch.relu
+    with pytest.raises(ValueError, match=r"^0: its forward pass"):
+        convert(nn.Sequential(layer), {"kind": "batch_norm"})

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from bncore.norm import convert, to_torch
 from bncore.norm.rms_norm import RMSNorm
 from tests.bncore.norm.case import sample
 
@@ -54,3 +55,17 @@ def test_the_scale_of_a_sample_does_not_matter(scale: float) -> None:
 def test_eps_is_inside_the_root() -> None:
     y = RMSNorm(2, eps=9.0)(torch.tensor([[4.0, -4.0]]))
     torch.testing.assert_close(y, torch.tensor([[0.8, -0.8]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 2)], ids=str)
+def test_without_eps_it_is_the_machine_epsilon_of_the_input(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    x = (sample(shape) * 1e-8).to(dtype)
+    eps = 2.0**-52 if dtype == torch.float64 else 2.0**-23
+    expected = x.double() / (x.double().square().flatten(1).mean(1).view(-1, *(1,) * (x.dim() - 1)) + eps) ** 0.5
+    torch.testing.assert_close(RMSNorm(4, eps=None)(x), expected.to(dtype))
+    if x.dim() == 2:
+        converted = convert(nn.RMSNorm(4), {"kind": "rms_norm"})
+        torch.testing.assert_close(converted(x), expected.to(dtype))
+        assert to_torch(converted, copy=True).eps is None
+        assert convert(converted, {"kind": "dynamic_tanh"}).weight is not None
