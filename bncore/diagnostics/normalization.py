@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from bncore.diagnostics.report import COLD_START, Diagnosis, LayerDiagnosis, Worst
-from bncore.norm._moments import Moments, channel_axes, merge, moments
+from bncore.norm._moments import Moments, channel_axes, merge, moments, statistics_dtype
 from bncore.norm._native import batch_norm
+from bncore.norm.dynamic_tanh import DynamicTanh
+from bncore.norm.frozen_batch_norm import FrozenBatchNorm
 from bncore.norm.global_response_norm import GlobalResponseNorm
 from bncore.norm.model.feed import Forward, evaluating, run
 from bncore.norm.model.found import averages_instances, has_batch_statistics, normalizations
@@ -38,7 +40,7 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
     of the batch differ from the running ones; channels that do not vary; how much of the initial values is left in the
     running statistics, since a small momentum needs many batches; statistics of few values. Of all: parameters and
     statistics that are not finite, scales near 0, and groups of a single value, which torch's layers erase and ours
-    refuse. `print(diagnose(model, batch))` shows a table and what is wrong.
+    refuse, and finite input whose squares overflow. `print(diagnose(model, batch))` shows a table and what is wrong.
 
     Each layer is looked at with the inputs that it has in training, the layers in front normalizing by the batch, but
     with dropout off. So it is its own gap that is reported, not that of the layers before it. A layer to which the
@@ -71,6 +73,8 @@ class _Look:
         self.reached = False
         self.finite_input = True
         self.erases = False
+        self.squares = not isinstance(layer, DynamicTanh | FrozenBatchNorm)
+        self.overflows = False
         self.population: Population | None = None
         self.values: Moments | None = None
         # The layer itself goes on with the statistics of the batch in its buffers.
@@ -89,6 +93,8 @@ class _Look:
         values = seen_values(layer, args, kwargs)
         self.erases = self.erases or _values_of_one_mean(layer, values) == 1
         self.finite_input = self.finite_input and bool(values.isfinite().all())
+        if self.squares and self.finite_input and not self.overflows:
+            self.overflows = not bool(values.to(statistics_dtype(values.dtype)).square().isfinite().all())
         if not self.keeps_statistics or values.numel() == 0:
             return
         one = moments(values.to(torch.float64), channel_axes(values))
@@ -166,6 +172,7 @@ def _said(name: str, layer: Any, look: _Look, found: Moments | None) -> LayerDia
         reached=look.reached,
         finite_input=look.finite_input,
         erases=look.erases,
+        overflows=look.overflows,
         not_finite=tuple(key for key, tensor in tensors if not bool(tensor.isfinite().all())),
         small_scales=_small_scales(layer),
         values=look.together or None,

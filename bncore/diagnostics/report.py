@@ -40,6 +40,8 @@ class LayerDiagnosis:
     """Parameters and buffers with NaN or infinite values."""
     small_scales: tuple[int, ...]
     """Channels whose scale is near 0: they are off, whatever the input."""
+    overflows: bool = False
+    """Whether the input is finite, and squares of it are not."""
     values: int | None = None
     """Values per channel in the batch, of which the statistics are."""
     gap: float | None = None
@@ -88,6 +90,8 @@ def _findings(layer: LayerDiagnosis) -> list[str]:
         found.append(f"not finite: {', '.join(layer.not_finite)}")
     if not layer.finite_input:
         found.append("its input is not finite")
+    if layer.overflows:
+        found.append("squares of its input overflow, and where they do nothing of it is left; choose other units")
     if not layer.reached:
         found.append("the batch does not reach it")
     if layer.erases:

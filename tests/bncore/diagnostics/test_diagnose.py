@@ -15,6 +15,8 @@ from bncore.norm import convert, freeze, recalibrate
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm
 from bncore.norm.build import build_norm
+from bncore.norm.dynamic_tanh import DynamicTanh
+from bncore.norm.frozen_batch_norm import FrozenBatchNorm
 from bncore.norm.power_norm import PowerNorm
 from bncore.spec.catalog import members
 from bncore.spec.norm import NormSpec
@@ -276,3 +278,15 @@ def test_a_layer_that_erases_its_input_is_found(layer: nn.Module) -> None:
     wide = values(6, channels, 5) if isinstance(layer, nn.GroupNorm) else values(6, 2)
     other = layer if isinstance(layer, nn.GroupNorm) else nn.LayerNorm(2).double()
     assert not only(other, wide).findings
+
+
+@pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec.kind)
+def test_pytorch_162489_input_whose_squares_overflow_is_seen_where_it_is_erased(spec: Any) -> None:
+    layer, x = build_norm(spec, 64), values(6, 64, 3, 2).float() * 1e25
+    assert layer is not None
+    kept = DynamicTanh, FrozenBatchNorm
+    assert diagnose(layer, x).layers[0].overflows is not isinstance(layer, kept)
+    assert not diagnose(layer.double(), x.double()).layers[0].overflows
+    if not isinstance(layer, kept):
+        y, expected = layer.float()(x), copy.deepcopy(layer).double()(x.double())
+        assert not torch.allclose(y.double(), expected, rtol=0.1, atol=0.1)
