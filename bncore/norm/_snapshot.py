@@ -22,9 +22,9 @@ def as_of_now(*running: Tensor) -> tuple[Tensor, ...]:
     A program that is compiled, exported or traced keeps the buffer itself: a copy there would be made again in the
     backward pass, or be in the way of who reads the program.
     """
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling() and not is_tracing():
-        return tuple(one.clone() for one in running)
-    return running
+    if torch.compiler.is_compiling() or is_tracing() or not torch.is_grad_enabled():
+        return running
+    return tuple(one.clone() for one in running)
 
 
 def snapshot(value: Tensor) -> Tensor:

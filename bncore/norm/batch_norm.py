@@ -97,12 +97,14 @@ class BatchNorm(AnyBatchNorm):
 
     def _normalize_with_running(self, x: Tensor) -> Tensor:
         """Evaluation, the same for every variant that subclasses this one and keeps statistics."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        if may_use_native(x):
-            mean, var = as_of_now(self.running_mean, self.running_var)
-            return evaluate_batch_norm(x, mean, var, self.weight, self.bias, self.eps)
-        return standardize(x, self.running_mean, self.running_var, self.eps, self.weight, self.bias)
+        mean, var = self.running_mean, self.running_var
+        assert mean is not None
+        assert var is not None
+        if not may_use_native(x):
+            return standardize(x, mean, var, self.eps, self.weight, self.bias)
+        if torch.is_grad_enabled():
+            mean, var = as_of_now(mean, var)
+        return evaluate_batch_norm(x, mean, var, self.weight, self.bias, self.eps)
 
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
         """Training, and evaluation without running statistics; `x` has more than one value per channel."""
