@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from bncore.norm._dispatch import being_transformed
+from bncore.norm._dispatch import being_transformed, can_be_asked
 from bncore.norm._fold import fold, weight_of
 from bncore.norm._moments import statistics_dtype
 from bncore.norm._old_names import OldNames
@@ -172,7 +172,7 @@ class SpectralNorm(nn.Module):
             self._v.copy_(v)
         if not torch.compiler.is_compiling() and self._input is not None:
             remember(self, self._input, torch.cat((u, v)))
-        if not torch.compiler.is_compiling() and not being_transformed(matrix):
+        if can_be_asked(matrix) and not being_transformed(matrix):
             self._of_length_one = _last_written(self._u, self._v)
         return u, v
 
@@ -183,7 +183,7 @@ class SpectralNorm(nn.Module):
             return u, v
         # Copies: a later pass in training moves them before this one's backward pass has read them.
         u, v = self._u.to(matrix.dtype, copy=True), self._v.to(matrix.dtype, copy=True)
-        if torch.compiler.is_compiling() or being_transformed(matrix):
+        if not can_be_asked(matrix) or being_transformed(matrix):
             # Nothing can be asked here: averages are brought to their length, but may point a little elsewhere.
             lengths = _length(u) * _length(v)
             return u, torch.where((lengths - 1.0).abs() <= self._tolerance(), v, v / lengths.clamp_min(self.eps))

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from bncore.norm import GhostBatchNorm, MaskedBatchNorm, freeze
+from bncore.norm import GhostBatchNorm, MaskedBatchNorm, freeze, spectral_norm
 from tests.bncore.norm.case import Case, sample, twin
 
 
@@ -59,6 +60,15 @@ def test_pytorch_126525_a_layer_in_half_precision_measures_in_single(case: Case,
     wide = case.make().double()
     wide.load_state_dict(half.state_dict())
     torch.testing.assert_close(half(x).double(), wide(x.double()), rtol=2**-8, atol=2**-8)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_pytorch_126738_shapes_without_numbers_pass_a_spectral_norm(training: bool) -> None:
+    with FakeTensorMode():
+        layer = spectral_norm(nn.Linear(4, 3)).train(training)
+        x = torch.randn(2, 4, requires_grad=True)
+        layer(x).sum().backward()
+    assert x.grad.shape == (2, 4)
 
 
 def traced(function: Callable[..., Tensor], *given: Tensor) -> Callable[..., Tensor]:
