@@ -5,7 +5,7 @@ second order, their forward-mode second derivative is silently wrong, and some h
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bncore.norm._torch import dispatch_modes, forward_mode, is_stack_of_gradients, is_tracing, transform
 
@@ -24,9 +24,12 @@ def being_transformed(x: Tensor) -> bool:
 
 
 def can_be_asked(x: Tensor) -> bool:
-    """Whether numbers of `x` are there to be looked at: not in a program that is being written down."""
+    """Whether numbers of `x` are there to be looked at: not in a program that is being written down.
+
+    Nor in a tensor that sees each operation itself, since it may be a shape without numbers.
+    """
     recorded = torch.compiler.is_compiling() or is_tracing() or dispatch_modes() > 0
-    return not recorded and type(x) in (Tensor, nn.Parameter)
+    return not recorded and type(x).__torch_dispatch__ is Tensor.__torch_dispatch__
 
 
 def times_(product: Tensor, factor: Tensor) -> Tensor:

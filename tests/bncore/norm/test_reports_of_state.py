@@ -71,6 +71,12 @@ def test_pytorch_126738_shapes_without_numbers_pass_a_spectral_norm(training: bo
     assert x.grad.shape == (2, 4)
 
 
+def test_pytorch_126738_shapes_without_numbers_pass_outside_of_their_mode_too() -> None:
+    with FakeTensorMode():
+        layer, x, mask = MaskedBatchNorm(4), torch.randn(3, 4, 6), torch.ones(3, 6, dtype=torch.bool)
+    assert layer(x, mask=mask).shape == (3, 4, 6)
+
+
 def traced(function: Callable[..., Tensor], *given: Tensor) -> Callable[..., Tensor]:
     # Traced twice, it would have moved its statistics in between.
     program: Callable[..., Tensor] = torch.jit.trace(function, given, check_trace=False)
