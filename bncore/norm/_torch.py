@@ -7,12 +7,12 @@ also looks at what is as little promised and not here, because layers are made o
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import BackwardCFunction
-from torch.jit._trace import is_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -33,6 +33,7 @@ __all__ = [
     "batch_norm_backward",
     "clamp_max_all_",
     "clamp_min_all_",
+    "cudnn_enabled",
     "dispatch_modes",
     "divide_all_",
     "forward_mode",
@@ -62,8 +63,12 @@ autograd_node = torch._C._current_autograd_node
 """The node of the graph whose backward pass is running; None outside of one."""
 dispatch_modes = torch._C._len_torch_dispatch_stack
 """How many modes see each operation: what traces a program by its operations is one."""
+cudnn_enabled = torch._C._get_cudnn_enabled
+"""`torch.backends.cudnn.enabled`, at a tenth of what that costs."""
 graph_task = torch._C._current_graph_task_id
 """The number of the backward pass that is running; -1 outside of one."""
+is_tracing = torch._C._is_tracing
+"""Whether `torch.jit.trace` is at work."""
 transform = torch._C._functorch.peek_interpreter_stack
 """The innermost transform of `torch.func` that is running; None outside of one."""
 
@@ -86,10 +91,10 @@ def is_stack_of_gradients(tensor: Tensor) -> bool:
     return functorch.is_legacy_batchedtensor(tensor) or functorch.is_functorch_wrapped_tensor(tensor)
 
 
-def hook_without_handle(y: Tensor, hook: Callable[[Tensor], None]) -> None:
-    """`y.register_hook(hook)` for a plain tensor that has none yet, less the handle: it takes as long as the rest."""
+def hook_without_handle(y: Tensor, node: Any, hook: Callable[[Tensor], None]) -> None:
+    """`y.register_hook(hook)` for a plain tensor of `node` that has none, less the handle: it takes as long again."""
     y._backward_hooks = OrderedDict(((-1, hook),))
-    y.grad_fn._register_hook_dict(y)  # type: ignore[union-attr]
+    node._register_hook_dict(y)
 
 
 def saves_elsewhere() -> bool:

@@ -111,12 +111,13 @@ def test_it_can_still_be_told_whether_hooks_get_saved_tensors() -> None:
 def test_a_hook_without_handle_still_is_one_and_knows_the_node_that_runs() -> None:
     x = torch.ones(2, requires_grad=True)
     y, seen = x * 2, []
-    private.hook_without_handle(y, lambda grad: seen.append((grad.tolist(), private.autograd_node())))
+    private.hook_without_handle(y, y.grad_fn, lambda grad: seen.append((grad.tolist(), private.autograd_node())))
+    y.register_hook(lambda grad: grad * 2)
     assert private.autograd_node() is None
     y.sum().backward()
     assert [grad for grad, _ in seen] == [[1.0, 1.0]]
     assert seen[0][1] is not None
-    assert x.grad.tolist() == [2.0, 2.0]
+    assert x.grad.tolist() == [4.0, 4.0]
 
 
 def test_what_traces_a_program_by_its_operations_can_still_be_told() -> None:
