@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import BackwardCFunction
+from torch.jit._trace import is_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -63,12 +64,8 @@ autograd_node = torch._C._current_autograd_node
 """The node of the graph whose backward pass is running; None outside of one."""
 dispatch_modes = torch._C._len_torch_dispatch_stack
 """How many modes see each operation: what traces a program by its operations is one."""
-cudnn_enabled = torch._C._get_cudnn_enabled
-"""`torch.backends.cudnn.enabled`, at a tenth of what that costs."""
 graph_task = torch._C._current_graph_task_id
 """The number of the backward pass that is running; -1 outside of one."""
-is_tracing = torch._C._is_tracing
-"""Whether `torch.jit.trace` is at work."""
 transform = torch._C._functorch.peek_interpreter_stack
 """The innermost transform of `torch.func` that is running; None outside of one."""
 
@@ -78,6 +75,13 @@ BACKWARDS = tuple(getattr(BackwardCFunction, name).__code__ for name in ("apply"
 """What the engine calls of a function that is written in Python; of a compiled one, the latter."""
 UNPACKS = ("torch.utils.checkpoint", "unpack_hook")
 """Module and name of what brings back tensors that checkpointing did not save."""
+
+
+def cudnn_enabled() -> bool:
+    """`torch.backends.cudnn.enabled`, at half of what that costs; the compiler knows that one alone."""
+    if torch.compiler.is_compiling():
+        return torch.backends.cudnn.enabled
+    return torch._C._get_cudnn_enabled()
 
 
 def forward_mode() -> bool:

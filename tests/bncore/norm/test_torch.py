@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad, graph
+from torch.backends import cudnn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
@@ -100,6 +101,19 @@ def test_backward_passes_and_their_stacks_of_gradients_can_still_be_told() -> No
     torch.autograd.grad(y, x, torch.ones(3, 2), is_grads_batched=True)
     torch.func.vmap(lambda grad: seen.append((False, private.is_stack_of_gradients(grad))) or grad)(torch.ones(3, 2))
     assert seen == [(True, False), (True, True), (False, True)]
+
+
+def test_it_can_still_be_asked_whether_cudnn_may_be_used() -> None:
+    assert private.cudnn_enabled()
+    with cudnn.flags(enabled=False):
+        assert not private.cudnn_enabled()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:DeprecationWarning")
+def test_it_can_still_be_told_whether_a_program_is_traced() -> None:
+    seen = [private.is_tracing()]
+    torch.jit.trace(lambda x: seen.append(private.is_tracing()) or x + 1, torch.ones(2), check_trace=False)
+    assert seen == [False, True]
 
 
 def test_it_can_still_be_told_whether_hooks_get_saved_tensors() -> None:
