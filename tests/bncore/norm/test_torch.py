@@ -103,6 +103,11 @@ def test_backward_passes_and_their_stacks_of_gradients_can_still_be_told() -> No
     assert seen == [(True, False), (True, True), (False, True)]
 
 
+def test_squared_distances_still_broadcast() -> None:
+    x, y = sample((4, 3, 2)), sample((3, 1))
+    torch.testing.assert_close(private.squared_distances(x, y), (x - y).square(), rtol=0, atol=0)
+
+
 def test_it_can_still_be_asked_whether_cudnn_may_be_used() -> None:
     assert private.cudnn_enabled()
     with cudnn.flags(enabled=False):
