@@ -9,10 +9,12 @@ ARG PYTHON_VERSION=3.11
 
 FROM python:${PYTHON_VERSION}-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+# Which torch was tested.
+ENV PIP_CONSTRAINT=/src/constraints.txt
 WORKDIR /src
 # Without pip of its own: nothing is installed at run time.
 RUN python -m venv --without-pip /venv
-COPY pyproject.toml ./
+COPY pyproject.toml constraints.txt ./
 # The files that pyproject.toml names; their text belongs to the wheel, not to the dependencies.
 RUN touch README.md LICENSE
 

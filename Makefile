@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DATA_DIR ?=
 PORT ?= 8000
 WORKERS ?=
@@ -61,13 +61,13 @@ $(VENV)/made.stamp:
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-# The stamps say which extras are in: installing again is skipped until pyproject.toml changes.
-$(VENV)/local.stamp: pyproject.toml | $(VENV)/made.stamp
+# The stamps say which extras are in: installing again is skipped until one of the two files changes.
+$(VENV)/local.stamp: pyproject.toml constraints.txt | $(VENV)/made.stamp
 	@echo "Installing bnlab with the extra local ..."
 	@$(PIP_INSTALL) --editable '.[local]'
 	@touch $@
 
-$(VENV)/dev.stamp: pyproject.toml | $(VENV)/made.stamp
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/made.stamp
 	@echo "Installing bnlab with the extra dev ..."
 	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/local.stamp

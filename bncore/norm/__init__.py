@@ -3,6 +3,7 @@
 Layers take plain arguments and know nothing of specs; `build.py` is the one place where a spec becomes a layer.
 """
 
+from bncore.norm._native import first_derivatives_only
 from bncore.norm.adaptive_clipping import adaptive_clip_grad_
 from bncore.norm.batch_instance_norm import BatchInstanceNorm
 from bncore.norm.batch_norm import BatchNorm
@@ -81,6 +82,7 @@ __all__ = [
     "adaptive_clip_grad_",
     "build_norm",
     "convert",
+    "first_derivatives_only",
     "fixup_",
     "freeze",
     "no_decay_parameters",

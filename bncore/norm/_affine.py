@@ -48,6 +48,14 @@ class Affine(nn.Module):
         """Scale 1, shift 0."""
         reset_scale_and_shift(self.weight, self.bias)
 
+    def _scale_and_shift(self) -> tuple[Tensor | None, Tensor | None]:
+        """`weight` and `bias` from where a module keeps them: an attribute of one takes ten times as long."""
+        parameters = self._parameters
+        if "weight" in parameters and "bias" in parameters:
+            return parameters["weight"], parameters["bias"]
+        # Parametrized, or a plain tensor in the place.
+        return self.weight, self.bias
+
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, affine={self.affine}, bias={self.bias is not None}"
 

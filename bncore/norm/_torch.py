@@ -7,6 +7,7 @@ also looks at what is as little promised and not here, because layers are made o
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ __all__ = [
     "batch_norm_backward",
     "clamp_max_all_",
     "clamp_min_all_",
+    "cudnn_enabled",
     "dispatch_modes",
     "divide_all_",
     "forward_mode",
@@ -42,6 +44,7 @@ __all__ = [
     "is_tracing",
     "multiply_all_",
     "saves_elsewhere",
+    "squared_distances",
     "transform",
 ]
 
@@ -75,6 +78,19 @@ UNPACKS = ("torch.utils.checkpoint", "unpack_hook")
 """Module and name of what brings back tensors that checkpointing did not save."""
 
 
+def cudnn_enabled() -> bool:
+    """`torch.backends.cudnn.enabled`, at half of what that costs; the compiler knows that one alone."""
+    if torch.compiler.is_compiling():
+        return torch.backends.cudnn.enabled
+    return torch._C._get_cudnn_enabled()
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """`(x - y)^2` in one pass over memory: torch's loss without its warning that shapes differ."""
+    distances: Tensor = torch.ops.aten.mse_loss.default(x, y, 0)
+    return distances
+
+
 def forward_mode() -> bool:
     """Whether forward-mode differentiation is on."""
     return forward_ad._current_level >= 0
@@ -86,10 +102,10 @@ def is_stack_of_gradients(tensor: Tensor) -> bool:
     return functorch.is_legacy_batchedtensor(tensor) or functorch.is_functorch_wrapped_tensor(tensor)
 
 
-def hook_without_handle(y: Tensor, hook: Callable[[Tensor], None]) -> None:
-    """`y.register_hook(hook)` for a plain tensor that has none yet, less the handle: it takes as long as the rest."""
+def hook_without_handle(y: Tensor, node: Any, hook: Callable[[Tensor], None]) -> None:
+    """`y.register_hook(hook)` for a plain tensor of `node` that has none, less the handle: it takes as long again."""
     y._backward_hooks = OrderedDict(((-1, hook),))
-    y.grad_fn._register_hook_dict(y)  # type: ignore[union-attr]
+    node._register_hook_dict(y)
 
 
 def saves_elsewhere() -> bool:

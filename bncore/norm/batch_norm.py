@@ -16,6 +16,8 @@ from bncore.norm._recompute import recomputing
 from bncore.norm._snapshot import as_of_now
 from bncore.norm._torch import AnyBatchNorm, is_tracing
 
+_HAS_PROCESS_GROUPS = torch.distributed.is_available()
+
 
 class BatchNorm(AnyBatchNorm):
     """Standardizes each channel with the mean and variance of the batch.
@@ -87,9 +89,11 @@ class BatchNorm(AnyBatchNorm):
         check_channels(x, self.num_features)
         if not self.training and self.running_mean is not None:
             return self._normalize_with_running(x)
-        if x.numel() == 0:
+        values = x.numel()
+        if values == 0:
             return self._pass_empty(x)
-        check_more_than_one_value(x)
+        if values == self.num_features:
+            check_more_than_one_value(x)
         return self._normalize_with_batch(x)
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -97,14 +101,14 @@ class BatchNorm(AnyBatchNorm):
 
     def _normalize_with_running(self, x: Tensor) -> Tensor:
         """Evaluation, the same for every variant that subclasses this one and keeps statistics."""
-        mean, var = self.running_mean, self.running_var
+        mean, var, weight, bias = self._vectors()
         assert mean is not None
         assert var is not None
         if not may_use_native(x):
-            return standardize(x, mean, var, self.eps, self.weight, self.bias)
+            return standardize(x, mean, var, self.eps, weight, bias)
         if torch.is_grad_enabled():
             mean, var = as_of_now(mean, var)
-        return evaluate_batch_norm(x, mean, var, self.weight, self.bias, self.eps)
+        return evaluate_batch_norm(x, mean, var, weight, bias, self.eps)
 
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
         """Training, and evaluation without running statistics; `x` has more than one value per channel."""
@@ -113,7 +117,7 @@ class BatchNorm(AnyBatchNorm):
             mean, var = batch.mean.flatten(), batch.var.flatten()
             self._take_in(mean, var * (batch.count / (batch.count - 1)))
             return standardize(x, mean, var, self.eps, self.weight, self.bias)
-        running_mean, running_var, weight, bias = self.running_mean, self.running_var, self.weight, self.bias
+        running_mean, running_var, weight, bias = self._vectors()
         if running_mean is None or not (self.training and self.track_running_stats):
             return batch_norm(x, None, None, weight, bias, 0.0, self.eps)
         assert running_var is not None
@@ -131,6 +135,17 @@ class BatchNorm(AnyBatchNorm):
         y = batch_norm(x, mean, var, weight, bias, 1.0, self.eps)
         self._take_in(mean, var)
         return y
+
+    def _vectors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        """Running mean and variance, scale and shift, each (C,), from where a module keeps them.
+
+        An attribute of a module takes ten times as long, and a small layer is made of little else.
+        """
+        parameters, buffers = self._parameters, self._buffers
+        if "weight" in parameters and "bias" in parameters and "running_mean" in buffers and "running_var" in buffers:
+            return buffers["running_mean"], buffers["running_var"], parameters["weight"], parameters["bias"]
+        # Parametrized, or a plain tensor in the place.
+        return self.running_mean, self.running_var, self.weight, self.bias
 
     def _pass_empty(self, x: Tensor) -> Tensor:
         if self._updates() and self.momentum is not None:
@@ -197,7 +212,7 @@ def _others_write_buffers() -> bool:
 
     The kernel keeps the running statistics that it is given for the backward pass, which then refuses to run.
     """
-    return not torch.compiler.is_compiling() and torch.distributed.is_available() and torch.distributed.is_initialized()
+    return _HAS_PROCESS_GROUPS and not torch.compiler.is_compiling() and torch.distributed.is_initialized()
 
 
 def standardize(x: Tensor, mean: Tensor, var: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -217,11 +232,13 @@ def check_channels(x: Tensor, num_features: int) -> None:
 
     Kernels would read past the end of a vector, and broadcasting takes shapes that are not meant.
     """
-    check_rank(x)
+    if x.dim() < 2:
+        check_rank(x)
     # Traced, sizes are tensors, and to ask one is a warning.
     if not is_tracing() and x.shape[1] != num_features:
         raise ValueError(f"expected {num_features} channels along axis 1, got input size {tuple(x.shape)}")
-    check_floating_point(x)
+    if not x.is_floating_point():
+        check_floating_point(x)
 
 
 def check_floating_point(x: Tensor) -> None:

@@ -109,6 +109,9 @@ class DomainBatchNorm(BatchNorm):
             return value
         return value[self._domain]
 
+    def _vectors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        return self.running_mean, self.running_var, self.weight, self.bias
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
     ) -> None:

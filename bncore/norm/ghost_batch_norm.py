@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
+from bncore.norm._columns import standardize_columns
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._moments import channel_axes, moments, number_of_values, statistics_dtype
 from bncore.norm._native import batch_norm, takes
-from bncore.norm._override import apply
 from bncore.norm._torch import is_tracing
 from bncore.norm.batch_norm import BatchNorm, standardize
 
@@ -34,7 +34,7 @@ class GhostBatchNorm(BatchNorm):
     the running statistics take the groups one after the other, the last one weighing most. The average variance leaves
     out how far the groups' means lie apart, as it does there.
 
-    A batch in channels-last layout, or one that G does not divide, is copied on the way in and on the way out.
+    A batch that G does not divide is copied on the way in and on the way out.
 
     arXiv 1705.08741, algorithm 1.
 
@@ -135,14 +135,13 @@ class GhostBatchNorm(BatchNorm):
 
         Returns the table, and each column's mean and unbiased variance (2, columns, C).
         """
+        if channels_last:
+            # No view has columns and channels as one axis when positions lie between them.
+            y, mean, var = standardize_columns(table, self.weight, self.bias, self.eps)
+            return y, torch.stack((mean, var))
         columns = table.shape[1]
-        if not channels_last:
-            y, statistics = self._normalize_columns(table.flatten(1, 2), columns)
-            return y.view(table.shape), statistics
-        # No view has columns and channels as one axis when positions lie between them.
-        batch = _swapped(table).flatten(2).movedim(-1, 1)
-        y, statistics = self._normalize_columns(batch.unsqueeze(-1), columns)
-        return _swapped(y.squeeze(-1).movedim(1, -1).unflatten(-1, (columns, -1))), statistics
+        y, statistics = self._normalize_columns(table.flatten(1, 2), columns)
+        return y.view(table.shape), statistics
 
     def _normalize_columns(self, x: Tensor, columns: int) -> tuple[Tensor, Tensor]:
         """Plain batch norm of (rows, columns * C, ...), and its statistics (2, columns, C)."""
@@ -184,23 +183,3 @@ def _examples(tables: tuple[Tensor, ...]) -> Tensor:
     longer, others = tables
     first, rest = longer.split((len(others), 1))
     return torch.cat((torch.cat((first, others), 1).flatten(0, 1), rest.squeeze(0)))
-
-
-def _swapped(x: Tensor) -> Tensor:
-    """A copy of (rows, a, b, C) as (rows, b, a, C)."""
-    if not may_use_native(x):
-        return x.transpose(1, 2).contiguous()
-    swapped: Tensor = apply(_Swap, x)
-    return swapped
-
-
-class _Swap(torch.autograd.Function):
-    """Swaps two axes in memory, those of the gradient too: as a view it would slow the kernels down that read it."""
-
-    @staticmethod
-    def forward(_ctx: Any, x: Tensor) -> Tensor:
-        return x.transpose(1, 2).contiguous()
-
-    @staticmethod
-    def backward(_ctx: Any, *grads: Tensor) -> Tensor:
-        return _swapped(grads[0])

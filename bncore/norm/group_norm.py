@@ -69,7 +69,7 @@ class GroupNorm(Affine):
             return as_leaf(self, x)
         check_channels(x, self.num_features)
         check_more_than_one_value_per_group(x, self.num_groups)
-        return standardize_groups(x, self.num_groups, self.weight, self.bias, self.eps)
+        return standardize_groups(x, self.num_groups, *self._scale_and_shift(), self.eps)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, num_groups={self.num_groups}"
@@ -100,7 +100,7 @@ def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tens
 
 def of_one_type(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """All in the widest type among them: on GPUs the kernels take input and parameters of one type only."""
-    if weight is None or (weight.dtype == x.dtype and (bias is None or bias.dtype == x.dtype)):
+    if weight is None or (weight.dtype is x.dtype and (bias is None or bias.dtype is x.dtype)):
         return x, weight, bias
     dtype = torch.promote_types(x.dtype, weight.dtype)
     return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)

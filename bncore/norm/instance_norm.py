@@ -68,7 +68,8 @@ class InstanceNorm(Affine):
     def _as_one_batch(self, x: Tensor) -> Tensor:
         """Each channel of each example as a channel of a batch of one."""
         examples = x.shape[0]
-        vectors = (scale_beside(self.bias, self.weight), self.bias)
+        scale, shift = self._scale_and_shift()
+        vectors = (scale_beside(shift, scale), shift)
         weight, bias = (None if vector is None else vector.repeat(examples) for vector in vectors)
         return batch_norm(x.view(1, -1, *x.shape[2:]), None, None, weight, bias, 0.0, self.eps).view_as(x)
 

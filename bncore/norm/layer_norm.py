@@ -4,7 +4,6 @@ Shapes: N examples, C channels (axis 1), any further axes are positions.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Proxy
 
@@ -62,7 +61,10 @@ class LayerNorm(Affine):
         if self.num_features == 1:
             check_more_than_one_value_per_group(x, 1)
         if x.dim() == 2 and may_use_native(x):
-            wide, weight, bias = of_one_type(x, scale_beside(self.bias, self.weight), self.bias)
-            y = F.layer_norm(wide, (self.num_features,), weight, bias, self.eps)
-            return right_to_second_order(y).to(x.dtype)
-        return standardize_groups(x, 1, self.weight, self.bias, self.eps)
+            weight, bias = self._scale_and_shift()
+            shape, dtype = (self.num_features,), x.dtype
+            if weight is not None and bias is not None and weight.dtype is bias.dtype is dtype:
+                return right_to_second_order(torch.layer_norm(x, shape, weight, bias, self.eps))
+            wide, scale, shift = of_one_type(x, scale_beside(bias, weight), bias)
+            return right_to_second_order(torch.layer_norm(wide, shape, scale, shift, self.eps)).to(dtype)
+        return standardize_groups(x, 1, *self._scale_and_shift(), self.eps)

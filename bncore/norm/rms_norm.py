@@ -4,7 +4,6 @@ Shapes: N examples, C channels (axis 1), any further axes are positions.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Proxy
 
@@ -55,9 +54,10 @@ class RMSNorm(Affine):
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         check_channels(x, self.num_features)
+        weight, _ = self._scale_and_shift()
         # Torch's kernel takes input and scale of one type only.
-        if x.dim() == 2 and may_use_native(x) and (self.weight is None or self.weight.dtype == x.dtype):
-            return F.rms_norm(x, (self.num_features,), self.weight, self.eps).to(x.dtype)
+        if x.dim() == 2 and (weight is None or weight.dtype is x.dtype) and may_use_native(x):
+            return torch.rms_norm(x, (self.num_features,), weight, self.eps)
         square = mean_square(x).mean(1, keepdim=True)
         scale = (square + (torch.finfo(square.dtype).eps if self.eps is None else self.eps)).rsqrt()
-        return (x * scale_and_shift(scale, self.weight, None)).to(x.dtype)
+        return (x * scale_and_shift(scale, weight, None)).to(x.dtype)

@@ -17,6 +17,7 @@ from torch import nn
 from bncore.data import Batches, DataSet
 from bncore.events import CheckpointSaved, Finished, FirstStep, Note, Started, Stopped, StopReason, TargetReached
 from bncore.networks import build_network
+from bncore.norm import first_derivatives_only
 from bncore.norm.adaptive_clipping import adaptive_clip_grad_
 from bncore.spec import ExperimentSpec, plan
 from bncore.train.checkpoint import HostState, read_state, read_weights, write_state, write_weights
@@ -83,10 +84,11 @@ class Trainer:
         )
         self._network.train()
         self._counted_until = time.perf_counter()
-        while (reason := self._reason_to_end()) is None:
-            if stop_asked():
-                return self._stop()
-            self._take_step()
+        with first_derivatives_only():
+            while (reason := self._reason_to_end()) is None:
+                if stop_asked():
+                    return self._stop()
+                self._take_step()
         return self._finish(reason)
 
     def _reason_to_end(self) -> StopReason | None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bncore.adapt import prediction_time
-from bncore.norm import BatchNorm, LayerNorm, weight_standardization
+from bncore.norm import BatchNorm, LayerNorm, first_derivatives_only, weight_standardization
 from bncore.recurrent import BatchNormLSTM, LayerNormGRU
 
 REFUSED = "third derivative of torch's kernel for normalization is wrong"
@@ -72,6 +72,25 @@ def test_a_second_derivative_that_keeps_its_graph_is_given(make: Callable[[], nn
         torch.autograd.grad(first, x, stack, is_grads_batched=True, retain_graph=True)
         with pytest.raises(RuntimeError, match=REFUSED):
             second.sum().backward()
+
+
+@pytest.mark.parametrize("make", [lambda: BatchNorm(4), lambda: LayerNorm(4)])
+def test_who_takes_no_third_derivatives_need_not_be_watched(make: Callable[[], nn.Module]) -> None:
+    layer = make().double()
+    x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+
+    def derivatives(y: Tensor) -> tuple[Tensor, Tensor]:
+        (first,) = torch.autograd.grad(y.sin().sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.sin().sum(), x, create_graph=True)
+        return first, second
+
+    watched = derivatives(layer(x))
+    with first_derivatives_only():
+        unwatched = derivatives(layer(x))
+    assert all(torch.equal(*pair) for pair in zip(watched, unwatched, strict=True))
+    unwatched[1].sum().backward()
+    with pytest.raises(RuntimeError, match=REFUSED):
+        derivatives(layer(x))[1].sum().backward()
 
 
 def test_an_output_takes_hooks_and_changes_in_place_and_is_saved_as_any_other() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad, graph
+from torch.backends import cudnn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
@@ -102,6 +103,24 @@ def test_backward_passes_and_their_stacks_of_gradients_can_still_be_told() -> No
     assert seen == [(True, False), (True, True), (False, True)]
 
 
+def test_squared_distances_still_broadcast() -> None:
+    x, y = sample((4, 3, 2)), sample((3, 1))
+    torch.testing.assert_close(private.squared_distances(x, y), (x - y).square(), rtol=0, atol=0)
+
+
+def test_it_can_still_be_asked_whether_cudnn_may_be_used() -> None:
+    assert private.cudnn_enabled()
+    with cudnn.flags(enabled=False):
+        assert not private.cudnn_enabled()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:DeprecationWarning")
+def test_it_can_still_be_told_whether_a_program_is_traced() -> None:
+    seen = [private.is_tracing()]
+    torch.jit.trace(lambda x: seen.append(private.is_tracing()) or x + 1, torch.ones(2), check_trace=False)
+    assert seen == [False, True]
+
+
 def test_it_can_still_be_told_whether_hooks_get_saved_tensors() -> None:
     assert not private.saves_elsewhere()
     with graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
@@ -111,12 +130,13 @@ def test_it_can_still_be_told_whether_hooks_get_saved_tensors() -> None:
 def test_a_hook_without_handle_still_is_one_and_knows_the_node_that_runs() -> None:
     x = torch.ones(2, requires_grad=True)
     y, seen = x * 2, []
-    private.hook_without_handle(y, lambda grad: seen.append((grad.tolist(), private.autograd_node())))
+    private.hook_without_handle(y, y.grad_fn, lambda grad: seen.append((grad.tolist(), private.autograd_node())))
+    y.register_hook(lambda grad: grad * 2)
     assert private.autograd_node() is None
     y.sum().backward()
     assert [grad for grad, _ in seen] == [[1.0, 1.0]]
     assert seen[0][1] is not None
-    assert x.grad.tolist() == [2.0, 2.0]
+    assert x.grad.tolist() == [4.0, 4.0]
 
 
 def test_what_traces_a_program_by_its_operations_can_still_be_told() -> None:
