@@ -52,43 +52,60 @@ def calibration(subject: Subject, dtype: torch.dtype) -> list[Tensor]:
 
 def reference(subject: Subject, features: Sequence[str], world: int = 1) -> Observed:
     """By the features that change what is computed, in the order in which they happen; of process 0."""
-    dtype = dtype_of(features)
-    count = 2 if "accumulation" in features else 1
-    replicas = [subject.network(dtype) for _ in range(1 if subject.synchronized else world)]
-    for network in replicas:
-        network.autocast = "amp" in features
-    frozen: list[str] = []
-    found: Observed = {}
-    for step in range(STEPS + 1):
-        if step == EVENT:
-            for feature in features:
-                if feature in EVENTS:
-                    # Every process does the same to what was the same.
-                    EVENTS[feature](replicas[0], frozen, subject, dtype)
-                    replicas = [replicas[0], *(copy.deepcopy(replicas[0]) for _ in replicas[1:])]
-        for network in replicas:
-            network.train(step < STEPS)
-            for name in frozen:
-                network.get_submodule(name).eval()
-            for mine, first in zip(network.buffers(), replicas[0].buffers(), strict=True):
-                mine.copy_(first)
-        shares = parts(batch(subject, step, dtype), world, count)
-        if subject.synchronized:
-            shares = [[torch.cat(micro) for micro in zip(*shares, strict=True)]]
-        gradients, seen = _passes(replicas, shares, dtype)
-        for key, value in seen.items():
-            own = value.chunk(world)[0] if subject.synchronized else value
-            scale = world if subject.synchronized and key.endswith(".x") else 1
-            found[f"{step}.{key}"] = own * scale
-        found |= {f"{step}.grad.{name}": value for name, value in gradients.items()}
-        if step < STEPS:
-            with torch.no_grad():
-                for network in replicas:
-                    for name, parameter in network.named_parameters():
-                        if name in gradients:
-                            parameter.sub_(gradients[name], alpha=RATE)
-        found |= {f"{step}.state.{name}": value.clone() for name, value in replicas[0].state_dict().items()}
-    return found
+    return _Reference(subject, features, world).run()
+
+
+class _Reference:
+    """One network for each process, or one for all of them where they normalize as one."""
+
+    def __init__(self, subject: Subject, features: Sequence[str], world: int) -> None:
+        self.subject, self.features, self.world = subject, features, world
+        self.dtype = dtype_of(features)
+        self.count = 2 if "accumulation" in features else 1
+        self.together = subject.synchronized
+        self.frozen: list[str] = []
+        self.first = subject.network(self.dtype)
+        self.first.autocast = "amp" in features
+        self.others: list[Network] = []
+
+    def run(self) -> Observed:
+        found: Observed = {}
+        for step in range(STEPS + 1):
+            if step == EVENT:
+                self._events()
+            self._start(training=step < STEPS)
+            gradients, seen = _passes([self.first, *self.others], self._shares(step), self.dtype)
+            found |= {f"{step}.{name}": self._of_first(name, value) for name, value in seen.items()}
+            found |= {f"{step}.grad.{name}": value for name, value in gradients.items()}
+            if step < STEPS:
+                with torch.no_grad():
+                    for name, gradient in gradients.items():
+                        self.first.get_parameter(name).sub_(gradient, alpha=RATE)
+            found |= {f"{step}.state.{name}": value.clone() for name, value in self.first.state_dict().items()}
+        return found
+
+    def _events(self) -> None:
+        for feature in self.features:
+            if feature in EVENTS:
+                EVENTS[feature](self.first, self.frozen, self.subject, self.dtype)
+        self.together = self.together and "convert" not in self.features
+
+    def _start(self, *, training: bool) -> None:
+        """Processes begin a step with the same parameters and statistics, those of the first."""
+        self.first.train(training)
+        for name in self.frozen:
+            self.first.get_submodule(name).eval()
+        self.others = [copy.deepcopy(self.first) for _ in range(1, 1 if self.together else self.world)]
+
+    def _shares(self, step: int) -> list[list[Tensor]]:
+        shares = parts(batch(self.subject, step, self.dtype), self.world, self.count)
+        return [[torch.cat(micro) for micro in zip(*shares, strict=True)]] if self.together else shares
+
+    def _of_first(self, name: str, value: Tensor) -> Tensor:
+        """Of what was computed together, the part of the first process, whose objective is a mean over its own part."""
+        if not self.together:
+            return value
+        return value.chunk(self.world)[0] * (self.world if name.endswith(".x") else 1)
 
 
 def _passes(

@@ -78,9 +78,7 @@ def subjects() -> list[Subject]:
         weight_standardization,
         scaled_weight_standardization,
     )
-    found += [
-        Subject(by.__name__, nn.Identity, 4, lambda network, by=by: by(network.front) and None) for by in weights
-    ]
+    found += [Subject(by.__name__, nn.Identity, 4, lambda network, by=by: by(network.front) and None) for by in weights]
     return [*found, Subject("skip_init", lambda: SkipInit(0.7), 4)]
 
 

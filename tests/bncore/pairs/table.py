@@ -76,10 +76,7 @@ def programs(subject: Subject, features: Iterable[str]) -> list[Features]:
         chosen: Features = max(sorted(missing), key=len)
         while True:
             grown = [
-                (*chosen[:at], one, *chosen[at:])
-                for one in features
-                if one not in chosen
-                for at in {0, len(chosen)}
+                (*chosen[:at], one, *chosen[at:]) for one in features if one not in chosen for at in {0, len(chosen)}
             ]
             allowed = [one for one in grown if not refusals(subject, one)]
             best = max(allowed, key=lambda one: len(_shown(one) & missing), default=chosen)

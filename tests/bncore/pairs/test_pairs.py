@@ -1,7 +1,8 @@
 """Two features at once, for every layer: the numbers of plain code without them, or an error that says what to do.
 
 Which pairs are refused is said in `docs/norms/pairs.yaml`, for the users as for these tests. The quick tests cover each
-pair by a few programs with many features; the slow ones run each pair by itself.
+pair by a few programs with many features, but for those with a compiler or several processes; the slow ones run each
+pair by itself.
 """
 
 import os
@@ -17,9 +18,12 @@ from tests.bncore.pairs.outcome import Cache, fault
 from tests.bncore.pairs.program import Program
 from tests.bncore.pairs.ranks import WORLD, load
 from tests.bncore.pairs.subjects import Subject, of_torch, subjects
-from tests.bncore.pairs.table import COMPILERS, FEATURES, QUICK, REFUSALS, Features, pairs, programs, refusals
+from tests.bncore.pairs.table import COMPILERS, FEATURES, QUICK, REFUSALS, Features, Refusal, pairs, programs, refusals
 
 SUBJECTS = subjects()
+ONE_OF_EACH = list({subject.kind: subject for subject in SUBJECTS}.values())
+"""For the quick tests: the last configuration of each layer, which is the one with more to it."""
+each_kind = pytest.mark.parametrize("subject", ONE_OF_EACH, ids=lambda subject: subject.name)
 every_subject = pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
 pytestmark = [
     # `recalibrate` measures without gradients.
@@ -38,12 +42,12 @@ def faults(subject: Subject, several: Sequence[Features]) -> list[str]:
     return [one for one in found if one is not None]
 
 
-@every_subject
+@each_kind
 def test_many_features_at_once_change_no_number_that_they_should_not(subject: Subject) -> None:
     assert not faults(subject, programs(subject, QUICK))
 
 
-@every_subject
+@each_kind
 def test_what_is_refused_is_refused_with_the_error_that_the_page_gives(subject: Subject) -> None:
     assert not faults(subject, [pair for pair in pairs(QUICK) if len(pair) > 1 and refusals(subject, pair)])
 
@@ -53,7 +57,7 @@ def test_what_is_refused_is_refused_with_the_error_that_the_page_gives(subject: 
     [one for one in REFUSALS if one.by == "torch" and one.layers is None and not {*COMPILERS} & {*one.when}],
     ids=lambda one: " and ".join(one.when),
 )
-def test_what_torch_refuses_of_all_layers_it_refuses_of_its_own(refusal: Features) -> None:
+def test_what_torch_refuses_of_all_layers_it_refuses_of_its_own(refusal: Refusal) -> None:
     assert not faults(of_torch()[0], [refusal.when])
 
 
@@ -62,6 +66,24 @@ def test_the_page_names_layers_and_features_that_there_are() -> None:
     for refusal in REFUSALS:
         assert {*refusal.when} <= {*FEATURES}
         assert {*(refusal.layers or ())} <= kinds
+
+
+@pytest.mark.parametrize(
+    ("name", "pair"),
+    [
+        # An update in place that vmap has no rule for, and an autograd formula that an operator lacked.
+        ("power_norm", ("vmap", "compile")),
+        ("cross_iteration_batch_norm, following", ("amp", "export")),
+        # A row of a buffer, which torch's kernel wrote to in vain.
+        ("domain_batch_norm, second of three", ("vmap", "compile")),
+        # A memory format that vmap does not tell of.
+        ("decorrelated_batch_norm", ("vmap", "compile")),
+    ],
+    ids=str,
+)
+def test_pairs_with_a_compiler_that_once_were_wrong(name: str, pair: Features) -> None:
+    torch._dynamo.reset()
+    assert not faults(next(subject for subject in SUBJECTS if subject.name == name), [pair])
 
 
 @pytest.mark.slow
