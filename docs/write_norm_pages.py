@@ -189,9 +189,9 @@ def _list_of(notes: dict[str, dict[str, Any]], schemas: dict[str, Any]) -> str:
         for name, note in notes.items()
     ]
     text = (
-        "[Which one?](which_one.md) leads by situation, [two features at once](pairs.md) says what goes together. A page "
-        "for each: the equation, when to use it, what it costs, the paper. `make pages` writes them from the docstrings, "
-        "the spec and the YAML files there. What each costs on your machine: `python -m bench.norms`."
+        "[Which one?](which_one.md) leads by situation, [two features at once](pairs.md) says what goes together. A "
+        "page for each: the equation, when to use it, what it costs, the paper. `make pages` writes them from the "
+        "docstrings, the spec and the YAML files there. What each costs on your machine: `python -m bench.norms`."
     )
     table = "\n".join(["| Normalization | `kind` in a spec | In `bncore` |", "| --- | --- | --- |", *rows])
     return f"# Normalizations\n\n{_flowed(text)}\n\n{table}\n"
