@@ -20,6 +20,20 @@ from bncore.spec import SpecError, kinds, load_spec
 PLACE = Path(__file__).parent / "norms"
 _ALL = "[All normalizations](README.md)"
 _LINKS = f"{_ALL}, [which one?](which_one.md)"
+_BY_SITUATION = (
+    "By situation; whatever fits, measure it against plain batch norm. Which features of torch and of this library go "
+    f"together with which layer: [two features at once](pairs.md). {_ALL}"
+)
+_AT_ONCE = (
+    "Each layer is trained in a small network with each pair of these, and what comes out (outputs, gradients, "
+    "parameters and statistics of every step, then an evaluation) has to be what plain code without them gives: in "
+    "double precision to eight digits, with autocast as near to single precision as autocast takes plain code. A pair "
+    "is right (✓), refused by this library with an error that says why (r), or refused by torch, of its own layers or "
+    "for a reason that lies in torch (t); where in brackets, for some layers only. The list below the table says for "
+    "which and what the error is. On the diagonal is a feature by itself; what is refused there is refused in each "
+    "pair. Where two things happen to a model, the row comes first. Freezing and recalibrating "
+    "leave a layer without running statistics as it is."
+)
 
 
 def main() -> None:
@@ -38,7 +52,8 @@ def pages() -> dict[str, str]:
         f"{name}.md": _page(name, {**note, "equation": equations.get(name)}, schemas.get(name), papers)
         for name, note in notes.items()
     }
-    return {**found, "README.md": _list_of(notes, schemas), "which_one.md": _which_one(_read("which_one"), notes)}
+    found |= {"README.md": _list_of(notes, schemas), "which_one.md": _which_one(_read("which_one"), notes)}
+    return {**found, "pairs.md": _pairs(**_read("pairs"))}
 
 
 def _read(name: str) -> Any:
@@ -77,10 +92,40 @@ def _paper(number: str, paper: dict[str, Any]) -> str:
 
 def _which_one(situations: list[dict[str, str]], notes: dict[str, dict[str, Any]]) -> str:
     links = {name: f"[{note['title']}]({name}.md)" for name, note in notes.items()}
-    parts = ["# Which one?", _flowed("By situation; whatever fits, measure it against plain batch norm. " + _ALL)]
+    parts = ["# Which one?", _flowed(_BY_SITUATION)]
     for one in situations:
         parts += [f"## {one['situation']}", _flowed(one["advice"].format_map(links))]
     return "\n\n".join(parts) + "\n"
+
+
+def _pairs(features: dict[str, str], refused: list[dict[str, Any]]) -> str:
+    rows = [f"| `{name}` | {said} |" for name, said in features.items()]
+    parts = ["# Two features at once", f"{_LINKS}", _flowed(_AT_ONCE)]
+    parts += ["\n".join(["| Feature | Is |", "| --- | --- |", *rows])]
+    head = ["|  | " + " | ".join(f"`{name}`" for name in features) + " |", "| --- " * (len(features) + 1) + "|"]
+    table = [
+        f"| `{row}` | " + " | ".join(_marks(row, column, refused) for column in features) + " |" for row in features
+    ]
+    parts += ["## Which pairs", "\n".join([*head, *table]), "## Refused"]
+    parts += ["\n".join(_refusal(one) for one in refused)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _marks(row: str, column: str, refused: list[dict[str, Any]]) -> str:
+    found = set()
+    for one in refused:
+        in_order = not one.get("ordered") or one["when"] == [row, column]
+        if {*one["when"]} == {row, column} and in_order:
+            mark = "t" if one.get("by") == "torch" else "r"
+            found.add(f"({mark})" if "layers" in one else mark)
+    return " ".join(sorted(found)) or "✓"
+
+
+def _refusal(one: dict[str, Any]) -> str:
+    what = (", then " if one.get("ordered") else " and ").join(f"`{name}`" for name in one["when"])
+    layers = ", ".join(f"`{name}`" for name in one["layers"]) if "layers" in one else "all layers"
+    by = "by torch, " if one.get("by") == "torch" else ""
+    return _flowed(f'- {what}: {layers}; {by}"{one["error"]}". {one["instead"]}', hanging="  ")
 
 
 def _name(note: dict[str, Any]) -> str:
@@ -144,9 +189,9 @@ def _list_of(notes: dict[str, dict[str, Any]], schemas: dict[str, Any]) -> str:
         for name, note in notes.items()
     ]
     text = (
-        "[Which one?](which_one.md) leads by situation. A page for each: the equation, when to use it, what it costs, "
-        "the paper. `make pages` writes them from the docstrings and the spec. What each costs on your machine: "
-        "`python -m bench.norms`.\n\n"
+        "[Which one?](which_one.md) leads by situation, [two features at once](pairs.md) says what goes together. A "
+        "page for each: the equation, when to use it, what it costs, the paper. `make pages` writes them from the "
+        "docstrings, the spec and the YAML files there. What each costs on your machine: `python -m bench.norms`.\n\n"
         "Third derivatives by reverse mode, which torch's kernels give wrong, end in an error; watching for them costs "
         "some percent of a small network's step. Who takes first and second ones alone trains within "
         "`bncore.norm.first_derivatives_only()`, as the service does."

@@ -49,8 +49,10 @@ def guarded(newest: Tensor, running: Tensor) -> Tensor:
 
 def blend(running: Tensor, newest: Tensor, weight: Tensor | float) -> None:
     """Move `running` towards `newest` in place by the share `weight`."""
-    if may_use_native(running):
+    if torch.compiler.is_compiling():
+        # vmap has no rule for `lerp_`, which the compiler, who cannot ask for vmap, takes apart into this anyway.
+        running.copy_(running.lerp(newest.to(running.dtype), weight))
+    elif may_use_native(running):
         running.lerp_(newest.to(running.dtype), weight)
     else:
-        # vmap has no rule for `lerp_`.
         running.add_((newest.to(running.dtype) - running).mul_(weight))

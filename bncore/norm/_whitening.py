@@ -196,8 +196,8 @@ def _rows(x: Tensor, groups: int) -> Tensor:
 def _laid_out_like(y: Tensor, x: Tensor) -> Tensor:
     """`y` in the memory format of `x`; contiguous under transforms, which do not know formats."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    if may_use_native(x) and x.dim() in formats and not x.is_contiguous():
-        memory_format = formats[x.dim()]
-        if x.is_contiguous(memory_format=memory_format):
-            return y.contiguous(memory_format=memory_format)
+    # By its name, the format cannot be asked for where vmap is compiled.
+    last = x.dim() in formats and not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
+    if last and may_use_native(x):
+        return y.contiguous(memory_format=formats[x.dim()])
     return y.contiguous()

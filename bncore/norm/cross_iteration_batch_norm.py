@@ -151,7 +151,8 @@ class CrossIterationBatchNorm(BatchNorm):
             one_or_more = count.clamp_min(1.0)
             past_mean = (filled * means).sum(0) / one_or_more
             past_var = (filled * (variances + (means - past_mean).square())).sum(0) / one_or_more
-            past = snapshot(torch.stack((count / (count + 1.0), past_mean, past_var)))
+            # Detached as well: in a program exported with autocast inside, `no_grad` within that is lost.
+            past = snapshot(torch.stack((count / (count + 1.0), past_mean, past_var)).detach())
         remember(self, mean, *past)
         return past[0], past[1], past[2]
 

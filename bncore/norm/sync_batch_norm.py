@@ -54,6 +54,7 @@ class SyncBatchNorm(BatchNorm):
     Raises:
         ValueError: from the forward pass as `BatchNorm`; one value per channel is too few only if no other process of
             the group has any, and then it is refused by all.
+        RuntimeError: from `torch.export`, in training mode with several processes.
     """
 
     def __init__(
@@ -79,6 +80,11 @@ class SyncBatchNorm(BatchNorm):
         if not self.training or x.is_meta or group_size(self.process_group) == 1:
             return super().forward(x)
         check_channels(x, self.num_features)
+        if torch.compiler.is_exporting():
+            raise RuntimeError(
+                "an exported program does not ask other processes for their part of the batch; export "
+                "it in evaluation mode, or in one process"
+            )
         from bncore.norm._out_of_graphs import out_of_graphs
 
         # Compiled, how many values there are could not be asked, and the backward pass might be cut at other places in

@@ -211,6 +211,17 @@ def compiled(rank: int, world: int) -> Found:
     return {name: parameter.grad for name, parameter in network.named_parameters()} | dict(network.named_buffers())
 
 
+def exported(rank: int, world: int) -> Found:
+    """In training; the program would hold what the other processes said while it was made."""
+    try:
+        torch.export.export(layer_of(), (batch("", 3, seed=rank),))
+        refused = False
+    except RuntimeError as error:
+        refused = "export it in evaluation mode" in str(error)
+    torch.export.export(layer_of().eval(), (batch("", 3, seed=rank),))
+    return {"refused": torch.tensor(refused)}
+
+
 def in_part(rank: int, world: int) -> Found:
     """A group of the first and the last process; the one in between has its batch for itself. Then a copy."""
     layer = layer_of({"process_group": dist.new_group([0, world - 1])})
@@ -237,7 +248,7 @@ def scenarios(rank: int, world: int) -> dict[str, Callable[[], Found]]:
     for how in ("one by one", "at once", "reentrant", "not reentrant"):
         found[how] = lambda how=how: in_steps(rank, world, how)
     every = [spoilt, too_few, narrow, far_from_zero, transformed, evaluated_alone]
-    for scenario in (*every, *((parallel, plain_parallel, compiled) if world == 2 else (in_part,))):
+    for scenario in (*every, *((parallel, plain_parallel, compiled, exported) if world == 2 else (in_part,))):
         found[scenario.__name__] = lambda scenario=scenario: scenario(rank, world)
     return found
 

@@ -238,3 +238,7 @@ def test_without_other_processes_fifty_steps_equal_torch(options: dict[str, obje
         torch.testing.assert_close(x.grad, other.grad, rtol=1e-5, atol=1e-6)
     for name, value in theirs.state_dict().items():
         torch.testing.assert_close(mine.state_dict()[name], value, rtol=1e-6, atol=1e-6, msg=name)
+
+
+def test_exported_in_training_it_is_refused(ranks: Ranks) -> None:
+    assert all(rank["exported"]["refused"] for rank in ranks[2])
