@@ -111,7 +111,8 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
     if x.is_contiguous() or x.dim() not in (4, 5):
         return torch.contiguous_format
     last = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
-    return last if x.is_contiguous(memory_format=last) else torch.contiguous_format
+    # By its name, the format cannot be asked for where vmap is compiled.
+    return last if x.movedim(1, -1).is_contiguous() else torch.contiguous_format
 
 
 def _is_summed_carelessly(x: Tensor) -> bool:
