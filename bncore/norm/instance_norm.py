@@ -71,7 +71,9 @@ class InstanceNorm(Affine):
         scale, shift = self._scale_and_shift()
         vectors = (scale_beside(shift, scale), shift)
         weight, bias = (None if vector is None else vector.repeat(examples) for vector in vectors)
-        return batch_norm(x.view(1, -1, *x.shape[2:]), None, None, weight, bias, 0.0, self.eps).view_as(x)
+        # Not views, which an exported program would ask of every batch, whatever its layout.
+        one = x.reshape(1, -1, *x.shape[2:])
+        return batch_norm(one, None, None, weight, bias, 0.0, self.eps).reshape(x.shape)
 
 
 def check_more_than_one_position(x: Tensor) -> None:

@@ -16,6 +16,7 @@ from bncore.norm._fold import fold, weight_of
 from bncore.norm._moments import statistics_dtype
 from bncore.norm._old_names import OldNames
 from bncore.norm._recompute import may_run_again, recall, recomputing, remember
+from bncore.norm._snapshot import snapshot
 
 _START_ITERATIONS = 15
 """torch's number as well."""
@@ -47,7 +48,7 @@ def spectral_norm(
     compiled or under `torch.func`, it only divides by their lengths. Where weights alone are averaged or changed, call
     `refresh_spectral_norm`. State of the older `torch.nn.utils.spectral_norm` (`weight_orig`, `weight_u`, `weight_v`)
     loads. As there, a weight of zeros gives NaN, and a parametrized module can be deep-copied, but pickled only after
-    `remove_spectral_norm`.
+    `remove_spectral_norm`. In training it can be compiled, and it can be checkpointed, but not both at once.
 
     arXiv 1802.05957, eq. 8 and algorithm 1 (appendix A).
 
@@ -170,7 +171,12 @@ class SpectralNorm(nn.Module):
             u, v = _iterate(matrix, self._v.to(matrix.dtype), self.power_iterations, self.eps)
             self._u.copy_(u)
             self._v.copy_(v)
-        if not torch.compiler.is_compiling() and self._input is not None:
+        if torch.compiler.is_compiling():
+            if not torch.compiler.is_exporting():
+                # A backward pass that ran this again would go on from the vectors that this pass leaves.
+                u, v = snapshot(torch.cat((u, v))).split(list(matrix.shape))
+            return u, v
+        if self._input is not None:
             remember(self, self._input, torch.cat((u, v)))
         if can_be_asked(matrix) and not being_transformed(matrix):
             self._of_length_one = _last_written(self._u, self._v)

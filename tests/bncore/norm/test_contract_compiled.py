@@ -73,6 +73,8 @@ def test_exported_with_batch_and_positions_left_open_it_gives_the_same(
         found.sin().sum().backward()
         expected.sin().sum().backward()
         torch.testing.assert_close(pair[0].grad, pair[1].grad, rtol=1e-3, atol=1e-4)
+    turned = x.movedim(1, -1).contiguous().movedim(-1, 1)
+    torch.testing.assert_close(program(turned), layer(turned), rtol=1e-4, atol=1e-5)
     for name, parameter in layer.named_parameters():
         torch.testing.assert_close(program.get_parameter(name).grad, parameter.grad, rtol=1e-3, atol=1e-4, msg=name)
     for name, buffer in layer.named_buffers():

@@ -76,6 +76,8 @@ def test_the_page_names_layers_and_features_that_there_are() -> None:
         ("cross_iteration_batch_norm, following", ("amp", "export")),
         # A row of a buffer, which torch's kernel wrote to in vain.
         ("domain_batch_norm, second of three", ("vmap", "compile")),
+        # Another power iteration where a pass runs again, which is refused now.
+        ("spectral_norm", ("checkpoint", "compile")),
         # A memory format that vmap does not tell of.
         ("decorrelated_batch_norm", ("vmap", "compile")),
     ],
