@@ -178,7 +178,7 @@ def test_everything_is_found_after_the_upgrade(database: Database) -> None:
             [("cpu", 2), ("cuda", 1)],
             [("cuda", 1), ("cpu", 2)],
         )
-        (process,) = processes.live(session, within_seconds=600)
+        (process,) = processes.live(session, within_seconds=24 * 3600)
         assert (process.id, process.job_id, process.trouble) == ("prc_old", id_of("running"), None)
 
 
