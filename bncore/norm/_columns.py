@@ -22,16 +22,14 @@ def standardize_columns(
     """`weight * (x - mean) / sqrt(var + eps) + bias`, and of each column mean and unbiased variance (G, C)."""
     count = table.shape[0] * table.shape[2]
     if not may_use_native(table):
-        wide = _wide(table)
-        mean = wide.mean((0, 2))
-        var = (wide - mean.unsqueeze(1)).square().mean((0, 2))
-        return _standardized(table, mean, var, weight, bias, eps), mean, var * (count / (count - 1))
+        y, mean, var = _in_primitives(table, weight, bias, eps)
+        return y, mean, var * (count / (count - 1))
     with torch.no_grad():
         wide = _wide(table)
         mean = _sums(wide) / count
         var = _sums(squared_distances(wide, mean.unsqueeze(1))) / count
         inverse_sigma = (var + eps).rsqrt()
-    y: Tensor = apply(_StandardizeColumns, table, weight, bias, mean, inverse_sigma, eps)
+    y = apply(_StandardizeColumns, table, weight, bias, mean, inverse_sigma, eps)
     return y, mean, var * (count / (count - 1))
 
 
@@ -44,17 +42,21 @@ def _sums(table: Tensor) -> Tensor:
     return table.sum(2).sum(0)
 
 
-def _standardized(
-    table: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> Tensor:
-    """In primitive operations."""
-    y = (_wide(table) - mean.unsqueeze(1)) * (var + eps).rsqrt().unsqueeze(1)
+def _in_primitives(
+    table: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The table standardized, with mean and biased variance (G, C), so that derivatives of every order are right."""
+    wide = _wide(table)
+    mean = wide.mean((0, 2))
+    centred = wide - mean.unsqueeze(1)
+    var = centred.square().mean((0, 2))
+    y = centred * (var + eps).rsqrt().unsqueeze(1)
     y = y if weight is None else y * weight
-    return (y if bias is None else y + bias).to(table.dtype)
+    return (y if bias is None else y + bias).to(table.dtype), mean, var
 
 
 class _StandardizeColumns(torch.autograd.Function):
-    """`_standardized`, differentiated through mean and variance as functions of the table."""
+    """The output of `_in_primitives`, differentiated through mean and variance as functions of the table."""
 
     @staticmethod
     def forward(
@@ -78,10 +80,7 @@ class _StandardizeColumns(torch.autograd.Function):
         if torch.is_grad_enabled():
 
             def compute(table: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-                wide = _wide(table)
-                mean = wide.mean((0, 2))
-                var = (wide - mean.unsqueeze(1)).square().mean((0, 2))
-                return _standardized(table, mean, var, weight, bias, ctx.eps)
+                return _in_primitives(table, weight, bias, ctx.eps)[0]
 
             wanted = ctx.needs_input_grad[:3]
             return (*differentiable_gradients(compute, (table, weight, bias), wanted, grads[0]), None, None, None)

@@ -128,8 +128,17 @@ class BatchNorm(AnyBatchNorm):
             assert count is not None
             count.add_(1)
             return batch_norm_of_one_type(x, running_mean, running_var, weight, bias, momentum, self.eps)
-        # With momentum 1 the kernel leaves the batch's own statistics here. A forward pass that is run again needs
-        # buffers too: checkpointing wants as many saved tensors as the first time.
+        return self._normalize_beside(x)
+
+    def _normalize_beside(self, x: Tensor) -> Tensor:
+        """By a kernel that leaves the batch's own statistics in buffers to throw away: with momentum 1, it does.
+
+        A forward pass that is run again needs them too: checkpointing wants as many saved tensors as the first time.
+        """
+        running_mean, running_var, weight, bias = self._vectors()
+        assert running_mean is not None
+        assert running_var is not None
+        fits = takes(x, running_mean, running_var, weight, bias)
         dtype = running_mean.dtype if fits else statistics_dtype(x.dtype)
         mean, var = (torch.zeros_like(running, dtype=dtype) for running in (running_mean, running_var))
         y = batch_norm(x, mean, var, weight, bias, 1.0, self.eps)

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bncore.norm._moments import statistics_dtype
-from bncore.norm._native import batch_norm, takes
 from bncore.norm.batch_norm import BatchNorm
 
 _AXES_OF_ONE = {"running_mean": 1, "running_var": 1, "num_batches_tracked": 0}
@@ -117,15 +115,8 @@ class DomainBatchNorm(BatchNorm):
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
         if not (torch.compiler.is_compiling() and self.num_domains > 1 and self._updates()):
             return super()._normalize_with_batch(x)
-        assert self.running_mean is not None
-        assert self.running_var is not None
         # Under vmap, what torch's kernel writes to a row of a buffer is lost, and the compiler cannot ask for vmap.
-        fits = takes(x, self.running_mean, self.running_var, self.weight, self.bias)
-        dtype = self.running_mean.dtype if fits else statistics_dtype(x.dtype)
-        mean, var = torch.zeros_like(self.running_mean, dtype=dtype), torch.zeros_like(self.running_var, dtype=dtype)
-        y = batch_norm(x, mean, var, self.weight, self.bias, 1.0, self.eps)
-        self._take_in(mean, var)
-        return y
+        return self._normalize_beside(x)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
