@@ -47,7 +47,7 @@ async def submitted_spec(request: Request) -> ExperimentSpec:
     body = await raw_body(request)
     if len(body) <= _AT_ONCE_BYTES:
         return _read(body)
-    return await service_of(request).reads.run(functools.partial(_read, body))
+    return await service_of(request).long_reads.run(functools.partial(_read, body))
 
 
 Spec = Annotated[ExperimentSpec, Depends(submitted_spec)]

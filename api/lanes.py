@@ -3,7 +3,7 @@
 Invariant: a request takes one thread, once, and a database connection only inside it; a lane has no more threads than
 there are connections for it, so nobody who holds one of the two waits for the other. Reads and writes go in lanes of
 their own: a database that lets nobody write holds up no reader. And a caller waits so many seconds and no longer,
-however long the thread does.
+however long the thread does. What reads much has a lane of its own, too.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
         self._turns.put(_Turn(call, copy_context(), loop, answer))
-        timer = loop.call_later(self._wait_seconds, _give_up, answer)
+        timer = loop.call_later(self._wait_seconds, give_up, answer)
         try:
             return await answer
         finally:
@@ -75,27 +75,30 @@ class Lane:
         while (turn := self._turns.get()) is not None:
             if turn.answer.done():
                 continue
-            settle: Callable[[asyncio.Future[Any], Any], None] = _succeed
+            settle: Callable[[asyncio.Future[Any], Any], None] = succeed
             try:
                 result = turn.context.run(turn.call)
             except BaseException as error:
-                settle, result = _fail, error
+                settle, result = fail, error
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
                 turn.loop.call_soon_threadsafe(settle, turn.answer, result)
 
 
-def _succeed(answer: asyncio.Future[Any], result: Any) -> None:
+def succeed(answer: asyncio.Future[Any], result: Any) -> None:
+    """Give a caller what came of it, unless the caller is gone."""
     if not answer.done():
         answer.set_result(result)
 
 
-def _fail(answer: asyncio.Future[Any], error: BaseException) -> None:
+def fail(answer: asyncio.Future[Any], error: BaseException) -> None:
+    """Raise it where the caller waits, unless the caller is gone."""
     if not answer.done():
         answer.set_exception(error)
 
 
-def _give_up(answer: asyncio.Future[Any]) -> None:
-    _fail(answer, DatabaseSilent())
+def give_up(answer: asyncio.Future[Any]) -> None:
+    """The caller waits no longer."""
+    fail(answer, DatabaseSilent())
 
 
 class HasLanes(Protocol):
@@ -103,6 +106,8 @@ class HasLanes(Protocol):
 
     @property
     def reads(self) -> Lane: ...
+    @property
+    def long_reads(self) -> Lane: ...
     @property
     def writes(self) -> Lane: ...
 
@@ -119,8 +124,13 @@ def reading(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]
     return _hopping(route, lambda service: service.reads)
 
 
+def reading_long(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]]:
+    """The same for a route that may read a million rows, and must not hold up those that read a few."""
+    return _hopping(route, lambda service: service.long_reads)
+
+
 def writing(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]]:
-    """The same for a route that changes something."""
+    """Run a route that changes something in one of the threads for that."""
     return _hopping(route, lambda service: service.writes)
 
 

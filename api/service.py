@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 from api.changes import ChangeWatch
 from api.gate import Gate
+from api.intake import Intake
 from api.integrity import Integrity
 from api.keyring import Keyring
 from api.lanes import Lane
@@ -17,9 +18,10 @@ from api.settings import ApiSettings
 from store.database import CONNECTIONS, Database
 from store.experiments import Limits
 
-_READ_THREADS = {"sqlite": 2, "postgresql": 3}
+_READ_THREADS = {"sqlite": 1, "postgresql": 2}
 """Python runs one of them at a time, and the event loop waits for its turn among them. The others are of use while
 they wait for the database, which takes a PostgreSQL server's time and no time at all with SQLite."""
+_LONG_READ_THREADS = 1
 
 
 class ApiService:
@@ -33,9 +35,11 @@ class ApiService:
         kind = self.database.engine.dialect.name
         readers = _READ_THREADS[kind]
         # SQLite lets one write at a time: the next one waits here for its turn, not in there, blindly and in no order.
-        writers = 1 if kind == "sqlite" else CONNECTIONS - readers
+        writers = 1 if kind == "sqlite" else CONNECTIONS - readers - _LONG_READ_THREADS
         self.reads = Lane("reads", readers, settings.database_seconds)
+        self.long_reads = Lane("long reads", _LONG_READ_THREADS, settings.database_seconds)
         self.writes = Lane("writes", writers, settings.database_seconds)
+        self.intake = Intake(self.database, self.writes, self.limits, settings.database_seconds)
         self.keyring = Keyring(
             self.database,
             self.reads,
@@ -43,7 +47,7 @@ class ApiService:
             keep_seconds=settings.key_cache_seconds,
             note_seconds=settings.key_use_seconds,
         )
-        self.integrity = Integrity(self.database, self.reads)
+        self.integrity = Integrity(self.database, self.long_reads)
         self.gate = Gate(
             requests_per_second=settings.requests_per_second,
             request_burst=settings.request_burst,
@@ -65,6 +69,6 @@ class ApiService:
         await self.keyring.note_last_uses()
         self.changes.close()
         self.readiness.close()
-        for lane in (self.reads, self.writes):
+        for lane in (self.reads, self.long_reads, self.writes):
             lane.close()
         self.database.dispose()

@@ -44,6 +44,10 @@ SQLITE_LOG_BYTES = 64 << 20
 CONNECTIONS = 16
 
 
+Asks = Session | Connection
+"""What executes statements over tables; those over entities need a session."""
+
+
 class clock(FunctionElement[float]):
     """Now by the database's clock, as UTC epoch seconds; the only clock the store knows."""
 
@@ -88,6 +92,12 @@ class Database:
         with self._reading() as session:
             yield session
 
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """The same for statements over tables, which have no use for a session: it costs as much as they do."""
+        with self.reading_engine.connect() as connection:
+            yield connection
+
     def dispose(self) -> None:
         """Close the pooled connections."""
         self.engine.dispose()
@@ -123,6 +133,11 @@ def address_of(url: str) -> URL:
     raise ValueError("the database is sqlite:///<file> or postgresql://<user>:<password>@<host>/<name>")
 
 
+def kind_of(asks: Asks) -> str:
+    """sqlite or postgresql."""
+    return (asks if isinstance(asks, Connection) else asks.get_bind()).dialect.name
+
+
 def now(session: Session) -> float:
     """The database's clock, to compare stored times with."""
     return session.execute(select(clock())).scalar_one()
@@ -131,14 +146,14 @@ def now(session: Session) -> float:
 def insert_if_absent(session: Session, table: type[Table], values: Mapping[str, Any]) -> bool:
     """Insert a row unless a unique key is taken; waits for whoever is inserting the same key. True if it is ours."""
     mine = core(table)
-    kind = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    kind = postgresql.insert if kind_of(session) == "postgresql" else sqlite.insert
     statement = kind(mine).values(**values).on_conflict_do_nothing().returning(*mine.primary_key)
     return session.execute(statement).first() is not None
 
 
 def _options(connections: int) -> dict[str, Any]:
     json_by = {"json_serializer": _write_json, "json_deserializer": _read_json}
-    return {"pool_size": connections, "max_overflow": 0, **json_by}
+    return {"pool_size": connections, "max_overflow": 0, "pool_use_lifo": True, **json_by}
 
 
 def _write_json(value: Any) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from bncore.spec.limits import NAME_CHARS
 from store import pages
 from store.columns import core
-from store.database import clock, insert_if_absent
+from store.database import Asks, clock, insert_if_absent, kind_of
 from store.errors import OwnerNotFound
 from store.ids import new_id
 from store.jobs.conditions import IS_QUEUED, IS_RUNNING
@@ -74,12 +74,12 @@ def resolve(session: Session, id_or_name: str) -> str:
     return found
 
 
-def take_turn(session: Session, owner_id: str) -> None:
+def take_turn(session: Asks, owner_id: str) -> None:
     """Wait for whoever else queues something of this owner, so that each counts what the one before has added.
 
     On SQLite the transaction has done so when it began.
     """
-    if session.get_bind().dialect.name == "postgresql":
+    if kind_of(session) == "postgresql":
         session.execute(_TURN, {"of_owner": owner_id})
 
 

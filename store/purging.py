@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from store import owners
 from store.columns import Table, core, one_of
-from store.database import SQLITE_BUSY_SECONDS, Database, clock
+from store.database import SQLITE_BUSY_SECONDS, Database, clock, kind_of
 from store.jobs.conditions import IS_OVER
 from store.results.segments import SEGMENT_POINTS
 from store.tables import Checkpoint, CheckpointChunk, IdempotencyKey, Job, JobEvent, JobLog, MetricSegment
@@ -47,7 +47,7 @@ def purge(session: Session) -> int:
     """One step: how many rows of deleted jobs and dropped checkpoints are gone; 0 when nothing is left to do."""
     session.execute(update(core(Checkpoint)).where(*_ABANDONED).values(dropped_at=clock()))
     deleted = _purge_checkpoints(session) or _purge_jobs(session)
-    if session.get_bind().dialect.name == "sqlite":
+    if kind_of(session) == "sqlite":
         _shrink_sqlite(session, _PAGES_PER_STEP)
     return deleted
 

@@ -57,7 +57,7 @@ def list_experiments(
         if query.cursor is not None:
             raise CursorInvalid
         return answer(_NOTHING)
-    with asked.service.database.read() as session:
+    with asked.service.database.look() as session:
         found = experiments.page(session, filters, query.cursor, query.limit)
     shown = [Experiment.of(row, living) for row in found.rows]
     return answer(Page[Experiment](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))
@@ -71,7 +71,7 @@ def get_experiment(experiment_id: ExperimentId, asked: Asked, living: Living) ->
     The ETag stands for what is stored. `queue`, `eta_seconds` and `waiting_for` are looked up for each answer and do
     not change it.
     """
-    with asked.service.database.read() as session:
+    with asked.service.database.look() as session:
         sight = experiments.look(session, experiment_id, owner=asked.sees)
     headers = experiment_headers(sight.experiment)
     if none_match(asked.request, headers["ETag"]):

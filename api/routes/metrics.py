@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from api.answers import answer
 from api.deps import Asked, ExperimentId
-from api.lanes import reading
+from api.lanes import reading_long
 from api.parameters import MAX_INTEGER, Parameters, PlainText, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
@@ -41,7 +41,7 @@ def mount(app: FastAPI) -> None:
     routes.add("/metrics", get_metrics, response_model=Metrics, responses=declared(404), summary="Series of points")
 
 
-@reading
+@reading_long
 def get_metrics(
     experiment_id: ExperimentId,
     asked: Asked,

@@ -1,6 +1,7 @@
 """Submitting experiments, and trying out what would be submitted."""
 
 import functools
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import structlog
@@ -12,7 +13,7 @@ from api.answers import answer
 from api.bodies import Spec, patch_object
 from api.deps import Asked, ExperimentId, living_now
 from api.headers import idempotency_key
-from api.lanes import writing
+from api.intake import Order
 from api.merging import merged
 from api.openapi import clone_body, idempotency_parameter, spec_request_body
 from api.problems import declared
@@ -25,6 +26,7 @@ from bncore.spec import ExperimentSpec, load_spec
 from store import experiments, idempotency, processes
 from store.experiments import Submission
 from store.idempotency import Scope
+from store.tables import Experiment
 
 _LOG = structlog.get_logger("api")
 
@@ -80,14 +82,13 @@ def mount(app: FastAPI) -> None:
 
 
 @living_now
-@writing
-def submit_experiment(asked: Asked, spec: Spec, living: Living) -> Response:
+async def submit_experiment(asked: Asked, spec: Spec, living: Living) -> Response:
     """Store the experiment and queue it. With an `Idempotency-Key` a repeat within 24 hours submits nothing new.
 
     A repeat is answered with the experiment as it is then, 404 if it was deleted meanwhile; the same key with another
     spec is an error.
     """
-    return _accepted(asked, idempotency_key(asked.request), living, spec, Submission.of(spec))
+    return await _accepted(asked, living, spec, Submission.of(spec))
 
 
 @living_now
@@ -100,10 +101,8 @@ async def clone_experiment(
     what the former kind had and the new one has not is to be nulled too; and so is `train.steps` where `train.epochs`
     is set.
     """
-    key = idempotency_key(asked.request)
     spec, submission = await asked.service.reads.run(functools.partial(_cloned, asked, experiment_id, patch))
-    accept = functools.partial(_accepted, asked, key, living, spec, submission)
-    return await asked.service.writes.run(accept)
+    return await _accepted(asked, living, spec, submission)
 
 
 async def validate_experiment(asked: Asked, spec: Spec) -> Response:
@@ -118,24 +117,39 @@ def _cloned(asked: Asked, experiment_id: str, patch: dict[str, Any]) -> tuple[Ex
     return spec, Submission.of(spec, retry_of=experiment_id)
 
 
-def _accepted(asked: Asked, key: str | None, living: Living, spec: ExperimentSpec, submission: Submission) -> Response:
+async def _accepted(asked: Asked, living: Living, spec: ExperimentSpec, submission: Submission) -> Response:
     service, caller = asked.service, asked.caller
+    key = idempotency_key(asked.request)
+    device = functools.partial(_device, service, spec, living)
+    answered = functools.partial(_answered, spec, living)
+    if key is None:
+        return await service.intake.submit(Order(caller.owner, caller.id, submission, device, answered))
+    scope = Scope(owner=caller.owner, method=asked.request.method, path=asked.request.url.path, key=key)
+    return await service.writes.run(functools.partial(_once, asked, scope, submission, device, answered))
+
+
+def _once(
+    asked: Asked,
+    scope: Scope,
+    submission: Submission,
+    device: Callable[[Session], str],
+    answered: Callable[..., Response],
+) -> Response:
+    service = asked.service
     with service.database.write() as session:
-        device = _device(session, service, spec, living)
-        where: dict[str, Any] = {"device": device, "key_id": caller.id, "limits": service.limits}
-        if key is None:
-            made = experiments.submit(session, submission, owner=caller.owner, **where)
-            submitted = idempotency.Submitted(made, replayed=False)
-        else:
-            scope = Scope(owner=caller.owner, method=asked.request.method, path=asked.request.url.path, key=key)
-            submitted = idempotency.submit_once(session, scope, submission, **where)
-    shown = Submitted.accepted(submitted.experiment, living, warnings_of(spec, living))
-    _LOG.info("experiment_submitted", experiment_id=shown.id, device=device, replayed=submitted.replayed)
+        where: dict[str, Any] = {"device": device(session), "key_id": asked.caller.id, "limits": service.limits}
+        submitted = idempotency.submit_once(session, scope, submission, **where)
+    return answered(submitted.experiment, replayed=submitted.replayed)
+
+
+def _answered(spec: ExperimentSpec, living: Living, stored: Experiment, *, replayed: bool = False) -> Response:
+    shown = Submitted.accepted(stored, living, warnings_of(spec, living))
+    _LOG.info("experiment_submitted", experiment_id=shown.id, device=shown.device, replayed=replayed)
     headers = {"Location": shown.links.self_, "Retry-After": "1"}
-    return answer(shown, 202, headers | ({"Idempotency-Replayed": "true"} if submitted.replayed else {}))
+    return answer(shown, 202, headers | ({"Idempotency-Replayed": "true"} if replayed else {}))
 
 
-def _device(session: Session, service: ApiService, spec: ExperimentSpec, living: Living) -> str:
+def _device(service: ApiService, spec: ExperimentSpec, living: Living, session: Session) -> str:
     """The queue: `auto` is cuda if a worker for it lives right now, else cpu."""
     if spec.resources.device != "auto":
         return spec.resources.device

@@ -28,7 +28,7 @@ from sqlalchemy.orm import Session
 
 from store import cursors
 from store.columns import Words, core, one_of, unattached
-from store.database import clock
+from store.database import Asks, clock
 from store.errors import ExperimentNotFound
 from store.jobs import turns
 from store.jobs.conditions import IS_OVER, IS_QUEUED, IS_VISIBLE, in_state, owned_by
@@ -119,7 +119,7 @@ _MARKS = select(_JOB.id, _JOB.version, IS_OVER).where(
 )
 
 
-def get(session: Session, experiment_id: str, *, owner: str | None = None) -> Experiment:
+def get(session: Asks, experiment_id: str, *, owner: str | None = None) -> Experiment:
     """The experiment as it is now. Raises `ExperimentNotFound`, for deleted ones and those of others too.
 
     What it returns is a row to read, which no session follows.
@@ -127,14 +127,14 @@ def get(session: Session, experiment_id: str, *, owner: str | None = None) -> Ex
     return _experiment(_found(session, _ONE if owner is None else _ONE_OF_OWNER, experiment_id, owner))
 
 
-def look(session: Session, experiment_id: str, *, owner: str | None = None) -> Sight:
+def look(session: Asks, experiment_id: str, *, owner: str | None = None) -> Sight:
     """The experiment as `get` has it, and its place in the queue. Raises `ExperimentNotFound`."""
     statement = _SIGHT if owner is None else _SIGHT_OF_OWNER
     *columns, at, ahead = _found(session, statement, experiment_id, owner)
     return Sight(_experiment(columns), at, None if ahead is None else min(ahead, MOST_AHEAD))
 
 
-def _found(session: Session, statement: Select[Any], experiment_id: str, owner: str | None) -> Sequence[Any]:
+def _found(session: Asks, statement: Select[Any], experiment_id: str, owner: str | None) -> Sequence[Any]:
     found = session.execute(statement, {"wanted": experiment_id, "wanted_owner": owner}).one_or_none()
     if found is None:
         raise ExperimentNotFound(experiment_id)
@@ -156,7 +156,7 @@ def visible(session: Session, experiment_ids: Collection[str], *, owner: str | N
     return frozenset(session.scalars(select(Job.id).where(one_of(Job.id, experiment_ids), *owned_by(owner))))
 
 
-def page(session: Session, filters: Filters, cursor: str | None = None, limit: int = 20) -> Page:
+def page(session: Asks, filters: Filters, cursor: str | None = None, limit: int = 20) -> Page:
     """One page of a listing. Raises `CursorInvalid` for a cursor of other filters or none of ours."""
     limit = max(1, min(limit, MAX_PAGE))
     scope = filters.scope()
@@ -189,7 +189,7 @@ class _Shape:
     ends: bool
 
 
-def _positions(session: Session, filters: Filters, after: Position | None, limit: int) -> list[Position]:
+def _positions(session: Asks, filters: Filters, after: Position | None, limit: int) -> list[Position]:
     shape = _Shape(
         states=tuple(sorted(set(filters.states))),
         owned=filters.owner is not None,

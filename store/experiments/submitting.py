@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, insert, select
+from sqlalchemy import Connection, Select, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from bncore.spec import SPEC_VERSION, ExperimentSpec, fingerprint_of, plan
@@ -92,9 +92,10 @@ def submit_many(
     The rows that come back are as they were stored, and belong to no session.
     """
     limits = limits or Limits()
-    owners.take_turn(session, owner)
+    connection = session.connection()
+    owners.take_turn(connection, owner)
     bound = {**turns.place(owner, device, 0), **_bound(owner, limits)}
-    queued, stored, mine, claimed, waiting, at = session.execute(_STANDING, bound).one()
+    queued, stored, mine, claimed, waiting, at = connection.execute(_STANDING, bound).one()
     _check(limits, queued + len(submissions), stored)
     first_turn = turns.turn_after(mine, claimed, waiting)
     # As it is shown: who asks for what came before this moment is not shown this.
@@ -105,9 +106,9 @@ def submit_many(
             _row(submission, owner, device, key_id, first_turn + start + place, at)
             for place, submission in enumerate(submissions[start : start + _ROWS_A_STATEMENT])
         ]
-        _insert(session, rows)
+        _insert(connection, rows)
         made += [unattached(Experiment, row, (*_JOB_COLUMNS, *_EXPERIMENT_COLUMNS)) for row in rows]
-    bells.hang(session, device, len(submissions))
+    bells.hang(connection, device, len(submissions))
     return made
 
 
@@ -185,9 +186,9 @@ _INSERT_JOBS, _INSERT_EXPERIMENTS, _INSERT_TAGS = (
 )
 
 
-def _insert(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    session.execute(_INSERT_JOBS, [_only(row, _JOB_COLUMNS) for row in rows])
-    session.execute(_INSERT_EXPERIMENTS, [_only(row, _EXPERIMENT_COLUMNS) for row in rows])
+def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    connection.execute(_INSERT_JOBS, [_only(row, _JOB_COLUMNS) for row in rows])
+    connection.execute(_INSERT_EXPERIMENTS, [_only(row, _EXPERIMENT_COLUMNS) for row in rows])
     tags = [
         {
             "experiment_id": row["id"],
@@ -200,8 +201,8 @@ def _insert(session: Session, rows: Sequence[dict[str, Any]]) -> None:
         for key, value in row["tags"].items()
     ]
     if tags:
-        session.execute(_INSERT_TAGS, tags)
-    eventlog.write(session, [Line(row["id"], 1, 0, _submitted(row)) for row in rows])
+        connection.execute(_INSERT_TAGS, tags)
+    eventlog.write(connection, [Line(row["id"], 1, 0, _submitted(row)) for row in rows])
 
 
 def _submitted(row: dict[str, Any]) -> Entry:

@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from store.columns import core
+from store.database import Asks
 from store.jobs.conditions import CLAIM_ORDER, IS_QUEUED, is_due
 from store.tables import Bell, Job
 
@@ -26,7 +27,7 @@ class Hanging:
     jobs: int
 
 
-def hang(session: Session, queue: str, jobs: int = 1) -> None:
+def hang(session: Asks, queue: str, jobs: int = 1) -> None:
     """Put a bell for so many newly queued jobs into the outbox."""
     session.execute(_HANG, {"queue": queue, "jobs": jobs})
 

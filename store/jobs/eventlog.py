@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from bncore.spec.limits import WORD_CHARS
 from store.columns import core
-from store.database import clock
+from store.database import Asks, clock
 from store.tables import Job, JobEvent
 from store.text import finite_json, storable
 
@@ -58,7 +58,7 @@ def append(session: Session, job_id: str, attempt: int, entries: Sequence[Entry]
     write(session, [Line(job_id, first + place, attempt, entry) for place, entry in enumerate(fresh)])
 
 
-def write(session: Session, lines: Sequence[Line]) -> None:
+def write(session: Asks, lines: Sequence[Line]) -> None:
     """Insert lines that have their numbers."""
     rows = [
         {

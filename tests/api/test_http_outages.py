@@ -66,6 +66,18 @@ def test_a_writer_that_stands_still_holds_up_no_reader(sqlite_url: str, serve: C
         until(lambda: api.client.post("/v1/experiments", json={}).status_code == 202)
 
 
+def test_long_reads_hold_up_no_short_ones(postgresql_url: str, serve: Callable[..., Any]) -> None:
+    with serve(postgresql_url) as api, concurrent.futures.ThreadPoolExecutor(20) as pool:
+        one = f"/v1/experiments/{api.submit()}"
+        with api.database.write() as session:
+            session.execute(text("LOCK TABLE metric_series IN ACCESS EXCLUSIVE MODE"))
+            series = [pool.submit(api.client.get, f"{one}/metrics") for _ in range(20)]
+            for address in (one, "/v1/experiments", f"{one}/events") * 10:
+                assert api.client.get(address).status_code == 200
+            assert not any(answer.done() for answer in series)
+        assert {answer.result().status_code for answer in series} == {200}
+
+
 CHANGES = {
     "a table": ("ALTER TABLE metric_series RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO metric_series"),
     "a column": (
