@@ -19,9 +19,8 @@ from store.database import CONNECTIONS, Database
 from store.experiments import Limits
 
 _READ_THREADS = {"sqlite": 1, "postgresql": 2}
-"""Python runs one of them at a time, and the event loop waits for its turn among them. The others are of use while
-they wait for the database, which takes a PostgreSQL server's time and no time at all with SQLite."""
-_LONG_READ_THREADS = 1
+"""Of each of the two lanes. Python runs one thread at a time, and the event loop waits for its turn among them. Others
+are of use while they wait for the database, which takes a PostgreSQL server's time and no time at all with SQLite."""
 
 
 class ApiService:
@@ -35,9 +34,9 @@ class ApiService:
         kind = self.database.engine.dialect.name
         readers = _READ_THREADS[kind]
         # SQLite lets one write at a time: the next one waits here for its turn, not in there, blindly and in no order.
-        writers = 1 if kind == "sqlite" else CONNECTIONS - readers - _LONG_READ_THREADS
+        writers = 1 if kind == "sqlite" else CONNECTIONS - 2 * readers
         self.reads = Lane("reads", readers, settings.database_seconds)
-        self.long_reads = Lane("long reads", _LONG_READ_THREADS, settings.database_seconds)
+        self.long_reads = Lane("long reads", readers, settings.database_seconds)
         self.writes = Lane("writes", writers, settings.database_seconds)
         self.intake = Intake(self.database, self.writes, self.limits, settings.database_seconds)
         self.keyring = Keyring(
