@@ -13,7 +13,7 @@ from bncore.norm._dispatch import may_use_native
 from bncore.norm._moments import statistics_dtype
 from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
-from bncore.norm._torch import squared_distances
+from bncore.norm._torch import is_stack_of_gradients, squared_distances
 
 
 def standardize_columns(
@@ -24,12 +24,7 @@ def standardize_columns(
     if not may_use_native(table):
         y, mean, var = _in_primitives(table, weight, bias, eps)
         return y, mean, var * (count / (count - 1))
-    with torch.no_grad():
-        wide = _wide(table)
-        mean = _sums(wide) / count
-        var = _sums(squared_distances(wide, mean.unsqueeze(1))) / count
-        inverse_sigma = (var + eps).rsqrt()
-    y = apply(_StandardizeColumns, table, weight, bias, mean, inverse_sigma, eps)
+    y, mean, var = apply(_StandardizeColumns, table, weight, bias, eps)
     return y, mean, var * (count / (count - 1))
 
 
@@ -40,6 +35,13 @@ def _wide(x: Tensor) -> Tensor:
 def _sums(table: Tensor) -> Tensor:
     """Over rows and positions, (G, C). Over both at once, torch goes through memory in strides."""
     return table.sum(2).sum(0)
+
+
+def _addcmul_in(memory: Tensor, base: Tensor, x: Tensor, factor: Tensor) -> Tensor:
+    """`base + x * factor`, in the memory of a tensor that is of no more use: new memory costs as much as a pass."""
+    if torch.compiler.is_compiling() or is_stack_of_gradients(memory):
+        return torch.addcmul(base, x, factor)
+    return torch.addcmul(base, x, factor, out=memory)
 
 
 def _in_primitives(
@@ -60,19 +62,21 @@ class _StandardizeColumns(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        table: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        mean: Tensor,
-        inverse_sigma: Tensor,
-        eps: float,
-    ) -> Tensor:
+        ctx: Any, table: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        count = table.shape[0] * table.shape[2]
+        wide = _wide(table)
+        mean = _sums(wide) / count
+        distances = squared_distances(wide, mean.unsqueeze(1))
+        var = _sums(distances) / count
+        inverse_sigma = (var + eps).rsqrt()
         ctx.save_for_backward(table, weight, bias, mean, inverse_sigma)
         ctx.eps = eps
+        ctx.mark_non_differentiable(mean, var)
         scale = inverse_sigma if weight is None else inverse_sigma * weight
-        shift = -mean * scale if bias is None else bias - mean * scale
-        return torch.addcmul(shift.unsqueeze(1), _wide(table), scale.unsqueeze(1)).to(table.dtype)
+        shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
+        y = _addcmul_in(distances, shift.unsqueeze(1), wide, scale.unsqueeze(1))
+        return y.to(table.dtype), mean, var
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -83,16 +87,17 @@ class _StandardizeColumns(torch.autograd.Function):
                 return _in_primitives(table, weight, bias, ctx.eps)[0]
 
             wanted = ctx.needs_input_grad[:3]
-            return (*differentiable_gradients(compute, (table, weight, bias), wanted, grads[0]), None, None, None)
+            return (*differentiable_gradients(compute, (table, weight, bias), wanted, grads[0]), None)
         grad, centred = _wide(grads[0]), _wide(table) - mean.unsqueeze(1)
-        by_shift, by_scale = _sums(grad), _sums(grad * centred) * inverse_sigma
+        products = grad * centred
+        by_shift, by_scale = _sums(grad), _sums(products) * inverse_sigma
         into_table = None
         if ctx.needs_input_grad[0]:
             count = table.shape[0] * table.shape[2]
             scale = inverse_sigma if weight is None else inverse_sigma * weight
             slope, constant = -scale * inverse_sigma * by_scale / count, -scale * by_shift / count
-            into_table = torch.addcmul(constant.unsqueeze(1), centred, slope.unsqueeze(1))
+            into_table = _addcmul_in(products, constant.unsqueeze(1), centred, slope.unsqueeze(1))
             into_table = into_table.addcmul_(grad, scale.unsqueeze(1)).to(table.dtype)
         into_weight = by_scale.sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
         into_bias = by_shift.sum(0).to(bias.dtype) if ctx.needs_input_grad[2] else None
-        return into_table, into_weight, into_bias, None, None, None
+        return into_table, into_weight, into_bias, None
