@@ -1,20 +1,15 @@
-"""Networks as plain `torch.nn.Sequential`s, and the one place where a spec becomes one.
+"""Networks as plain `torch.nn` modules, and the one place where a blueprint becomes one.
 
-The children carry the names of `bncore.spec.plan`, in its order, so that a checkpoint loads into a model that knows
-nothing of this package. A test holds both equal over the whole union.
+The children carry the names of `bncore.spec.blueprint`, in its order, so that a checkpoint loads into a model that
+knows nothing of this package. A test holds both equal over the whole union.
 """
-
-from typing import assert_never
 
 import torch
 from torch import nn
 
-from bncore.networks.cnn import cnn_layers
-from bncore.networks.init import initialize
-from bncore.networks.layers import Layers
-from bncore.networks.mlp import mlp_layers
-from bncore.networks.weights import normalize_weights
-from bncore.spec.network import CnnSpec, MlpSpec, NetworkSpec
+from bncore.networks.build import Builder
+from bncore.spec.blueprint import Signal
+from bncore.spec.network import NetworkSpec
 
 __all__ = ["build_network"]
 
@@ -32,21 +27,9 @@ def build_network(
     normalization, so that arms of a comparison start from the same weights. On the meta device nothing is drawn.
     """
     on_meta = torch.device(device).type == "meta"
-    # Constructors draw from the global generator what `initialize` overwrites. On the meta device they would draw
+    signal = Signal(input_shape, "image")
+    # Constructors draw from the global generator what initialization overwrites. On the meta device they would draw
     # nothing, but `to_empty` from there imports torch's compiler.
     with torch.random.fork_rng(devices=[]), torch.device("meta" if on_meta else "cpu"):
-        network = nn.Sequential(_layers(spec, input_shape, classes, seed))
-    if not on_meta:
-        initialize(network, spec.init, seed)
-    normalize_weights(network, spec.norm, seed)
+        network = Builder(signal, seed, draws=not on_meta).chain(spec.blueprint(signal, classes))
     return network if on_meta else network.to(device)
-
-
-def _layers(spec: NetworkSpec, input_shape: tuple[int, ...], classes: int, seed: int) -> Layers:
-    match spec:
-        case MlpSpec():
-            return mlp_layers(spec, input_shape, classes, seed)
-        case CnnSpec():
-            return cnn_layers(spec, input_shape, classes, seed)
-        case _:
-            assert_never(spec)

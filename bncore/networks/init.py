@@ -1,7 +1,7 @@
 """Initialization, each layer from a random stream of its own.
 
-A layer's weights depend on the seed and the layer's name only: a network with a normalization layer more draws the same
-weights for all others.
+The seed of a layer is made of the network's and the layer's name: a network with a normalization layer more draws the
+same weights for all others.
 """
 
 import math
@@ -10,8 +10,7 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
-from bncore.seeds import derive_seed
-from bncore.spec.network import (
+from bncore.spec.init import (
     DefaultInit,
     InitSpec,
     KaimingInit,
@@ -22,18 +21,12 @@ from bncore.spec.network import (
 )
 
 
-def initialize(network: nn.Sequential, spec: InitSpec, seed: int) -> None:
-    """Set every parameter and buffer of a network on the CPU whose memory holds anything."""
-    for name, layer in network.named_children():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            generator = torch.Generator().manual_seed(derive_seed(seed, "init", name))
-            with torch.no_grad():
-                if layer.bias is not None:
-                    layer.bias.zero_()
-                _fill(layer, spec, generator)
-        elif any(True for _ in (*layer.parameters(), *layer.buffers())):
-            # A normalization layer: nothing random in it.
-            layer.reset_parameters()  # type: ignore[operator]
+def initialize(layer: nn.Linear | nn.Conv2d, spec: InitSpec, seed: int) -> None:
+    """Set the weights and the bias of a layer on the CPU."""
+    with torch.no_grad():
+        if layer.bias is not None:
+            layer.bias.zero_()
+        _fill(layer, spec, torch.Generator().manual_seed(seed))
 
 
 def _fill(layer: nn.Linear | nn.Conv2d, spec: InitSpec, generator: torch.Generator) -> None:

@@ -1,4 +1,4 @@
-"""The normalizations of weights, applied to the hidden layers of a built network, and taken off again.
+"""The normalizations of weights, applied to layers as they are built, and taken off again.
 
 A network keeps the names of its layers; their weights move to `<layer>.parametrizations.weight.*` in its state.
 """
@@ -13,7 +13,6 @@ from bncore.norm.spectral_norm import spectral_norm
 from bncore.norm.weight_centralization import weight_centralization
 from bncore.norm.weight_norm import weight_norm
 from bncore.norm.weight_standardization import scaled_weight_standardization, weight_standardization
-from bncore.seeds import derive_seed
 from bncore.spec.norm import (
     MovingAverageBatchNormSpec,
     NormSpec,
@@ -24,30 +23,24 @@ from bncore.spec.norm import (
 )
 
 
-def normalize_weights(network: nn.Sequential, spec: NormSpec, seed: int) -> None:
-    """Do to the weights of every linear and convolutional child but `output`, in place, what `spec` asks for, if any.
+def normalize_weights(layer: nn.Linear | nn.Conv2d, spec: NormSpec, seed: int) -> None:
+    """Do to the weights of a layer, in place, what `spec` asks for, if anything.
 
     To be called once the weights are set, on any device, also on meta. Weights are scaled, not drawn: networks that
-    differ in the normalization start from the same learned weights. Start vectors of spectral norm come from a stream
-    of each layer's own.
+    differ in the normalization start from the same learned weights. The start vector of spectral norm comes from
+    `seed`.
     """
-    for name, layer in network.named_children():
-        if name == "output" or not isinstance(layer, nn.Linear | nn.Conv2d):
-            continue
-        match spec:
-            case WeightNormSpec():
-                weight_norm(layer)
-            case SpectralNormSpec():
-                start = derive_seed(seed, "norm", name)
-                spectral_norm(layer, power_iterations=spec.power_iterations, seed=start)
-            case WeightStandardizationSpec():
-                weight_standardization(layer, spec.eps)
-            case MovingAverageBatchNormSpec(center_weights=True):
-                weight_centralization(layer)
-            case ScaledWeightStandardizationSpec():
-                scaled_weight_standardization(layer, spec.eps, spec.gain)
-            case _:
-                return
+    match spec:
+        case WeightNormSpec():
+            weight_norm(layer)
+        case SpectralNormSpec():
+            spectral_norm(layer, power_iterations=spec.power_iterations, seed=seed)
+        case WeightStandardizationSpec():
+            weight_standardization(layer, spec.eps)
+        case MovingAverageBatchNormSpec(center_weights=True):
+            weight_centralization(layer)
+        case ScaledWeightStandardizationSpec():
+            scaled_weight_standardization(layer, spec.eps, spec.gain)
 
 
 def fold_weights(network: nn.Sequential) -> nn.Sequential:

@@ -1,23 +1,13 @@
 """What an experiment is: torch-free, and the one definition that the API, the store and the trainer share."""
 
+from bncore.spec.blueprint import LayerPlan
 from bncore.spec.budget import CheckpointSpec, EvaluationSpec, LossSpec, ResourcesSpec, TargetSpec, TrainSpec
 from bncore.spec.catalog import CATALOG, Kind, kinds, members
 from bncore.spec.data import DataSpec, DigitsSpec, data_shape
 from bncore.spec.experiment import SPEC_VERSION, ExperimentSpec, fingerprint_of
 from bncore.spec.faults import Fault, SpecError, faults_of
-from bncore.spec.network import (
-    INPUT_NORM_EPS,
-    CnnSpec,
-    DefaultInit,
-    InitSpec,
-    KaimingInit,
-    MlpSpec,
-    NetworkSpec,
-    NormalInit,
-    OrthogonalInit,
-    UniformInit,
-    XavierInit,
-)
+from bncore.spec.init import DefaultInit, InitSpec, KaimingInit, NormalInit, OrthogonalInit, UniformInit, XavierInit
+from bncore.spec.network import INPUT_NORM_EPS, CnnSpec, MlpSpec, NetworkSpec
 from bncore.spec.norm import (
     BatchNormSpec,
     BatchRenormSpec,
@@ -39,7 +29,7 @@ from bncore.spec.optimizer import (
     lr_factor,
 )
 from bncore.spec.parse import load_spec, parse_json, plan
-from bncore.spec.plan import LayerPlan, Plan
+from bncore.spec.plan import Plan
 
 __all__ = [
     "CATALOG",

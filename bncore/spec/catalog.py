@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from bncore.spec.budget import LossSpec
 from bncore.spec.data import DataSpec
-from bncore.spec.network import InitSpec, NetworkSpec
+from bncore.spec.init import InitSpec
+from bncore.spec.network import NetworkSpec
 from bncore.spec.norm import NormSpec
 from bncore.spec.optimizer import OptimizerSpec, ScheduleSpec
 

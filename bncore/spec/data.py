@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from bncore.spec.blueprint.signal import Signal
 from bncore.spec.strict import SpecModel
 
 
@@ -24,6 +25,7 @@ class DataShape:
         self, input_shape: tuple[int, int, int], classes: int, train_examples: int, test_examples: int
     ) -> None:
         self.input_shape = input_shape
+        self.signal = Signal(input_shape, "image")
         self.classes = classes
         self.train_examples = train_examples
         self.test_examples = test_examples

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 MAX_FAULTS = 100
@@ -87,7 +87,7 @@ def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[st
     for part in location:
         members = _union_members(current)
         if members:
-            current = _member(members, part)
+            current = members.get(part)
         elif part != "[key]":
             pointer.append(pointer_part(part))
             current = _inside(current, part)
@@ -107,19 +107,18 @@ def _plain(annotation: Any) -> Any:
     return annotation
 
 
-def _union_members(annotation: Any) -> list[Any]:
+def _union_members(annotation: Any) -> dict[int | str, Any]:
+    """The members of a union by what tells them apart in a location: a `Tag`, or the kind of a model."""
     if get_origin(annotation) not in (Union, types.UnionType):
-        return []
-    return [_plain(member) for member in get_args(annotation) if member is not type(None)]
+        return {}
+    return {_tag(member): _plain(member) for member in get_args(annotation) if member is not type(None)}
 
 
-def _member(members: list[Any], tag: int | str) -> Any:
-    models = [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
-    for member in models:
-        if member.model_fields["kind"].default == tag:
-            return member
-    # A tag that names no kind stands for "a number" or "the one model" of a number-or-model union.
-    return models[0] if tag == "ramp" and models else None
+def _tag(member: Any) -> Any:
+    tags = [said.tag for said in getattr(member, "__metadata__", ()) if isinstance(said, Tag)]
+    plain = _plain(member)
+    is_model = isinstance(plain, type) and issubclass(plain, BaseModel)
+    return tags[0] if tags else plain.model_fields["kind"].default if is_model else None
 
 
 def _inside(current: Any, part: int | str) -> Any:

@@ -175,7 +175,7 @@ def _built(
     if implied:
         spec = spec.model_copy(update={"affine": has_affine_part(layer)})
     if normalizes_last_axis(layer):
-        place = Place("on the last axis", channels, 1, 2, "", "identity", "before_activation")
+        place = Place("on the last axis", channels, 1, 2, "identity", "before_activation")
         for fault in spec.faults(place):
             if fault.code in _ERASES:
                 raise ValueError(f"there is one position along the last axis. {fault.detail}")

@@ -4,12 +4,12 @@ Momentum is PyTorch's everywhere: new = (1 - momentum) * old + momentum * batch.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from bncore.spec.faults import Fault
-from bncore.spec.norm.place import KIND, BatchSize, NormModel, Place
+from bncore.spec.norm.place import BatchSize, NormModel, Place
 from bncore.spec.strict import Epsilon, Integer
 
 Momentum = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -28,7 +28,7 @@ class RunningStatistics(NormModel):
         if batch.samples * place.positions == 1:
             kind = type(self).model_fields["kind"].default
             detail = f"Layer {place.layer} ({kind}) would see one value per channel in {batch.which}; {batch.cure}"
-            yield Fault("/train/batch_size", detail, "one_value_per_channel")
+            yield Fault(batch.pointer, detail, "one_value_per_channel")
 
 
 class BatchStatistics(RunningStatistics):
@@ -58,7 +58,7 @@ class GhostBatchNormSpec(BatchStatistics):
         yield from super().batch_faults(place, batch)
         if self.virtual_batch_size * place.positions == 1:
             detail = f"Layer {place.layer} would see one value per channel in each virtual batch; use at least 2"
-            yield Fault("/network/norm/virtual_batch_size", detail, "one_value_per_virtual_batch")
+            yield Fault(place.own("virtual_batch_size"), detail, "one_value_per_virtual_batch")
 
 
 class SyncBatchNormSpec(BatchStatistics):
@@ -78,7 +78,7 @@ class FrozenBatchNormSpec(NormModel):
 
     def faults(self, place: Place) -> Iterator[Fault]:
         detail = "An experiment starts from a new network: nothing to freeze yet; use none or batch_norm"
-        yield Fault(KIND, detail, "nothing_to_freeze")
+        yield Fault(place.own("kind"), detail, "nothing_to_freeze")
 
 
 class NoisyBatchNormSpec(BatchStatistics):
@@ -126,7 +126,7 @@ class DomainBatchNormSpec(BatchStatistics):
     def faults(self, place: Place) -> Iterator[Fault]:
         if self.num_domains > 1:
             detail = "The data set is a single domain: the other statistics would never be used; use 1"
-            yield Fault("/network/norm/num_domains", detail, "one_domain_only")
+            yield Fault(place.own("num_domains"), detail, "one_domain_only")
 
 
 class CrossIterationBatchNormSpec(BatchStatistics):
@@ -135,13 +135,16 @@ class CrossIterationBatchNormSpec(BatchStatistics):
     Needs the placement before_activation.
     """
 
+    state_field: ClassVar[str] = "window"
+    state_cure: ClassVar[str] = "a shorter window"
+
     kind: Literal["cross_iteration_batch_norm"] = "cross_iteration_batch_norm"
     window: int = Field(default=4, ge=1, le=64, description="Batches whose statistics count, this one included.")
 
     def faults(self, place: Place) -> Iterator[Fault]:
         if place.placement != "before_activation":
             detail = "It follows the weights right in front of it; use before_activation"
-            yield Fault("/network/placement", detail, "weights_not_in_front")
+            yield Fault(place.placement_pointer, detail, "weights_not_in_front")
 
     def state(self, place: Place) -> int:
         return (self.window - 1) * ((2 * place.channels + 1) * place.fan_in + 3 * place.channels)
@@ -157,4 +160,4 @@ class MaskedBatchNormSpec(BatchStatistics):
 
     def faults(self, place: Place) -> Iterator[Fault]:
         detail = "Nothing in this data set is padded: there is no mask; use batch_norm"
-        yield Fault(KIND, detail, "nothing_to_mask")
+        yield Fault(place.own("kind"), detail, "nothing_to_mask")

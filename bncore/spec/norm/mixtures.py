@@ -1,7 +1,7 @@
 """Normalizations that mix statistics of the batch with those of single samples or of the past."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -59,6 +59,9 @@ class EvoNormB0Spec(RunningStatistics):
 class MovingAverageBatchNormSpec(BatchStatistics):
     """Moving average batch normalization (arXiv 2001.06838): running statistics in training, forwards and backwards."""
 
+    state_field: ClassVar[str] = "window"
+    state_cure: ClassVar[str] = "a shorter window"
+
     kind: Literal["moving_average_batch_norm"] = "moving_average_batch_norm"
     eps: Epsilon = Field(default=1e-5, description="Added to the quadratic mean.")
     momentum: Momentum = Field(default=0.02, description="Weight of the newest batch in the running quadratic mean.")
@@ -74,7 +77,7 @@ class MovingAverageBatchNormSpec(BatchStatistics):
 
     def faults(self, place: Place) -> Iterator[Fault]:
         if self.center_weights:
-            yield from fan_in_faults(place, "/network/norm/center_weights", "set it to false")
+            yield from fan_in_faults(place, "center_weights", "set it to false")
 
     def state(self, place: Place) -> int:
         return 2 * self.window * place.channels
@@ -102,4 +105,4 @@ class PowerNormSpec(NormModel):
                 f"Layer {place.layer} (power_norm) would see one value per channel in {batch.which}, and keep its sign "
                 f"alone during warm-up; {batch.cure}, or 0 warmup_steps"
             )
-            yield Fault("/train/batch_size", detail, "one_value_per_channel")
+            yield Fault(batch.pointer, detail, "one_value_per_channel")

@@ -11,26 +11,32 @@ from typing import ClassVar
 from bncore.spec.faults import Fault
 from bncore.spec.strict import SpecModel
 
-KIND = "/network/norm/kind"
-
 
 @dataclass(frozen=True)
 class Place:
-    """A layer of a network that would be normalized.
+    """A layer of a network that would be normalized, and where in the document each of its neighbours stands.
 
     `positions` are the values of one channel of one example; `fan_in` is the number of weights of one unit of the layer
-    in front; `width_pointer` names the field of the spec that holds the number of channels; `common_divisor` divides
-    the channels of every such layer of a network, and is 0 for a layer by itself.
+    in front; `width_pointer` names the field that holds the number of channels; `common_divisor` divides the channels
+    of every layer with the same spec, and is 0 for a layer by itself.
     """
 
     layer: str
     channels: int
     positions: int
     fan_in: int
-    width_pointer: str
     activation: str
     placement: str
     common_divisor: int = 0
+    pointer: str = ""
+    """Of the normalization itself."""
+    width_pointer: str = ""
+    activation_pointer: str = ""
+    placement_pointer: str = ""
+
+    def own(self, field: str) -> str:
+        """The pointer to a field of the normalization."""
+        return f"{self.pointer}/{field}"
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class BatchSize:
     samples: int
     which: str
     cure: str
+    pointer: str
+    """To the field that holds it."""
 
 
 class NormModel(SpecModel):
@@ -59,6 +67,11 @@ class NormModel(SpecModel):
     def state(self, place: Place) -> int:
         """Numbers that its layer keeps beside them, where they are more than a few a channel."""
         return 0
+
+    state_field: ClassVar[str] = ""
+    """What they grow with, where there are some, ..."""
+    state_cure: ClassVar[str] = ""
+    """... and what would be fewer."""
 
     def faults(self, place: Place) -> Iterator[Fault]:
         """Why it cannot work there whatever the batch."""
@@ -80,25 +93,25 @@ def group_faults(groups: int, place: Place) -> Iterator[Fault]:
         nearest = sorted(fits, key=lambda divisor: abs(divisor - groups))[:3]
         listed = ", ".join(str(divisor) for divisor in sorted(nearest))
         detail = f"{groups} groups do not divide the {place.channels} channels of layer {place.layer}; try {listed}"
-        yield Fault("/network/norm/num_groups", detail, "groups_do_not_divide")
+        yield Fault(place.own("num_groups"), detail, "groups_do_not_divide")
 
 
 def instance_faults(place: Place, cure: str = "it is for images") -> Iterator[Fault]:
     """Statistics of each channel of each example, where that is a single value."""
     if place.positions == 1:
         detail = f"Layer {place.layer} has one value per channel and example, which it would erase; {cure}"
-        yield Fault(KIND, detail, "one_value_per_instance")
+        yield Fault(place.own("kind"), detail, "one_value_per_instance")
 
 
 def own_activation_faults(place: Place) -> Iterator[Fault]:
     """A normalization that brings its activation along, in front of another one."""
     if place.activation != "identity":
         detail = "It is normalization and activation in one; set activation to identity"
-        yield Fault("/network/activation", detail, "two_activations")
+        yield Fault(place.activation_pointer, detail, "two_activations")
 
 
-def fan_in_faults(place: Place, pointer: str = KIND, cure: str = "use a larger kernel") -> Iterator[Fault]:
-    """Weights without their mean, where each unit has a single one; `pointer` is the field that asks for it."""
+def fan_in_faults(place: Place, field: str = "kind", cure: str = "use a larger kernel") -> Iterator[Fault]:
+    """Weights without their mean, where each unit has a single one; `field` is the one that asks for it."""
     if place.fan_in == 1:
         detail = f"The units in front of {place.layer} have one weight each, 0 without its mean; {cure}"
-        yield Fault(pointer, detail, "one_weight_per_unit")
+        yield Fault(place.own(field), detail, "one_weight_per_unit")

@@ -129,7 +129,7 @@ def _sample_faults(place: Place) -> Iterator[Fault]:
 def _group_statistics_faults(groups: int, place: Place) -> Iterator[Fault]:
     yield from group_faults(groups, place)
     if place.channels == groups and place.positions == 1:
-        cure, pointer = "use fewer groups", "/network/norm/num_groups"
+        cure, pointer = "use fewer groups", place.own("num_groups")
         if groups == 1:
             cure, pointer = "use more channels", place.width_pointer
         detail = f"Each group of layer {place.layer} would be a single value, and be erased; {cure}"

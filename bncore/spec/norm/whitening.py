@@ -1,7 +1,7 @@
 """Normalizations that also remove the correlation between channels."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,9 @@ from bncore.spec.strict import Count, Epsilon
 
 class Whitening(BatchStatistics):
     """What they share: a covariance matrix for each group of channels, from more values than the group has channels."""
+
+    state_field: ClassVar[str] = "num_groups"
+    state_cure: ClassVar[str] = "more groups"
 
     eps: Epsilon = Field(default=1e-5, description="Added to the diagonal of the covariance.")
     num_groups: Count = Field(
@@ -31,7 +34,7 @@ class Whitening(BatchStatistics):
                 f"Layer {place.layer} would take the covariance of {width} channels from {values} values in "
                 f"{batch.which}; use more groups, or {batch.cure.removeprefix('use ')}"
             )
-            yield Fault("/network/norm/num_groups", detail, "covariance_is_singular")
+            yield Fault(place.own("num_groups"), detail, "covariance_is_singular")
 
     def state(self, place: Place) -> int:
         return place.channels * (place.channels // self.num_groups)

@@ -1,0 +1,116 @@
+"""A module for each primitive of a blueprint, with its weights set."""
+
+from collections import OrderedDict
+from typing import assert_never
+
+from torch import nn
+
+from bncore.networks.init import initialize
+from bncore.networks.weights import normalize_weights
+from bncore.norm import CrossIterationBatchNorm, build_norm
+from bncore.seeds import derive_seed
+from bncore.spec.blueprint import (
+    Activation,
+    ActivationName,
+    Chain,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalPool,
+    Linear,
+    Norm,
+    Pool,
+    Primitive,
+    Signal,
+    Weights,
+    WithoutWeights,
+)
+
+
+class Builder:
+    """Builds along the way of a signal through the layers; `draws` is False where there is no memory to set."""
+
+    def __init__(self, signal: Signal, seed: int, *, draws: bool) -> None:
+        self._signal = signal
+        self._seed = seed
+        self._draws = draws
+        self._weights: nn.Linear | nn.Conv2d | None = None
+        """Passed last."""
+
+    def chain(self, chain: Chain, prefix: str = "") -> nn.Sequential:
+        """The layers behind one another, under their own names."""
+        modules: OrderedDict[str, nn.Module] = OrderedDict()
+        for name, layer in chain.layers:
+            if isinstance(layer, Chain):
+                modules[name] = self.chain(layer, f"{prefix}{name}.")
+                continue
+            module = self._module(layer, f"{prefix}{name}")
+            if module is not None:
+                modules[name] = module
+            self._signal = layer.output(self._signal)
+        return nn.Sequential(modules)
+
+    def _module(self, layer: Primitive, name: str) -> nn.Module | None:
+        """None where a normalization has no layer."""
+        match layer:
+            case Linear():
+                return self._set(nn.Linear(self._signal.channels, layer.width, bias=layer.bias), layer, name)
+            case Conv2d():
+                size = layer.kernel_size
+                channels = self._signal.channels
+                weights = nn.Conv2d(channels, layer.width, size, padding=size // 2, bias=layer.bias)
+                return self._set(weights, layer, name)
+            case Norm():
+                return self._norm(layer)
+            case _:
+                return _without_weights(layer)
+
+    def _set(self, module: nn.Linear | nn.Conv2d, layer: Weights, name: str) -> nn.Module:
+        self._weights = module
+        if self._draws:
+            initialize(module, layer.init, derive_seed(self._seed, "init", name))
+        normalize_weights(module, layer.weight_norm, derive_seed(self._seed, "norm", name))
+        return module
+
+    def _norm(self, layer: Norm) -> nn.Module | None:
+        norm = build_norm(layer.spec, self._signal.channels, seed=derive_seed(self._seed, "norm", layer.stream))
+        if isinstance(norm, CrossIterationBatchNorm):
+            assert self._weights is not None, "a plan refuses it without weights in front"
+            norm.follow(self._weights)
+        return norm
+
+
+def _without_weights(layer: WithoutWeights) -> nn.Module:
+    match layer:
+        case Activation():
+            return _activation(layer.name)
+        case Dropout():
+            return nn.Dropout(layer.probability)
+        case Pool():
+            return nn.MaxPool2d(2) if layer.how == "max" else nn.AvgPool2d(2)
+        case GlobalPool():
+            return nn.AdaptiveAvgPool2d(1)
+        case Flatten():
+            return nn.Flatten()
+        case _:
+            assert_never(layer)
+
+
+def _activation(name: ActivationName) -> nn.Module:
+    layer: type[nn.Module]
+    match name:
+        case "sigmoid":
+            layer = nn.Sigmoid
+        case "tanh":
+            layer = nn.Tanh
+        case "relu":
+            layer = nn.ReLU
+        case "leaky_relu":
+            layer = nn.LeakyReLU
+        case "elu" | "gelu" | "silu":
+            layer = {"elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU}[name]
+        case "identity":
+            layer = nn.Identity
+        case _:
+            assert_never(name)
+    return layer()

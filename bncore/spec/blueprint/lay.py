@@ -1,0 +1,104 @@
+"""A walk through a blueprint: every layer by its dotted name, with the shapes that meet in it, and what is wrong."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+from bncore.spec.blueprint.layers import Chain, Norm, Primitive, Weights
+from bncore.spec.blueprint.signal import Signal
+from bncore.spec.faults import Fault
+from bncore.spec.norm import NormSpec, Place
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One layer: its name in the network, its kind, its output shape without the batch axis, its parameters."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A network laid out for one signal. Where a layer does not fit, `layers` ends before it."""
+
+    layers: tuple[LayerPlan, ...]
+    norms: tuple[tuple[NormSpec, Place], ...]
+    """Those that have a layer, in order."""
+    faults: tuple[Fault, ...]
+    parameters: int
+    state: int
+    """Numbers that normalizations keep beside the parameters."""
+
+
+def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
+    """Lay the network out; pointers of faults begin with `root`, where the network stands in the document."""
+    walk = _Walk(signal, root)
+    walk.through(blueprint, "")
+    return Laid(
+        layers=tuple(walk.layers),
+        norms=tuple(walk.norms),
+        faults=tuple(walk.faults),
+        parameters=sum(layer.parameters for layer in walk.layers),
+        state=sum(norm.state(place) for norm, place in walk.norms),
+    )
+
+
+@dataclass
+class _Walk:
+    signal: Signal
+    root: str
+    fan_in: int = 0
+    """Of the weights passed last."""
+    layers: list[LayerPlan] = field(default_factory=list)
+    norms: list[tuple[NormSpec, Place]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def through(self, chain: Chain, prefix: str) -> bool:
+        """Whether it came to the end."""
+        for name, layer in chain.layers:
+            goes_on = (
+                self.through(layer, f"{prefix}{name}.")
+                if isinstance(layer, Chain)
+                else self._lay(layer, f"{prefix}{name}")
+            )
+            if not goes_on:
+                return False
+        return True
+
+    def _lay(self, layer: Primitive, name: str) -> bool:
+        misfit = layer.misfit(self.signal)
+        if misfit is not None:
+            self.faults.append(replace(misfit, pointer=self.root + misfit.pointer))
+            return False
+        if isinstance(layer, Norm) and not self._mount(layer, name):
+            return True
+        if isinstance(layer, Weights):
+            self.fan_in = layer.fan_in(self.signal)
+        parameters = layer.parameters(self.signal)
+        self.signal = layer.output(self.signal)
+        self.layers.append(LayerPlan(name, layer.kind, self.signal.shape, parameters))
+        return True
+
+    def _mount(self, norm: Norm, name: str) -> bool:
+        """Whether it has a layer."""
+        place = Place(
+            layer=name,
+            channels=self.signal.channels,
+            positions=math.prod(self.signal.shape[1:]),
+            fan_in=self.fan_in,
+            activation=norm.activation,
+            placement=norm.placement,
+            common_divisor=norm.common_divisor,
+            pointer=self.root + norm.pointer,
+            width_pointer=self.root + norm.width_pointer,
+            activation_pointer=f"{self.root}/activation",
+            placement_pointer=f"{self.root}/placement",
+        )
+        said = {fault.pointer for fault in self.faults}
+        # What is wrong with every layer alike is said once.
+        self.faults += [fault for fault in norm.spec.faults(place) if fault.pointer not in said]
+        if norm.spec.has_layer:
+            self.norms.append((norm.spec, place))
+        return norm.spec.has_layer

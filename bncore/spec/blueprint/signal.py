@@ -1,0 +1,18 @@
+"""What flows between the layers of a network."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+SignalKind = Literal["image", "vector"]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The shape of one example, without the batch axis: an image (C, H, W), a vector (C,)."""
+
+    shape: tuple[int, ...]
+    kind: SignalKind
+
+    @property
+    def channels(self) -> int:
+        return self.shape[0]

@@ -1,0 +1,16 @@
+"""Which network: a kind a module, its spec and what it is made of (`bncore.spec.blueprint`).
+
+A new network is a module with one class, and a member of the union; nothing else knows the kind.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from bncore.spec.network.cnn import CnnSpec
+from bncore.spec.network.layered import INPUT_NORM_EPS
+from bncore.spec.network.mlp import MlpSpec
+
+NetworkSpec = Annotated[MlpSpec | CnnSpec, Field(discriminator="kind")]
+
+__all__ = ["INPUT_NORM_EPS", "CnnSpec", "MlpSpec", "NetworkSpec"]

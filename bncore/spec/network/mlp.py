@@ -1,0 +1,32 @@
+"""Fully connected networks, as in Ioffe and Szegedy 2015, section 4.1."""
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from bncore.spec.blueprint import Chain, Flatten, Linear, Primitive, Signal
+from bncore.spec.network.layered import LayeredSpec
+from bncore.spec.strict import Count
+
+
+class MlpSpec(LayeredSpec):
+    """A fully connected network on the flattened input."""
+
+    width_field: ClassVar[str] = "hidden"
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: Annotated[tuple[Count, ...], Field(strict=False, min_length=1, max_length=100)] = Field(
+        default=(100, 100, 100), description="Width of each hidden layer."
+    )
+
+    def blueprint(self, signal: Signal, classes: int) -> Chain:
+        return Chain(tuple(self._layers(classes)))
+
+    def _layers(self, classes: int) -> Iterator[tuple[str, Primitive]]:
+        yield "flatten", Flatten()
+        yield from self.input_norm()
+        for number, width in enumerate(self.hidden, start=1):
+            yield f"linear{number}", Linear(width=width, bias=self.bias, init=self.init, weight_norm=self.norm)
+            yield from self.norm_and_activation(number)
+        yield "output", Linear(width=classes, init=self.init)
