@@ -189,8 +189,8 @@ def test_statistics_that_no_checkpoint_could_carry_are_refused(network: dict[str
 
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
 def test_the_state_that_a_norm_counts_is_what_its_layer_keeps(network: str) -> None:
-    widths, fan_in = ("hidden", 8 * 8) if network == "mlp" else ("channels", 3 * 3)
-    place = Place("norm1", 40, 8 * 8, fan_in, f"/network/{widths}/0", "relu", "before_activation")
+    widths, fan_in = {"mlp": ("hidden", 8 * 8), "cnn": ("channels", 3 * 3)}[network]
+    place = Place("norm1", 40, 8 * 8, fan_in, "relu", "before_activation")
     for kind in admitted(network):
         spec = load_spec({"network": network_with(network, kind, **{widths: [40]})}).network
         built = build_network(spec, (1, 8, 8), 10, device="meta")
