@@ -6,6 +6,7 @@ from typing import assert_never
 from torch import nn
 
 from bncore.networks.init import initialize
+from bncore.networks.residual import ResidualSum
 from bncore.networks.weights import normalize_weights
 from bncore.norm import CrossIterationBatchNorm, build_norm
 from bncore.seeds import derive_seed
@@ -21,6 +22,7 @@ from bncore.spec.blueprint import (
     Norm,
     Pool,
     Primitive,
+    Residual,
     Signal,
     Weights,
     WithoutWeights,
@@ -41,14 +43,26 @@ class Builder:
         """The layers behind one another, under their own names."""
         modules: OrderedDict[str, nn.Module] = OrderedDict()
         for name, layer in chain.layers:
-            if isinstance(layer, Chain):
-                modules[name] = self.chain(layer, f"{prefix}{name}.")
-                continue
-            module = self._module(layer, f"{prefix}{name}")
+            module = self._step(layer, f"{prefix}{name}")
             if module is not None:
                 modules[name] = module
-            self._signal = layer.output(self._signal)
         return nn.Sequential(modules)
+
+    def _step(self, layer: Primitive | Chain | Residual, name: str) -> nn.Module | None:
+        match layer:
+            case Chain():
+                return self.chain(layer, f"{name}.")
+            case Residual():
+                start = self._signal
+                body = self.chain(layer.body, f"{name}.body.")
+                self._signal = start
+                shortcut = self.chain(layer.shortcut, f"{name}.shortcut.")
+                self._weights = None
+                return ResidualSum(body, shortcut)
+            case _:
+                module = self._module(layer, name)
+                self._signal = layer.output(self._signal)
+                return module
 
     def _module(self, layer: Primitive, name: str) -> nn.Module | None:
         """None where a normalization has no layer."""

@@ -7,7 +7,7 @@ from bncore.spec.data import DataSpec, DigitsSpec, data_shape
 from bncore.spec.experiment import SPEC_VERSION, ExperimentSpec, fingerprint_of
 from bncore.spec.faults import Fault, SpecError, faults_of
 from bncore.spec.init import DefaultInit, InitSpec, KaimingInit, NormalInit, OrthogonalInit, UniformInit, XavierInit
-from bncore.spec.network import INPUT_NORM_EPS, CnnSpec, MlpSpec, NetworkSpec
+from bncore.spec.network import INPUT_NORM_EPS, CnnSpec, MlpSpec, NetworkSpec, ResidualMlpSpec
 from bncore.spec.norm import (
     BatchNormSpec,
     BatchRenormSpec,
@@ -65,6 +65,7 @@ __all__ = [
     "OptimizerSpec",
     "OrthogonalInit",
     "Plan",
+    "ResidualMlpSpec",
     "ResourcesSpec",
     "ScheduleSpec",
     "SgdSpec",

@@ -13,6 +13,7 @@ from bncore.spec.blueprint.layers import (
     Norm,
     Pool,
     Primitive,
+    Residual,
     Weights,
     WithoutWeights,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Norm",
     "Pool",
     "Primitive",
+    "Residual",
     "Signal",
     "Weights",
     "WithoutWeights",

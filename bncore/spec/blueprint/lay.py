@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 
-from bncore.spec.blueprint.layers import Chain, Norm, Primitive, Weights
+from bncore.spec.blueprint.layers import Chain, Norm, Primitive, Residual, Weights
 from bncore.spec.blueprint.signal import Signal
 from bncore.spec.faults import Fault
 from bncore.spec.norm import NormSpec, Place
@@ -57,15 +57,32 @@ class _Walk:
 
     def through(self, chain: Chain, prefix: str) -> bool:
         """Whether it came to the end."""
-        for name, layer in chain.layers:
-            goes_on = (
-                self.through(layer, f"{prefix}{name}.")
-                if isinstance(layer, Chain)
-                else self._lay(layer, f"{prefix}{name}")
-            )
-            if not goes_on:
-                return False
-        return True
+        return all(self._step(layer, f"{prefix}{name}") for name, layer in chain.layers)
+
+    def _step(self, layer: Primitive | Chain | Residual, name: str) -> bool:
+        match layer:
+            case Chain():
+                return self.through(layer, f"{name}.")
+            case Residual():
+                return self._both_ways(layer, name)
+            case _:
+                return self._lay(layer, name)
+
+    def _both_ways(self, residual: Residual, name: str) -> bool:
+        start = self.signal
+        if not self.through(residual.body, f"{name}.body."):
+            return False
+        end, self.signal = self.signal, start
+        if not self.through(residual.shortcut, f"{name}.shortcut."):
+            return False
+        # Behind a sum there are no weights of which it is the output.
+        self.fan_in = 0
+        if self.signal == end:
+            return True
+        body, shortcut = ("x".join(map(str, signal.shape)) for signal in (end, self.signal))
+        detail = f"{name} would add {body} from its body and {shortcut} from its shortcut"
+        self.faults.append(Fault(self.root + residual.pointer, detail, "shapes_do_not_match"))
+        return False
 
     def _lay(self, layer: Primitive, name: str) -> bool:
         misfit = layer.misfit(self.signal)

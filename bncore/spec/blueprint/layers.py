@@ -189,4 +189,13 @@ Primitive = Linear | Conv2d | Norm | WithoutWeights
 class Chain:
     """Layers one behind the other, by name."""
 
-    layers: tuple[tuple[str, "Primitive | Chain"], ...]
+    layers: tuple[tuple[str, "Primitive | Chain | Residual"], ...] = ()
+
+
+@dataclass(frozen=True)
+class Residual:
+    """`body(x) + shortcut(x)`; a shortcut without layers is x itself. `pointer` names the field that decides shapes."""
+
+    body: Chain
+    shortcut: Chain = field(default_factory=Chain)
+    pointer: str = ""

@@ -10,7 +10,8 @@ from pydantic import Field
 from bncore.spec.network.cnn import CnnSpec
 from bncore.spec.network.layered import INPUT_NORM_EPS
 from bncore.spec.network.mlp import MlpSpec
+from bncore.spec.network.residual_mlp import ResidualMlpSpec
 
-NetworkSpec = Annotated[MlpSpec | CnnSpec, Field(discriminator="kind")]
+NetworkSpec = Annotated[MlpSpec | CnnSpec | ResidualMlpSpec, Field(discriminator="kind")]
 
-__all__ = ["INPUT_NORM_EPS", "CnnSpec", "MlpSpec", "NetworkSpec"]
+__all__ = ["INPUT_NORM_EPS", "CnnSpec", "MlpSpec", "NetworkSpec", "ResidualMlpSpec"]

@@ -19,15 +19,11 @@ INPUT_NORM_EPS = 1e-2
 not in the test data would otherwise be magnified some hundred times."""
 
 
-class LayeredSpec(SpecModel):
-    """Each hidden layer is weights, then normalization and activation by `placement`, then dropout."""
-
-    width_field: ClassVar[str]
-    """The field that holds the width of each hidden layer."""
+class HiddenLayers(SpecModel):
+    """What hidden layers have in every network."""
 
     activation: ActivationName = "relu"
     norm: NormSpec = Field(default_factory=BatchNormSpec)
-    placement: Placement = Field(default="before_activation", description="Where the normalization sits.")
     normalize_input: bool = Field(
         default=False,
         description="Standardize the input with batch statistics (no scale or shift, equal-weight running averages, "
@@ -51,6 +47,20 @@ class LayeredSpec(SpecModel):
             spec = BatchNormSpec(affine=False, eps=INPUT_NORM_EPS, momentum=None)
             yield "input_norm", Norm(spec=spec, stream=0)
 
+    def dropped(self, name: str) -> Iterator[tuple[str, Primitive]]:
+        """Behind an activation, if some of it is to be dropped."""
+        if self.dropout > 0.0:
+            yield name, Dropout(probability=self.dropout)
+
+
+class LayeredSpec(HiddenLayers):
+    """Plain networks: each hidden layer is weights, then normalization and activation by `placement`, then dropout."""
+
+    width_field: ClassVar[str]
+    """The field that holds the width of each hidden layer."""
+
+    placement: Placement = Field(default="before_activation", description="Where the normalization sits.")
+
     def norm_and_activation(self, number: int) -> Iterator[tuple[str, Primitive]]:
         """Behind the weights of hidden layer `number`, which counts from 1."""
         widths: tuple[int, ...] = getattr(self, self.width_field)
@@ -68,5 +78,4 @@ class LayeredSpec(SpecModel):
         yield f"activation{number}", Activation(name=self.activation)
         if self.placement == "after_activation":
             yield f"norm{number}", norm
-        if self.dropout > 0.0:
-            yield f"dropout{number}", Dropout(probability=self.dropout)
+        yield from self.dropped(f"dropout{number}")

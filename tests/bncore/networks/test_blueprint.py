@@ -6,7 +6,7 @@ from torch.nn.utils import parametrize
 
 from bncore.networks.build import Builder
 from bncore.spec import BatchNormSpec, GroupNormSpec
-from bncore.spec.blueprint import Activation, Chain, Conv2d, Flatten, Linear, Norm, Pool, Signal, lay
+from bncore.spec.blueprint import Activation, Chain, Conv2d, Flatten, Linear, Norm, Pool, Residual, Signal, lay
 from bncore.spec.norm import SpectralNormSpec, WeightNormSpec
 
 IMAGE = Signal((3, 8, 8), "image")
@@ -59,3 +59,29 @@ def test_nothing_is_laid_behind_a_layer_that_does_not_fit() -> None:
     laid = lay(Chain((("a", Chain((("pool", pool),))), ("flatten", Flatten()))), Signal((2, 1, 1), "image"), "/network")
     assert [(fault.pointer, fault.code) for fault in laid.faults] == [("/network/channels/1", "image_too_small")]
     assert laid.layers == ()
+
+
+def test_a_residual_block_is_the_sum_of_its_two_ways() -> None:
+    body = Chain((("linear1", Linear(width=6)), ("activation", Activation(name="tanh")), ("linear2", Linear(width=5))))
+    vector = Signal((4,), "vector")
+    blueprint = Chain((("block", Residual(body=body, shortcut=Chain((("linear", Linear(width=5, bias=False)),)))),))
+    laid = lay(blueprint, vector, "/network")
+    assert [layer.name.partition(".")[2] for layer in laid.layers] == [
+        "body.linear1", "body.activation", "body.linear2", "shortcut.linear",
+    ]  # fmt: skip
+    block = Builder(vector, seed=3, draws=True).chain(blueprint).block
+    x = torch.randn(7, 4)
+    hidden = torch.tanh(x @ block.body.linear1.weight.T + block.body.linear1.bias)
+    expected = hidden @ block.body.linear2.weight.T + block.body.linear2.bias + x @ block.shortcut.linear.weight.T
+    torch.testing.assert_close(block(x), expected)
+    identity = Residual(body=Chain((("linear", Linear(width=4)),)))
+    same = Builder(vector, seed=3, draws=True).chain(Chain((("block", identity),))).block
+    torch.testing.assert_close(same(x), x + x @ same.body.linear.weight.T + same.body.linear.bias)
+
+
+def test_two_ways_that_do_not_meet_are_refused_with_both_shapes() -> None:
+    body = Chain((("conv", Conv2d(width=4, kernel_size=3)), ("pool", Pool(how="max"))))
+    [fault] = lay(Chain((("block", Residual(body=body, pointer="/width")),)), IMAGE, "/network").faults
+    assert (fault.pointer, fault.code) == ("/network/width", "shapes_do_not_match")
+    assert "4x4x4" in fault.detail
+    assert "3x8x8" in fault.detail

@@ -23,14 +23,16 @@ def assert_planned(spec: ExperimentSpec) -> None:
     """Names, order, output shapes and parameter counts of the plan are those of the network on the meta device."""
     planned = plan(spec)
     network = build_network(spec.network, planned.input_shape, planned.classes, device="meta")
-    assert [name for name, _ in network.named_children()] == [layer.name for layer in planned.layers]
-    x = torch.empty(2, *planned.input_shape, device="meta")
+    seen = []
     for layer in planned.layers:
         module = network.get_submodule(layer.name)
-        x = module(x)
-        assert tuple(x.shape[1:]) == layer.output_shape, layer
         assert sum(parameter.numel() for parameter in module.parameters()) == layer.parameters, layer
-    assert x.shape == (2, planned.classes)
+        module.register_forward_hook(
+            lambda _module, _inputs, y, name=layer.name: seen.append((name, tuple(y.shape[1:])))
+        )
+    y = network(torch.empty(2, *planned.input_shape, device="meta"))
+    assert seen == [(layer.name, layer.output_shape) for layer in planned.layers]
+    assert y.shape == (2, planned.classes)
     assert planned.parameters == sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -38,7 +40,7 @@ def assert_planned(spec: ExperimentSpec) -> None:
     ("kind", "norm", "placement"),
     [
         (kind, norm, placement)
-        for kind in ("mlp", "cnn")
+        for kind in ("mlp", "cnn", "residual_mlp")
         for norm in admitted(kind)
         for placement in ("before_activation", "after_activation")
         # Refused: its weights would not be in front.
@@ -75,6 +77,16 @@ shared = {
 }
 widths = st.lists(st.integers(1, 12), min_size=1, max_size=5)
 networks = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "kind": st.just("residual_mlp"),
+            "width": st.integers(1, 12),
+            "blocks": st.integers(1, 3),
+            "block_layers": st.integers(1, 4),
+            **shared,
+            "placement": st.sampled_from(["before_activation", "after_activation", "after_sum"]),
+        }
+    ),
     st.fixed_dictionaries({"kind": st.just("mlp"), "hidden": widths, **shared}),
     st.fixed_dictionaries(
         {
@@ -98,13 +110,13 @@ def test_whatever_spec_is_accepted_is_built_as_planned(network: dict[str, object
     assert_planned(spec)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "residual_mlp"])
 @pytest.mark.parametrize("init", [member.model_fields["kind"].default for member in members(InitSpec)])
 def test_networks_that_differ_in_norm_share_every_weight(kind: str, init: str) -> None:
     def weights(norm: dict[str, object], seed: int) -> dict[str, torch.Tensor]:
         spec = spec_of({"kind": kind, "norm": norm, "init": {"kind": init}}).network
         state = build_network(spec, (1, 8, 8), 10, seed=seed).state_dict()
-        return {key: value for key, value in state.items() if not key.startswith("norm")}
+        return {key: value for key, value in state.items() if "norm" not in key}
 
     plain = weights({"kind": "none"}, 3)
     normalized = weights({"kind": "batch_renorm"}, 3)

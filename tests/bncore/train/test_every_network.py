@@ -1,0 +1,34 @@
+"""Every network trains, a resumed run ends with the same bits, and what is stored loads into the network built anew."""
+
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bncore.networks import build_network
+from bncore.spec import NetworkSpec, load_spec, members, plan
+
+SMALL: dict[str, dict[str, Any]] = {
+    "mlp": {"hidden": [12, 8]},
+    "cnn": {"channels": [4, 8]},
+    "residual_mlp": {"width": 12, "blocks": 2, "placement": "after_sum"},
+}
+
+
+@pytest.mark.parametrize("kind", [member.model_fields["kind"].default for member in members(NetworkSpec)])
+@pytest.mark.parametrize("norm", ["batch_renorm", "spectral_norm"])
+def test_it_trains_and_resumes_with_the_same_bits(runs: Any, kind: str, norm: str) -> None:
+    spec = {
+        "network": {"kind": kind, "norm": {"kind": norm}, "normalize_input": True, "dropout": 0.2, **SMALL[kind]},
+        "optimizer": {"kind": "adam"},
+        "train": {"steps": 7},
+        "checkpoint": {"every_steps": 4},
+    }
+    whole = runs.train(spec)
+    resumed = runs.train(spec, after=whole, step=4)
+    runs.assert_continued(whole, resumed, 4)
+    planned = plan(load_spec(spec))
+    built = build_network(load_spec(spec).network, planned.input_shape, planned.classes, seed=99)
+    built.load_state_dict(load_file(whole.path / whole.checkpoints("last")[-1].weights.file), strict=True)
+    assert torch.isfinite(built.eval()(torch.rand(3, *planned.input_shape))).all()
