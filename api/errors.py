@@ -21,6 +21,7 @@ from api.outages import UNMIGRATED, is_outage, is_unmigrated
 from api.problems import RETRY_AFTER_SECONDS, problem
 from bncore.spec import Fault, SpecError
 from bncore.spec.faults import MAX_FAULTS, pointer_part
+from bncore.spec.wording import worded
 from store import errors as store_errors
 from store.errors import StoreError
 
@@ -220,10 +221,8 @@ def _faults(details: Sequence[Any]) -> list[Fault]:
     faults = []
     for fault in details[:MAX_FAULTS]:
         pointer = "".join(pointer_part(part) for part in fault["loc"])
-        text = str(fault["msg"]).removeprefix("Input ").replace("Field required", "is required")
-        if fault["type"] == "extra_forbidden":
-            text = "Unknown parameter"
-        faults.append(Fault(pointer, text[:1].upper() + text[1:], str(fault["type"])))
+        text = "Unknown parameter" if fault["type"] == "extra_forbidden" else worded(fault)
+        faults.append(Fault(pointer, text, str(fault["type"])))
     return faults
 
 

@@ -46,7 +46,7 @@ class ExperimentCalls(Calls):
         return answer
 
     def list(self, *, page_size: int = 100, **filters: Unpack[Filters]) -> Iterator[Json]:
-        """Experiments, newest first, a page at a time as they are asked for. Raises `TypeError` for an unknown filter."""
+        """Experiments, newest first, page by page as they are asked for. Raises `TypeError` for an unknown filter."""
         return self._pages("/v1/experiments", {"limit": page_size, **query(filters)})
 
     def _accepted(self, path: str, body: Any, idempotency_key: str | None) -> Json:

@@ -148,7 +148,7 @@ def test_a_filter_that_there_is_not_is_no_filter_less():
     ]
     with answering(lambda *request: asked.append(request) or (200, {})) as url, Client(url) as client:
         for call in calls:
-            with pytest.raises(TypeError, match="there is no filter .*; there are state, tags, name, created_from"):
+            with pytest.raises(TypeError, match=r"there is no filter .*; there are state, tags, name, created_from"):
                 call(client)
     assert asked == []
 
