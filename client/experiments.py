@@ -37,6 +37,7 @@ class ExperimentCalls(Calls):
         """Submit the spec of an experiment once more, changed by a JSON Merge Patch (RFC 7396); the new one.
 
         Null takes a field back to its default, and is what a field of another `kind` needs that the new one has not.
+        What both kinds have is taken over; `warnings` name what has another default in the new one.
         """
         return self._accepted(path_of(experiment_id, "clone"), dict(patch or {}), idempotency_key)
 
