@@ -17,12 +17,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.lanes import DatabaseSilent
-from api.outages import UNMIGRATED, is_outage, is_unmigrated
+from api.outages import UNUSABLE, is_outage
 from api.problems import RETRY_AFTER_SECONDS, problem
 from bncore.spec import Fault, SpecError
 from bncore.spec.faults import MAX_FAULTS, pointer_part
+from bncore.spec.wording import worded
 from store import errors as store_errors
 from store.errors import StoreError
+from store.unmigrated import is_unmigrated
 
 _LOG = structlog.get_logger("api")
 
@@ -209,7 +211,7 @@ async def _database_trouble(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     if is_unmigrated(error):
         _LOG.error("database_unusable", error=type(error).__name__, reason=str(error.__cause__ or "")[:500])
-        return problem(request, 503, "database_unusable", UNMIGRATED, headers=headers)
+        return problem(request, 503, "database_unusable", UNUSABLE, headers=headers)
     if not is_outage(error):
         raise error
     _LOG.error("database_unavailable", error=type(error).__name__, reason=str(error.__cause__ or "")[:500])
@@ -220,10 +222,8 @@ def _faults(details: Sequence[Any]) -> list[Fault]:
     faults = []
     for fault in details[:MAX_FAULTS]:
         pointer = "".join(pointer_part(part) for part in fault["loc"])
-        text = str(fault["msg"]).removeprefix("Input ").replace("Field required", "is required")
-        if fault["type"] == "extra_forbidden":
-            text = "Unknown parameter"
-        faults.append(Fault(pointer, text[:1].upper() + text[1:], str(fault["type"])))
+        text = "Unknown parameter" if fault["type"] == "extra_forbidden" else worded(fault)
+        faults.append(Fault(pointer, text, str(fault["type"])))
     return faults
 
 

@@ -1,7 +1,7 @@
-"""Which errors of the database mean "try again", and which "migrate it first", in one table.
+"""Which errors of the database mean "try again", in one table.
 
 Invariant: a fault of this program is never taken for an outage: trying again would not help, and nobody would look at
-the log. A table that is not there is neither, but somebody's to mend.
+the log. A table that is not there is neither, but somebody's to mend: see `store.unmigrated`.
 """
 
 import sqlite3
@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from api.lanes import DatabaseSilent
+from store.unmigrated import UNMIGRATED
 
 # SQLSTATE classes and codes, https://www.postgresql.org/docs/current/errcodes-appendix.html
 _POSTGRESQL = (
@@ -29,11 +30,8 @@ _SQLITE = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     }
 )  # fmt: skip
-# Undefined column, schema, table.
-_POSTGRESQL_LACKS = ("42703", "3F000", "42P01")
-_SQLITE_LACKS = ("no such table", "no such column", "has no column named")
 
-UNMIGRATED = "The database lacks what this version needs: migrate it with `python -m store migrate`. The log says more."
+UNUSABLE = f"{UNMIGRATED} The log says more."
 
 
 def is_outage(error: Exception) -> bool:
@@ -52,13 +50,3 @@ def is_outage(error: Exception) -> bool:
         # The driver's own: there is no connection, or not any more.
         return type(error).__name__ in ("OperationalError", "InterfaceError")
     return str(state).startswith(_POSTGRESQL)
-
-
-def is_unmigrated(error: Exception) -> bool:
-    """Whether a table or column is not there: the database was made for another version, or is being migrated."""
-    if not isinstance(error, DBAPIError):
-        return False
-    if isinstance(error.orig, sqlite3.Error):
-        # Its code is that of any error in a statement.
-        return any(lack in str(error.orig) for lack in _SQLITE_LACKS)
-    return getattr(error.orig, "sqlstate", None) in _POSTGRESQL_LACKS

@@ -62,14 +62,16 @@ class ActionCalls(Calls):
     def cancel_all(self, *, everything: bool = False, **filters: Unpack[Filters]) -> int:
         """Cancel all that a listing with these filters would show and that has not ended; how many were asked.
 
-        Without a filter it takes `everything=True`. Of a call whose answer was lost nobody knows the number.
+        Without a filter it takes `everything=True`. Of a call whose answer was lost nobody knows the number. Raises
+        `TypeError`, and asks for nothing, where there is no such filter.
         """
         return self._to_all("cancel", filters, everything)
 
     def delete_all(self, *, everything: bool = False, **filters: Unpack[Filters]) -> int:
         """Delete all that a listing with these filters would show and that has ended; how many.
 
-        Without a filter it takes `everything=True`. Of a call whose answer was lost nobody knows the number.
+        Without a filter it takes `everything=True`. Of a call whose answer was lost nobody knows the number. Raises
+        `TypeError`, and asks for nothing, where there is no such filter.
         """
         return self._to_all("delete", filters, everything)
 

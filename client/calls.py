@@ -1,7 +1,7 @@
 """What the calls of every noun stand on: a path, an answer in JSON, a listing page by page."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from client.errors import ClientError, Json
@@ -43,6 +43,11 @@ class Calls:
 def path_of(experiment_id: str, *parts: str) -> str:
     """The path of an experiment, or of a part of it. Raises `ClientError` for what would be another path or request."""
     return "/".join(("/v1/experiments", *map(checked_id, (experiment_id, *parts))))
+
+
+def several(words: str | Iterable[str] | None) -> list[str]:
+    """One word or many as a list. A single one is not taken for its letters."""
+    return [words] if isinstance(words, str) else [*(words or ())]
 
 
 def checked_id(part: str) -> str:

@@ -37,6 +37,7 @@ class ExperimentCalls(Calls):
         """Submit the spec of an experiment once more, changed by a JSON Merge Patch (RFC 7396); the new one.
 
         Null takes a field back to its default, and is what a field of another `kind` needs that the new one has not.
+        What both kinds have is taken over; `warnings` name what has another default in the new one.
         """
         return self._accepted(path_of(experiment_id, "clone"), dict(patch or {}), idempotency_key)
 
@@ -46,8 +47,8 @@ class ExperimentCalls(Calls):
         return answer
 
     def list(self, *, page_size: int = 100, **filters: Unpack[Filters]) -> Iterator[Json]:
-        """Experiments, newest first, a page at a time as they are asked for."""
-        yield from self._pages("/v1/experiments", {"limit": page_size, **query(filters)})
+        """Experiments, newest first, page by page as they are asked for. Raises `TypeError` for an unknown filter."""
+        return self._pages("/v1/experiments", {"limit": page_size, **query(filters)})
 
     def _accepted(self, path: str, body: Any, idempotency_key: str | None) -> Json:
         key = str(uuid.uuid4()) if idempotency_key is None else checked_idempotency_key(idempotency_key)

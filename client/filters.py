@@ -1,8 +1,13 @@
-"""Which experiments are meant: what a listing, and what is done to all that it would list, can be narrowed by."""
+"""Which experiments are meant: what a listing, and what is done to all that it would list, can be narrowed by.
+
+Invariant: no filter is dropped without a word. What a misspelt one should have left alone would be deleted.
+"""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TypedDict
+
+from client.calls import several
 
 
 class Filters(TypedDict, total=False):
@@ -10,7 +15,7 @@ class Filters(TypedDict, total=False):
 
     state: str | Iterable[str] | None
     """One, or any of several."""
-    tags: Iterable[str] | None
+    tags: str | Iterable[str] | None
     """`key:value`, or `key` alone for any value; each must be there."""
     name: str | None
     created_from: datetime | str | None
@@ -20,11 +25,13 @@ class Filters(TypedDict, total=False):
 
 
 def query(filters: Filters) -> dict[str, Any]:
-    """As the parameters of a request."""
-    state = filters.get("state") or ()
+    """As the parameters of a request. Raises `TypeError` for a filter that there is not."""
+    unknown = sorted(filters.keys() - Filters.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"there is no filter {unknown[0]!r}; there are {', '.join(Filters.__annotations__)}")
     asked = {
-        "state": [state] if isinstance(state, str) else [*state],
-        "tag": [*(filters.get("tags") or ())],
+        "state": several(filters.get("state")),
+        "tag": several(filters.get("tags")),
         "name": filters.get("name"),
         "created_from": _moment(filters.get("created_from")),
         "created_before": _moment(filters.get("created_before")),

@@ -7,7 +7,7 @@ first may have been carried out.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from client.calls import Calls, checked_id
+from client.calls import Calls, checked_id, several
 from client.errors import Json
 
 
@@ -27,7 +27,7 @@ class KeyCalls(Calls):
         self,
         name: str,
         *,
-        scopes: Iterable[str] = ("submit",),
+        scopes: str | Iterable[str] = ("submit",),
         expires_in_seconds: float | None = None,
         owner: str | None = None,
     ) -> Json:
@@ -37,7 +37,7 @@ class KeyCalls(Calls):
         """
         asked = {"expires_in_seconds": expires_in_seconds, "owner": owner}
         body: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
-        return self._made("/v1/keys", {"name": name, "scopes": [*scopes], **body})
+        return self._made("/v1/keys", {"name": name, "scopes": several(scopes), **body})
 
     def rotate_key(self, key_id: str, *, overlap_seconds: float = 0.0) -> Json:
         """A new key in place of one, which itself works on for the overlap; if its answer is lost, as `create_key`."""

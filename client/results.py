@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from client.calls import Calls, path_of
+from client.calls import Calls, path_of, several
 from client.download import fetch, pick
 from client.errors import Json, WaitTimeout
 from client.numbers import decoded
@@ -69,7 +69,7 @@ class ResultCalls(Calls):
     def metrics(
         self,
         experiment_id: str,
-        keys: Iterable[str] = (),
+        keys: str | Iterable[str] = (),
         *,
         first_step: int | None = None,
         last_step: int | None = None,
@@ -86,7 +86,7 @@ class ResultCalls(Calls):
             params["keys"] = wanted
             return decode_series(self._json("GET", path_of(experiment_id, "metrics"), params=params))
 
-        wanted = [*keys]
+        wanted = several(keys)
         if max_points is not None:
             return ask(first_step, last_step, max_points)
         return every_point(ask, first_step or 0, last_step)

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from store import keys, migrate, owners, processes
 from store.database import Database
 from store.errors import EncodingUnfit, StoreError
 from store.keys import CreatedKey, KeyScope
 from store.settings import StoreSettings, from_environment
+from store.unmigrated import UNMIGRATED, is_unmigrated
 
 _DAY_SECONDS = 24 * 3600.0
 Command = Callable[[Database, argparse.Namespace], int | None]
@@ -32,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except EncodingUnfit as error:
         print(error, file=sys.stderr)
+        return 1
+    except DBAPIError as error:
+        if not is_unmigrated(error):
+            raise
+        print(UNMIGRATED, file=sys.stderr)
         return 1
     finally:
         database.dispose()

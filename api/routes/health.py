@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.deps import service_of
 from api.lanes import DatabaseSilent
-from api.outages import UNMIGRATED, is_outage
+from api.outages import UNUSABLE, is_outage
 from api.problems import RETRY_AFTER_SECONDS, declared, problem
 from api.shown.health import Health, Readiness
 from store.tables import Process
@@ -49,7 +49,7 @@ async def get_readiness(request: Request) -> Response:
 def _not_ready(request: Request, error: Exception) -> Response:
     code, word, detail = "database_unavailable", "unreachable", "The database does not answer."
     if not is_outage(error):
-        code, word, detail = "database_unusable", "unusable", UNMIGRATED
+        code, word, detail = "database_unusable", "unusable", UNUSABLE
         _LOG.error("database_unusable", exc_info=error)
     unknown = {"database": word, "broker": "unknown", "relay": "unknown", "workers": "unknown"}
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}

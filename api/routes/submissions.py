@@ -20,8 +20,9 @@ from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.service import ApiService
 from api.shown.experiments import Submitted
-from api.shown.plans import Validated, warnings_of
+from api.shown.plans import SpecWarning, Validated, warnings_of
 from api.shown.waiting import Living, device_lives
+from api.taken_over import taken_over
 from bncore.spec import ExperimentSpec, load_spec
 from store import experiments, idempotency, processes
 from store.experiments import Submission
@@ -88,7 +89,8 @@ async def submit_experiment(asked: Asked, spec: Spec, living: Living) -> Respons
     A repeat is answered with the experiment as it is then, 404 if it was deleted meanwhile; the same key with another
     spec is an error.
     """
-    return await _accepted(asked, living, spec, Submission.of(spec))
+    answered = functools.partial(_answered, living, warnings_of(spec, living))
+    return await _accepted(asked, living, spec, Submission.of(spec), answered)
 
 
 @living_now
@@ -99,10 +101,11 @@ async def clone_experiment(
 
     Faults point into the spec that comes out. Null takes a field back to its default: where another `kind` is chosen,
     what the former kind had and the new one has not is to be nulled too; and so is `train.steps` where `train.epochs`
-    is set.
+    is set. What both kinds have stays as it was: `warnings` name what has another default.
     """
-    spec, submission = await asked.service.reads.run(functools.partial(_cloned, asked, experiment_id, patch))
-    return await _accepted(asked, living, spec, submission)
+    spec, warnings = await asked.service.reads.run(functools.partial(_cloned, asked, experiment_id, patch))
+    answered = functools.partial(_answered, living, warnings_of(spec, living) + warnings)
+    return await _accepted(asked, living, spec, Submission.of(spec, retry_of=experiment_id), answered)
 
 
 async def validate_experiment(asked: Asked, spec: Spec) -> Response:
@@ -110,18 +113,19 @@ async def validate_experiment(asked: Asked, spec: Spec) -> Response:
     return answer(Validated.of(spec, await asked.service.readiness.lately()))
 
 
-def _cloned(asked: Asked, experiment_id: str, patch: dict[str, Any]) -> tuple[ExperimentSpec, Submission]:
+def _cloned(asked: Asked, experiment_id: str, patch: dict[str, Any]) -> tuple[ExperimentSpec, list[SpecWarning]]:
     with asked.service.database.read() as session:
         source = experiments.get(session, experiment_id, owner=asked.sees)
     spec = load_spec(merged(source.spec, patch))
-    return spec, Submission.of(spec, retry_of=experiment_id)
+    return spec, list(taken_over(source.spec, patch, spec))
 
 
-async def _accepted(asked: Asked, living: Living, spec: ExperimentSpec, submission: Submission) -> Response:
+async def _accepted(
+    asked: Asked, living: Living, spec: ExperimentSpec, submission: Submission, answered: Callable[..., Response]
+) -> Response:
     service, caller = asked.service, asked.caller
     key = idempotency_key(asked.request)
     device = functools.partial(_device, service, spec, living)
-    answered = functools.partial(_answered, spec, living)
     if key is None:
         return await service.intake.submit(Order(caller.owner, caller.id, submission, device, answered))
     scope = Scope(owner=caller.owner, method=asked.request.method, path=asked.request.url.path, key=key)
@@ -142,8 +146,8 @@ def _once(
     return answered(submitted.experiment, replayed=submitted.replayed)
 
 
-def _answered(spec: ExperimentSpec, living: Living, stored: Experiment, *, replayed: bool = False) -> Response:
-    shown = Submitted.accepted(stored, living, warnings_of(spec, living))
+def _answered(living: Living, warnings: list[SpecWarning], stored: Experiment, *, replayed: bool = False) -> Response:
+    shown = Submitted.accepted(stored, living, warnings)
     _LOG.info("experiment_submitted", experiment_id=shown.id, device=shown.device, replayed=replayed)
     headers = {"Location": shown.links.self_, "Retry-After": "1"}
     return answer(shown, 202, headers | ({"Idempotency-Replayed": "true"} if replayed else {}))

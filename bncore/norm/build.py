@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, assert_never
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from bncore.norm.batch_instance_norm import BatchInstanceNorm
@@ -35,6 +35,7 @@ from bncore.norm.power_norm import PowerNorm
 from bncore.norm.rms_norm import RMSNorm
 from bncore.norm.switchable_norm import SwitchableNorm
 from bncore.norm.sync_batch_norm import SyncBatchNorm
+from bncore.spec.faults import SpecError, faults_of
 from bncore.spec.norm import (
     BatchInstanceNormSpec,
     BatchNormSpec,
@@ -110,7 +111,10 @@ def norm_spec(spec: NormSpec | Mapping[str, Any]) -> NormSpec:
     Raises:
         ValueError: it is none.
     """
-    wanted: NormSpec = _SPEC.validate_python(spec)
+    try:
+        wanted: NormSpec = _SPEC.validate_python(spec)
+    except ValidationError as error:
+        raise SpecError(faults_of(error, NormSpec)) from None
     return wanted
 
 

@@ -4,9 +4,8 @@ The pointer names the field as the sender wrote it: pydantic's tags for union me
 points to `.../kind`. No text repeats a value that was sent.
 """
 
-import difflib
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -14,9 +13,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
+from bncore.spec.wording import nearest, worded
+
 MAX_FAULTS = 100
-_LONGEST_FIELD = 64
-"""Characters. A field's name is a word; the search for the nearest one reads all that it is given."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,13 @@ class SpecError(ValueError):
         super().__init__("; ".join(f"{fault.pointer or 'body'}: {fault.detail}" for fault in self.faults))
 
 
-def faults_of(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
-    """The faults of a pydantic error raised while validating `model`: counted first, worded up to `MAX_FAULTS`."""
+def faults_of(error: ValidationError, model: Any) -> list[Fault]:
+    """The faults of a pydantic error raised while validating `model`, a class or a union of such.
+
+    They are counted first and worded up to `MAX_FAULTS`.
+    """
     # Without the input: an error would carry, and its text repeat, what was sent.
-    every = error.errors(include_url=False, include_input=False)
+    every = _without_consequences(error.errors(include_url=False, include_input=False))
     return list(islice((fault for details in every for fault in _faults(details, model)), MAX_FAULTS))
 
 
@@ -51,39 +53,59 @@ def pointer_part(part: int | str) -> str:
     return "/" + shown.replace("~", "~0").replace("/", "~1")
 
 
-def _faults(details: ErrorDetails, model: type[BaseModel]) -> Iterator[Fault]:
-    pointer, owner = _locate(details["loc"], model)
+def _without_consequences(every: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without those that only say that a list is too short when its faulty items do not count."""
+    within = {details["loc"][:end] for details in every for end in range(len(details["loc"]))}
+    return [details for details in every if details["type"] != "too_short" or details["loc"] not in within]
+
+
+def _faults(details: ErrorDetails, model: Any) -> Iterator[Fault]:
+    pointer, owner, expected = _locate(details["loc"], model)
     kind, context = details["type"], details.get("ctx", {})
     if kind == "cross_field":
         for inner, detail, code in context["faults"]:
             yield Fault(pointer + inner, detail, code)
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
-        known = context.get("expected_tags", "")
-        yield Fault(f"{pointer}/kind", f"Must be one of {known}" if known else "Is required", "unknown_kind")
+        yield Fault(f"{pointer}/kind", _unknown_kind(context), "unknown_kind")
     elif kind == "extra_forbidden":
         yield Fault(pointer, _unknown_field(str(details["loc"][-1]), owner), "unknown_field")
     elif kind == "literal_error" and details["loc"][-1] == "kind":
         yield Fault(pointer, f"Must be {context['expected']}", "unknown_kind")
     elif kind in ("model_type", "model_attributes_type", "dict_type"):
-        yield Fault(pointer, "Must be an object", "not_an_object")
+        yield Fault(pointer, f"Must be an object{_example(expected)}", "not_an_object")
     else:
-        detail = details["msg"].removeprefix("Input ").replace("Field required", "is required")
-        yield Fault(pointer, detail[:1].upper() + detail[1:], kind)
+        yield Fault(pointer, worded(details), kind)
 
 
 def _unknown_field(name: str, owner: type[BaseModel] | None) -> str:
     known = sorted(owner.model_fields) if owner else []
-    close = difflib.get_close_matches(name[:_LONGEST_FIELD], known, n=1)
+    close = nearest(name, known)
     if close:
-        return f"Unknown field; did you mean {close[0]}?"
+        return f"Unknown field; did you mean {close}?"
     return f"Unknown field; known here: {', '.join(known)}" if known else "Unknown field"
 
 
-def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str, type[BaseModel] | None]:
-    """Follow pydantic's location through the annotations, so that a union tag is never taken for a field."""
+def _unknown_kind(context: Mapping[str, Any]) -> str:
+    known = str(context.get("expected_tags", ""))
+    if not known:
+        return "Is required"
+    close = nearest(str(context["tag"]), known.replace("'", "").split(", "))
+    return f"Unknown kind; did you mean {close}?" if close else f"Must be one of {known}"
+
+
+def _example(expected: Any) -> str:
+    members = [member for member in map(_class, _union_members(expected).values()) if member]
+    return f', such as {{"kind": "{members[0].model_fields["kind"].default}"}}' if members else ""
+
+
+def _locate(location: tuple[int | str, ...], model: Any) -> tuple[str, type[BaseModel] | None, Any]:
+    """Follow pydantic's location through the annotations, so that a union tag is never taken for a field.
+
+    The pointer, the class that the fault lies in, and the annotation of what stands there.
+    """
     pointer: list[str] = []
-    current: Any = model
-    owner: type[BaseModel] | None = model
+    current: Any = _plain(model)
+    owner: type[BaseModel] | None = _class(current)
     for part in location:
         members = _union_members(current)
         if members:
@@ -91,9 +113,12 @@ def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[st
         elif part != "[key]":
             pointer.append(pointer_part(part))
             current = _inside(current, part)
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            owner = current
-    return "".join(pointer), owner
+        owner = _class(current) or owner
+    return "".join(pointer), owner, current
+
+
+def _class(annotation: Any) -> type[BaseModel] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def _plain(annotation: Any) -> Any:
@@ -116,14 +141,14 @@ def _union_members(annotation: Any) -> dict[int | str, Any]:
 
 def _tag(member: Any) -> Any:
     tags = [said.tag for said in getattr(member, "__metadata__", ()) if isinstance(said, Tag)]
-    plain = _plain(member)
-    is_model = isinstance(plain, type) and issubclass(plain, BaseModel)
-    return tags[0] if tags else plain.model_fields["kind"].default if is_model else None
+    model = _class(_plain(member))
+    return tags[0] if tags else model.model_fields["kind"].default if model else None
 
 
 def _inside(current: Any, part: int | str) -> Any:
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        info = current.model_fields.get(str(part))
+    model = _class(current)
+    if model:
+        info = model.model_fields.get(str(part))
         return _plain(info.annotation) if info else None
     arguments = [argument for argument in get_args(current) if argument is not Ellipsis]
     return _plain(arguments[-1]) if arguments else None

@@ -57,7 +57,7 @@ class RunDirectory:
         if self._written:
             self.close()
             raise RunDirectoryUsed(
-                f"{path} already holds an attempt; to go on from it, put its last checkpoint into restore/ of a new one"
+                f"{path} already holds an attempt; take another, to go on with the last checkpoint in its restore/"
             )
 
     def close(self) -> None:

@@ -94,6 +94,38 @@ def test_a_fault_in_a_clone_points_into_the_spec_that_comes_out(shared_api: Any)
     assert {fault["pointer"].rsplit("/", 1)[0] for fault in answer.json()["errors"]} == {"/network/norm"}
 
 
+@pytest.mark.parametrize(
+    ("source", "patch", "warned"),
+    [
+        (
+            {"network": {"kind": "mlp", "norm": {"kind": "batch_norm"}}},
+            {"network": {"norm": {"kind": "batch_renorm"}}},
+            {"/network/norm/momentum": "Is taken over from batch_norm; null gives the default of batch_renorm, 0.01."},
+        ),
+        (
+            {"optimizer": {"kind": "sgd", "lr": 0.5}},
+            {"optimizer": {"kind": "adam", "momentum": None, "nesterov": None}},
+            {"/optimizer/lr": "Is taken over from sgd; null gives the default of adam, 0.001."},
+        ),
+        # What was said, what is nulled, and what is the new kind's default anyway, are meant.
+        ({}, {"optimizer": {"kind": "adam", "momentum": None, "nesterov": None, "lr": 0.1}}, {}),
+        ({}, {"optimizer": {"kind": "adam", "momentum": None, "nesterov": None, "lr": None}}, {}),
+        (
+            {"network": {"kind": "mlp", "norm": {"kind": "batch_norm", "momentum": 0.01}}},
+            {"network": {"norm": {"kind": "batch_renorm"}}},
+            {},
+        ),
+        ({"optimizer": {"kind": "sgd", "lr": 0.5}}, {"optimizer": {"momentum": 0.9}}, {}),
+    ],
+)
+def test_a_clone_says_what_it_took_over_from_another_kind(
+    shared_api: Any, source: dict[str, Any], patch: dict[str, Any], warned: dict[str, str]
+) -> None:
+    made = shared_api.submit(**source)
+    shown = shared_api.client.post(f"/v1/experiments/{made}/clone", json=patch).json()
+    assert {warning["pointer"]: warning["detail"] for warning in shown["warnings"]} == warned
+
+
 def test_a_clone_belongs_to_whoever_made_it_and_needs_the_source(api: Any) -> None:
     with holder(api) as client:
         made = client.post("/v1/experiments", json={}).json()["id"]

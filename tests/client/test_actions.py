@@ -139,6 +139,27 @@ def test_more_than_one_request_changes_are_all_changed():
     assert asked == [("POST", "/v1/experiments:delete?all=true")] * 2
 
 
+def test_a_filter_that_there_is_not_is_no_filter_less():
+    asked = []
+    calls = [
+        lambda client: client.delete_all(state="failed", tag="paper:1"),
+        lambda client: client.cancel_all(everything=True, stat="queued"),
+        lambda client: client.list(tag="paper:1"),
+    ]
+    with answering(lambda *request: asked.append(request) or (200, {})) as url, Client(url) as client:
+        for call in calls:
+            with pytest.raises(TypeError, match=r"there is no filter .*; there are state, tags, name, created_from"):
+                call(client)
+    assert asked == []
+
+
+def test_one_word_is_one_and_not_its_letters(client, idle_spec):
+    made = client.submit(idle_spec | {"tags": {"one": "word"}})["id"]
+    assert [entry["id"] for entry in client.list(tags="one:word", state="queued")] == [made]
+    assert list(client.metrics(made, "train/loss")) == ["train/loss"]
+    assert client.create_key("one", scopes="read")["scopes"] == ["read"]
+
+
 @pytest.mark.parametrize("words", [[], ["--tag", "a"], ["last", "--all"], ["last", "--state", "failed"]], ids=str)
 @pytest.mark.parametrize("verb", ["cancel", "delete"])
 def test_what_is_meant_has_to_be_said(cli, verb, words):

@@ -114,3 +114,13 @@ def test_a_database_that_is_not_unicode_is_refused_in_a_line(empty_postgresql_ur
     ended = subprocess.run(command, env={**os.environ, "BNLAB_DATABASE_URL": url}, capture_output=True, text=True)
     assert ended.returncode == 1
     assert ended.stderr == "The database's encoding is SQL_ASCII; make one with ENCODING 'UTF8'.\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["keys", "list"], ["keys", "create", "--name", "a"], ["owners", "list"]], ids=" ".join
+)
+def test_a_database_that_is_not_migrated_is_said_so_in_a_line(run_store, monkeypatch, empty_url, command) -> None:
+    monkeypatch.setenv("BNLAB_DATABASE_URL", empty_url)
+    assert run_store(*command) == (
+        1, "", "The database lacks what this version needs: migrate it with `python -m store migrate`.\n",
+    )  # fmt: skip

@@ -307,7 +307,7 @@ REFUSALS = [
     (nn.LayerNorm((8, 2)), BY_BATCH, r"last\.0 .*\(8, 2\)"),
     (nn.LayerNorm(8), {"kind": "instance_norm"}, r"last\.0 .*one position"),
     (nn.LayerNorm(2), {"kind": "group_norm", "num_groups": 2}, r"last\.0 .*single value"),
-    (nn.BatchNorm2d(8), {"kind": "batch_norms"}, "batch_norms"),
+    (nn.BatchNorm2d(8), {"kind": "batch_norms"}, "did you mean batch_norm"),
     (nn.BatchNorm2d(8), {"kind": "weight_norm"}, "weights"),
 ]
 
@@ -348,7 +348,7 @@ def test_a_spec_may_be_a_dict_for_a_single_layer_too() -> None:
     layer = build_norm({"kind": "group_norm", "num_groups": 4}, 32)
     assert isinstance(layer, GroupNorm)
     assert layer.num_groups == 4
-    with pytest.raises(ValueError, match="batchnorm"):
+    with pytest.raises(ValueError, match="did you mean batch_norm"):
         build_norm({"kind": "batchnorm"}, 32)
 
 

@@ -147,6 +147,39 @@ def test_a_misspelt_field_gets_a_suggestion() -> None:
         load_spec({"optimizer": {"kind": "sgd", "momentun": 0.9}})
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        # A list with a faulty item has one fault, and is not too short.
+        ({"network": {"kind": "mlp", "hidden": [10.5]}}, "/network/hidden/0: Should be a valid integer"),
+        ({"network": {"kind": "mlp", "hidden": []}}, "/network/hidden: Should have at least 1 item"),
+        ({"network": {"kind": "mlp", "hidden": "100"}}, "/network/hidden: Should be a list"),
+        ({"tags": {"": "x"}}, "/tags/: Should have at least 1 character"),
+        ({"tags": {"a,b": "x"}}, "/tags/a,b: Should match the pattern '^[^:,]+$'"),
+        ({"name": "x" * 201}, "/name: Should have at most 200 characters"),
+        ({"tags": {str(number): "" for number in range(17)}}, "/tags: Should have at most 16 items"),
+        (
+            {"network": {"kind": "mlp", "norm": {"kind": "batch_norm", "eps": 0}}},
+            "/network/norm/eps: Should be greater than or equal to 1e-30",
+        ),
+        (
+            {"network": {"kind": "mlp", "norm": "batch_norm"}},
+            '/network/norm: Must be an object, such as {"kind": "none"}',
+        ),
+        (
+            {"network": {"kind": "mlp", "norm": {"kind": "batchnorm"}}},
+            "/network/norm/kind: Unknown kind; did you mean batch_norm?",
+        ),
+        ({"optimizer": {"kind": "zzz"}}, "/optimizer/kind: Must be one of 'sgd', 'adam', 'adamw'"),
+    ],
+    ids=str,
+)
+def test_a_fault_says_what_would_be_right_in_the_words_of_json(value: object, words: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        load_spec(value)
+    assert str(raised.value) == words
+
+
 def test_a_repeated_key_is_refused_where_it_stands() -> None:
     assert faults('{"train": {"seed": 1, "seed": 2}}') == [("/train/seed", "repeated_key")]
     assert faults('{"name": "a", "name": "a"}') == [("/name", "repeated_key")]

@@ -1,0 +1,41 @@
+"""What would be right, for each way in which a value can be wrong.
+
+Invariant: a reader who knows JSON and not Python understands it, and no text repeats a value that was sent.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_LONGEST_WORD = 64
+"""Characters. A name is a word; the search for the nearest one reads all that it is given."""
+_BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+
+
+def worded(details: Mapping[str, Any]) -> str:
+    """The sentence for one of pydantic's errors, whose own speak of tuples and of what comes "after validation"."""
+    kind, context = str(details["type"]), details.get("ctx", {})
+    if kind == "too_short":
+        return f"Should have at least {_counted(context['min_length'], context)}"
+    if kind == "too_long":
+        return f"Should have at most {_counted(context['max_length'], context)}"
+    if kind in ("tuple_type", "list_type"):
+        return "Should be a list"
+    text = str(details["msg"]).removeprefix("Input ").replace("Field required", "is required")
+    text = text.replace("String should match pattern", "Should match the pattern")
+    bound = context.get(_BOUNDS.get(kind, ""))
+    if bound is not None and 0 < abs(bound) < 1e-4:
+        # Thirty digits are counted by nobody.
+        text = f"{text.rpartition(' ')[0]} {bound:g}"
+    return text[:1].upper() + text[1:]
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant."""
+    return next(iter(difflib.get_close_matches(name[:_LONGEST_WORD], sorted(known), n=1)), None)
+
+
+def _counted(number: int, context: Mapping[str, Any]) -> str:
+    # Texts are all that is checked after a function of ours, and "Value" to pydantic then.
+    noun = "character" if context["field_type"] == "Value" else "item"
+    return f"{number} {noun}{'' if number == 1 else 's'}"
