@@ -101,7 +101,10 @@ async def clone_experiment(
     what the former kind had and the new one has not is to be nulled too; and so is `train.steps` where `train.epochs`
     is set.
     """
-    spec, submission = await asked.service.reads.run(functools.partial(_cloned, asked, experiment_id, patch))
+    service = asked.service
+    source = await service.reads.run(functools.partial(_source, asked, experiment_id))
+    # The patch may have been a large body.
+    spec, submission = await service.bodies.run(functools.partial(_cloned, source, patch))
     return await _accepted(asked, living, spec, submission)
 
 
@@ -110,11 +113,14 @@ async def validate_experiment(asked: Asked, spec: Spec) -> Response:
     return answer(Validated.of(spec, await asked.service.readiness.lately()))
 
 
-def _cloned(asked: Asked, experiment_id: str, patch: dict[str, Any]) -> tuple[ExperimentSpec, Submission]:
+def _source(asked: Asked, experiment_id: str) -> Experiment:
     with asked.service.database.read() as session:
-        source = experiments.get(session, experiment_id, owner=asked.sees)
+        return experiments.get(session, experiment_id, owner=asked.sees)
+
+
+def _cloned(source: Experiment, patch: dict[str, Any]) -> tuple[ExperimentSpec, Submission]:
     spec = load_spec(merged(source.spec, patch))
-    return spec, Submission.of(spec, retry_of=experiment_id)
+    return spec, Submission.of(spec, retry_of=source.id)
 
 
 async def _accepted(asked: Asked, living: Living, spec: ExperimentSpec, submission: Submission) -> Response:
