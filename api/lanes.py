@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class DatabaseSilent(Exception):
 
 
 class LaneBusy(DatabaseSilent):
-    """The turn did not come in that time, though others were answered: more is asked than can be done."""
+    """The turn came late or not at all, though others were answered: more is asked than can be done."""
 
 
 @dataclass(eq=False, slots=True)
@@ -38,9 +39,11 @@ class _Turn:
     context: Context
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Any]
+    came_at: float
     before: int
     """How many the lane had answered when it came."""
-    has_begun: bool = False
+    waited_seconds: float | None = None
+    """In line; None as long as it does."""
 
 
 class Lane:
@@ -60,13 +63,13 @@ class Lane:
     async def run(self, call: Callable[[], Answer]) -> Answer:
         """What `call` returns, made in a thread of this lane.
 
-        When that takes too long it raises `DatabaseSilent`, or `LaneBusy` when the call has not begun and others are
-        answered. A call whose caller is gone before its turn is dropped.
+        When that takes too long it raises `DatabaseSilent`, or `LaneBusy` when most of that time others were answered.
+        A call whose caller is gone before its turn is dropped.
         """
         self._start()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        turn = _Turn(call, copy_context(), loop, answer, self._answered)
+        turn = _Turn(call, copy_context(), loop, answer, time.monotonic(), self._answered)
         self._turns.put(turn)
         timer = loop.call_later(self._wait_seconds, self._give_up, turn)
         try:
@@ -80,8 +83,9 @@ class Lane:
             self._turns.put(None)
 
     def _give_up(self, turn: _Turn) -> None:
-        is_busy = not turn.has_begun and self._answered > turn.before
-        fail(turn.answer, LaneBusy() if is_busy else DatabaseSilent())
+        waited = turn.waited_seconds
+        was_late = waited is None or waited > self._wait_seconds / 2
+        fail(turn.answer, LaneBusy() if was_late and self._answered > turn.before else DatabaseSilent())
 
     def _start(self) -> None:
         if not self._is_started:
@@ -93,7 +97,7 @@ class Lane:
         while (turn := self._turns.get()) is not None:
             if turn.answer.done():
                 continue
-            turn.has_begun = True
+            turn.waited_seconds = time.monotonic() - turn.came_at
             settle: Callable[[asyncio.Future[Any], Any], None] = succeed
             try:
                 result = turn.context.run(turn.call)

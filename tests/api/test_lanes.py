@@ -35,6 +35,15 @@ def test_a_call_that_did_not_begin_because_others_were_answered_says_so() -> Non
     assert type(behind) is LaneBusy
 
 
+def test_a_call_that_began_too_late_to_end_in_time_says_so() -> None:
+    given_up = threading.Event()
+    lane = Lane("one", 1, 0.5)
+    # It is answered after most of the time that the second has.
+    first, late = outcomes_of(lane, lambda: threading.Event().wait(0.3), lambda: given_up.wait(10))
+    given_up.set()
+    assert (first, type(late)) == (False, LaneBusy)
+
+
 def test_where_nobody_is_answered_it_is_the_database() -> None:
     given_up = threading.Event()
     lane = Lane("one", 1, 0.1)
