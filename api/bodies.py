@@ -44,13 +44,11 @@ async def raw_body(request: Request) -> bytes:
 
 async def submitted_spec(request: Request) -> ExperimentSpec:
     """The complete spec. Raises `SpecError`."""
-    body = await raw_body(request)
-    if len(body) <= _AT_ONCE_BYTES:
-        return _read(body)
-    return await service_of(request).long_reads.run(functools.partial(_read, body))
+    return await _read_by(_spec, request)
 
 
 Spec = Annotated[ExperimentSpec, Depends(submitted_spec)]
+Read = TypeVar("Read")
 Model = TypeVar("Model", bound=SpecModel)
 
 
@@ -58,7 +56,9 @@ def body(model: type[Model], *, may_be_empty: bool = False) -> Callable[..., Awa
     """A dependency: the body as one of these. Raises `InvalidBody`."""
 
     async def read(request: Request) -> Model:
-        raw = await raw_body(request)
+        return await _read_by(_read, request)
+
+    def _read(raw: bytes) -> Model:
         if not raw and may_be_empty:
             return model()
         try:
@@ -71,14 +71,12 @@ def body(model: type[Model], *, may_be_empty: bool = False) -> Callable[..., Awa
 
 async def patch_object(request: Request) -> dict[str, Any]:
     """The body as a JSON object that says what is to change. Raises `InvalidBody`."""
-    return _object(await raw_body(request))
+    return await _read_by(_object, request)
 
 
 async def edit_patch(request: Request) -> dict[str, Any]:
     """The body as a patch of name and tags, whatever it is applied to. Raises `InvalidBody`."""
-    patch = await patch_object(request)
-    edits_of({"name": None, "tags": {}}, patch)
-    return patch
+    return await _read_by(_edit, request)
 
 
 def edits_of(editable: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,6 +93,20 @@ def edits_of(editable: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str,
     return {"name": spec.name, "tags": dict(spec.tags)}
 
 
+async def _read_by(read: Callable[[bytes], Read], request: Request) -> Read:
+    """What a body describes: a large one is read where it holds up no other request but large ones."""
+    raw = await raw_body(request)
+    if len(raw) <= _AT_ONCE_BYTES:
+        return read(raw)
+    return await service_of(request).bodies.run(functools.partial(read, raw))
+
+
+def _edit(raw: bytes) -> dict[str, Any]:
+    patch = _object(raw)
+    edits_of({"name": None, "tags": {}}, patch)
+    return patch
+
+
 def _object(raw: bytes) -> dict[str, Any]:
     try:
         found = parse_json(raw)
@@ -105,8 +117,8 @@ def _object(raw: bytes) -> dict[str, Any]:
     return found
 
 
-def _read(body: bytes) -> ExperimentSpec:
-    return load_spec(parse_json(body))
+def _spec(raw: bytes) -> ExperimentSpec:
+    return load_spec(parse_json(raw))
 
 
 def _is_json(headers: Headers) -> bool:

@@ -79,7 +79,8 @@ class _Exchange:
             if self._status is None:
                 headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
                 await self._say(receive, 503, "shutting_down", "The service is going away; try again.", headers)
-            raise
+            # The server cancels nothing but this, once, and waits for nobody; it would take the error for a fault of
+            # the application. An answer that has begun it cuts off itself.
         except Exception as error:
             _LOG.error("unexpected_error", exc_info=error)
             if self._status is None:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.lanes import DatabaseSilent
+from api.lanes import DatabaseSilent, LaneBusy
 from api.outages import UNUSABLE, is_outage
 from api.problems import RETRY_AFTER_SECONDS, problem
 from bncore.spec import Fault, SpecError
@@ -209,6 +209,9 @@ async def _http(request: Request, error: Exception) -> Response:
 
 async def _database_trouble(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    if isinstance(error, LaneBusy):
+        _LOG.warning("overloaded")
+        return problem(request, 503, "overloaded", "Too much is asked at once; try again.", headers=headers)
     if is_unmigrated(error):
         _LOG.error("database_unusable", error=type(error).__name__, reason=str(error.__cause__ or "")[:500])
         return problem(request, 503, "database_unusable", UNUSABLE, headers=headers)

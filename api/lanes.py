@@ -3,17 +3,21 @@
 Invariant: a request takes one thread, once, and a database connection only inside it; a lane has no more threads than
 there are connections for it, so nobody who holds one of the two waits for the other. Reads and writes go in lanes of
 their own: a database that lets nobody write holds up no reader. And a caller waits so many seconds and no longer,
-however long the thread does. What reads much has a lane of its own, too.
+however long the thread does. What takes long has a lane of its own, and what is short waits in none of those.
 """
 
 import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
+from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+from starlette.requests import ClientDisconnect, Request
 
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
@@ -23,13 +27,23 @@ class DatabaseSilent(Exception):
     """The database let a caller wait for too long; what was asked of it may still happen."""
 
 
-class _Turn(NamedTuple):
+class LaneBusy(DatabaseSilent):
+    """The turn came late or not at all, though others were answered: more is asked than can be done."""
+
+
+@dataclass(eq=False, slots=True)
+class _Turn:
     """A call that waits, with the context of its request for the lines that it logs."""
 
     call: Callable[[], Any]
     context: Context
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Any]
+    came_at: float
+    before: int
+    """How many the lane had answered when it came."""
+    waited_seconds: float | None = None
+    """In line; None as long as it does."""
 
 
 class Lane:
@@ -44,17 +58,20 @@ class Lane:
         self._turns: SimpleQueue[_Turn | None] = SimpleQueue()
         self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(threads)]
         self._is_started = False
+        self._answered = 0
 
     async def run(self, call: Callable[[], Answer]) -> Answer:
-        """What `call` returns, made in a thread of this lane. Raises `DatabaseSilent` when that takes too long.
+        """What `call` returns, made in a thread of this lane.
 
+        When that takes too long it raises `DatabaseSilent`, or `LaneBusy` when most of that time others were answered.
         A call whose caller is gone before its turn is dropped.
         """
         self._start()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        self._turns.put(_Turn(call, copy_context(), loop, answer))
-        timer = loop.call_later(self._wait_seconds, give_up, answer)
+        turn = _Turn(call, copy_context(), loop, answer, time.monotonic(), self._answered)
+        self._turns.put(turn)
+        timer = loop.call_later(self._wait_seconds, self._give_up, turn)
         try:
             return await answer
         finally:
@@ -64,6 +81,11 @@ class Lane:
         """Begin nothing more once all that waits is done, and wait for nothing."""
         for _ in self._threads:
             self._turns.put(None)
+
+    def _give_up(self, turn: _Turn) -> None:
+        waited = turn.waited_seconds
+        was_late = waited is None or waited > self._wait_seconds / 2
+        fail(turn.answer, LaneBusy() if was_late and self._answered > turn.before else DatabaseSilent())
 
     def _start(self) -> None:
         if not self._is_started:
@@ -75,9 +97,11 @@ class Lane:
         while (turn := self._turns.get()) is not None:
             if turn.answer.done():
                 continue
+            turn.waited_seconds = time.monotonic() - turn.came_at
             settle: Callable[[asyncio.Future[Any], Any], None] = succeed
             try:
                 result = turn.context.run(turn.call)
+                self._answered += 1  # another thread may do so at this moment: that it grows is enough
             except BaseException as error:
                 settle, result = fail, error
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
@@ -117,6 +141,8 @@ class OfService(Protocol):
 
     @property
     def service(self) -> HasLanes: ...
+    @property
+    def request(self) -> Request: ...
 
 
 def reading(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]]:
@@ -125,8 +151,18 @@ def reading(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]
 
 
 def reading_long(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]]:
-    """The same for a route that may read a million rows, and must not hold up those that read a few."""
-    return _hopping(route, lambda service: service.long_reads)
+    """The same for a route that may read a million rows, and must not hold up those that read a few.
+
+    It is not begun when its client has left: who waits for long gives up and asks again, and those who are still there
+    would wait for what nobody hears.
+    """
+    hop = _hopping(route, lambda service: service.long_reads)
+
+    @functools.wraps(route)
+    async def hop_while_there(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
+        return await _unless_left(cast(OfService, kwargs["asked"]).request, hop(*args, **kwargs))
+
+    return hop_while_there
 
 
 def writing(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]]:
@@ -134,7 +170,30 @@ def writing(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]
     return _hopping(route, lambda service: service.writes)
 
 
-def _hopping(route: Callable[Given, Answer], lane: Callable[[HasLanes], Lane]) -> Callable[Given, Awaitable[Answer]]:
+async def left(request: Request) -> None:
+    """Return when the client is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _unless_left(request: Request, answering: Coroutine[Any, Any, Answer]) -> Answer:
+    """The answer. Raises `ClientDisconnect`."""
+    answer, leaving = asyncio.ensure_future(answering), asyncio.ensure_future(left(request))
+    # Heard, though nobody may wait any more.
+    answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+    try:
+        await asyncio.wait((answer, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
+    finally:
+        answer.cancel()
+        leaving.cancel()
+
+
+def _hopping(
+    route: Callable[Given, Answer], lane: Callable[[HasLanes], Lane]
+) -> Callable[Given, Coroutine[Any, Any, Answer]]:
     @functools.wraps(route)
     async def hop(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
         asked = cast(OfService, kwargs["asked"])

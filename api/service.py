@@ -19,7 +19,7 @@ from store.database import CONNECTIONS, Database
 from store.experiments import Limits
 
 _READ_THREADS = {"sqlite": 1, "postgresql": 2}
-"""Of each of the two lanes. Python runs one thread at a time, and the event loop waits for its turn among them. Others
+"""Of each lane for reading. Python runs one thread at a time, and the event loop waits for its turn among them. Others
 are of use while they wait for the database, which takes a PostgreSQL server's time and no time at all with SQLite."""
 
 
@@ -34,9 +34,11 @@ class ApiService:
         kind = self.database.engine.dialect.name
         readers = _READ_THREADS[kind]
         # SQLite lets one write at a time: the next one waits here for its turn, not in there, blindly and in no order.
-        writers = 1 if kind == "sqlite" else CONNECTIONS - 2 * readers
-        self.reads = Lane("reads", readers, settings.database_seconds)
-        self.long_reads = Lane("long reads", readers, settings.database_seconds)
+        writers = 1 if kind == "sqlite" else CONNECTIONS - 3 * readers
+        self.reads, self.long_reads, self.chunk_reads = (
+            Lane(name, readers, settings.database_seconds) for name in ("reads", "long reads", "chunk reads")
+        )
+        self.bodies = Lane("bodies", 1, settings.database_seconds)
         self.writes = Lane("writes", writers, settings.database_seconds)
         self.intake = Intake(self.database, self.writes, self.limits, settings.database_seconds)
         self.keyring = Keyring(
@@ -46,7 +48,7 @@ class ApiService:
             keep_seconds=settings.key_cache_seconds,
             note_seconds=settings.key_use_seconds,
         )
-        self.integrity = Integrity(self.database, self.long_reads)
+        self.integrity = Integrity(self.database, self.chunk_reads)
         self.gate = Gate(
             requests_per_second=settings.requests_per_second,
             request_burst=settings.request_burst,
@@ -68,6 +70,6 @@ class ApiService:
         await self.keyring.note_last_uses()
         self.changes.close()
         self.readiness.close()
-        for lane in (self.reads, self.long_reads, self.writes):
+        for lane in (self.reads, self.long_reads, self.chunk_reads, self.bodies, self.writes):
             lane.close()
         self.database.dispose()

@@ -34,6 +34,9 @@ _LOOK_AGAIN_SECONDS = 0.0003
 POSTGRESQL_CONNECT_SECONDS = 5
 # A process that freezes in mid-transaction would keep its row locked, and the reaper passes over locked rows.
 POSTGRESQL_SILENCE_SECONDS = 30
+# Most connections rest most of the time, and what lies between forgets who is silent for minutes: whoever gets such a
+# connection would wait for all of POSTGRESQL_SILENCE_SECONDS.
+POSTGRESQL_KEEPALIVE_SECONDS = 60
 # One statement takes milliseconds; one that takes this long meets a database that stands, and can be repeated.
 POSTGRESQL_STATEMENT_SECONDS = 30
 # A migration holds its tables for longer than anybody should wait with a connection in hand.
@@ -189,6 +192,7 @@ def _postgresql_options(is_patient: bool) -> dict[str, Any]:
         "connect_timeout": POSTGRESQL_CONNECT_SECONDS,
         "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         "tcp_user_timeout": POSTGRESQL_SILENCE_SECONDS * 1000,
+        "keepalives_idle": POSTGRESQL_KEEPALIVE_SECONDS,
     }
 
 

@@ -139,7 +139,7 @@ def _pieces(chunk: bytes, start: int, end: int) -> Iterator[memoryview]:
 
 
 async def _chunk(service: ApiService, file: _File, seq: int) -> bytes:
-    return await service.long_reads.run(functools.partial(_read_chunk, service, file, seq))
+    return await service.chunk_reads.run(functools.partial(_read_chunk, service, file, seq))
 
 
 def _read_chunk(service: ApiService, file: _File, seq: int) -> bytes:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.deps import Asked, ExperimentId, living_lately
 from api.headers import entity_tag, experiment_headers, if_none_match_parameter, none_match
+from api.lanes import left
 from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
@@ -84,12 +85,6 @@ def _ready(request: Request, version: int) -> Callable[[Mark | None], bool] | No
     if not none_match(request, entity_tag(version)):
         return None
     return lambda mark: mark is None or mark.is_terminal or not none_match(request, entity_tag(mark.version))
-
-
-async def left(request: Request) -> None:
-    """Return when the client is gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _read(asked: Asked, experiment_id: str, living: Living) -> _Found:

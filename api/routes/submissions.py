@@ -103,9 +103,12 @@ async def clone_experiment(
     what the former kind had and the new one has not is to be nulled too; and so is `train.steps` where `train.epochs`
     is set. What both kinds have stays as it was: `warnings` name what has another default.
     """
-    spec, warnings = await asked.service.reads.run(functools.partial(_cloned, asked, experiment_id, patch))
+    service = asked.service
+    source = await service.reads.run(functools.partial(_source, asked, experiment_id))
+    # The patch may have been a large body.
+    spec, submission, warnings = await service.bodies.run(functools.partial(_cloned, source, patch))
     answered = functools.partial(_answered, living, warnings_of(spec, living) + warnings)
-    return await _accepted(asked, living, spec, Submission.of(spec, retry_of=experiment_id), answered)
+    return await _accepted(asked, living, spec, submission, answered)
 
 
 async def validate_experiment(asked: Asked, spec: Spec) -> Response:
@@ -113,11 +116,14 @@ async def validate_experiment(asked: Asked, spec: Spec) -> Response:
     return answer(Validated.of(spec, await asked.service.readiness.lately()))
 
 
-def _cloned(asked: Asked, experiment_id: str, patch: dict[str, Any]) -> tuple[ExperimentSpec, list[SpecWarning]]:
+def _source(asked: Asked, experiment_id: str) -> Experiment:
     with asked.service.database.read() as session:
-        source = experiments.get(session, experiment_id, owner=asked.sees)
+        return experiments.get(session, experiment_id, owner=asked.sees)
+
+
+def _cloned(source: Experiment, patch: dict[str, Any]) -> tuple[ExperimentSpec, Submission, list[SpecWarning]]:
     spec = load_spec(merged(source.spec, patch))
-    return spec, list(taken_over(source.spec, patch, spec))
+    return spec, Submission.of(spec, retry_of=source.id), list(taken_over(source.spec, patch, spec))
 
 
 async def _accepted(

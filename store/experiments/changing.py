@@ -8,8 +8,8 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
-from store.columns import core
-from store.database import clock
+from store.columns import core, one_of
+from store.database import clock, kind_of
 from store.errors import ExperimentNotFound, VersionMismatch
 from store.experiments.finding import Filters, get, ids
 from store.experiments.submitting import Limits, require_room
@@ -80,14 +80,14 @@ def delete(session: Session, experiment_id: str, by: By) -> None:
 
 def cancel_all(session: Session, filters: Filters, by: By, limit: int) -> int:
     """Cancel up to `limit` of a listing that can be cancelled; how many were asked or ended."""
-    found = _those_in(session, filters, frozenset(State) - TERMINAL, limit)
+    found = _locked(session, _those_in(session, filters, frozenset(State) - TERMINAL, limit), by)
     batches = (found[start : start + _BATCH] for start in range(0, len(found), _BATCH))
     return sum(wishes.ask_all(session, batch, "cancel", by) for batch in batches)
 
 
 def delete_all(session: Session, filters: Filters, by: By, limit: int) -> int:
     """Delete up to `limit` of a listing that have ended; how many."""
-    found = _those_in(session, filters, TERMINAL, limit)
+    found = _locked(session, _those_in(session, filters, TERMINAL, limit), by)
     deleted = 0
     for start in range(0, len(found), _BATCH):
         gone = wishes.delete_all(session, found[start : start + _BATCH], by)
@@ -100,6 +100,18 @@ def _those_in(session: Session, filters: Filters, states: frozenset[State], limi
     """The newest of a listing that are in some states: the others would only fill the limit."""
     wanted = states & frozenset(filters.states) if filters.states else states
     return ids(session, replace(filters, states=tuple(sorted(wanted))), limit) if wanted else []
+
+
+def _locked(session: Session, experiment_ids: list[str], by: By) -> list[str]:
+    """Those that are still there, in the one order in which all who change many jobs lock them, and wait for no one who
+    waits for them.
+
+    On SQLite the transaction has all of the database.
+    """
+    if kind_of(session) == "sqlite":
+        return experiment_ids
+    mine = select(_JOB.id).where(one_of(_JOB.id, experiment_ids), *by.may()).order_by(_JOB.id)
+    return list(session.execute(mine.with_for_update(key_share=True)).scalars())
 
 
 def _drop_checkpoints(session: Session, experiment_ids: list[str]) -> None:

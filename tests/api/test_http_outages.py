@@ -1,6 +1,8 @@
 """A database that is away, busy, slow, standing still, or not what it should be."""
 
 import concurrent.futures
+import contextlib
+import json
 import signal
 import socket
 import time
@@ -10,9 +12,10 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from store import keys
+from store.blobs import CHUNK_BYTES
 from store.database import Database
 from tests.api.trouble import api_process, until, writer_that_stands_still
 from tests.proxy import Proxy
@@ -66,16 +69,69 @@ def test_a_writer_that_stands_still_holds_up_no_reader(sqlite_url: str, serve: C
         until(lambda: api.client.post("/v1/experiments", json={}).status_code == 202)
 
 
-def test_long_reads_hold_up_no_short_ones(postgresql_url: str, serve: Callable[..., Any]) -> None:
+def test_long_reads_hold_up_no_short_ones(postgresql_url: str, serve: Callable[..., Any], by_hand: Any) -> None:
     with serve(postgresql_url) as api, concurrent.futures.ThreadPoolExecutor(20) as pool:
         one = f"/v1/experiments/{api.submit()}"
-        with api.database.write() as session:
-            session.execute(text("LOCK TABLE metric_series IN ACCESS EXCLUSIVE MODE"))
+        hand = by_hand(api.database)
+        hand.start()
+        file = f"{one}/checkpoints/{hand.checkpoint('best', 1, bytes(CHUNK_BYTES + 1))}/content"
+        large = json.dumps({"name": "x" * 20_000})
+        with locked(api.database, "metric_series"):
             series = [pool.submit(api.client.get, f"{one}/metrics") for _ in range(20)]
-            for address in (one, "/v1/experiments", f"{one}/events") * 10:
+            for address in (one, "/v1/experiments", f"{one}/events", file) * 10:
                 assert api.client.get(address).status_code == 200
+            # What a body says is in no database.
+            for send, address in (("POST", "/v1/experiments"), ("POST", f"{one}/clone"), ("PATCH", one)):
+                assert api.client.request(send, address, content=large).status_code == 422
             assert not any(answer.done() for answer in series)
         assert {answer.result().status_code for answer in series} == {200}
+
+
+def test_a_long_read_whose_client_left_is_not_begun(postgresql_url: str, serve: Callable[..., Any]) -> None:
+    with serve(postgresql_url) as api:
+        address = f"/v1/experiments/{api.submit()}/metrics"
+        request = f"GET {address} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key}\r\n\r\n".encode()
+        tasks, begun = api.server.server_state.tasks, []
+        engine = api.server._service.database.engine
+        event.listen(engine, "before_cursor_execute", lambda *told: begun.append("metric_series" in told[2]))
+        with locked(api.database, "metric_series"):
+            for _ in range(12):
+                with socket.create_connection(("127.0.0.1", api.port)) as connection:
+                    connection.sendall(request)
+                    until(lambda: len(tasks) > 0)
+            until(lambda: not tasks)
+        assert api.client.get(address).status_code == 200
+        # Both threads had one when the table was locked.
+        assert sum(begun) <= 3
+
+
+@contextlib.contextmanager
+def locked(database: Database, table: str) -> Iterator[None]:
+    """Nobody can read a table of PostgreSQL."""
+    with database.write() as session:
+        session.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+        yield
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_request_that_the_end_breaks_off_is_told_so_and_is_no_error(sqlite_url: str, database: Database) -> None:
+    with database.write() as session:
+        headers = {"Authorization": f"Bearer {keys.create(session, 'test').secret}"}
+    with (
+        api_process(sqlite_url, BNLAB_GRACEFUL_SHUTDOWN_SECONDS="1") as api,
+        httpx.Client(base_url=api.url, headers=headers, timeout=20) as client,
+        concurrent.futures.ThreadPoolExecutor(4) as pool,
+    ):
+        assert client.get("/v1/experiments").status_code == 200
+        with writer_that_stands_still(sqlite_url):
+            stuck = [pool.submit(client.post, "/v1/experiments", json={}) for _ in range(4)]
+            assert client.get("/v1/experiments").status_code == 200
+            api.running.send_signal(signal.SIGTERM)
+            assert {(one.result().status_code, one.result().json()["code"]) for one in stuck} == {
+                (503, "shutting_down")
+            }
+            assert api.running.wait(8) == 0
+        assert [line["event"] for line in api.logged() if "exception" in line] == []
 
 
 CHANGES = {

@@ -92,6 +92,14 @@ def shown(engine: Engine, name: str) -> Any:
     return value
 
 
+def test_a_connection_that_rests_is_not_silent_for_long(postgresql_url: str) -> None:
+    engine = create_engine_for(postgresql_url)
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        assert int(driver.info.get_parameters()["keepalives_idle"]) <= 60
+    engine.dispose()
+
+
 def test_a_new_connection_does_not_wait_for_who_writes(sqlite_url: str) -> None:
     with Database(sqlite_url).write() as writer:
         writer.execute(_INSERT)

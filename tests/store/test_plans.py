@@ -95,6 +95,8 @@ def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]
     some = [job_id(number) for number in range(30)]
     yield "cancel many", writing(lambda session: wishes.ask_all(session, some, "cancel", OWNER))
     yield "delete many", writing(lambda session: wishes.delete_all(session, some, By("own_none")))
+    nobodys = Filters(owner="own_none")
+    yield "cancel all", writing(lambda session: experiments.cancel_all(session, nobodys, By("own_none"), 1000))
     yield "marks", reading(lambda session: experiments.marks(session, some))
     for name, filters in FILTERS.items():
         cursor: list[str | None] = [None]

@@ -3,19 +3,24 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from sqlalchemy import text
+
 from bncore.spec import load_spec
 from store import experiments, idempotency, owners, results, work
 from store.database import Database
 from store.errors import QuotaExceeded
-from store.experiments import Limits, Submission
+from store.experiments import Filters, Limits, Submission
 from store.idempotency import Scope
 from store.jobs.leases import Terms, Worker, new_token
 from store.jobs.states import State
+from store.jobs.wishes import By
 
 CLAIMANTS, ROUNDS = 32, 50
 
@@ -121,3 +126,58 @@ def test_eight_writing_processes_on_sqlite_never_meet_a_locked_database(sqlite_u
         assert {row.state for row in rows} == {State.SUCCEEDED}
         assert {len(results.series(session, row.id)["train/loss"].steps) for row in rows} == {10}
     database.dispose()
+
+
+def test_two_who_change_many_jobs_never_wait_for_one_another(postgresql_url: str) -> None:
+    """An UPDATE locks rows as it meets them: in another order once one of them was changed meanwhile."""
+    database = Database(postgresql_url)
+    with database.write() as session:
+        first, second, third = (
+            experiments.submit(session, Submission.of(load_spec({"tags": tags})), owner="own_1", device="cpu").id
+            for tags in ({"all": "", "some": ""}, {"all": ""}, {"all": "", "some": ""})
+        )
+
+    def cancel(tag: str) -> int:
+        with database.write() as session:
+            # In the order of the table, as a planner may always decide to.
+            session.execute(text("SET LOCAL enable_indexscan = off"))
+            return experiments.cancel_all(session, Filters(tags={tag: None}), By(None), limit=10)
+
+    with (
+        ThreadPoolExecutor(2) as pool,
+        psycopg.connect(postgresql_url) as one,
+        psycopg.connect(postgresql_url) as other,
+    ):
+        one.execute("UPDATE jobs SET turn = turn + 9 WHERE id = %s", [first])
+        other.execute("UPDATE jobs SET turn = turn + 9 WHERE id = %s", [second])
+        cancelled = [pool.submit(cancel, "all")]
+        await_waiting_for(postgresql_url, one)
+        one.commit()
+        await_waiting_for(postgresql_url, other)
+        cancelled.append(pool.submit(cancel, "some"))
+        await_waiting(postgresql_url, 2)
+        other.commit()
+        # Those that the first has cancelled cannot be cancelled again.
+        assert [one.result(10) for one in cancelled] == [3, 0]
+    with database.read() as session:
+        assert {experiments.get(session, one).state for one in (first, second, third)} == {State.CANCELLED}
+    database.dispose()
+
+
+def await_waiting_for(url: str, holder: psycopg.Connection[Any]) -> None:
+    """Until somebody waits for a lock of this connection."""
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+    _await_one(url, blocked, holder.info.backend_pid)
+
+
+def await_waiting(url: str, count: int) -> None:
+    """Until so many wait for locks."""
+    _await_one(url, "SELECT count(*) / %s FROM pg_stat_activity WHERE wait_event_type = 'Lock'", count)
+
+
+def _await_one(url: str, question: str, value: int) -> None:
+    deadline = time.monotonic() + 10
+    with psycopg.connect(url, autocommit=True) as connection:
+        while connection.execute(question, [value]).fetchone() != (1,):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
