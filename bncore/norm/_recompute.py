@@ -8,6 +8,7 @@ what it used, and recalls it by the batch that it was used for.
 import sys
 from collections import deque
 from types import FrameType
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,6 +21,7 @@ _MOST = 64
 """Forward passes of one layer whose backward pass may still come: micro-batches in flight in a pipeline."""
 
 _used: WeakKeyDictionary[nn.Module, deque[tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+_told: WeakKeyDictionary[nn.Module, deque[tuple[Tensor, Any]]] = WeakKeyDictionary()
 
 
 def recomputing() -> bool:
@@ -67,16 +69,35 @@ def recall(layer: nn.Module, batch_mean: Tensor) -> Tensor:
     Raises:
         RuntimeError: nothing was remembered: the first run was not seen as one that may run again.
     """
-    # `argmin` takes the first of equals.
+    # The last one comes first.
     remembered = [pair for pair in reversed(_used.get(layer, deque())) if pair[0].shape == batch_mean.shape]
     if not remembered:
         raise RuntimeError("a forward pass runs in the backward pass of a function and does not repeat an earlier one")
-    means, batch_mean = torch.stack([mean for mean, _ in remembered]), batch_mean.detach()
-    # A batch that was not finite is near to itself alone: `argmin` takes NaN for the least.
-    same = (means == batch_mean) | (means.isnan() & batch_mean.isnan())
-    gaps = torch.where(same, 0.0, (means - batch_mean).square().nan_to_num(nan=torch.inf, posinf=torch.inf))
-    nearest = gaps.sum(tuple(range(1, means.dim()))).argmin()
+    nearest = _nearest([mean for mean, _ in remembered], batch_mean.detach())
     return torch.stack([used for _, used in remembered]).index_select(0, nearest.view(1)).squeeze(0)
+
+
+def told_at_first(layer: nn.Module, batch_mean: Tensor, told: Any) -> Any:
+    """What `layer` was told in the first run of a forward pass that runs again; of any other, `told`, and it is kept.
+
+    For what is no tensor; which of the remembered batches it was is read back from the device, in the second run only.
+    None for a batch that nothing was kept of.
+    """
+    if recomputing():
+        remembered = list(reversed(_told.get(layer, ())))
+        return remembered[int(_nearest([mean for mean, _ in remembered], batch_mean))][1] if remembered else None
+    if may_run_again():
+        _told.setdefault(layer, deque(maxlen=_MOST)).append((batch_mean, told))
+    return told
+
+
+def _nearest(means: list[Tensor], batch_mean: Tensor) -> Tensor:
+    """The index of the mean that is nearest to `batch_mean`, the first one of equals."""
+    table = torch.stack(means)
+    # A batch that was not finite is near to itself alone: `argmin` takes NaN for the least.
+    same = (table == batch_mean) | (table.isnan() & batch_mean.isnan())
+    gaps = torch.where(same, 0.0, (table - batch_mean).square().nan_to_num(nan=torch.inf, posinf=torch.inf))
+    return gaps.sum(tuple(range(1, table.dim()))).argmin()
 
 
 def _called_to_repeat() -> bool:

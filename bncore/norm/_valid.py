@@ -46,6 +46,11 @@ class Valid:
             )
         return mask
 
+    def says_as(self, other: "Valid") -> bool:
+        """Whether both say the same, in the same words."""
+        pairs = ((self.mask, other.mask), (self.lengths, other.lengths))
+        return all(one is two or (one is not None and two is not None and torch.equal(one, two)) for one, two in pairs)
+
     @property
     def _at(self) -> str:
         return "" if self.path is None else f", handed to {self.path}"

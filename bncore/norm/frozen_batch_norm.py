@@ -34,7 +34,8 @@ class FrozenBatchNorm(nn.Module):
     Args:
         num_features: C.
         eps: added to the variance, inside the root.
-        bias: shift by `bias`; it is None otherwise, as in a `torch.nn.BatchNorm*` without it.
+        affine: scale by `weight`, shift by `bias`; they are None otherwise, as in a `torch.nn.BatchNorm*` without them.
+        bias: shift by `bias` too, where `affine` does; it is None otherwise.
 
     Raises:
         ValueError: from the forward pass, for input without batch axis or with another number of channels.
@@ -42,7 +43,7 @@ class FrozenBatchNorm(nn.Module):
 
     _version = 2
     """The version from which torch expects `num_batches_tracked`."""
-    weight: Tensor
+    weight: Tensor | None
     bias: Tensor | None
     running_mean: Tensor
     running_var: Tensor
@@ -55,21 +56,23 @@ class FrozenBatchNorm(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
+        affine: bool = True,
         bias: bool = True,
     ) -> None:
         super().__init__()
         self.num_features = num_features
         self.eps = eps
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            vector = torch.empty(num_features, device=device, dtype=dtype) if bias or name != "bias" else None
-            self.register_buffer(name, vector)
+        has = {"weight": affine, "bias": affine and bias, "running_mean": True, "running_var": True}
+        for name, there in has.items():
+            self.register_buffer(name, torch.empty(num_features, device=device, dtype=dtype) if there else None)
         self.register_buffer("num_batches_tracked", torch.empty((), device=device, dtype=torch.long))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Mean 0, variance 1, scale 1, shift 0, no batch seen."""
         for ones in (self.weight, self.running_var):
-            nn.init.ones_(ones)
+            if ones is not None:
+                nn.init.ones_(ones)
         for zeros in (self.bias, self.running_mean):
             if zeros is not None:
                 nn.init.zeros_(zeros)
@@ -86,13 +89,14 @@ class FrozenBatchNorm(nn.Module):
             return evaluate_batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.eps)
         # The kernel would keep x for the gradients of scale and shift, which nobody wants here.
         dtype = torch.promote_types(statistics_dtype(x.dtype), statistics_dtype(self.running_var.dtype))
-        k = self.weight.to(dtype) * (self.running_var.to(dtype) + self.eps).rsqrt()
+        k = (self.running_var.to(dtype) + self.eps).rsqrt()
+        k = k if self.weight is None else self.weight.to(dtype) * k
         shift = self.running_mean.to(dtype) * -k
         c = shift if self.bias is None else self.bias.to(dtype) + shift
         return torch.addcmul(along_channels(c, x), x.to(dtype), along_channels(k, x)).to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, bias={self.bias is not None}"
+        return f"{self.num_features}, eps={self.eps}, weight={self.weight is not None}, bias={self.bias is not None}"
 
     def _load_from_state_dict(
         self,

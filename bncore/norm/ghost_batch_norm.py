@@ -167,7 +167,8 @@ def _is_channels_last(x: Tensor) -> bool:
 
 def _tables(x: Tensor, groups: int) -> list[Tensor]:
     """The groups as columns of a table; of two, where the first groups have one example more than the others."""
-    rows, larger = divmod(x.shape[0], groups)
+    # Not `divmod`, of which the compiler makes no graph where the number of examples is left open.
+    rows, larger = x.shape[0] // groups, x.shape[0] % groups
     if larger == 0:
         return [x.unflatten(0, (rows, groups))]
     # Not slices: each would fill a gradient of the size of x with zeros.

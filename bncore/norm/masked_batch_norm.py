@@ -19,7 +19,7 @@ from bncore.norm._masked_rows import lies_in_rows, normalize_rows
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
-from bncore.norm._recompute import recomputing
+from bncore.norm._recompute import may_run_again, recomputing, told_at_first
 from bncore.norm._torch import is_tracing
 from bncore.norm._valid import Valid
 from bncore.norm.batch_norm import BatchNorm, check_channels, check_more_than_one_value, standardize
@@ -64,7 +64,8 @@ class MaskedBatchNorm(BatchNorm):
 
     _handed: Valid | None = None
     """What `valid_positions` says of the batch."""
-    _ran_with_handed = False
+    _was_told = False
+    """Whether it ever did."""
 
     def __init__(
         self,
@@ -106,20 +107,29 @@ class MaskedBatchNorm(BatchNorm):
 
     def mask_of(self, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
         """What these arguments of the forward pass mean: the mask of `x`, or None where all positions are valid."""
-        valid = self._valid(mask, lengths)
+        valid = self._valid(x, 1, mask, lengths)
         return None if valid is _ALL else valid.of(x, (x.shape[0], *x.shape[2:]))
 
-    def _valid(self, mask: Tensor | None, lengths: Tensor | None) -> Valid:
+    def _valid(self, x: Tensor, axis: int, mask: Tensor | None, lengths: Tensor | None) -> Valid:
+        """What is said of `x`, whose channels are on `axis`, here or by `valid_positions`."""
         if mask is not None or lengths is not None:
             return Valid(mask, lengths)
         handed = self._handed
         if handed is not None and torch.compiler.is_exporting():
             raise RuntimeError("an exported program would keep a mask that was handed over; pass it as an argument")
-        if not torch.compiler.is_compiling() and (handed is None) is self._ran_with_handed:
-            if recomputing():
-                raise RuntimeError("`valid_positions` was not the same when this ran first; call `backward` within it")
-            self._ran_with_handed = handed is not None
+        if not torch.compiler.is_compiling() and (handed is not None or self._was_told):
+            self._was_told = True
+            self._check_that_it_is_as_at_first(x, axis, handed or _ALL)
         return handed or _ALL
+
+    def _check_that_it_is_as_at_first(self, x: Tensor, axis: int, valid: Valid) -> None:
+        if not (may_run_again() or recomputing()) or is_tracing() or being_transformed(x) or not x.is_floating_point():
+            return
+        others = [other for other in range(x.dim()) if other != axis % x.dim()]
+        # What padding holds is anything: it is as good a mark as valid values, but for being finite.
+        mean = x.detach().to(statistics_dtype(x.dtype)).mean(others).nan_to_num_()
+        if not (told_at_first(self, mean, valid) or _ALL).says_as(valid):
+            raise RuntimeError("`valid_positions` was not the same when this ran first; call `backward` within it")
 
     def _normalize_valid(self, x: Tensor, mask: Tensor) -> Tensor:
         """Training, and evaluation without running statistics."""

@@ -83,5 +83,5 @@ class SequenceBatchNorm(MaskedBatchNorm):
         # Masks are (N, T) in either order of the axes.
         turned = x.dim() == 3 and not self.batch_first
         frames = (x.shape[1], x.shape[0]) if turned else x.shape[:-1]
-        valid = self._valid(mask, lengths).of(x, frames)
+        valid = self._valid(x, -1, mask, lengths).of(x, frames)
         return valid.t() if valid is not None and turned else valid

@@ -52,14 +52,17 @@ def has_affine_part(layer: nn.Module) -> bool:
 
 
 def drop_what_it_lacks(old: nn.Module, new: nn.Module) -> None:
-    """Leave `new` without scale, or without shift, where `old` has only the other one."""
-    if _is_other_formula(old, new) or not has_affine_part(old):
+    """Leave `new` without scale or shift where `old` has only the other, and without fixed ones that `old` lacks."""
+    if _is_other_formula(old, new):
         return
     for name in _SCALE_AND_SHIFT:
         # That RMS norm has no shift is its formula, and no choice that was made for this layer.
         by_formula = name == "bias" and isinstance(old, RMSNorm | nn.RMSNorm)
-        if getattr(old, name, None) is None and not by_formula and name in new._parameters:
-            new._parameters[name] = None
+        if getattr(old, name, None) is None and not by_formula:
+            if name in new._parameters and has_affine_part(old):
+                new._parameters[name] = None
+            elif name in new._buffers:
+                new._buffers[name] = None
 
 
 def _carry_parameters(old: nn.Module, new: nn.Module) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from bncore.norm.build import build_norm, norm_spec
+from bncore.norm.frozen_batch_norm import FrozenBatchNorm
 from bncore.norm.model.carry import carry_state, drop_what_it_lacks, has_affine_part
 from bncore.norm.model.found import check_not_lazy, layer_classes, normalizations, path
 from bncore.norm.model.last_axis import by_last_axis, normalizes_last_axis
@@ -182,7 +183,7 @@ def _built(
     new = build_norm(spec, channels, seed, device, dtype)
     if new is None:
         return nn.Identity()
-    if implied:
+    if implied or isinstance(new, FrozenBatchNorm):
         drop_what_it_lacks(layer, new)
     return by_last_axis(new) if normalizes_last_axis(layer) else remember_positions(layer, new)
 

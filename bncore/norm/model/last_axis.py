@@ -35,7 +35,7 @@ class MaskedLastAxis(LastAxis):
 
     def mask_of(self, x: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
         layer: Any = self
-        valid: Valid = layer._valid(mask, lengths)
+        valid: Valid = layer._valid(x, -1, mask, lengths)
         return valid.of(x, x.shape[:-1])
 
 

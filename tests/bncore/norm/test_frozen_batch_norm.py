@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from bncore.norm import convert, to_torch
 from bncore.norm.frozen_batch_norm import FrozenBatchNorm
 
 
@@ -104,3 +105,27 @@ def test_it_folds_into_the_convolution_before_it() -> None:
     convolution, layer = nn.Conv2d(5, 5, 3).eval(), frozen().eval()
     folded = fuse_conv_bn_eval(convolution, layer)
     torch.testing.assert_close(folded(batch()), layer(convolution(batch())), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("lacks", [("weight",), ("bias",), ("weight", "bias")])
+def test_where_there_was_no_scale_or_no_shift_it_has_none_and_gives_none_back(lacks: tuple[str, ...]) -> None:
+    plain, x = trained(), batch()
+    for name in lacks:
+        setattr(plain, name, None)
+    frozen = convert(plain, {"kind": "frozen_batch_norm"}, copy=True)
+    for grad in (True, False):
+        torch.testing.assert_close(frozen.train()(x.clone().requires_grad_(grad)), plain(x), rtol=1e-5, atol=1e-6)
+    plain.load_state_dict(frozen.state_dict(), strict=True)
+    frozen.load_state_dict(plain.state_dict(), strict=True)
+    for back in (convert(frozen, {"kind": "batch_norm"}, copy=True), to_torch(frozen, copy=True)):
+        assert [name for name in ("weight", "bias") if getattr(back, name) is None] == list(lacks)
+        torch.testing.assert_close(back.eval()(x), plain(x), rtol=1e-5, atol=1e-6)
+
+
+def test_without_an_affine_part_state_goes_both_ways_too() -> None:
+    x, layer = batch(), FrozenBatchNorm(5, affine=False)
+    plain = nn.BatchNorm2d(5, affine=False)
+    plain(x)
+    layer.load_state_dict(plain.state_dict(), strict=True)
+    for grad in (True, False):
+        torch.testing.assert_close(layer(x.clone().requires_grad_(grad)), plain.eval()(x), rtol=1e-5, atol=1e-6)

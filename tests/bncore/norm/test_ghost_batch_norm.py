@@ -167,3 +167,12 @@ def test_exported_for_training_it_forms_the_groups_of_any_number_of_examples(lay
         torch.testing.assert_close(program(given), layer(given), rtol=1e-12, atol=1e-12)
     for name, value in layer.named_buffers():
         torch.testing.assert_close(program.get_buffer(name), value, rtol=1e-12, atol=1e-12)
+
+
+def test_compiled_it_is_one_graph_for_batches_of_every_size() -> None:
+    torch._dynamo.reset()
+    layer = GhostBatchNorm(5, 3).double()
+    compiled = torch.compile(copy.deepcopy(layer), backend="eager", fullgraph=True)
+    # From the second size on, the number of examples is left open.
+    for count in (9, 7):
+        torch.testing.assert_close(compiled(batch(count)), layer(batch(count)), rtol=1e-12, atol=1e-12)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -144,6 +145,40 @@ def test_a_pass_that_runs_again_runs_with_the_mask_or_is_refused(reentrant: bool
     x.grad = None
     checkpoint(model, x, use_reentrant=reentrant).sin().sum().backward()
     torch.testing.assert_close(x.grad, torch.autograd.grad(plain(x).sin().sum(), x)[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize(
+    "layer", [on_last_axis, lambda: nn.Sequential(SequenceBatchNorm(4, batch_first=True)).double()]
+)
+@pytest.mark.parametrize("after", [VALID.roll(1, 0), None], ids=["another mask", "no mask"])
+def test_a_pass_that_runs_again_among_others_runs_with_its_own_mask_or_is_refused(
+    after: Tensor | None, layer: Callable[[], nn.Module], reentrant: bool
+) -> None:
+    model = layer()
+    plain, x, x2 = copy.deepcopy(model), sample((4, 7, 4)).requires_grad_(), sample((4, 7, 4), 1).requires_grad_()
+
+    def later() -> AbstractContextManager[None]:
+        return nullcontext() if after is None else valid_positions(model, after)
+
+    with valid_positions(model, VALID):
+        y = checkpoint(model, x, use_reentrant=reentrant)
+    with later():
+        y2 = checkpoint(model, x2, use_reentrant=reentrant)
+        with pytest.raises(RuntimeError, match="call `backward` within it"):
+            y.sin().sum().backward()
+        y2.sin().sum().backward()
+    with nullcontext() if after is None else valid_positions(plain, after):
+        torch.testing.assert_close(x2.grad, torch.autograd.grad(plain(x2).sin().sum(), x2)[0], rtol=1e-12, atol=1e-12)
+    with valid_positions(model, VALID):
+        y = checkpoint(model, x, use_reentrant=reentrant)
+    with later():
+        model(x2)
+    # The same again counts as the same.
+    with valid_positions(model, VALID.clone()):
+        y.sin().sum().backward()
+    with valid_positions(plain, VALID):
+        torch.testing.assert_close(x.grad, torch.autograd.grad(plain(x).sin().sum(), x)[0], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
