@@ -40,6 +40,7 @@ def configure_logging(log_format: Literal["json", "console"], process: str) -> N
     # A bell is no news: Celery would write two lines for each.
     for name in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("celery.worker.consumer.consumer").addFilter(_lost_answer_to_a_bell)
 
 
 def _process_name(process: str) -> Processor:
@@ -48,6 +49,13 @@ def _process_name(process: str) -> Processor:
         return {"process": process, **line}
 
     return add
+
+
+def _lost_answer_to_a_bell(record: logging.LogRecord) -> bool:
+    """Celery calls it critical, with a traceback, when the broker goes before it hears that a message was taken."""
+    if record.exc_info and record.msg.startswith(("Couldn't ack", "Couldn't reject")):
+        record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
+    return True
 
 
 def _renderers(log_format: Literal["json", "console"]) -> list[Processor]:
