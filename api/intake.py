@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from api.lanes import Lane, fail, give_up, succeed
+from api.lanes import DatabaseSilent, Lane, fail, succeed
 from store import experiments
 from store.database import Database
 from store.errors import QuotaExceeded
@@ -75,7 +75,7 @@ class Intake:
             self._storing.add(storing)
             storing.add_done_callback(self._storing.discard)
         line.append(waiting)
-        timer = loop.call_later(self._wait_seconds, give_up, waiting.answer)
+        timer = loop.call_later(self._wait_seconds, fail, waiting.answer, DatabaseSilent())
         try:
             return await waiting.answer
         finally:

@@ -120,11 +120,6 @@ def fail(answer: asyncio.Future[Any], error: BaseException) -> None:
         answer.set_exception(error)
 
 
-def give_up(answer: asyncio.Future[Any]) -> None:
-    """The caller waits no longer."""
-    fail(answer, DatabaseSilent())
-
-
 class HasLanes(Protocol):
     """What is asked for a service."""
 

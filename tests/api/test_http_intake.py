@@ -3,10 +3,9 @@
 import asyncio
 import dataclasses
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,16 +45,17 @@ def for_update(session: Any) -> str:
     return " FOR UPDATE" if session.get_bind().dialect.name == "postgresql" else ""
 
 
-def post_while_held(api: Any, count: int, seconds: float = 0.5) -> list[httpx.Response]:
-    """The answers to so many posts that all came while nobody could write."""
+def post_while_held(api: Any, count: int, *, until_answered: bool = False) -> list[httpx.Response]:
+    """The answers to so many posts that all came, or were even answered, while nobody could write."""
     with ThreadPoolExecutor(count) as pool, httpx.Client(base_url=api.url, headers=api.client.headers) as client:
-        limits = httpx.Timeout(30.0, pool=30.0)
         with owner_held(api.database):
             sent = [
-                pool.submit(client.post, "/v1/experiments", json={"name": f"n{n}"}, timeout=limits)
-                for n in range(count)
+                pool.submit(client.post, "/v1/experiments", json={"name": f"n{n}"}, timeout=30) for n in range(count)
             ]
-            time.sleep(seconds)
+            if until_answered:
+                wait(sent)
+            else:
+                until(lambda: len(api.server.server_state.tasks) == count)
         return [one.result() for one in sent]
 
 
@@ -114,7 +114,7 @@ def test_the_last_places_go_to_those_who_came_first(database_url: str, serve: An
 
 def test_what_nobody_waits_for_any_more_is_not_begun(sqlite_url: str, serve: Any) -> None:
     with serve(sqlite_url, database_seconds=0.4) as api:
-        answers = post_while_held(api, 6, seconds=1.5)
+        answers = post_while_held(api, 6, until_answered=True)
         assert {answer.status_code for answer in answers} == {503}
         # The one that had begun may still happen. After it, the service stores what comes, and nothing else.
         until(lambda: api.client.post("/v1/experiments", json={"name": "after"}).status_code == 202)

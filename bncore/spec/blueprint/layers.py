@@ -4,6 +4,7 @@
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,13 +17,13 @@ ActivationName = Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu",
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class Layer(ABC):
     """One step of a network. The defaults are those of a layer that changes no shape and learns nothing."""
 
     @property
+    @abstractmethod
     def kind(self) -> str:
         """What a plan calls it."""
-        raise NotImplementedError
 
     def output(self, signal: Signal) -> Signal:
         """What comes out for a signal that it fits."""
@@ -46,9 +47,9 @@ class Weights(Layer):
     init: InitSpec = field(default_factory=DefaultInit)
     weight_norm: NormSpec = field(default_factory=NoNorm)
 
+    @abstractmethod
     def fan_in(self, signal: Signal) -> int:
         """Weights of one unit."""
-        raise NotImplementedError
 
     def parameters(self, signal: Signal) -> int:
         own = (self.fan_in(signal) + int(self.bias)) * self.width

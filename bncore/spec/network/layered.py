@@ -22,6 +22,9 @@ not in the test data would otherwise be magnified some hundred times."""
 class HiddenLayers(SpecModel):
     """What hidden layers have in every network."""
 
+    width_field: ClassVar[str]
+    """The field that says how wide hidden layers are."""
+
     activation: ActivationName = "relu"
     norm: NormSpec = Field(default_factory=BatchNormSpec)
     normalize_input: bool = Field(
@@ -54,10 +57,10 @@ class HiddenLayers(SpecModel):
 
 
 class LayeredSpec(HiddenLayers):
-    """Plain networks: each hidden layer is weights, then normalization and activation by `placement`, then dropout."""
+    """Plain networks: each hidden layer is weights, then normalization and activation by `placement`, then dropout.
 
-    width_field: ClassVar[str]
-    """The field that holds the width of each hidden layer."""
+    `width_field` holds the width of each.
+    """
 
     placement: Placement = Field(default="before_activation", description="Where the normalization sits.")
 
