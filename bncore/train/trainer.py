@@ -19,7 +19,7 @@ from bncore.events import CheckpointSaved, Finished, FirstStep, Note, Started, S
 from bncore.networks import build_network
 from bncore.norm import first_derivatives_only
 from bncore.norm.adaptive_clipping import adaptive_clip_grad_
-from bncore.spec import ExperimentSpec, plan
+from bncore.spec import ExperimentSpec, data_shape, plan
 from bncore.train.checkpoint import HostState, read_state, read_weights, write_state, write_weights
 from bncore.train.environment import Environment
 from bncore.train.evaluate import evaluate
@@ -40,7 +40,7 @@ class Trainer:
         device = torch.device(environment.device)
         self._data = data.to(device)
         seed = spec.train.seed
-        self._network = build_network(spec.network, self._plan.input_shape, self._plan.classes, seed, device)
+        self._network = build_network(spec.network, data_shape(spec.data).signal, self._plan.outputs, seed, device)
         self._parameters = list(self._network.parameters())
         # As in arXiv 2102.06171, adaptive clipping leaves the last, linear layer alone.
         self._hidden = [value for name, value in self._network.named_parameters() if not name.startswith("output.")]
