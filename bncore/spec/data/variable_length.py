@@ -41,9 +41,7 @@ class VariableLengthSpec(WithValidation):
             faults.append(("/max_length", detail, "lengths_out_of_order"))
         numbers = (self.examples + self.test_examples) * self.max_length * self.classes
         if numbers > MAX_NUMBERS:
-            detail = (
-                f"Would be {numbers:,} numbers, and {MAX_NUMBERS:,} are allowed; use fewer or shorter sequences"
-            )
+            detail = f"Would be {numbers:,} numbers, and {MAX_NUMBERS:,} are allowed; use fewer or shorter sequences"
             faults.append(("/examples", detail, "too_much_data"))
         if faults:
             raise PydanticCustomError("cross_field", "such sequences cannot be drawn", {"faults": faults})
