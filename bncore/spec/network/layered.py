@@ -98,9 +98,11 @@ class HiddenLayers(SpecModel):
     def _input_is_said_once(cls, value: Any) -> Any:
         # What cannot be read is left as it is: its faults are counted from the list that was sent.
         positions = value.get("norm_positions") if isinstance(value, dict) else None
-        if not isinstance(positions, list | tuple) or "input" not in positions or not set(_ORDER).issuperset(positions):
+        if not isinstance(positions, list | tuple) or "input" not in positions:
             return value
-        if value.get("normalize_input", True) is not True or len(set(positions)) < len(positions):
+        if any(position not in _ORDER or positions.count(position) > 1 for position in positions):
+            return value
+        if value.get("normalize_input", True) is not True:
             return value
         rest = [position for position in positions if position != "input"]
         return {**value, "norm_positions": rest, "normalize_input": True}

@@ -97,6 +97,11 @@ class NoisyBatchNormSpec(BatchStatistics):
     mean_jitter: float = Field(default=0.1, ge=0.0, le=1e3, description="r_mu: spread of each value's own mean.")
     std_jitter: float = Field(default=0.1, ge=0.0, le=1e3, description="r_sigma: spread of each value's own scale.")
 
+    @property
+    def has_scale(self) -> bool:
+        # The noise is added behind it.
+        return False
+
 
 class LpBatchNormSpec(BatchStatistics):
     """Batch norm that divides by the mean l_p norm before centring (arXiv 1805.11604, section 3.3)."""
@@ -106,6 +111,10 @@ class LpBatchNormSpec(BatchStatistics):
     p: Annotated[Literal[1, 2, "inf"], Integer] = Field(
         default=2, description="1: mean magnitude; 2: root mean square; inf: maximum."
     )
+
+    def cancels_bias(self, channels: int) -> bool:
+        # What it divides by has the constant in it.
+        return False
 
 
 class L1BatchNormSpec(BatchStatistics):
