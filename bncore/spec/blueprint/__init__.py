@@ -14,6 +14,7 @@ from bncore.spec.blueprint.layers import (
     Pool,
     Primitive,
     Residual,
+    Subsample,
     Weights,
     WithoutWeights,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Primitive",
     "Residual",
     "Signal",
+    "Subsample",
     "Weights",
     "WithoutWeights",
     "lay",

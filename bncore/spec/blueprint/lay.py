@@ -1,9 +1,10 @@
 """A walk through a blueprint: every layer by its dotted name, with the shapes that meet in it, and what is wrong."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from bncore.spec.blueprint.layers import Chain, Norm, Primitive, Residual, Weights
+from bncore.spec.blueprint.layers import Chain, Norm, Primitive, Residual, Subsample, Weights
 from bncore.spec.blueprint.signal import Signal
 from bncore.spec.faults import Fault
 from bncore.spec.norm import NormSpec, Place
@@ -34,7 +35,7 @@ class Laid:
 
 def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
     """Lay the network out; pointers of faults begin with `root`, where the network stands in the document."""
-    walk = _Walk(signal, root)
+    walk = _Walk(blueprint, signal, root)
     walk.through(blueprint, "")
     return Laid(
         layers=tuple(walk.layers),
@@ -47,6 +48,7 @@ def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
 
 @dataclass
 class _Walk:
+    blueprint: Chain
     signal: Signal
     root: str
     fan_in: int = 0
@@ -78,6 +80,7 @@ class _Walk:
         # Behind a sum there are no weights of which it is the output.
         self.fan_in = 0
         if self.signal == end:
+            self.layers.append(LayerPlan(f"{name}.sum", "residual_sum", end.shape, 0))
             return True
         body, shortcut = ("x".join(map(str, signal.shape)) for signal in (end, self.signal))
         detail = f"{name} would add {body} from its body and {shortcut} from its shortcut"
@@ -107,15 +110,45 @@ class _Walk:
             fan_in=self.fan_in,
             activation=norm.activation,
             placement=norm.placement,
-            common_divisor=norm.common_divisor,
             pointer=self.root + norm.pointer,
             width_pointer=self.root + norm.width_pointer,
             activation_pointer=f"{self.root}/activation",
             placement_pointer=f"{self.root}/placement",
         )
+        if any(norm.spec.faults(place)):
+            # What would be right has to be right for the layers behind this one, too.
+            place = replace(place, common_divisor=math.gcd(*_widths(self.blueprint, norm.spec)))
         said = {fault.pointer for fault in self.faults}
         # What is wrong with every layer alike is said once.
         self.faults += [fault for fault in norm.spec.faults(place) if fault.pointer not in said]
         if norm.spec.has_layer:
             self.norms.append((norm.spec, place))
         return norm.spec.has_layer
+
+
+def _widths(chain: Chain, spec: NormSpec, width: int = 0) -> Iterator[int]:
+    """The channels of every layer with that normalization, as far as weights in front of it say them."""
+    for _, layer in chain.layers:
+        match layer:
+            case Chain():
+                yield from _widths(layer, spec, width)
+            case Residual():
+                yield from _widths(layer.body, spec, width)
+                yield from _widths(layer.shortcut, spec, width)
+            case Norm() if layer.spec == spec:
+                yield width
+        width = _width_behind(layer, width)
+
+
+def _width_behind(layer: Primitive | Chain | Residual, width: int) -> int:
+    match layer:
+        case Chain():
+            for _, inner in layer.layers:
+                width = _width_behind(inner, width)
+            return width
+        case Residual():
+            return _width_behind(layer.body, width)
+        case Weights() | Subsample():
+            return layer.width
+        case _:
+            return width

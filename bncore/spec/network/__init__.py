@@ -8,10 +8,27 @@ from typing import Annotated
 from pydantic import Field
 
 from bncore.spec.network.cnn import CnnSpec
+from bncore.spec.network.depthwise import DepthwiseSpec
 from bncore.spec.network.layered import INPUT_NORM_EPS
 from bncore.spec.network.mlp import MlpSpec
 from bncore.spec.network.residual_mlp import ResidualMlpSpec
+from bncore.spec.network.resnet import ResnetSpec
+from bncore.spec.network.resnet_v2 import ResnetV2Spec
+from bncore.spec.network.vgg import VggSpec
 
-NetworkSpec = Annotated[MlpSpec | CnnSpec | ResidualMlpSpec, Field(discriminator="kind")]
+NetworkSpec = Annotated[
+    MlpSpec | CnnSpec | ResidualMlpSpec | VggSpec | ResnetSpec | ResnetV2Spec | DepthwiseSpec,
+    Field(discriminator="kind"),
+]
 
-__all__ = ["INPUT_NORM_EPS", "CnnSpec", "MlpSpec", "NetworkSpec", "ResidualMlpSpec"]
+__all__ = [
+    "INPUT_NORM_EPS",
+    "CnnSpec",
+    "DepthwiseSpec",
+    "MlpSpec",
+    "NetworkSpec",
+    "ResidualMlpSpec",
+    "ResnetSpec",
+    "ResnetV2Spec",
+    "VggSpec",
+]
