@@ -17,7 +17,7 @@ from torch import nn
 from bncore.data import Batches, DataSet
 from bncore.events import CheckpointSaved, Finished, FirstStep, Note, Started, Stopped, StopReason, TargetReached
 from bncore.networks import build_network
-from bncore.norm import first_derivatives_only
+from bncore.norm import first_derivatives_only, no_decay_parameters
 from bncore.norm.adaptive_clipping import adaptive_clip_grad_
 from bncore.spec import ExperimentSpec, plan
 from bncore.train.checkpoint import HostState, read_state, read_weights, write_state, write_weights
@@ -44,7 +44,7 @@ class Trainer:
         self._parameters = list(self._network.parameters())
         # As in arXiv 2102.06171, adaptive clipping leaves the last, linear layer alone.
         self._hidden = [value for name, value in self._network.named_parameters() if not name.startswith("output.")]
-        self._optimizer = build_optimizer(spec.optimizer, self._parameters)
+        self._optimizer = build_optimizer(spec.optimizer, self._parameters, no_decay_parameters(self._network))
         self._rate = LearningRate(self._optimizer, spec.optimizer, spec.schedule, self._plan.total_steps)
         train = spec.train
         self._batches = Batches(
