@@ -23,7 +23,7 @@ def train_by_hand(spec: ExperimentSpec) -> float:
     torch.manual_seed(spec.train.seed)
     planned = plan(spec)
     data = load_data(spec.data)
-    inputs, labels, size = data.train_inputs, data.train_labels, spec.train.batch_size
+    inputs, labels, size = data.train.inputs, data.train.targets, spec.train.batch_size
     network = _plain(build_network(spec.network, planned.input_shape, planned.classes))
     optimizer = torch.optim.SGD(network.parameters(), lr=spec.optimizer.lr, fused=True)
     began = time.perf_counter()

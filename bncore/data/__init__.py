@@ -3,11 +3,11 @@
 from typing import assert_never
 
 from bncore.data.batching import Batches
-from bncore.data.dataset import DataSet, InvalidData, check
+from bncore.data.dataset import IGNORED, DataSet, Examples, InvalidData, check
 from bncore.data.digits import load_digits
 from bncore.spec.data import DataSpec, DigitsSpec
 
-__all__ = ["Batches", "DataSet", "InvalidData", "load_data"]
+__all__ = ["IGNORED", "Batches", "DataSet", "Examples", "InvalidData", "load_data"]
 
 
 def load_data(spec: DataSpec) -> DataSet:

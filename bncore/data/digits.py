@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bncore.data.dataset import DataSet
+from bncore.data.dataset import DataSet, Examples
 
 TRAIN_EXAMPLES = 1200
 CLASSES = 10
@@ -25,7 +25,7 @@ def load_digits() -> DataSet:
     train, test = split(labels)
     inputs = torch.from_numpy((images / 16.0).astype(np.float32)).view(-1, 1, 8, 8)
     targets = torch.from_numpy(labels.astype(np.int64))
-    return DataSet(inputs[train], targets[train], inputs[test], targets[test], CLASSES)
+    return DataSet(Examples(inputs[train], targets[train]), Examples(inputs[test], targets[test]), CLASSES)
 
 
 def read_pixels() -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -47,9 +47,7 @@ class Trainer:
         self._optimizer = build_optimizer(spec.optimizer, self._parameters, no_decay_parameters(self._network))
         self._rate = LearningRate(self._optimizer, spec.optimizer, spec.schedule, self._plan.total_steps)
         train = spec.train
-        self._batches = Batches(
-            self._data.train_inputs, self._data.train_labels, train.batch_size, seed, train.drop_last
-        )
+        self._batches = Batches(self._data.train, train.batch_size, seed, train.drop_last)
         self._autocast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if train.precision == "bf16":
             self._autocast = torch.autocast(device.type, torch.bfloat16)
@@ -97,7 +95,7 @@ class Trainer:
     def _take_step(self) -> None:
         train = self._spec.train
         step = self._progress.step + 1
-        inputs, labels = self._batches.batch(step)
+        inputs, labels, _ = self._batches.batch(step)
         lr = self._rate.set(step)
         # What `zero_grad` does, without the 10 us that it takes for its profiling.
         for parameter in self._parameters:
@@ -143,10 +141,10 @@ class Trainer:
         self._recorder.write()
 
     def _evaluate(self) -> None:
-        step, data = self._progress.step, self._data
+        step = self._progress.step
         with self._recorder.phase("evaluating"):
             batch_size = self._spec.evaluation.batch_size
-            loss, accuracy = evaluate(self._network, data.test_inputs, data.test_labels, batch_size)
+            loss, accuracy = evaluate(self._network, self._data.test, batch_size)
             measured = Measured(step=step, loss=loss, accuracy=accuracy)
             self._recorder.write_evaluation(measured)
         news = self._progress.note_evaluation(measured, self._spec.train.target)
