@@ -26,6 +26,16 @@ class TargetSpec(SpecModel):
     stop: bool = Field(default=False, description="End the run there; otherwise only the step is recorded.")
 
 
+class EmaSpec(SpecModel):
+    """An exponential moving average of the weights, evaluated beside them (series `...@ema`); training is the same.
+
+    Running statistics of normalizations are averaged along, by the same decay; whatever else layers keep is the live
+    one. It begins with the weights after the first step, and is saved with the training state.
+    """
+
+    decay: float = Field(default=0.999, gt=0.0, lt=1.0, description="Weight of what was averaged so far, each step.")
+
+
 class TrainSpec(SpecModel):
     """The budget and the batches. Give `steps` or `epochs`; neither means 20 epochs."""
 
@@ -33,6 +43,14 @@ class TrainSpec(SpecModel):
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     batch_size: int = Field(default=60, ge=1, le=65_536, description="At most the number of training examples.")
     drop_last: bool = Field(default=False, description="Leave out an epoch's last batch when it is smaller.")
+    accumulate: int = Field(
+        default=1,
+        ge=1,
+        le=65_536,
+        description="Micro-batches a step: each batch is cut into so many parts, as equal as can be, and the gradient "
+        "is the mean over all its examples. A part is normalized by itself, and moves running statistics by itself. A "
+        "smaller last batch of an epoch is cut into as few as are no larger. At most batch_size.",
+    )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Fixes initialization, batch order and dropout.")
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="bf16 is autocast: parameters, statistics and optimizer stay in float32."
@@ -45,6 +63,7 @@ class TrainSpec(SpecModel):
         description="Scale the gradient of each unit down to this times the norm of its weights, the output layer's "
         "excepted (arXiv 2102.06171: 0.01 for batches of 4096, more for smaller ones). Not with clip_grad_norm.",
     )
+    ema: EmaSpec | None = None
     target: TargetSpec | None = None
 
     @model_validator(mode="before")
@@ -63,9 +82,18 @@ class TrainSpec(SpecModel):
             # Which came first would change the result.
             detail = "Give clip_grad_norm or adaptive_clipping, not both"
             faults.append(("/adaptive_clipping", detail, "two_clippings"))
+        if self.accumulate > self.batch_size:
+            detail = f"A batch of {self.batch_size} cannot be cut into {self.accumulate} parts; use at most batch_size"
+            faults.append(("/accumulate", detail, "more_parts_than_examples"))
         if faults:
-            raise PydanticCustomError("cross_field", "two ways to say one thing", {"faults": faults})
+            raise PydanticCustomError("cross_field", "fields that do not go together", {"faults": faults})
         return self
+
+    def micro_batches(self, examples: int) -> list[int]:
+        """Sizes of the parts that a batch of so many examples is cut into, in their order."""
+        parts = -(-examples * self.accumulate // self.batch_size)
+        size, larger = divmod(examples, parts)
+        return [size + 1] * larger + [size] * (parts - larger)
 
 
 class EvaluationSpec(SpecModel):

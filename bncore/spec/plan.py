@@ -96,17 +96,25 @@ def _budget_faults(train: TrainSpec, schedule: ScheduleSpec, sizes: DataShape) -
 
 def _batch_faults(train: TrainSpec, sizes: DataShape, laid: Laid) -> Iterator[Fault]:
     """What is wrong with the batches for the first normalization that cannot work with them."""
-    batches = [BatchSize(train.batch_size, "each batch", "use a larger batch", _BATCH)]
+    batches = [_smallest_part(train, train.batch_size, "each batch", "use a larger batch")]
     rest = 0 if train.drop_last else sizes.train_examples % train.batch_size
     if rest and (train.steps is None or train.steps >= steps_per_epoch(train, sizes)):
         cure = "use another batch size or drop_last"
-        batches.append(BatchSize(rest, "the last, partial batch of an epoch", cure, _BATCH))
+        batches.append(_smallest_part(train, rest, "the last, partial batch of an epoch", cure))
     for norm, place in laid.norms:
         for batch in batches:
             faults = list(norm.batch_faults(place, batch))
             if faults:
                 yield from faults
                 return
+
+
+def _smallest_part(train: TrainSpec, examples: int, which: str, cure: str) -> BatchSize:
+    """Of a batch of so many examples, what is normalized together."""
+    smallest = min(train.micro_batches(examples))
+    if smallest == examples:
+        return BatchSize(examples, which, cure, _BATCH)
+    return BatchSize(smallest, f"a micro-batch of {which}", "accumulate fewer", "/train/accumulate")
 
 
 def _size_faults(network: NetworkSpec, laid: Laid) -> Iterator[Fault]:

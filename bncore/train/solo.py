@@ -1,21 +1,23 @@
 """One network on one device."""
 
 import contextlib
+import itertools
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from bncore.data import Batches, DataSet
+from bncore.data import Batches, DataSet, Examples
 from bncore.networks import build_network
 from bncore.norm import no_decay_parameters
 from bncore.norm.adaptive_clipping import adaptive_clip_grad_
 from bncore.spec import ExperimentSpec, Plan
 from bncore.train.checkpoint import HostState, read_state, read_weights, write_state, write_weights
+from bncore.train.ema import Ema
 from bncore.train.evaluate import evaluate
 from bncore.train.learner import Stepped
 from bncore.train.optim import LearningRate, build_optimizer
-from bncore.train.task import Classification
+from bncore.train.task import Classification, Kept
 
 
 class Solo:
@@ -38,6 +40,7 @@ class Solo:
         self._autocast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if train.precision == "bf16":
             self._autocast = torch.autocast(device.type, torch.bfloat16)
+        self._ema = None if train.ema is None else Ema(self._network, train.ema.decay)
 
     def take_step(self, step: int) -> Stepped:
         batch = self._batches.batch(step)
@@ -45,31 +48,60 @@ class Solo:
         # What `zero_grad` does, without the 10 us that it takes for its profiling.
         for parameter in self._parameters:
             parameter.grad = None
-        with self._autocast:
-            outputs = self._network(batch.inputs)
-        loss = self.task.loss(outputs, batch)
-        loss.backward()
+        loss, kept = self._descend(batch) if self._spec.train.accumulate == 1 else self._accumulate(batch)
         self._clip()
         self._optimizer.step()
-        return Stepped(loss.detach(), self.task.kept(outputs, batch), lr)
+        if self._ema is not None:
+            self._ema.update(step)
+        return Stepped(loss, kept, lr)
 
     def wait(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize()
 
     def evaluate(self) -> dict[str, float]:
-        values = evaluate(self._network, self.task, self._data.test, self._spec.evaluation.batch_size)
-        return {f"test/{name}": value for name, value in values.items()}
+        values = self._evaluate("")
+        if self._ema is not None:
+            with self._ema.installed():
+                values |= self._evaluate("@ema")
+        return values
 
     def write_weights(self, path: Path, step: int) -> None:
         write_weights(path, self._network, self._spec, step)
 
     def write_state(self, path: Path, host: HostState) -> None:
-        write_state(path, self._network, self._optimizer, host)
+        write_state(path, self._network, self._optimizer, host, self._others())
 
     def restore(self, weights: Path, state: Path) -> HostState:
         read_weights(weights, self._network)
-        return read_state(state, self._network, self._optimizer)
+        return read_state(state, self._network, self._optimizer, self._others())
+
+    def _descend(self, batch: Examples, share: float | Tensor | None = None) -> tuple[Tensor, Kept]:
+        """Add the gradients of the loss on a batch, or of `share` times it."""
+        with self._autocast:
+            outputs = self._network(batch.inputs)
+        loss = self.task.loss(outputs, batch)
+        if share is not None:
+            loss = loss * share
+        loss.backward()
+        return loss.detach(), self.task.kept(outputs, batch)
+
+    def _accumulate(self, batch: Examples) -> tuple[Tensor, Kept]:
+        """The same for a batch in parts, one after the other: the mean over all that counts in it."""
+        sizes = self._spec.train.micro_batches(len(batch.inputs))
+        ends = itertools.accumulate(sizes)
+        parts = [batch.slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+        whole = self.task.weight(batch)
+        losses, kept = zip(*(self._descend(part, self.task.weight(part) / whole) for part in parts), strict=True)
+        return torch.stack(losses).sum(), tuple(map(torch.cat, zip(*kept, strict=True)))
+
+    def _evaluate(self, suffix: str) -> dict[str, float]:
+        values = evaluate(self._network, self.task, self._data.test, self._spec.evaluation.batch_size)
+        return {f"test/{name}{suffix}": value for name, value in values.items()}
+
+    def _others(self) -> dict[str, Tensor]:
+        """What training keeps beside weights and optimizer."""
+        return {} if self._ema is None else {f"ema/{name}": tensor for name, tensor in self._ema.averages.items()}
 
     def _clip(self) -> None:
         train = self._spec.train

@@ -32,6 +32,10 @@ class Task(ABC):
     def loss(self, outputs: Tensor, examples: Examples) -> Tensor:
         """What a training step descends: a mean over the batch, in float32 whatever the outputs are."""
 
+    def weight(self, examples: Examples) -> int | Tensor:
+        """How much that mean is over."""
+        return len(examples.inputs)
+
     @abstractmethod
     def kept(self, outputs: Tensor, examples: Examples) -> Kept:
         """What of a step its metrics will be made of."""

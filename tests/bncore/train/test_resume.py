@@ -54,6 +54,11 @@ SPECS: dict[str, dict[str, Any]] = {
         "optimizer": {"kind": "adagrad", "weight_decay": 0.01},
         "schedule": {"kind": "one_cycle"},
     },
+    "mlp with dropout, in micro-batches, with an average of its weights": {
+        "network": {"kind": "mlp", "hidden": [24], "dropout": 0.2},
+        "optimizer": {"kind": "sgd", "lr": 0.2, "momentum": 0.9},
+        "train": {"batch_size": 70, "accumulate": 3, "ema": {"decay": 0.9}},
+    },
     "mlp with layer norm, plain sgd, uneven batches": {
         "network": {"kind": "mlp", "hidden": [24], "norm": {"kind": "layer_norm"}},
         "optimizer": {"kind": "sgd"},
