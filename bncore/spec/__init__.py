@@ -1,7 +1,16 @@
 """What an experiment is: torch-free, and the one definition that the API, the store and the trainer share."""
 
 from bncore.spec.blueprint import LayerPlan
-from bncore.spec.budget import CheckpointSpec, EmaSpec, EvaluationSpec, LossSpec, ResourcesSpec, TargetSpec, TrainSpec
+from bncore.spec.budget import (
+    CheckpointSpec,
+    EmaSpec,
+    EvaluationSpec,
+    LossSpec,
+    ResourcesSpec,
+    Statistics,
+    TargetSpec,
+    TrainSpec,
+)
 from bncore.spec.catalog import CATALOG, Kind, kinds, members
 from bncore.spec.data import DataSpec, DigitsSpec, data_shape
 from bncore.spec.experiment import SPEC_VERSION, ExperimentSpec, fingerprint_of
@@ -78,6 +87,7 @@ __all__ = [
     "ScheduleSpec",
     "SgdSpec",
     "SpecError",
+    "Statistics",
     "StepSchedule",
     "TargetSpec",
     "TrainSpec",

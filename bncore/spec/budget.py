@@ -20,10 +20,27 @@ class LossSpec(SpecModel):
 
 
 class TargetSpec(SpecModel):
-    """A test accuracy to reach; the first evaluation at or above it is recorded as steps_to_target."""
+    """A number to reach; the first evaluation at it or better is recorded as steps_to_target. Give one.
 
-    test_accuracy: Fraction
+    It is that of the validation data, where the data set has some (`data.validation`), else that of the test data.
+    """
+
+    accuracy: Fraction | None = Field(default=None, description="At least so much.")
+    loss: Annotated[float, Field(ge=0.0, le=1e9)] | None = Field(default=None, description="At most so much.")
+    test_accuracy: Fraction | None = Field(
+        default=None, description="At least so much on the test data, which then choose, whatever else there is."
+    )
     stop: bool = Field(default=False, description="End the run there; otherwise only the step is recorded.")
+
+    @model_validator(mode="after")
+    def _says_one_number(self) -> "TargetSpec":
+        names = ("accuracy", "loss", "test_accuracy")
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) != 1:
+            pointer = f"/{given[1]}" if given else "/accuracy"
+            fault = (pointer, "Give one of accuracy, loss and test_accuracy", "one_target")
+            raise PydanticCustomError("cross_field", "a target is one number", {"faults": [fault]})
+        return self
 
 
 class EmaSpec(SpecModel):
@@ -96,18 +113,50 @@ class TrainSpec(SpecModel):
         return [size + 1] * larger + [size] * (parts - larger)
 
 
+Statistics = Literal["running", "batch", "precise"]
+"""What normalizations with statistics of the batch evaluate with."""
+
+
 class EvaluationSpec(SpecModel):
-    """Measure on the test data every so many steps and at the end."""
+    """Measure on the test data, and on those for validation, every so many steps and at the end."""
 
     every_steps: Steps = 100
-    batch_size: int = Field(default=1024, ge=1, le=65_536, description="Changes memory, not results.")
+    batch_size: int = Field(
+        default=1024, ge=1, le=65_536, description="Changes memory, not results, but for statistics of the batch."
+    )
+    statistics: Annotated[tuple[Statistics, ...], Field(strict=False, min_length=1, max_length=3)] = Field(
+        default=("running",),
+        description="What normalizations with statistics of the batch evaluate with; several are measured beside one "
+        "another, and `running` is always among them, since best and target are measured with it. `running`: their "
+        "running averages (series test/accuracy, test/loss). `batch` (test/accuracy@batch): those of the batch that is "
+        "evaluated, as few batches of at most batch_size as there can be, all of one size. `precise` "
+        "(test/accuracy@precise): those of all training data with the weights there are (arXiv 2105.07576), which "
+        "takes a pass over them each time. Training goes on as if nothing had been measured. A network without such "
+        "normalizations gives the same numbers each time.",
+    )
+
+    @model_validator(mode="after")
+    def _each_once_and_running_among_them(self) -> "EvaluationSpec":
+        faults = []
+        if len(set(self.statistics)) < len(self.statistics):
+            faults.append(("/statistics", "Name each kind once", "repeated_statistics"))
+        if "running" not in self.statistics:
+            detail = "Best, target and summary are measured with running statistics; put running among them"
+            faults.append(("/statistics", detail, "running_is_missing"))
+        if faults:
+            raise PydanticCustomError("cross_field", "statistics", {"faults": faults})
+        return self
 
 
 class CheckpointSpec(SpecModel):
     """Save weights and training state every so many steps and at the end; the best weights at evaluations."""
 
     every_steps: Steps = 500
-    keep_best: bool = Field(default=True, description="Keep the weights of the best test accuracy so far.")
+    keep_best: bool = Field(
+        default=True,
+        description="Keep the best weights so far: of the greatest accuracy, or the least loss of a regression, on the "
+        "validation data where there are some (`data.validation`), else on the test data, which then choose.",
+    )
     keep_periodic: bool = Field(default=False, description="Keep every periodic checkpoint, not only the last.")
 
 

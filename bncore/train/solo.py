@@ -11,10 +11,10 @@ from bncore.data import Batches, DataSet, Examples
 from bncore.networks import build_network
 from bncore.norm import no_decay_parameters
 from bncore.norm.adaptive_clipping import adaptive_clip_grad_
-from bncore.spec import ExperimentSpec, Plan
+from bncore.spec import ExperimentSpec, Plan, Statistics
 from bncore.train.checkpoint import HostState, read_state, read_weights, write_state, write_weights
 from bncore.train.ema import Ema
-from bncore.train.evaluate import evaluate
+from bncore.train.evaluate import equal_parts, evaluate, nothing_measured, outputs_of, slices, using
 from bncore.train.learner import Stepped
 from bncore.train.optim import LearningRate, build_optimizer
 from bncore.train.task import Classification, Kept
@@ -40,6 +40,9 @@ class Solo:
         self._autocast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if train.precision == "bf16":
             self._autocast = torch.autocast(device.type, torch.bfloat16)
+        # Normalized together in training, at the least.
+        together = min(train.micro_batches(train.batch_size))
+        self._in_batches = equal_parts(self._data.train, planned.train_examples // together)
         self._ema = None if train.ema is None else Ema(self._network, train.ema.decay)
 
     def take_step(self, step: int) -> Stepped:
@@ -60,10 +63,10 @@ class Solo:
             torch.cuda.synchronize()
 
     def evaluate(self) -> dict[str, float]:
-        values = self._evaluate("")
+        values = self._measured("")
         if self._ema is not None:
             with self._ema.installed():
-                values |= self._evaluate("@ema")
+                values |= self._measured("@ema")
         return values
 
     def write_weights(self, path: Path, step: int) -> None:
@@ -79,7 +82,7 @@ class Solo:
     def _descend(self, batch: Examples, share: float | Tensor | None = None) -> tuple[Tensor, Kept]:
         """Add the gradients of the loss on a batch, or of `share` times it."""
         with self._autocast:
-            outputs = self._network(batch.inputs)
+            outputs = outputs_of(self._network, batch)
         loss = self.task.loss(outputs, batch)
         if share is not None:
             loss = loss * share
@@ -95,9 +98,23 @@ class Solo:
         losses, kept = zip(*(self._descend(part, self.task.weight(part) / whole) for part in parts), strict=True)
         return torch.stack(losses).sum(), tuple(map(torch.cat, zip(*kept, strict=True)))
 
-    def _evaluate(self, suffix: str) -> dict[str, float]:
-        values = evaluate(self._network, self.task, self._data.test, self._spec.evaluation.batch_size)
-        return {f"test/{name}{suffix}": value for name, value in values.items()}
+    def _measured(self, suffix: str) -> dict[str, float]:
+        """Of the network as it is now, every part with every kind of statistics."""
+        values: dict[str, float] = {}
+        for statistics in self._spec.evaluation.statistics:
+            end = suffix if statistics == "running" else f"{suffix}@{statistics}"
+            with using(statistics, self._network, self._in_batches) as usable:
+                for part, examples in self._data.parts.items():
+                    if part != "train":
+                        found = self._evaluated(examples, statistics) if usable else nothing_measured(self.task)
+                        values |= {f"{part}/{name}{end}": value for name, value in found.items()}
+        return values
+
+    def _evaluated(self, examples: Examples, statistics: Statistics) -> dict[str, float]:
+        size = self._spec.evaluation.batch_size
+        parts = -(-len(examples.inputs) // size)
+        batches = slices(examples, size) if statistics == "running" else equal_parts(examples, parts)
+        return evaluate(self._network, self.task, batches)
 
     def _others(self) -> dict[str, Tensor]:
         """What training keeps beside weights and optimizer."""

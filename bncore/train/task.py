@@ -27,6 +27,10 @@ class Task(ABC):
 
     metrics: ClassVar[tuple[str, ...]]
     """What is measured beside the loss."""
+    chosen_by: ClassVar[str]
+    """What of it makes weights the best, ..."""
+    larger_is_better: ClassVar[bool]
+    """... and whether that is its greatest value."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, examples: Examples) -> Tensor:
@@ -53,6 +57,8 @@ class Classification(Task):
     """One of C classes for each example: cross entropy of logits (N, C); accuracy is the share of right ones."""
 
     metrics = ("accuracy",)
+    chosen_by = "accuracy"
+    larger_is_better = True
 
     def __init__(self, loss: LossSpec) -> None:
         self._smoothing = loss.label_smoothing

@@ -17,8 +17,9 @@ from bncore.norm import first_derivatives_only
 from bncore.spec import ExperimentSpec, plan
 from bncore.train.checkpoint import HostState
 from bncore.train.environment import Environment
+from bncore.train.goal import goals_of
 from bncore.train.learner import Learner
-from bncore.train.progress import DRAIN_STEPS, Measured, Progress
+from bncore.train.progress import DRAIN_STEPS, TEST_ACCURACY, Measured, Progress
 from bncore.train.recorder import Recorder
 from bncore.train.run_directory import RunDirectory
 from bncore.train.solo import Solo
@@ -33,6 +34,8 @@ class Trainer:
         self._environment = environment
         self._plan = plan(spec)
         self._learner: Learner = Solo(spec, self._plan, torch.device(environment.device), data)
+        part = "test" if data.validation is None else "validation"
+        self._goals = goals_of(self._learner.task, spec.train.target, part)
         self._progress = Progress()
         self._start = 0
         self._saved_step: int | None = None
@@ -69,7 +72,7 @@ class Trainer:
         return self._finish(reason)
 
     def _reason_to_end(self) -> StopReason | None:
-        return self._progress.reason_to_end(self._plan.total_steps, self._spec.train.target)
+        return self._progress.reason_to_end(self._plan.total_steps, self._goals)
 
     def _take_step(self) -> None:
         step = self._progress.step + 1
@@ -109,10 +112,12 @@ class Trainer:
         with self._recorder.phase("evaluating"):
             values = self._learner.evaluate()
             self._recorder.write_evaluation(step, values)
-        measured = Measured(step=step, loss=values["test/loss"], accuracy=values["test/accuracy"])
-        news = self._progress.note_evaluation(measured, self._spec.train.target)
-        if "target" in news:
-            self._recorder.log(TargetReached(step=step, test_accuracy=measured.accuracy))
+        news = self._progress.note_evaluation(Measured(step=step, values=values), self._goals)
+        target = self._goals.target
+        if "target" in news and target is not None:
+            accuracy = values[target.metric] if target.metric == TEST_ACCURACY else None
+            value = values[target.metric]
+            self._recorder.log(TargetReached(step=step, test_accuracy=accuracy, metric=target.metric, value=value))
         if "best" in news and self._spec.checkpoint.keep_best:
             self._save("best")
 
@@ -127,9 +132,7 @@ class Trainer:
                 state = self._directory.store(f"{name}.state.safetensors", lambda path: learner.write_state(path, host))
                 self._saved_step = step
         measured = self._progress.evaluation
-        metrics = {}
-        if measured is not None and measured.step == step:
-            metrics = {"test/loss": measured.loss, "test/accuracy": measured.accuracy}
+        metrics = measured.values if measured is not None and measured.step == step else {}
         epoch = step // self._plan.steps_per_epoch
         self._recorder.log(
             CheckpointSaved(checkpoint_kind=kind, step=step, epoch=epoch, weights=weights, state=state, metrics=metrics)
