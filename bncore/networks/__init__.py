@@ -16,20 +16,23 @@ __all__ = ["build_network"]
 
 def build_network(
     spec: NetworkSpec,
-    input_shape: tuple[int, ...],
-    classes: int,
+    signal: Signal | tuple[int, ...],
+    outputs: int,
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> nn.Sequential:
-    """The network of `spec`, initialized from `seed`, for inputs (N, *input_shape) and outputs (N, classes).
+    """The network of `spec`, initialized from `seed`, with outputs (N, outputs).
+
+    Inputs are (N, *shape), of the signal's shape; three sizes by themselves are an image's (channels, height, width).
 
     Weights are drawn on the CPU, from a stream of each layer's own: they depend on neither the device nor the
     normalization, so that arms of a comparison start from the same weights. On the meta device nothing is drawn.
     """
     on_meta = torch.device(device).type == "meta"
-    signal = Signal(input_shape, "image")
+    if not isinstance(signal, Signal):
+        signal = Signal(tuple(signal), "image")
     # Constructors draw from the global generator what initialization overwrites. On the meta device they would draw
     # nothing, but `to_empty` from there imports torch's compiler.
     with torch.random.fork_rng(devices=[]), torch.device("meta" if on_meta else "cpu"):
-        network = Builder(signal, seed, draws=not on_meta).chain(spec.blueprint(signal, classes))
+        network = Builder(signal, seed, draws=not on_meta).chain(spec.blueprint(signal, outputs))
     return network if on_meta else network.to(device)

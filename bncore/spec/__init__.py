@@ -12,7 +12,17 @@ from bncore.spec.budget import (
     TrainSpec,
 )
 from bncore.spec.catalog import CATALOG, Kind, kinds, members
-from bncore.spec.data import DataSpec, DigitsSpec, data_shape
+from bncore.spec.data import (
+    DataShape,
+    DataSpec,
+    DigitsSpec,
+    Mnist5kSpec,
+    SanturkarLinearSpec,
+    Task,
+    ValidationSpec,
+    VariableLengthSpec,
+    data_shape,
+)
 from bncore.spec.experiment import SPEC_VERSION, ExperimentSpec, fingerprint_of
 from bncore.spec.faults import Fault, SpecError, faults_of
 from bncore.spec.init import DefaultInit, InitSpec, KaimingInit, NormalInit, OrthogonalInit, UniformInit, XavierInit
@@ -57,6 +67,7 @@ __all__ = [
     "CnnSpec",
     "ConstantSchedule",
     "CosineSchedule",
+    "DataShape",
     "DataSpec",
     "DefaultInit",
     "DigitsSpec",
@@ -73,6 +84,7 @@ __all__ = [
     "LinearRamp",
     "LossSpec",
     "MlpSpec",
+    "Mnist5kSpec",
     "NetworkSpec",
     "NoNorm",
     "NormSpec",
@@ -84,14 +96,18 @@ __all__ = [
     "ResidualMlpSpec",
     "ResourcesSpec",
     "RmsPropSpec",
+    "SanturkarLinearSpec",
     "ScheduleSpec",
     "SgdSpec",
     "SpecError",
     "Statistics",
     "StepSchedule",
     "TargetSpec",
+    "Task",
     "TrainSpec",
     "UniformInit",
+    "ValidationSpec",
+    "VariableLengthSpec",
     "WarmRestartsSchedule",
     "XavierInit",
     "data_shape",

@@ -11,7 +11,7 @@ from bncore.data import Batches, DataSet, Examples
 from bncore.networks import build_network
 from bncore.norm import no_decay_parameters
 from bncore.norm.adaptive_clipping import adaptive_clip_grad_
-from bncore.spec import ExperimentSpec, Plan, Statistics
+from bncore.spec import ExperimentSpec, Plan, Statistics, data_shape
 from bncore.train.checkpoint import HostState, read_state, read_weights, write_state, write_weights
 from bncore.train.ema import Ema
 from bncore.train.evaluate import equal_parts, evaluate, nothing_measured, outputs_of, slices, using
@@ -29,7 +29,8 @@ class Solo:
         self._device = device
         self._data = data.to(device)
         train = spec.train
-        self._network = build_network(spec.network, planned.input_shape, planned.classes, train.seed, device).train()
+        signal = data_shape(spec.data).signal
+        self._network = build_network(spec.network, signal, planned.outputs, train.seed, device).train()
         self._parameters = list(self._network.parameters())
         # As in arXiv 2102.06171, adaptive clipping leaves the last, linear layer alone.
         self._hidden = [value for name, value in self._network.named_parameters() if not name.startswith("output.")]
