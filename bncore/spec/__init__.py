@@ -5,7 +5,6 @@ from bncore.spec.budget import (
     CheckpointSpec,
     EmaSpec,
     EvaluationSpec,
-    LossSpec,
     ResourcesSpec,
     Statistics,
     TargetSpec,
@@ -26,6 +25,7 @@ from bncore.spec.data import (
 from bncore.spec.experiment import SPEC_VERSION, ExperimentSpec, fingerprint_of
 from bncore.spec.faults import Fault, SpecError, faults_of
 from bncore.spec.init import DefaultInit, InitSpec, KaimingInit, NormalInit, OrthogonalInit, UniformInit, XavierInit
+from bncore.spec.loss import CrossEntropySpec, LossSpec, MeanSquaredErrorSpec
 from bncore.spec.network import INPUT_NORM_EPS, CnnSpec, MlpSpec, NetworkSpec, ResidualMlpSpec
 from bncore.spec.norm import (
     BatchNormSpec,
@@ -67,6 +67,7 @@ __all__ = [
     "CnnSpec",
     "ConstantSchedule",
     "CosineSchedule",
+    "CrossEntropySpec",
     "DataShape",
     "DataSpec",
     "DefaultInit",
@@ -83,6 +84,7 @@ __all__ = [
     "LayerPlan",
     "LinearRamp",
     "LossSpec",
+    "MeanSquaredErrorSpec",
     "MlpSpec",
     "Mnist5kSpec",
     "NetworkSpec",

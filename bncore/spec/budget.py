@@ -10,15 +10,6 @@ from bncore.spec.strict import Fraction, SpecModel, Steps
 DEFAULT_EPOCHS = 20
 
 
-class LossSpec(SpecModel):
-    """Cross entropy over the classes, averaged over the batch."""
-
-    kind: Literal["cross_entropy"] = "cross_entropy"
-    label_smoothing: float = Field(
-        default=0.0, ge=0.0, lt=1.0, description="Share of the label spread evenly over all classes; training only."
-    )
-
-
 class TargetSpec(SpecModel):
     """A number to reach; the first evaluation at it or better is recorded as steps_to_target. Give one.
 

@@ -17,14 +17,14 @@ from bncore.train.ema import Ema
 from bncore.train.evaluate import equal_parts, evaluate, nothing_measured, outputs_of, slices, using
 from bncore.train.learner import Stepped
 from bncore.train.optim import LearningRate, build_optimizer
-from bncore.train.task import Classification, Kept
+from bncore.train.task import Kept, build_task
 
 
 class Solo:
     """A learner of the experiment `spec`, in training mode but while it is measured."""
 
     def __init__(self, spec: ExperimentSpec, planned: Plan, device: torch.device, data: DataSet) -> None:
-        self.task = Classification(spec.loss)
+        self.task = build_task(planned.task, spec.loss)
         self._spec = spec
         self._device = device
         self._data = data.to(device)
