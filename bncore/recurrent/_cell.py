@@ -193,8 +193,9 @@ def check_state(states: State, wanted: tuple[int, ...]) -> None:
 def _follow(layer: nn.Module, x: Tensor, valid: Tensor | None, step: int) -> Pass:
     if isinstance(layer, StepBatchNorm):
         return layer.begin(x, valid, step)
-    # Without a mask of its own, it has the one that `valid_positions` handed over.
-    return SequencePass(layer, valid) if isinstance(layer, SequenceBatchNorm) and valid is not None else PlainPass(layer)
+    if isinstance(layer, SequenceBatchNorm) and valid is not None:
+        return SequencePass(layer, valid)
+    return PlainPass(layer)
 
 
 def _project(x: Tensor, weight: Tensor) -> Tensor:

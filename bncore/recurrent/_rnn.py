@@ -55,6 +55,7 @@ class RNNCell(RecurrentCell):
         return self.norm_ih, self.norm_hh, self.norm_h
 
     def _advance(self, projected: Tensor, hidden: Tensor, state: State, others: Sequence[Normalize]) -> State:
+        del state  # reaches the next one by `hidden` alone
         summed = others[0]((projected + hidden).unsqueeze(0)).squeeze(0)
         return (summed.tanh() if self.nonlinearity == "tanh" else summed.relu(),)
 
