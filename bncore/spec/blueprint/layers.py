@@ -4,38 +4,18 @@
 """
 
 import math
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import Literal
+from abc import abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
-from bncore.spec.blueprint.signal import Signal
+from bncore.spec.blueprint.layer import READS_SEQUENCES, Layer
+from bncore.spec.blueprint.sequences import SequencePrimitive
+from bncore.spec.blueprint.signal import Signal, SignalKind
 from bncore.spec.faults import Fault
 from bncore.spec.init import DefaultInit, InitSpec
 from bncore.spec.norm import NoNorm, NormSpec
 
 ActivationName = Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "identity"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer(ABC):
-    """One step of a network. The defaults are those of a layer that changes no shape and learns nothing."""
-
-    @property
-    @abstractmethod
-    def kind(self) -> str:
-        """What a plan calls it."""
-
-    def output(self, signal: Signal) -> Signal:
-        """What comes out for a signal that it fits."""
-        return signal
-
-    def parameters(self, signal: Signal) -> int:
-        """Numbers that it learns."""
-        return 0
-
-    def misfit(self, signal: Signal) -> Fault | None:
-        """Why nothing can come out of it for that signal."""
-        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +38,15 @@ class Weights(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Weights):
-    """y = W x + b on vectors (C,)."""
+    """y = W x + b on vectors (C,), and on each step of sequences (T, C)."""
 
     @property
     def kind(self) -> str:
         return "linear"
 
     def output(self, signal: Signal) -> Signal:
+        if signal.kind == "sequence":
+            return replace(signal, shape=(signal.steps, self.width))
         return Signal((self.width,), signal.kind)
 
     def fan_in(self, signal: Signal) -> int:
@@ -74,6 +56,8 @@ class Linear(Weights):
 @dataclass(frozen=True, kw_only=True)
 class Conv2d(Weights):
     """A convolution of images (C, H, W) with stride 1 and same padding."""
+
+    takes: ClassVar[tuple[SignalKind, ...]] = ("image",)
 
     kernel_size: int
 
@@ -91,6 +75,8 @@ class Conv2d(Weights):
 @dataclass(frozen=True, kw_only=True)
 class Pool(Layer):
     """2x2 pooling with stride 2; `place` and `cure` word what is wrong with an image that is too small."""
+
+    takes: ClassVar[tuple[SignalKind, ...]] = ("image",)
 
     how: Literal["max", "average"]
     pointer: str = ""
@@ -116,6 +102,8 @@ class Pool(Layer):
 class GlobalPool(Layer):
     """The average over all positions: (C, H, W) to (C, 1, 1)."""
 
+    takes: ClassVar[tuple[SignalKind, ...]] = ("image",)
+
     @property
     def kind(self) -> str:
         return "global_average_pool"
@@ -134,6 +122,14 @@ class Flatten(Layer):
 
     def output(self, signal: Signal) -> Signal:
         return Signal((math.prod(signal.shape),), "vector")
+
+    def misfit(self, signal: Signal) -> Fault | None:
+        if not signal.lengths:
+            return None
+        detail = (
+            f"The data are sequences of different lengths, whose padding would be read as values; {READS_SEQUENCES}"
+        )
+        return Fault("/kind", detail, "padding_would_be_read")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +179,7 @@ class Norm(Layer):
 
 
 WithoutWeights = Pool | GlobalPool | Flatten | Activation | Dropout
-Primitive = Linear | Conv2d | Norm | WithoutWeights
+Primitive = Linear | Conv2d | Norm | WithoutWeights | SequencePrimitive
 
 
 @dataclass(frozen=True)

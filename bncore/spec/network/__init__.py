@@ -8,10 +8,27 @@ from typing import Annotated
 from pydantic import Field
 
 from bncore.spec.network.cnn import CnnSpec
+from bncore.spec.network.gru import GruSpec
 from bncore.spec.network.layered import INPUT_NORM_EPS
+from bncore.spec.network.lstm import LstmSpec
 from bncore.spec.network.mlp import MlpSpec
 from bncore.spec.network.residual_mlp import ResidualMlpSpec
+from bncore.spec.network.rnn import RnnSpec
+from bncore.spec.network.transformer_encoder import TransformerEncoderSpec
 
-NetworkSpec = Annotated[MlpSpec | CnnSpec | ResidualMlpSpec, Field(discriminator="kind")]
+NetworkSpec = Annotated[
+    MlpSpec | CnnSpec | ResidualMlpSpec | RnnSpec | LstmSpec | GruSpec | TransformerEncoderSpec,
+    Field(discriminator="kind"),
+]
 
-__all__ = ["INPUT_NORM_EPS", "CnnSpec", "MlpSpec", "NetworkSpec", "ResidualMlpSpec"]
+__all__ = [
+    "INPUT_NORM_EPS",
+    "CnnSpec",
+    "GruSpec",
+    "LstmSpec",
+    "MlpSpec",
+    "NetworkSpec",
+    "ResidualMlpSpec",
+    "RnnSpec",
+    "TransformerEncoderSpec",
+]

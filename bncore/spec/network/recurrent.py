@@ -1,0 +1,91 @@
+"""Recurrent networks: layers of one kind of cell on top of each other, and a linear layer for the classes."""
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from bncore.spec.blueprint import Chain, Dropout, Linear, Norm, OverTime, Primitive, Recurrent, Signal
+from bncore.spec.blueprint.recurrent import Cell, RecurrentInit
+from bncore.spec.init import DefaultInit, InitSpec
+from bncore.spec.network.layered import INPUT_NORM_EPS
+from bncore.spec.norm import BatchNormSpec
+from bncore.spec.norm.recurrent import RecurrentNormSpec, StepBatchNormSpec
+from bncore.spec.strict import Count, SpecModel
+
+
+class RecurrentSpec(SpecModel):
+    """What they share. Sequences may have different lengths: what comes after the end of one changes nothing."""
+
+    width_field: ClassVar[str] = "hidden"
+    cell: ClassVar[Cell]
+
+    hidden: Annotated[tuple[Count, ...], Field(strict=False, min_length=1, max_length=20)] = Field(
+        default=(100,), description="Hidden units of each layer, from the input on."
+    )
+    norm: RecurrentNormSpec = Field(
+        default_factory=StepBatchNormSpec,
+        description="Inside each layer. Those for batches have no form there that depends on the step.",
+    )
+    bidirectional: bool = Field(
+        default=False, description="Each layer also reads from the end, and gives both outputs to the next."
+    )
+    output: Literal["last", "mean", "each_step"] = Field(
+        default="last",
+        description="What the classes are told from: the state after the last step (of the backward direction, after "
+        "the first), the mean of all steps, or each step by itself, which labels each step (tagging).",
+    )
+    normalize_input: bool = Field(
+        default=False,
+        description="Standardize each feature of the input over all steps of the batch (no scale or shift, "
+        f"equal-weight running averages, eps {INPUT_NORM_EPS}).",
+    )
+    bias: bool = Field(default=True, description="Give recurrent layers biases, which are 0 at first.")
+    init: InitSpec = Field(
+        default_factory=DefaultInit, description="Of the matrices that read the input, and of the output layer."
+    )
+    recurrent_init: RecurrentInit = Field(
+        default="orthogonal",
+        description="Of the matrices that read the state: a (semi-)orthogonal matrix for all gates together; identity "
+        "for the block of the candidate (of an rnn, all of it) and orthogonal ones for the others; or as `init` says.",
+    )
+    dropout: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Probability of zeroing an output of each layer but the last."
+    )
+
+    @model_validator(mode="after")
+    def _drops_between_layers(self) -> "RecurrentSpec":
+        if self.dropout > 0.0 and len(self.hidden) == 1:
+            detail = "It is between layers, and there is one; use 0 or a second layer"
+            faults = [("/dropout", detail, "dropout_without_effect")]
+            raise PydanticCustomError("cross_field", detail, {"faults": faults})
+        return self
+
+    def blueprint(self, signal: Signal, classes: int) -> Chain:
+        """The network for such inputs and so many classes."""
+        return Chain(tuple(self._layers(classes)))
+
+    def recurrent(self, number: int) -> Recurrent:
+        """Layer `number`, which counts from 1."""
+        return Recurrent(
+            cell=self.cell,
+            hidden=self.hidden[number - 1],
+            bidirectional=self.bidirectional,
+            norm=self.norm,
+            bias=self.bias,
+            init=self.init,
+            recurrent_init=self.recurrent_init,
+            width_pointer=f"/hidden/{number - 1}",
+        )
+
+    def _layers(self, classes: int) -> Iterator[tuple[str, Primitive]]:
+        if self.normalize_input:
+            yield "input_norm", Norm(spec=BatchNormSpec(affine=False, eps=INPUT_NORM_EPS, momentum=None), stream=0)
+        for number in range(1, len(self.hidden) + 1):
+            yield f"recurrent{number}", self.recurrent(number)
+            if self.dropout > 0.0 and number < len(self.hidden):
+                yield f"dropout{number}", Dropout(probability=self.dropout)
+        if self.output != "each_step":
+            yield "pool", OverTime(how=self.output, bidirectional=self.bidirectional and self.output == "last")
+        yield "output", Linear(width=classes, init=self.init)
