@@ -6,7 +6,7 @@ from pydantic import Field
 
 from api.shown import Shown
 from api.shown.waiting import Living, device_lives
-from bncore.spec import ExperimentSpec, plan
+from bncore.spec import ExperimentSpec, Task, plan
 
 
 class Layer(Shown):
@@ -22,8 +22,11 @@ class SpecPlan(Shown):
     layers: list[Layer]
     parameters: int
     input_shape: list[int]
-    classes: int
+    task: Task
+    outputs: int = Field(description="Classes, or numbers that a regression predicts.")
+    classes: int | None = Field(description="Null for a regression.")
     train_examples: int
+    validation_examples: int
     test_examples: int
     steps_per_epoch: int
     total_steps: int
@@ -61,8 +64,11 @@ class Validated(Shown):
             layers=layers,
             parameters=found.parameters,
             input_shape=list(found.input_shape),
+            task=found.task,
+            outputs=found.outputs,
             classes=found.classes,
             train_examples=found.train_examples,
+            validation_examples=found.validation_examples,
             test_examples=found.test_examples,
             steps_per_epoch=found.steps_per_epoch,
             total_steps=found.total_steps,

@@ -3,7 +3,17 @@
 from bncore.spec.blueprint import LayerPlan
 from bncore.spec.budget import CheckpointSpec, EvaluationSpec, LossSpec, ResourcesSpec, TargetSpec, TrainSpec
 from bncore.spec.catalog import CATALOG, Kind, kinds, members
-from bncore.spec.data import DataSpec, DigitsSpec, data_shape
+from bncore.spec.data import (
+    DataShape,
+    DataSpec,
+    DigitsSpec,
+    Mnist5kSpec,
+    SanturkarLinearSpec,
+    Task,
+    ValidationSpec,
+    VariableLengthSpec,
+    data_shape,
+)
 from bncore.spec.experiment import SPEC_VERSION, ExperimentSpec, fingerprint_of
 from bncore.spec.faults import Fault, SpecError, faults_of
 from bncore.spec.init import DefaultInit, InitSpec, KaimingInit, NormalInit, OrthogonalInit, UniformInit, XavierInit
@@ -43,6 +53,7 @@ __all__ = [
     "CnnSpec",
     "ConstantSchedule",
     "CosineSchedule",
+    "DataShape",
     "DataSpec",
     "DefaultInit",
     "DigitsSpec",
@@ -58,6 +69,7 @@ __all__ = [
     "LinearRamp",
     "LossSpec",
     "MlpSpec",
+    "Mnist5kSpec",
     "NetworkSpec",
     "NoNorm",
     "NormSpec",
@@ -67,13 +79,17 @@ __all__ = [
     "Plan",
     "ResidualMlpSpec",
     "ResourcesSpec",
+    "SanturkarLinearSpec",
     "ScheduleSpec",
     "SgdSpec",
     "SpecError",
     "StepSchedule",
     "TargetSpec",
+    "Task",
     "TrainSpec",
     "UniformInit",
+    "ValidationSpec",
+    "VariableLengthSpec",
     "XavierInit",
     "data_shape",
     "faults_of",

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
+from bncore.spec.strict import fields_of
 from bncore.spec.wording import nearest, worded
 
 MAX_FAULTS = 100
@@ -78,7 +79,7 @@ def _faults(details: ErrorDetails, model: Any) -> Iterator[Fault]:
 
 
 def _unknown_field(name: str, owner: type[BaseModel] | None) -> str:
-    known = sorted(owner.model_fields) if owner else []
+    known = sorted(fields_of(owner)) if owner else []
     close = nearest(name, known)
     if close:
         return f"Unknown field; did you mean {close}?"
@@ -148,7 +149,7 @@ def _tag(member: Any) -> Any:
 def _inside(current: Any, part: int | str) -> Any:
     model = _class(current)
     if model:
-        info = model.model_fields.get(str(part))
+        info = fields_of(model).get(str(part))
         return _plain(info.annotation) if info else None
     arguments = [argument for argument in get_args(current) if argument is not Ellipsis]
     return _plain(arguments[-1]) if arguments else None

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from bncore.spec.blueprint import Laid, LayerPlan, Signal, lay
 from bncore.spec.budget import TrainSpec
-from bncore.spec.data import DataShape, DataSpec, data_shape
+from bncore.spec.data import DataShape, DataSpec, Task, data_shape
 from bncore.spec.faults import Fault
 from bncore.spec.network import NetworkSpec
 from bncore.spec.norm import BatchSize
@@ -32,8 +32,12 @@ class Plan:
     """What a spec amounts to before anything runs."""
 
     input_shape: tuple[int, ...]
-    classes: int
+    task: Task
+    outputs: int
+    """Classes, or numbers that a regression predicts."""
+    classes: int | None
     train_examples: int
+    validation_examples: int
     test_examples: int
     steps_per_epoch: int
     total_steps: int
@@ -44,12 +48,15 @@ class Plan:
 def plan_parts(data: DataSpec, network: NetworkSpec, train: TrainSpec) -> Plan:
     """The plan of a data set, a network and a budget that fit together."""
     sizes = data_shape(data)
-    laid = _laid(network, sizes.signal, sizes.classes)
+    laid = _laid(network, sizes.signal, sizes.outputs)
     per_epoch = steps_per_epoch(train, sizes)
     return Plan(
         input_shape=sizes.input_shape,
+        task=sizes.task,
+        outputs=sizes.outputs,
         classes=sizes.classes,
         train_examples=sizes.train_examples,
+        validation_examples=sizes.validation_examples,
         test_examples=sizes.test_examples,
         steps_per_epoch=per_epoch,
         total_steps=total_steps(train, per_epoch),
@@ -78,10 +85,39 @@ def faults_between_parts(data: DataSpec, network: NetworkSpec, train: TrainSpec,
         detail = f"The data set has {sizes.train_examples} training examples; a batch cannot be larger"
         return [Fault(_BATCH, detail, "batch_larger_than_data")]
     faults = list(_budget_faults(train, schedule, sizes))
-    laid = _laid(network, sizes.signal, sizes.classes)
+    misfits = list(_misfits(network, sizes))
+    if misfits:
+        return faults + misfits
+    laid = _laid(network, sizes.signal, sizes.outputs)
     faults += laid.faults or _batch_faults(train, sizes, laid)
     faults += _size_faults(network, laid)
     return faults
+
+
+def _misfits(network: NetworkSpec, sizes: DataShape) -> Iterator[Fault]:
+    """Why the network can make nothing of the data."""
+    signal, pointer = sizes.signal, f"{_NETWORK}/kind"
+    if signal.kind not in network.takes:
+        shape = "x".join(map(str, signal.shape))
+        wanted = " or ".join(f"{kind.rstrip('s')}s" for kind in network.takes)
+        detail = f"{network.kind} takes {wanted}, and an example of these data is a {signal.kind} ({shape})"
+        yield Fault(pointer, f"{detail}{_cure(network)}", "signal_does_not_fit")
+    elif signal.lengths and not network.takes_lengths:
+        detail = f"{network.kind} would read the padding of sequences of different lengths; use a recurrent network"
+        yield Fault(pointer, detail, "signal_does_not_fit")
+    elif sizes.task == "tagging" and not network.tags:
+        detail = f"{network.kind} has one output for a sequence, and these data have a label for each step"
+        cure = "set output to each_step" if "output" in type(network).model_fields else "set tag to false in /data"
+        yield Fault(pointer, f"{detail}; {cure}", "task_does_not_fit")
+    elif sizes.task != "tagging" and network.tags:
+        detail = "There would be an output for each step, and these data have one label for a sequence"
+        yield Fault(f"{_NETWORK}/output", f"{detail}; use another output", "task_does_not_fit")
+
+
+def _cure(network: NetworkSpec) -> str:
+    if "sequence" in network.takes:
+        return "; as row in /data makes sequences of images" if "image" not in network.takes else ""
+    return "; leave as at image in /data, where it has that field" if "image" in network.takes else ""
 
 
 def _budget_faults(train: TrainSpec, schedule: ScheduleSpec, sizes: DataShape) -> Iterator[Fault]:
@@ -123,5 +159,5 @@ def _size_faults(network: NetworkSpec, laid: Laid) -> Iterator[Fault]:
 
 
 @lru_cache(maxsize=256)
-def _laid(network: NetworkSpec, signal: Signal, classes: int) -> Laid:
-    return lay(network.blueprint(signal, classes), signal, _NETWORK)
+def _laid(network: NetworkSpec, signal: Signal, outputs: int) -> Laid:
+    return lay(network.blueprint(signal, outputs), signal, _NETWORK)

@@ -2,15 +2,18 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
+
+from bncore.data import Examples
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int) -> tuple[float, float]:
+def evaluate(network: nn.Module, examples: Examples, batch_size: int) -> tuple[float, float]:
     """Mean cross entropy (without label smoothing) and accuracy, in evaluation mode and float32.
 
     The network is left in the mode it came in. The numbers are those a plain model with the same weights gives.
     """
+    inputs, labels, _ = examples
     training = network.training
     network.eval()
     loss = torch.zeros((), dtype=torch.float64, device=inputs.device)

@@ -19,7 +19,7 @@ from bncore.events import CheckpointSaved, Finished, FirstStep, Note, Started, S
 from bncore.networks import build_network
 from bncore.norm import first_derivatives_only
 from bncore.norm.adaptive_clipping import adaptive_clip_grad_
-from bncore.spec import ExperimentSpec, plan
+from bncore.spec import ExperimentSpec, data_shape, plan
 from bncore.train.checkpoint import HostState, read_state, read_weights, write_state, write_weights
 from bncore.train.environment import Environment
 from bncore.train.evaluate import evaluate
@@ -40,16 +40,14 @@ class Trainer:
         device = torch.device(environment.device)
         self._data = data.to(device)
         seed = spec.train.seed
-        self._network = build_network(spec.network, self._plan.input_shape, self._plan.classes, seed, device)
+        self._network = build_network(spec.network, data_shape(spec.data).signal, self._plan.outputs, seed, device)
         self._parameters = list(self._network.parameters())
         # As in arXiv 2102.06171, adaptive clipping leaves the last, linear layer alone.
         self._hidden = [value for name, value in self._network.named_parameters() if not name.startswith("output.")]
         self._optimizer = build_optimizer(spec.optimizer, self._parameters)
         self._rate = LearningRate(self._optimizer, spec.optimizer, spec.schedule, self._plan.total_steps)
         train = spec.train
-        self._batches = Batches(
-            self._data.train_inputs, self._data.train_labels, train.batch_size, seed, train.drop_last
-        )
+        self._batches = Batches(self._data.train, train.batch_size, seed, train.drop_last)
         self._autocast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if train.precision == "bf16":
             self._autocast = torch.autocast(device.type, torch.bfloat16)
@@ -97,7 +95,7 @@ class Trainer:
     def _take_step(self) -> None:
         train = self._spec.train
         step = self._progress.step + 1
-        inputs, labels = self._batches.batch(step)
+        inputs, labels, _ = self._batches.batch(step)
         lr = self._rate.set(step)
         # What `zero_grad` does, without the 10 us that it takes for its profiling.
         for parameter in self._parameters:
@@ -143,10 +141,10 @@ class Trainer:
         self._recorder.write()
 
     def _evaluate(self) -> None:
-        step, data = self._progress.step, self._data
+        step = self._progress.step
         with self._recorder.phase("evaluating"):
             batch_size = self._spec.evaluation.batch_size
-            loss, accuracy = evaluate(self._network, data.test_inputs, data.test_labels, batch_size)
+            loss, accuracy = evaluate(self._network, self._data.test, batch_size)
             measured = Measured(step=step, loss=loss, accuracy=accuracy)
             self._recorder.write_evaluation(measured)
         news = self._progress.note_evaluation(measured, self._spec.train.target)

@@ -90,7 +90,7 @@ class _Walk:
         return False
 
     def _lay(self, layer: Primitive, name: str) -> bool:
-        misfit = layer.stranger(self.signal, name) or layer.misfit(self.signal)
+        misfit = layer.misfit(self.signal)
         if misfit is not None:
             self.faults.append(replace(misfit, pointer=self.root + misfit.pointer))
             return False

@@ -6,11 +6,11 @@
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
-from bncore.spec.blueprint.layer import READS_SEQUENCES, Layer
+from bncore.spec.blueprint.layer import Layer
 from bncore.spec.blueprint.sequences import SequencePrimitive
-from bncore.spec.blueprint.signal import Signal, SignalKind
+from bncore.spec.blueprint.signal import Signal
 from bncore.spec.faults import Fault
 from bncore.spec.init import DefaultInit, InitSpec
 from bncore.spec.norm import NoNorm, NormSpec
@@ -57,8 +57,6 @@ class Linear(Weights):
 class Conv2d(Weights):
     """A convolution of images (C, H, W) with stride 1 and same padding."""
 
-    takes: ClassVar[tuple[SignalKind, ...]] = ("image",)
-
     kernel_size: int
 
     @property
@@ -75,8 +73,6 @@ class Conv2d(Weights):
 @dataclass(frozen=True, kw_only=True)
 class Pool(Layer):
     """2x2 pooling with stride 2; `place` and `cure` word what is wrong with an image that is too small."""
-
-    takes: ClassVar[tuple[SignalKind, ...]] = ("image",)
 
     how: Literal["max", "average"]
     pointer: str = ""
@@ -102,8 +98,6 @@ class Pool(Layer):
 class GlobalPool(Layer):
     """The average over all positions: (C, H, W) to (C, 1, 1)."""
 
-    takes: ClassVar[tuple[SignalKind, ...]] = ("image",)
-
     @property
     def kind(self) -> str:
         return "global_average_pool"
@@ -122,14 +116,6 @@ class Flatten(Layer):
 
     def output(self, signal: Signal) -> Signal:
         return Signal((math.prod(signal.shape),), "vector")
-
-    def misfit(self, signal: Signal) -> Fault | None:
-        if not signal.lengths:
-            return None
-        detail = (
-            f"The data are sequences of different lengths, whose padding would be read as values; {READS_SEQUENCES}"
-        )
-        return Fault("/kind", detail, "padding_would_be_read")
 
 
 @dataclass(frozen=True, kw_only=True)

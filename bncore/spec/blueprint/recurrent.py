@@ -1,10 +1,11 @@
 """Recurrent layers, without torch: one layer of `torch.nn.RNN`, `LSTM` or `GRU`, or of cells with norms inside."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, assert_never
+from typing import Literal, assert_never
 
 from bncore.spec.blueprint.layer import Layer
-from bncore.spec.blueprint.signal import Signal, SignalKind
+from bncore.spec.blueprint.signal import Signal
+from bncore.spec.faults import Fault
 from bncore.spec.init import DefaultInit, InitSpec
 from bncore.spec.norm.recurrent import (
     NoRecurrentNorm,
@@ -23,8 +24,6 @@ GATES: dict[Cell, int] = {"rnn": 1, "lstm": 4, "gru": 3}
 @dataclass(frozen=True, kw_only=True)
 class Recurrent(Layer):
     """(T, F) to (T, H), or (T, 2 H) of both directions. `width_pointer` names the field that holds H."""
-
-    takes: ClassVar[tuple[SignalKind, ...]] = ("sequence",)
 
     cell: Cell
     hidden: int
@@ -55,6 +54,12 @@ class Recurrent(Layer):
         one = rows * (signal.channels + self.hidden) + self._biases()
         one += sum(self._learned(name, channels) for name, channels in self.norms().items())
         return one * len(self.directions)
+
+    def misfit(self, signal: Signal) -> Fault | None:
+        if self.hidden > 1 or not isinstance(self.norm, RecurrentLayerNormSpec):
+            return None
+        detail = "layer_norm would see one value, and erase it; use 2 hidden units or more"
+        return Fault(self.width_pointer, detail, "one_value_per_sample")
 
     def norms(self) -> dict[str, int]:
         """The channels of each normalization of one direction, by its name in the cell."""

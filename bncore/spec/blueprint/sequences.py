@@ -4,11 +4,11 @@ Shapes are those of one example: T steps, C features of a step.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 from bncore.spec.blueprint.layer import Layer
 from bncore.spec.blueprint.recurrent import Recurrent
-from bncore.spec.blueprint.signal import Signal, SignalKind
+from bncore.spec.blueprint.signal import Signal
 from bncore.spec.faults import Fault
 
 
@@ -18,8 +18,6 @@ class Patches(Layer):
 
     arXiv 2010.11929, section 3.1. `pointer` names the field that holds P, `size`.
     """
-
-    takes: ClassVar[tuple[SignalKind, ...]] = ("image",)
 
     size: int | None
     pointer: str = ""
@@ -33,12 +31,9 @@ class Patches(Layer):
         channels, height, width = signal.shape
         return Signal((height * width // self.size**2, channels * self.size**2), "sequence")
 
-    def stranger(self, signal: Signal, name: str) -> Fault | None:
-        if signal.kind in self.takes:
-            return None
-        return Fault(self.pointer, f"Patches are cut from images, and this is {signal}; leave it out", "nothing_to_cut")
-
     def misfit(self, signal: Signal) -> Fault | None:
+        if signal.kind != "image":
+            return Fault(self.pointer, f"Only images are cut, and an example is a {signal.kind}; use null", "no_image")
         _, height, width = signal.shape
         fits = [side for side in range(1, min(height, width) + 1) if height % side == 0 and width % side == 0]
         if self.size in fits:
@@ -58,8 +53,6 @@ class Patches(Layer):
 class Embedding(Layer):
     """A learned vector (C,) for each token."""
 
-    takes: ClassVar[tuple[SignalKind, ...]] = ("tokens",)
-
     width: int
 
     @property
@@ -77,8 +70,6 @@ class Embedding(Layer):
 class FirstToken(Layer):
     """A learned step in front of all others: (T, C) to (T + 1, C)."""
 
-    takes: ClassVar[tuple[SignalKind, ...]] = ("sequence",)
-
     @property
     def kind(self) -> str:
         return "first_token"
@@ -93,8 +84,6 @@ class FirstToken(Layer):
 @dataclass(frozen=True, kw_only=True)
 class Positions(Layer):
     """Adds a vector for each position: a learned one, or sines and cosines (arXiv 1706.03762, section 3.5)."""
-
-    takes: ClassVar[tuple[SignalKind, ...]] = ("sequence",)
 
     how: Literal["learned", "sinusoidal"]
 
@@ -113,8 +102,6 @@ class Attention(Layer):
     The weights are those of the linear layers around it (arXiv 1706.03762, section 3.2). `pointer` names the field
     that holds the number of heads.
     """
-
-    takes: ClassVar[tuple[SignalKind, ...]] = ("sequence",)
 
     heads: int
     dropout: float = 0.0
@@ -142,8 +129,6 @@ class OverTime(Layer):
 
     With `bidirectional`, `last` takes of the second half of the features, which comes from the end, the first step.
     """
-
-    takes: ClassVar[tuple[SignalKind, ...]] = ("sequence",)
 
     how: Literal["last", "first", "mean"]
     bidirectional: bool = False

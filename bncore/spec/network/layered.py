@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from bncore.spec.blueprint import Activation, ActivationName, Chain, Dropout, Norm, Primitive, Signal
+from bncore.spec.blueprint.signal import SignalKind
 from bncore.spec.init import DefaultInit, InitSpec
 from bncore.spec.norm import BatchNormSpec, NormSpec
 from bncore.spec.strict import SpecModel
@@ -24,6 +25,10 @@ class HiddenLayers(SpecModel):
 
     width_field: ClassVar[str]
     """The field that says how wide hidden layers are."""
+    takes: ClassVar[tuple[SignalKind, ...]] = ("image",)
+    """What an example may be."""
+    takes_lengths: ClassVar[bool] = False
+    """Whether an example may be a sequence with padding behind its end."""
 
     activation: ActivationName = "relu"
     norm: NormSpec = Field(default_factory=BatchNormSpec)
@@ -39,6 +44,11 @@ class HiddenLayers(SpecModel):
     )
     init: InitSpec = Field(default_factory=DefaultInit)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Probability of zeroing an activation.")
+
+    @property
+    def tags(self) -> bool:
+        """Whether there is an output for each step of a sequence."""
+        return False
 
     @abstractmethod
     def blueprint(self, signal: Signal, classes: int) -> Chain:

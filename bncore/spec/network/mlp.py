@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from bncore.spec.blueprint import Chain, Flatten, Linear, Primitive, Signal
+from bncore.spec.blueprint.signal import SignalKind
 from bncore.spec.network.layered import LayeredSpec
 from bncore.spec.strict import Count
 
@@ -14,6 +15,7 @@ class MlpSpec(LayeredSpec):
     """A fully connected network on the flattened input."""
 
     width_field: ClassVar[str] = "hidden"
+    takes: ClassVar[tuple[SignalKind, ...]] = ("image", "sequence", "vector")
 
     kind: Literal["mlp"] = "mlp"
     hidden: Annotated[tuple[Count, ...], Field(strict=False, min_length=1, max_length=100)] = Field(

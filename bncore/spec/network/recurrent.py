@@ -1,33 +1,37 @@
 """Recurrent networks: layers of one kind of cell on top of each other, and a linear layer for the classes."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from bncore.spec.blueprint import Chain, Dropout, Linear, Norm, OverTime, Primitive, Recurrent, Signal
 from bncore.spec.blueprint.recurrent import Cell, RecurrentInit
+from bncore.spec.blueprint.signal import SignalKind
 from bncore.spec.init import DefaultInit, InitSpec
 from bncore.spec.network.layered import INPUT_NORM_EPS
-from bncore.spec.norm import BatchNormSpec
+from bncore.spec.norm import BatchNormSpec, NormSpec
 from bncore.spec.norm.recurrent import RecurrentNormSpec, StepBatchNormSpec
 from bncore.spec.strict import Count, SpecModel
+
+_OF_BATCHES = {member.model_fields["kind"].default for member in get_args(get_args(NormSpec)[0])} - {
+    member.model_fields["kind"].default for member in get_args(get_args(RecurrentNormSpec)[0])
+}
 
 
 class RecurrentSpec(SpecModel):
     """What they share. Sequences may have different lengths: what comes after the end of one changes nothing."""
 
     width_field: ClassVar[str] = "hidden"
+    takes: ClassVar[tuple[SignalKind, ...]] = ("sequence",)
+    takes_lengths: ClassVar[bool] = True
     cell: ClassVar[Cell]
 
     hidden: Annotated[tuple[Count, ...], Field(strict=False, min_length=1, max_length=20)] = Field(
         default=(100,), description="Hidden units of each layer, from the input on."
     )
-    norm: RecurrentNormSpec = Field(
-        default_factory=StepBatchNormSpec,
-        description="Inside each layer. Those for batches have no form there that depends on the step.",
-    )
+    norm: RecurrentNormSpec = Field(default_factory=StepBatchNormSpec, description="Inside each layer.")
     bidirectional: bool = Field(
         default=False, description="Each layer also reads from the end, and gives both outputs to the next."
     )
@@ -54,6 +58,19 @@ class RecurrentSpec(SpecModel):
         default=0.0, ge=0.0, lt=1.0, description="Probability of zeroing an output of each layer but the last."
     )
 
+    @field_validator("norm", mode="before")
+    @classmethod
+    def _has_a_form_in_a_recurrence(cls, value: Any) -> Any:
+        kind = value.get("kind") if isinstance(value, dict) else None
+        if isinstance(kind, str) and kind in _OF_BATCHES:
+            detail = (
+                f"{kind} does not say what happens in a recurrence; use sequence_batch_norm (statistics of all steps), "
+                "step_batch_norm (of each time step), layer_norm or none"
+            )
+            faults = [("/kind", detail, "no_form_in_a_recurrence")]
+            raise PydanticCustomError("cross_field", "no form in a recurrence", {"faults": faults})
+        return value
+
     @model_validator(mode="after")
     def _drops_between_layers(self) -> "RecurrentSpec":
         if self.dropout > 0.0 and len(self.hidden) == 1:
@@ -61,6 +78,11 @@ class RecurrentSpec(SpecModel):
             faults = [("/dropout", detail, "dropout_without_effect")]
             raise PydanticCustomError("cross_field", detail, {"faults": faults})
         return self
+
+    @property
+    def tags(self) -> bool:
+        """Whether there is an output for each step."""
+        return self.output == "each_step"
 
     def blueprint(self, signal: Signal, classes: int) -> Chain:
         """The network for such inputs and so many classes."""

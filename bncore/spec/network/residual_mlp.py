@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from bncore.spec.blueprint import Activation, Chain, Flatten, Linear, Norm, Primitive, Residual, Signal
+from bncore.spec.blueprint.signal import SignalKind
 from bncore.spec.network.layered import HiddenLayers
 from bncore.spec.strict import Count
 
@@ -19,6 +20,7 @@ class ResidualMlpSpec(HiddenLayers):
     """
 
     width_field: ClassVar[str] = "width"
+    takes: ClassVar[tuple[SignalKind, ...]] = ("image", "sequence", "vector")
 
     kind: Literal["residual_mlp"] = "residual_mlp"
     width: Count = Field(default=100, description="Of every hidden layer.")

@@ -20,6 +20,7 @@ from bncore.spec.blueprint import (
     Residual,
     Signal,
 )
+from bncore.spec.blueprint.signal import SignalKind
 from bncore.spec.network.layered import HiddenLayers
 from bncore.spec.norm import LayerNormSpec, NormSpec
 from bncore.spec.strict import Count
@@ -35,6 +36,8 @@ class TransformerEncoderSpec(HiddenLayers):
     """
 
     width_field: ClassVar[str] = "width"
+    takes: ClassVar[tuple[SignalKind, ...]] = ("image", "sequence", "tokens")
+    takes_lengths: ClassVar[bool] = True
 
     kind: Literal["transformer_encoder"] = "transformer_encoder"
     norm: NormSpec = Field(default_factory=LayerNormSpec)
@@ -65,6 +68,10 @@ class TransformerEncoderSpec(HiddenLayers):
         description="Probability of zeroing a value of the embedded input, of a hidden unit, or of what is added in a "
         "residual sum.",
     )
+
+    @property
+    def tags(self) -> bool:
+        return self.output == "each_step"
 
     def blueprint(self, signal: Signal, classes: int) -> Chain:
         blocks = tuple((f"block{number}", self._block(f"block{number}")) for number in range(1, self.blocks + 1))

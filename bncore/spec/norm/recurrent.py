@@ -75,11 +75,6 @@ class RecurrentLayerNormSpec(NormModel):
     kind: Literal["layer_norm"] = "layer_norm"
     eps: Epsilon = Field(default=1e-5, description="Added to the variance.")
 
-    def faults(self, place: Place) -> Iterator[Fault]:
-        if place.channels == 1:
-            detail = f"Layer {place.layer} would see one value per step, and erase it; use 2 hidden units or more"
-            yield Fault(place.width_pointer, detail, "one_value_per_sample")
-
 
 class NoRecurrentNorm(NormModel):
     """No normalization: torch's own layer."""
