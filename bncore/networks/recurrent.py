@@ -4,7 +4,7 @@ Shapes: N sequences, T steps, F features, H hidden units, G gates. Matrices are 
 so that a layer with norms and torch's, which have different parameters, start from the same matrices.
 """
 
-from typing import Any, assert_never
+from typing import Any, ClassVar, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,8 @@ class OutputsOfTorch(Overlay, TakesValid):
     are packed, for which lengths are read back from the device.
     """
 
+    wants_lengths: ClassVar[bool] = True
+
     def forward(self, x: Tensor) -> Tensor:
         layer: Any = super()
         lengths = _lengths_for(self)
@@ -65,6 +67,8 @@ class OutputsOfTorch(Overlay, TakesValid):
 
 class OutputsOfCells(Overlay, TakesValid):
     """Of the layers of `bncore.recurrent`: (N, T, F) to their outputs (N, T, H), without the last states."""
+
+    wants_lengths: ClassVar[bool] = True
 
     def forward(self, x: Tensor) -> Tensor:
         layer: Any = super()

@@ -37,22 +37,26 @@ class SequenceNetwork(nn.Sequential):
         if lengths is None:
             output: Tensor = super().forward(input)
             return output
-        valid = Valid(lengths=lengths).of(input, input.shape[:2])
-        assert valid is not None
+        mask = Valid(lengths=lengths).of(input, input.shape[:2])
+        assert mask is not None
         zero = torch.zeros((), dtype=input.dtype, device=input.device)
-        kept = torch.where(valid if input.dim() == 2 else valid.unsqueeze(-1), input, zero)
-        with handed(self._told(lengths)):
+        kept = torch.where(mask if input.dim() == 2 else mask.unsqueeze(-1), input, zero)
+        with handed(self._told(lengths, mask)):
             output = super().forward(kept)
         return output  # noqa: RET504 - typed above
 
-    def _told(self, lengths: Tensor) -> list[tuple[TakesValid, Valid]]:
-        """What each layer is told: behind a step that is put in front of the others, there is one more."""
+    def _told(self, lengths: Tensor, mask: Tensor) -> list[tuple[TakesValid, Valid]]:
+        """What each layer is told; behind a step that is put in front of the others, there is one more."""
         layers: list[tuple[TakesValid, Valid]] = []
-        valid = Valid(lengths=lengths)
+        by_lengths, by_mask = Valid(lengths=lengths), Valid(mask)
         for child in self:
-            layers += [(module, valid) for module in child.modules() if isinstance(module, TakesValid)]
+            layers += [
+                (module, by_lengths if module.wants_lengths else by_mask)
+                for module in child.modules()
+                if isinstance(module, TakesValid)
+            ]
             if isinstance(child, StepInFront):
-                valid = Valid(lengths=lengths + 1)
+                by_lengths, by_mask = Valid(lengths=lengths + 1), Valid(F.pad(mask, (1, 0), value=True))
         return layers
 
 

@@ -6,6 +6,7 @@ Shapes: N examples, L steps; positions (N, ...) are a batch without its channels
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -61,6 +62,8 @@ class Valid:
 class TakesValid:
     """A layer that can be told which positions are valid without an argument of its forward pass."""
 
+    wants_lengths: ClassVar[bool] = False
+    """Whether a mask does not say enough."""
     _handed: Valid | None = None
     """What it was told."""
 

@@ -6,26 +6,23 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from bncore.spec.blueprint import Chain, Dropout, Linear, Norm, OverTime, Primitive, Recurrent, Signal
+from bncore.spec.blueprint import Chain, Linear, OverTime, Primitive, Recurrent, Signal
 from bncore.spec.blueprint.recurrent import Cell, RecurrentInit
-from bncore.spec.blueprint.signal import SignalKind
 from bncore.spec.init import DefaultInit, InitSpec
-from bncore.spec.network.layered import INPUT_NORM_EPS
-from bncore.spec.norm import BatchNormSpec, NormSpec
+from bncore.spec.network.sequences import SequenceSpec
+from bncore.spec.norm import NormSpec
 from bncore.spec.norm.recurrent import RecurrentNormSpec, StepBatchNormSpec
-from bncore.spec.strict import Count, SpecModel
+from bncore.spec.strict import Count
 
 _OF_BATCHES = {member.model_fields["kind"].default for member in get_args(get_args(NormSpec)[0])} - {
     member.model_fields["kind"].default for member in get_args(get_args(RecurrentNormSpec)[0])
 }
 
 
-class RecurrentSpec(SpecModel):
-    """What they share. Sequences may have different lengths: what comes after the end of one changes nothing."""
+class RecurrentSpec(SequenceSpec):
+    """What they share."""
 
     width_field: ClassVar[str] = "hidden"
-    takes: ClassVar[tuple[SignalKind, ...]] = ("sequence",)
-    takes_lengths: ClassVar[bool] = True
     cell: ClassVar[Cell]
 
     hidden: Annotated[tuple[Count, ...], Field(strict=False, min_length=1, max_length=20)] = Field(
@@ -39,11 +36,6 @@ class RecurrentSpec(SpecModel):
         default="last",
         description="What the classes are told from: the state after the last step (of the backward direction, after "
         "the first), the mean of all steps, or each step by itself, which labels each step (tagging).",
-    )
-    normalize_input: bool = Field(
-        default=False,
-        description="Standardize each feature of the input over all steps of the batch (no scale or shift, "
-        f"equal-weight running averages, eps {INPUT_NORM_EPS}).",
     )
     bias: bool = Field(default=True, description="Give recurrent layers biases, which are 0 at first.")
     init: InitSpec = Field(
@@ -79,13 +71,7 @@ class RecurrentSpec(SpecModel):
             raise PydanticCustomError("cross_field", detail, {"faults": faults})
         return self
 
-    @property
-    def tags(self) -> bool:
-        """Whether there is an output for each step."""
-        return self.output == "each_step"
-
     def blueprint(self, signal: Signal, classes: int) -> Chain:
-        """The network for such inputs and so many classes."""
         return Chain(tuple(self._layers(classes)))
 
     def recurrent(self, number: int) -> Recurrent:
@@ -102,12 +88,11 @@ class RecurrentSpec(SpecModel):
         )
 
     def _layers(self, classes: int) -> Iterator[tuple[str, Primitive]]:
-        if self.normalize_input:
-            yield "input_norm", Norm(spec=BatchNormSpec(affine=False, eps=INPUT_NORM_EPS, momentum=None), stream=0)
+        yield from self.input_norm()
         for number in range(1, len(self.hidden) + 1):
             yield f"recurrent{number}", self.recurrent(number)
-            if self.dropout > 0.0 and number < len(self.hidden):
-                yield f"dropout{number}", Dropout(probability=self.dropout)
+            if number < len(self.hidden):
+                yield from self.dropped(f"dropout{number}")
         if self.output != "each_step":
             yield "pool", OverTime(how=self.output, bidirectional=self.bidirectional and self.output == "last")
         yield "output", Linear(width=classes, init=self.init)

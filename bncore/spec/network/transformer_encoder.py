@@ -7,6 +7,7 @@ from pydantic import Field
 
 from bncore.spec.blueprint import (
     Activation,
+    ActivationName,
     Attention,
     Chain,
     Embedding,
@@ -21,12 +22,12 @@ from bncore.spec.blueprint import (
     Signal,
 )
 from bncore.spec.blueprint.signal import SignalKind
-from bncore.spec.network.layered import HiddenLayers
+from bncore.spec.network.sequences import SequenceSpec
 from bncore.spec.norm import LayerNormSpec, NormSpec
 from bncore.spec.strict import Count
 
 
-class TransformerEncoderSpec(HiddenLayers):
+class TransformerEncoderSpec(SequenceSpec):
     """A transformer encoder: blocks of self-attention and a two-layer network at each step, both residual.
 
     With `post_norm` a block is `x = norm(x + attention(x)); x = norm(x + mlp(x))` as in arXiv 1706.03762, with
@@ -37,9 +38,9 @@ class TransformerEncoderSpec(HiddenLayers):
 
     width_field: ClassVar[str] = "width"
     takes: ClassVar[tuple[SignalKind, ...]] = ("image", "sequence", "tokens")
-    takes_lengths: ClassVar[bool] = True
 
     kind: Literal["transformer_encoder"] = "transformer_encoder"
+    activation: ActivationName = Field(default="relu", description="Of the network at each step.")
     norm: NormSpec = Field(default_factory=LayerNormSpec)
     placement: Literal["pre_norm", "post_norm"] = Field(default="pre_norm", description="Where normalizations sit.")
     width: Count = Field(default=64, description="Features of each step.")
@@ -58,6 +59,7 @@ class TransformerEncoderSpec(HiddenLayers):
         description="What the classes are told from: the mean of all steps, a learned token in front of them, or each "
         "step by itself, which labels each step (tagging).",
     )
+    bias: bool = Field(default=True, description="Give linear layers a bias.")
     attention_dropout: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="Probability of zeroing a weight of attention."
     )
@@ -68,10 +70,6 @@ class TransformerEncoderSpec(HiddenLayers):
         description="Probability of zeroing a value of the embedded input, of a hidden unit, or of what is added in a "
         "residual sum.",
     )
-
-    @property
-    def tags(self) -> bool:
-        return self.output == "each_step"
 
     def blueprint(self, signal: Signal, classes: int) -> Chain:
         blocks = tuple((f"block{number}", self._block(f"block{number}")) for number in range(1, self.blocks + 1))
