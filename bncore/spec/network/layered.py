@@ -72,8 +72,6 @@ class HiddenLayers(SpecModel):
     """What an example may be."""
     takes_lengths: ClassVar[bool] = False
     """Whether an example may be a sequence with padding behind its end."""
-    tags: ClassVar[bool] = False
-    """Whether there is an output for each step of a sequence."""
 
     activation: ActivationName = "relu"
     norm: NormSpec = Field(default_factory=BatchNormSpec)
@@ -95,6 +93,11 @@ class HiddenLayers(SpecModel):
         "biases where init draws them (default).",
     )
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Probability of zeroing an activation.")
+
+    @property
+    def tags(self) -> bool:
+        """Whether there is an output for each step of a sequence."""
+        return False
 
     @abstractmethod
     def blueprint(self, signal: Signal, classes: int) -> Chain:

@@ -18,6 +18,8 @@ Momentum = Annotated[float, Field(gt=0.0, le=1.0)]
 class RunningStatistics(NormModel):
     """What they share. A batch must give each channel more than one value: the variance of one value is 0."""
 
+    counts_padding: ClassVar[bool] = True
+
     eps: Epsilon = Field(default=1e-5, description="Added to the variance.")
     momentum: Momentum | None = Field(
         default=0.1,
@@ -25,7 +27,7 @@ class RunningStatistics(NormModel):
     )
 
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
-        if batch.samples * place.positions == 1:
+        if place.values(batch.samples) == 1:
             kind = type(self).model_fields["kind"].default
             detail = f"Layer {place.layer} ({kind}) would see one value per channel in {batch.which}; {batch.cure}"
             yield Fault(batch.pointer, detail, "one_value_per_channel")
@@ -41,7 +43,12 @@ class BatchStatistics(RunningStatistics):
 
 
 class BatchNormSpec(BatchStatistics):
-    """Batch normalization (arXiv 1502.03167): statistics of the batch in training, running averages in evaluation."""
+    """Batch normalization (arXiv 1502.03167): statistics of the batch in training, running averages in evaluation.
+
+    Of sequences of different lengths, only steps that are no padding count.
+    """
+
+    counts_padding: ClassVar[bool] = False
 
     kind: Literal["batch_norm"] = "batch_norm"
 
@@ -162,7 +169,7 @@ class CrossIterationBatchNormSpec(BatchStatistics):
             detail = "It follows the weights right in front of it; use before_activation"
             yield Fault(place.placement_pointer, detail, "weights_not_in_front")
         elif place.fan_in == 0:
-            detail = f"It follows the weights right in front of it, and {place.layer} is behind a sum; use batch_norm"
+            detail = f"It follows the weights right in front of it, and layer {place.layer} has none; use batch_norm"
             yield Fault(place.own("kind"), detail, "weights_not_in_front")
 
     def state(self, place: Place) -> int:
@@ -172,11 +179,15 @@ class CrossIterationBatchNormSpec(BatchStatistics):
 class MaskedBatchNormSpec(BatchStatistics):
     """Batch norm that leaves padded positions out of the statistics.
 
-    For the library: no data set here is padded, and every experiment refuses it.
+    For data sets of sequences of different lengths, where batch_norm is the same; refused where nothing is padded.
     """
+
+    counts_padding: ClassVar[bool] = False
 
     kind: Literal["masked_batch_norm"] = "masked_batch_norm"
 
     def faults(self, place: Place) -> Iterator[Fault]:
+        if place.padded:
+            return
         detail = "Nothing in this data set is padded: there is no mask; use batch_norm"
         yield Fault(place.own("kind"), detail, "nothing_to_mask")

@@ -98,6 +98,8 @@ class MovingAverageBatchNormSpec(BatchStatistics):
 class PowerNormSpec(NormModel):
     """Power normalization (arXiv 2003.07845): by a running quadratic mean, without centring."""
 
+    counts_padding: ClassVar[bool] = True
+
     kind: Literal["power_norm"] = "power_norm"
     eps: Epsilon = Field(default=1e-5, description="Added to the quadratic mean.")
     forward_momentum: Momentum = Field(default=0.1, description="Weight of the newest batch in the quadratic mean.")
@@ -112,7 +114,7 @@ class PowerNormSpec(NormModel):
     affine: bool = Field(default=True, description="Learn a scale and a shift per channel.")
 
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
-        if self.warmup_steps > 0 and batch.samples * place.positions == 1:
+        if self.warmup_steps > 0 and place.values(batch.samples) == 1:
             detail = (
                 f"Layer {place.layer} (power_norm) would see one value per channel in {batch.which}, and keep its sign "
                 f"alone during warm-up; {batch.cure}, or 0 warmup_steps"
