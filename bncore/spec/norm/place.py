@@ -73,6 +73,13 @@ class NormModel(SpecModel):
     state_cure: ClassVar[str] = ""
     """... and what would be fewer."""
 
+    momentum_field: ClassVar[str] = "momentum"
+    """The weight of the newest batch in what evaluation uses, where there is one."""
+
+    def initial_share(self, batches: int) -> float:
+        """How much of what evaluation uses is still initial after so many batches."""
+        return 0.0
+
     def faults(self, place: Place) -> Iterator[Fault]:
         """Why it cannot work there whatever the batch."""
         yield from ()
