@@ -6,7 +6,7 @@ from pydantic import Field
 
 from api.shown import Shown
 from api.shown.waiting import Living, device_lives
-from bncore.spec import ExperimentSpec, Task, plan
+from bncore.spec import ExperimentSpec, Task, cautions, plan
 
 
 class Layer(Shown):
@@ -42,10 +42,11 @@ class SpecWarning(Shown):
 
 def warnings_of(spec: ExperimentSpec, living: Living) -> list[SpecWarning]:
     """What is worth saying of a spec right now."""
-    if spec.resources.device != "cuda" or living is None or device_lives(living, "cuda"):
-        return []
-    detail = "No worker for cuda is connected; it waits until one is."
-    return [SpecWarning(pointer="/resources/device", detail=detail, code="no_such_worker")]
+    found = [SpecWarning(pointer=one.pointer, detail=one.detail, code=one.code) for one in cautions(spec)]
+    if spec.resources.device == "cuda" and living is not None and not device_lives(living, "cuda"):
+        detail = "No worker for cuda is connected; it waits until one is."
+        found.append(SpecWarning(pointer="/resources/device", detail=detail, code="no_such_worker"))
+    return found
 
 
 class Validated(Shown):

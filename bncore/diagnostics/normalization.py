@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from bncore.diagnostics.report import COLD_START, Diagnosis, LayerDiagnosis, Worst
+from bncore.diagnostics.report import Diagnosis, LayerDiagnosis, Worst
 from bncore.norm._moments import Moments, channel_axes, merge, moments, statistics_dtype
 from bncore.norm._native import batch_norm
 from bncore.norm.dynamic_tanh import DynamicTanh
@@ -26,6 +26,7 @@ from bncore.norm.model.untouched import untouched
 from bncore.norm.noisy_batch_norm import NoisyBatchNorm
 from bncore.norm.power_norm import PowerNorm
 from bncore.norm.sync_batch_norm import SyncBatchNorm
+from bncore.spec.norm.cold_start import COLD_START, initial_share
 
 _SMALL_SCALE = 1e-3
 _DROWNED = 1e-2
@@ -193,7 +194,7 @@ def _cold_start(layer: Any, look: _Look, found: Moments | None) -> tuple[int | N
         return None, None
     seen = int(layer.num_batches_tracked)
     momentum = layer.forward_momentum if isinstance(layer, PowerNorm) else layer.momentum
-    share = float(seen == 0) if momentum is None else (1.0 - momentum) ** seen
+    share = initial_share(momentum, seen)
     if look.population is None or found is None:
         return seen, share
     # Statistics that were measured or loaded are as old as the count says, but lie where those of the batch lie.

@@ -11,6 +11,7 @@ from bncore.spec.budget import (
     TrainSpec,
 )
 from bncore.spec.catalog import CATALOG, Kind, kinds, members
+from bncore.spec.cautions import cautions
 from bncore.spec.data import (
     DataShape,
     DataSpec,
@@ -112,6 +113,7 @@ __all__ = [
     "VariableLengthSpec",
     "WarmRestartsSchedule",
     "XavierInit",
+    "cautions",
     "data_shape",
     "faults_of",
     "fingerprint_of",

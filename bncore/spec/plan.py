@@ -49,7 +49,7 @@ class Plan:
 def plan_parts(data: DataSpec, network: NetworkSpec, train: TrainSpec) -> Plan:
     """The plan of a data set, a network and a budget that fit together."""
     sizes = data_shape(data)
-    laid = _laid(network, sizes.signal, sizes.outputs)
+    laid = laid_network(network, sizes.signal, sizes.outputs)
     per_epoch = steps_per_epoch(train, sizes)
     return Plan(
         input_shape=sizes.input_shape,
@@ -64,6 +64,12 @@ def plan_parts(data: DataSpec, network: NetworkSpec, train: TrainSpec) -> Plan:
         layers=laid.layers,
         parameters=laid.parameters,
     )
+
+
+@lru_cache(maxsize=256)
+def laid_network(network: NetworkSpec, signal: Signal, outputs: int) -> Laid:
+    """The network laid out for the signal; remembered for the 256 seen last."""
+    return lay(network.blueprint(signal, outputs), signal, _NETWORK)
 
 
 def steps_per_epoch(train: TrainSpec, sizes: DataShape) -> int:
@@ -91,7 +97,7 @@ def faults_between_parts(
     misfits = list(_misfits(network, sizes))
     if misfits:
         return faults + misfits
-    laid = _laid(network, sizes.signal, sizes.outputs)
+    laid = laid_network(network, sizes.signal, sizes.outputs)
     faults += laid.faults or _batch_faults(train, evaluation, sizes, laid)
     faults += _size_faults(network, laid)
     return faults
@@ -171,8 +177,3 @@ def _size_faults(network: NetworkSpec, laid: Laid) -> Iterator[Fault]:
     if laid.parameters > MAX_PARAMETERS:
         detail = f"{laid.parameters:,} parameters; at most {MAX_PARAMETERS:,} are allowed"
         yield Fault(f"{_NETWORK}/{network.width_field}", detail, "too_many_parameters")
-
-
-@lru_cache(maxsize=256)
-def _laid(network: NetworkSpec, signal: Signal, outputs: int) -> Laid:
-    return lay(network.blueprint(signal, outputs), signal, _NETWORK)

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from bncore.spec.faults import Fault
+from bncore.spec.norm.cold_start import initial_share
 from bncore.spec.norm.place import BatchSize, NormModel, Place
 from bncore.spec.strict import Epsilon, Integer
 
@@ -25,6 +26,9 @@ class RunningStatistics(NormModel):
         default=0.1,
         description="Weight of the newest batch in the running statistics; null averages all batches equally.",
     )
+
+    def initial_share(self, batches: int) -> float:
+        return initial_share(self.momentum, batches)
 
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
         if place.values(batch.samples) == 1:

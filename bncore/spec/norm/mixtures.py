@@ -7,6 +7,7 @@ from pydantic import Field
 
 from bncore.spec.faults import Fault
 from bncore.spec.norm.batch_statistics import BatchStatistics, Momentum, RunningStatistics
+from bncore.spec.norm.cold_start import initial_share
 from bncore.spec.norm.place import BatchSize, NormModel, Place, fan_in_faults, instance_faults, own_activation_faults
 from bncore.spec.strict import Epsilon
 
@@ -112,6 +113,10 @@ class PowerNormSpec(NormModel):
         "authors' code. A run that is no longer is the warm-up alone.",
     )
     affine: bool = Field(default=True, description="Learn a scale and a shift per channel.")
+    momentum_field: ClassVar[str] = "forward_momentum"
+
+    def initial_share(self, batches: int) -> float:
+        return initial_share(self.forward_momentum, batches)
 
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
         if self.warmup_steps > 0 and place.values(batch.samples) == 1:

@@ -84,6 +84,14 @@ class NormModel(SpecModel):
     state_cure: ClassVar[str] = ""
     """... and what would be fewer."""
 
+    momentum_field: ClassVar[str] = "momentum"
+    """The weight of the newest batch in what evaluation uses, where there is one."""
+
+    @property
+    def name(self) -> str:
+        """Its kind, of whichever union."""
+        return str(type(self).model_fields["kind"].default)
+
     def cancels_bias(self, channels: int) -> bool:
         """Whether it takes out a constant that a layer in front adds to each channel of its output, in training."""
         return False
@@ -92,6 +100,10 @@ class NormModel(SpecModel):
     def has_scale(self) -> bool:
         """Whether its layer has a learned factor per channel, `weight`, which would silence it at 0."""
         return bool(getattr(self, "affine", False))
+
+    def initial_share(self, batches: int) -> float:
+        """How much of what evaluation uses is still initial after so many batches."""
+        return 0.0
 
     def faults(self, place: Place) -> Iterator[Fault]:
         """Why it cannot work there whatever the batch."""
