@@ -5,8 +5,6 @@ Invariant: the model is after it what it was before, bit for bit: buffers, modes
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +22,7 @@ from bncore.norm.model.found import averages_instances, has_batch_statistics, no
 from bncore.norm.model.observe import observing
 from bncore.norm.model.overlay import own_class
 from bncore.norm.model.population import Population, population_of, seen_values
+from bncore.norm.model.untouched import untouched
 from bncore.norm.noisy_batch_norm import NoisyBatchNorm
 from bncore.norm.power_norm import PowerNorm
 from bncore.norm.sync_batch_norm import SyncBatchNorm
@@ -53,7 +52,7 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
         forward: how to run the model on a batch, `forward(model, batch)`.
     """
     looks = {layer: _Look(layer) for _, layer in normalizations(model)}
-    with _untouched(model), evaluating(model):
+    with untouched(model), evaluating(model):
         populations = {layer: look.population for layer, look in looks.items() if look.population is not None}
         handles = [layer.register_forward_pre_hook(look.see, with_kwargs=True) for layer, look in looks.items()]
         try:
@@ -148,18 +147,6 @@ def _known(layer: nn.Module) -> Population | None:
 def _frames(output: Any) -> Tensor:
     frames: Tensor = output.data if isinstance(output, PackedSequence) else output
     return frames
-
-
-@contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        for buffer, value in before:
-            buffer.copy_(value)
 
 
 def _said(name: str, layer: Any, look: _Look, found: Moments | None) -> LayerDiagnosis:

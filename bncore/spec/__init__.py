@@ -1,7 +1,15 @@
 """What an experiment is: torch-free, and the one definition that the API, the store and the trainer share."""
 
 from bncore.spec.blueprint import LayerPlan
-from bncore.spec.budget import CheckpointSpec, EvaluationSpec, LossSpec, ResourcesSpec, TargetSpec, TrainSpec
+from bncore.spec.budget import (
+    CheckpointSpec,
+    EmaSpec,
+    EvaluationSpec,
+    ResourcesSpec,
+    Statistics,
+    TargetSpec,
+    TrainSpec,
+)
 from bncore.spec.catalog import CATALOG, Kind, kinds, members
 from bncore.spec.data import (
     DataShape,
@@ -17,6 +25,7 @@ from bncore.spec.data import (
 from bncore.spec.experiment import SPEC_VERSION, ExperimentSpec, fingerprint_of
 from bncore.spec.faults import Fault, SpecError, faults_of
 from bncore.spec.init import DefaultInit, InitSpec, KaimingInit, NormalInit, OrthogonalInit, UniformInit, XavierInit
+from bncore.spec.loss import CrossEntropySpec, LossSpec, MeanSquaredErrorSpec
 from bncore.spec.network import INPUT_NORM_EPS, CnnSpec, MlpSpec, NetworkSpec, ResidualMlpSpec
 from bncore.spec.norm import (
     BatchNormSpec,
@@ -28,14 +37,18 @@ from bncore.spec.norm import (
     NormSpec,
 )
 from bncore.spec.optimizer import (
+    AdagradSpec,
     AdamSpec,
     AdamWSpec,
     ConstantSchedule,
     CosineSchedule,
+    OneCycleSchedule,
     OptimizerSpec,
+    RmsPropSpec,
     ScheduleSpec,
     SgdSpec,
     StepSchedule,
+    WarmRestartsSchedule,
     lr_factor,
 )
 from bncore.spec.parse import load_spec, parse_json, plan
@@ -45,6 +58,7 @@ __all__ = [
     "CATALOG",
     "INPUT_NORM_EPS",
     "SPEC_VERSION",
+    "AdagradSpec",
     "AdamSpec",
     "AdamWSpec",
     "BatchNormSpec",
@@ -53,10 +67,12 @@ __all__ = [
     "CnnSpec",
     "ConstantSchedule",
     "CosineSchedule",
+    "CrossEntropySpec",
     "DataShape",
     "DataSpec",
     "DefaultInit",
     "DigitsSpec",
+    "EmaSpec",
     "EvaluationSpec",
     "ExperimentSpec",
     "Fault",
@@ -68,21 +84,25 @@ __all__ = [
     "LayerPlan",
     "LinearRamp",
     "LossSpec",
+    "MeanSquaredErrorSpec",
     "MlpSpec",
     "Mnist5kSpec",
     "NetworkSpec",
     "NoNorm",
     "NormSpec",
     "NormalInit",
+    "OneCycleSchedule",
     "OptimizerSpec",
     "OrthogonalInit",
     "Plan",
     "ResidualMlpSpec",
     "ResourcesSpec",
+    "RmsPropSpec",
     "SanturkarLinearSpec",
     "ScheduleSpec",
     "SgdSpec",
     "SpecError",
+    "Statistics",
     "StepSchedule",
     "TargetSpec",
     "Task",
@@ -90,6 +110,7 @@ __all__ = [
     "UniformInit",
     "ValidationSpec",
     "VariableLengthSpec",
+    "WarmRestartsSchedule",
     "XavierInit",
     "data_shape",
     "faults_of",

@@ -55,7 +55,9 @@ def pointer_part(part: int | str) -> str:
 
 
 def _without_consequences(every: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Without those that only say that a list is too short when its faulty items do not count."""
+    """Without those that only say that a list is too short when its faulty items do not count, or that a default cannot
+    be chosen by a part that is at fault."""
+    every = [details for details in every if details["type"] != "default_factory_not_called"]
     within = {details["loc"][:end] for details in every for end in range(len(details["loc"]))}
     return [details for details in every if details["type"] != "too_short" or details["loc"] not in within]
 

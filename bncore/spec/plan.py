@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from bncore.spec.blueprint import Laid, LayerPlan, Signal, lay
-from bncore.spec.budget import TrainSpec
+from bncore.spec.budget import EvaluationSpec, TrainSpec
 from bncore.spec.data import DataShape, DataSpec, Task, data_shape
 from bncore.spec.faults import Fault
+from bncore.spec.measuring import smallest_evaluated
 from bncore.spec.network import NetworkSpec
 from bncore.spec.norm import BatchSize
 from bncore.spec.optimizer import ScheduleSpec
@@ -78,7 +79,9 @@ def total_steps(train: TrainSpec, per_epoch: int) -> int:
     return (train.epochs or 0) * per_epoch
 
 
-def faults_between_parts(data: DataSpec, network: NetworkSpec, train: TrainSpec, schedule: ScheduleSpec) -> list[Fault]:
+def faults_between_parts(
+    data: DataSpec, network: NetworkSpec, train: TrainSpec, schedule: ScheduleSpec, evaluation: EvaluationSpec
+) -> list[Fault]:
     """Everything that is wrong although each part is right by itself."""
     sizes = data_shape(data)
     if train.batch_size > sizes.train_examples:
@@ -89,7 +92,7 @@ def faults_between_parts(data: DataSpec, network: NetworkSpec, train: TrainSpec,
     if misfits:
         return faults + misfits
     laid = _laid(network, sizes.signal, sizes.outputs)
-    faults += laid.faults or _batch_faults(train, sizes, laid)
+    faults += laid.faults or _batch_faults(train, evaluation, sizes, laid)
     faults += _size_faults(network, laid)
     return faults
 
@@ -130,19 +133,31 @@ def _budget_faults(train: TrainSpec, schedule: ScheduleSpec, sizes: DataShape) -
         yield Fault("/schedule/warmup_steps", detail, "warmup_longer_than_budget")
 
 
-def _batch_faults(train: TrainSpec, sizes: DataShape, laid: Laid) -> Iterator[Fault]:
+def _batch_faults(train: TrainSpec, evaluation: EvaluationSpec, sizes: DataShape, laid: Laid) -> Iterator[Fault]:
     """What is wrong with the batches for the first normalization that cannot work with them."""
-    batches = [BatchSize(train.batch_size, "each batch", "use a larger batch", _BATCH)]
+    batches = [_smallest_part(train, train.batch_size, "each batch", "use a larger batch")]
     rest = 0 if train.drop_last else sizes.train_examples % train.batch_size
     if rest and (train.steps is None or train.steps >= steps_per_epoch(train, sizes)):
         cure = "use another batch size or drop_last"
-        batches.append(BatchSize(rest, "the last, partial batch of an epoch", cure, _BATCH))
+        batches.append(_smallest_part(train, rest, "the last, partial batch of an epoch", cure))
+    evaluated = smallest_evaluated(evaluation, sizes)
+    if evaluated is not None:
+        which = "a batch that is evaluated with its own statistics"
+        batches.append(BatchSize(evaluated, which, "evaluate larger batches", "/evaluation/batch_size"))
     for norm, place in laid.norms:
         for batch in batches:
             faults = list(norm.batch_faults(place, batch))
             if faults:
                 yield from faults
                 return
+
+
+def _smallest_part(train: TrainSpec, examples: int, which: str, cure: str) -> BatchSize:
+    """Of a batch of so many examples, what is normalized together."""
+    smallest = min(train.micro_batches(examples))
+    if smallest == examples:
+        return BatchSize(examples, which, cure, _BATCH)
+    return BatchSize(smallest, f"a micro-batch of {which}", "accumulate fewer", "/train/accumulate")
 
 
 def _size_faults(network: NetworkSpec, laid: Laid) -> Iterator[Fault]:

@@ -14,6 +14,7 @@ from bncore.spec.blueprint.layers import (
     Pool,
     Primitive,
     Residual,
+    Subsample,
     Weights,
     WithoutWeights,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "Residual",
     "SequencePrimitive",
     "Signal",
+    "Subsample",
     "Weights",
     "WithoutWeights",
     "lay",

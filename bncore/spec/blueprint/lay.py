@@ -1,9 +1,10 @@
 """A walk through a blueprint: every layer by its dotted name, with the shapes that meet in it, and what is wrong."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from bncore.spec.blueprint.layers import Chain, Norm, Primitive, Residual, Weights
+from bncore.spec.blueprint.layers import Chain, Norm, Primitive, Residual, Subsample, Weights
 from bncore.spec.blueprint.recurrent import Recurrent
 from bncore.spec.blueprint.sequences import SequencePrimitive
 from bncore.spec.blueprint.signal import Signal
@@ -38,7 +39,7 @@ class Laid:
 
 def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
     """Lay the network out; pointers of faults begin with `root`, where the network stands in the document."""
-    walk = _Walk(signal, root)
+    walk = _Walk(blueprint, signal, root)
     walk.through(blueprint, "")
     return Laid(
         layers=tuple(walk.layers),
@@ -52,6 +53,7 @@ def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
 
 @dataclass
 class _Walk:
+    blueprint: Chain
     signal: Signal
     root: str
     fan_in: int = 0
@@ -83,6 +85,7 @@ class _Walk:
         # Behind a sum there are no weights of which it is the output.
         self.fan_in = 0
         if self.signal == end:
+            self.layers.append(LayerPlan(f"{name}.sum", "residual_sum", end.shape, 0))
             return True
         body, shortcut = ("x".join(map(str, signal.shape)) for signal in (end, self.signal))
         detail = f"{name} would add {body} from its body and {shortcut} from its shortcut"
@@ -114,8 +117,10 @@ class _Walk:
             self._place(name, norm.pointer, norm.width_pointer),
             activation=norm.activation,
             placement=norm.placement,
-            common_divisor=norm.common_divisor,
         )
+        if any(norm.spec.faults(place)):
+            # What would be right has to be right for the layers behind this one, too.
+            place = replace(place, common_divisor=math.gcd(*_widths(self.blueprint, norm.spec)))
         self._object(norm.spec, place)
         if norm.spec.has_layer:
             self.norms.append((norm.spec, place))
@@ -156,3 +161,31 @@ class _Walk:
         said = {fault.pointer for fault in self.faults}
         # What is wrong with every layer alike is said once.
         self.faults += [fault for fault in found if fault.pointer not in said]
+
+
+def _widths(chain: Chain, spec: NormModel, width: int = 0) -> Iterator[int]:
+    """The channels of every layer with that normalization, as far as weights in front of it say them."""
+    for _, layer in chain.layers:
+        match layer:
+            case Chain():
+                yield from _widths(layer, spec, width)
+            case Residual():
+                yield from _widths(layer.body, spec, width)
+                yield from _widths(layer.shortcut, spec, width)
+            case Norm() if layer.spec == spec:
+                yield width
+        width = _width_behind(layer, width)
+
+
+def _width_behind(layer: Primitive | Chain | Residual, width: int) -> int:
+    match layer:
+        case Chain():
+            for _, inner in layer.layers:
+                width = _width_behind(inner, width)
+            return width
+        case Residual():
+            return _width_behind(layer.body, width)
+        case Weights() | Subsample():
+            return layer.width
+        case _:
+            return width

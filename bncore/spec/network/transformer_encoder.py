@@ -126,4 +126,4 @@ class TransformerEncoderSpec(SequenceSpec):
         return Linear(width=width, bias=self.bias, init=self.init, weight_norm=self.norm)
 
     def _norm(self, name: str) -> Norm:
-        return Norm(spec=self.norm, stream=name, pointer="/norm", width_pointer="/width", common_divisor=self.width)
+        return Norm(spec=self.norm, stream=name, pointer="/norm", width_pointer="/width")

@@ -38,6 +38,9 @@ class BatchStatistics(RunningStatistics):
 
     affine: bool = Field(default=True, description="Learn a scale and a shift per channel.")
 
+    def cancels_bias(self, channels: int) -> bool:
+        return True
+
 
 class BatchNormSpec(BatchStatistics):
     """Batch normalization (arXiv 1502.03167): statistics of the batch in training, running averages in evaluation.
@@ -101,6 +104,11 @@ class NoisyBatchNormSpec(BatchStatistics):
     mean_jitter: float = Field(default=0.1, ge=0.0, le=1e3, description="r_mu: spread of each value's own mean.")
     std_jitter: float = Field(default=0.1, ge=0.0, le=1e3, description="r_sigma: spread of each value's own scale.")
 
+    @property
+    def has_scale(self) -> bool:
+        # The noise is added behind it.
+        return False
+
 
 class LpBatchNormSpec(BatchStatistics):
     """Batch norm that divides by the mean l_p norm before centring (arXiv 1805.11604, section 3.3)."""
@@ -110,6 +118,10 @@ class LpBatchNormSpec(BatchStatistics):
     p: Annotated[Literal[1, 2, "inf"], Integer] = Field(
         default=2, description="1: mean magnitude; 2: root mean square; inf: maximum."
     )
+
+    def cancels_bias(self, channels: int) -> bool:
+        # What it divides by has the constant in it.
+        return False
 
 
 class L1BatchNormSpec(BatchStatistics):
@@ -147,6 +159,10 @@ class CrossIterationBatchNormSpec(BatchStatistics):
 
     kind: Literal["cross_iteration_batch_norm"] = "cross_iteration_batch_norm"
     window: int = Field(default=4, ge=1, le=64, description="Batches whose statistics count, this one included.")
+
+    def cancels_bias(self, channels: int) -> bool:
+        # The means of earlier batches stay what they were.
+        return self.window == 1
 
     def faults(self, place: Place) -> Iterator[Fault]:
         if place.placement != "before_activation":

@@ -34,6 +34,10 @@ class SwitchableNormSpec(BatchStatistics):
 
     kind: Literal["switchable_norm"] = "switchable_norm"
 
+    def cancels_bias(self, channels: int) -> bool:
+        # Layer normalization's share of the mean is over all channels.
+        return False
+
     def parameters(self, channels: int) -> int:
         return 6 + super().parameters(channels)
 
@@ -48,6 +52,10 @@ class EvoNormB0Spec(RunningStatistics):
     """
 
     kind: Literal["evo_norm_b0"] = "evo_norm_b0"
+
+    @property
+    def has_scale(self) -> bool:
+        return True
 
     def parameters(self, channels: int) -> int:
         return 3 * channels
@@ -74,6 +82,10 @@ class MovingAverageBatchNormSpec(BatchStatistics):
     center_weights: bool = Field(
         default=True, description="Centre the weights of each unit in front, as the paper does."
     )
+
+    def cancels_bias(self, channels: int) -> bool:
+        # It divides, and leaves the mean of activations alone.
+        return False
 
     def faults(self, place: Place) -> Iterator[Fault]:
         if self.center_weights:

@@ -84,6 +84,15 @@ class NormModel(SpecModel):
     state_cure: ClassVar[str] = ""
     """... and what would be fewer."""
 
+    def cancels_bias(self, channels: int) -> bool:
+        """Whether it takes out a constant that a layer in front adds to each channel of its output, in training."""
+        return False
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether its layer has a learned factor per channel, `weight`, which would silence it at 0."""
+        return bool(getattr(self, "affine", False))
+
     def faults(self, place: Place) -> Iterator[Fault]:
         """Why it cannot work there whatever the batch."""
         yield from ()

@@ -8,11 +8,13 @@ from safetensors.torch import load_file
 
 from bncore.networks import build_network
 from bncore.spec import NetworkSpec, data_shape, load_spec, members, plan
+from tests.norm_specs import FITTING
 
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [12, 8]},
     "cnn": {"channels": [4, 8]},
     "residual_mlp": {"width": 12, "blocks": 2, "placement": "after_sum"},
+    **FITTING,
     "rnn": {"hidden": [6, 5]},
     "lstm": {"hidden": [6, 5], "bidirectional": True},
     "gru": {"hidden": [6, 5], "output": "mean"},
@@ -36,7 +38,7 @@ def test_it_trains_and_resumes_with_the_same_bits(runs: Any, kind: str, norm: st
         "data": {"kind": "digits", "as": "row" if rows else "image"},
         "network": {"kind": kind, "norm": {"kind": norm}, "normalize_input": True, "dropout": 0.2, **SMALL[kind]},
         "optimizer": {"kind": "adam"},
-        "train": {"steps": 7},
+        "train": {"steps": 7, "batch_size": 20},
         "checkpoint": {"every_steps": 4},
     }
     whole = runs.train(spec)
