@@ -148,7 +148,7 @@ class SequenceBatchNormRNN(RNN):
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics; None averages all batches equally.
         affine: learn gamma_x (H,), which is 1 at first.
-        recurrent_init: `orthogonal`, or `identity` for `weight_hh` (arXiv 1504.00941).
+        recurrent_init: `orthogonal`, or `identity` for `weight_hh`.
 
     Raises:
         ValueError: for input, lengths or a state that does not fit; in training, for a single frame.
