@@ -32,7 +32,7 @@ class RunningStatistics(NormModel):
 
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
         if place.values(batch.samples) == 1:
-            kind = type(self).model_fields["kind"].default
+            kind = self.name
             detail = f"Layer {place.layer} ({kind}) would see one value per channel in {batch.which}; {batch.cure}"
             yield Fault(batch.pointer, detail, "one_value_per_channel")
 
