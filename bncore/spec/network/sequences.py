@@ -8,7 +8,7 @@ from pydantic import Field
 
 from bncore.spec.blueprint import Chain, Dropout, Norm, Primitive, Signal
 from bncore.spec.blueprint.signal import SignalKind
-from bncore.spec.init import DefaultInit, InitSpec
+from bncore.spec.init import DefaultInit, InitSpec, Std
 from bncore.spec.network.layered import INPUT_NORM_EPS
 from bncore.spec.norm import BatchNormSpec
 from bncore.spec.strict import SpecModel
@@ -31,6 +31,11 @@ class SequenceSpec(SpecModel):
         f"equal-weight running averages, eps {INPUT_NORM_EPS}).",
     )
     init: InitSpec = Field(default_factory=DefaultInit)
+    init_scale: Std = Field(
+        default=1.0,
+        description="Multiplies the standard deviation of every weight that init draws, in all layers, and of the "
+        "biases where init draws them.",
+    )
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
     @property
