@@ -20,8 +20,9 @@ _logger = logging.getLogger(__name__)
 
 
 def outputs_of(network: nn.Module, examples: Examples) -> Tensor:
-    """What the network makes of the examples."""
-    outputs: Tensor = network(examples.inputs)
+    """What the network makes of the examples, whose padding it is told of."""
+    inputs, _, lengths = examples
+    outputs: Tensor = network(inputs) if lengths is None else network(inputs, lengths)
     return outputs
 
 

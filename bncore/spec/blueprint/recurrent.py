@@ -34,6 +34,7 @@ class Recurrent(Layer):
     """Of an rnn."""
     init: InitSpec = field(default_factory=DefaultInit)
     init_scale: float = 1.0
+    """Multiplies what `init` draws."""
     recurrent_init: RecurrentInit = "orthogonal"
     forget_bias: float = 0.0
     width_pointer: str = ""
