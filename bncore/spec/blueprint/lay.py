@@ -82,8 +82,7 @@ class _Walk:
         if self.signal == end:
             self.layers.append(LayerPlan(f"{name}.sum", "residual_sum", end.shape, 0))
             return True
-        body, shortcut = ("x".join(map(str, signal.shape)) for signal in (end, self.signal))
-        detail = f"{name} would add {body} from its body and {shortcut} from its shortcut"
+        detail = f"{name} would add {end.dimensions} from its body and {self.signal.dimensions} from its shortcut"
         self.faults.append(Fault(self.root + residual.pointer, detail, "shapes_do_not_match"))
         return False
 
@@ -107,12 +106,12 @@ class _Walk:
             layer=name,
             channels=self.signal.channels,
             positions=math.prod(self.signal.shape[1:]),
-            fan_in=self.fan_in,
+            fan_in=self.fan_in if norm.follows_weights else 0,
             activation=norm.activation,
             placement=norm.placement,
             pointer=self.root + norm.pointer,
             width_pointer=self.root + norm.width_pointer,
-            activation_pointer=f"{self.root}/activation",
+            activation_pointer=self.root + norm.activation_pointer,
             placement_pointer=f"{self.root}/placement",
         )
         if any(norm.spec.faults(place)):

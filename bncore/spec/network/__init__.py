@@ -8,8 +8,10 @@ from typing import Annotated
 from pydantic import Field
 
 from bncore.spec.network.cnn import CnnSpec
+from bncore.spec.network.deep_linear import DeepLinearSpec
 from bncore.spec.network.depthwise import DepthwiseSpec
 from bncore.spec.network.layered import INPUT_NORM_EPS
+from bncore.spec.network.layers import LayersSpec
 from bncore.spec.network.mlp import MlpSpec
 from bncore.spec.network.residual_mlp import ResidualMlpSpec
 from bncore.spec.network.resnet import ResnetSpec
@@ -17,14 +19,24 @@ from bncore.spec.network.resnet_v2 import ResnetV2Spec
 from bncore.spec.network.vgg import VggSpec
 
 NetworkSpec = Annotated[
-    MlpSpec | CnnSpec | ResidualMlpSpec | VggSpec | ResnetSpec | ResnetV2Spec | DepthwiseSpec,
+    MlpSpec
+    | CnnSpec
+    | ResidualMlpSpec
+    | VggSpec
+    | ResnetSpec
+    | ResnetV2Spec
+    | DepthwiseSpec
+    | DeepLinearSpec
+    | LayersSpec,
     Field(discriminator="kind"),
 ]
 
 __all__ = [
     "INPUT_NORM_EPS",
     "CnnSpec",
+    "DeepLinearSpec",
     "DepthwiseSpec",
+    "LayersSpec",
     "MlpSpec",
     "NetworkSpec",
     "ResidualMlpSpec",
