@@ -13,15 +13,24 @@ from bncore.spec.blueprint import Signal
 from tests.norm_specs import FITTING, admitted, network_with
 
 SHAPE = (1, 8, 8)
-NETWORKS = [
-    member.model_fields["kind"].default for member in members(NetworkSpec) if "norm_positions" in member.model_fields
-]
+MEMBERS = {
+    member.model_fields["kind"].default: member
+    for member in members(NetworkSpec)
+    if "norm_positions" in member.model_fields
+}
+NETWORKS = list(MEMBERS)
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [7, 6]},
     "cnn": {"channels": [4, 6]},
     "residual_mlp": {"width": 6, "blocks": 2},
     **FITTING,
 }
+
+HIDDEN = {
+    "mlp": 2, "cnn": 2, "residual_mlp": 5, "vgg": 8, "resnet": 7, "resnet_v2": 7, "depthwise": 52, "deep_linear": 2,
+    "layers": 2,
+}  # fmt: skip
+"""Layers with weights, those of shortcuts and the output excepted."""
 
 
 def spec_of(kind: str, **parts: Any) -> NetworkSpec:
@@ -51,10 +60,7 @@ def test_each_position_is_normalized_alone_and_together(kind: str) -> None:
     assert normed(kind, ["logits"]) == ["output_norm"]
     assert normed(kind, ["logits", "hidden"]) == [*hidden, "output_norm"]
     assert normed(kind, []) == []
-    assert (
-        len(hidden)
-        == {"mlp": 2, "cnn": 2, "residual_mlp": 5, "vgg": 8, "resnet": 7, "resnet_v2": 7, "depthwise": 52}[kind]
-    )
+    assert len(hidden) == HIDDEN[kind]
     if kind.startswith("resnet"):
         around = [name for name in normed(kind, ["shortcut"]) if name.endswith("residual.shortcut.norm")]
         assert len(around) == (2 if spec_of(kind).takes_a() is False else 0)
@@ -142,19 +148,28 @@ def biases_that_live(network: nn.Sequential) -> set[str]:
     }
 
 
+AFTER_SUM = ("residual_mlp", "resnet", "depthwise")
 PLACED = [
-    *[(kind, placement) for kind in NETWORKS for placement in ("before_activation", "after_activation")],
-    *[(kind, "after_sum") for kind in ("residual_mlp", "resnet", "depthwise")],
+    (kind, placement)
+    for kind in NETWORKS
+    for placement in ("before_activation", "after_activation", "after_sum")
+    if placement == "before_activation" or "placement" in MEMBERS[kind].model_fields
+    if placement != "after_sum" or kind in AFTER_SUM
 ]
 
 
 @pytest.mark.parametrize("positions", [["hidden"], ["shortcut", "logits"], ["hidden", "shortcut", "logits"]], ids=str)
 @pytest.mark.parametrize(("kind", "placement"), PLACED)
 def test_auto_leaves_out_the_biases_that_are_dead_and_no_other(kind: str, placement: str, positions: list[str]) -> None:
-    if not kind.startswith("resnet"):
-        positions = [position for position in positions if position != "shortcut"]
-    parts = {"placement": placement, "norm_positions": positions, "activation": "tanh", "shortcut": "B"}
-    parts = {key: value for key, value in parts.items() if key != "shortcut" or kind.startswith("resnet")}
+    has_shortcut = kind.startswith("resnet")
+    positions = [position for position in positions if position != "shortcut" or has_shortcut]
+    if kind == "deep_linear" and "hidden" not in positions:
+        # Without activations a bias is lost in a normalization however far behind it is.
+        positions = ["hidden"]
+    parts: dict[str, Any] = {"norm_positions": positions}
+    parts |= {"placement": placement} if "placement" in MEMBERS[kind].model_fields else {}
+    parts |= {"shortcut": "B"} if has_shortcut else {}
+    parts |= {} if kind == "deep_linear" else {"activation": "tanh"}
     network = built(kind, bias="auto", **parts)
     weights = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
     kept = {f"{name}.bias" for name, layer in weights.items() if layer.bias is not None}
