@@ -3,7 +3,7 @@
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,10 +19,9 @@ from bncore.train.task import Task
 _logger = logging.getLogger(__name__)
 
 
-def outputs_of(network: nn.Module, examples: Examples) -> Tensor:
+def outputs_of(network: Callable[..., Tensor], examples: Examples) -> Tensor:
     """What the network makes of the examples."""
-    outputs: Tensor = network(examples.inputs)
-    return outputs
+    return network(examples.inputs)
 
 
 @torch.no_grad()
