@@ -1,7 +1,31 @@
 """The training library of BNLab, usable by itself.
 
 Importing `bncore` imports neither torch nor anything of the service; torch comes in with `bncore.norm`,
-`bncore.networks`, `bncore.data` and `bncore.train`.
+`bncore.networks`, `bncore.data` and `bncore.train`, and with the first call of `load`.
 """
 
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
 __version__ = "0.1.0"
+
+
+def load(path: str | PathLike[str], device: "torch.device | str" = "cpu") -> "torch.nn.Sequential":
+    """The trained network of a downloaded checkpoint, in evaluation mode: `bncore.load("model.safetensors")`.
+
+    The file is the weights of a run (`bnlab fetch`, or `checkpoints/*.safetensors` of a run directory); it holds the
+    spec of its network, and nothing that is executed. Input: (N, *input_shape) of the data set, output (N, classes).
+
+    Raises:
+        FileNotFoundError: where there is no file.
+        ValueError: for a file that is damaged (`CheckpointDamaged`), or that is none of ours, is the training state
+            beside the weights, or does not hold the weights that its spec asks for (`CheckpointMismatch`).
+    """
+    # Whoever imports bncore for its specs pays for no torch.
+    from bncore.train.loading import load_model
+
+    return load_model(Path(path), device)

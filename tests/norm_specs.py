@@ -13,6 +13,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "filter_response_norm": {"learn_eps": True},
     "batch_renorm": {"warmup_steps": 2},
 }
+FITTING: dict[str, dict[str, Any]] = {
+    "vgg": {"depth": 11, "width": 4, "pools": 2},
+    "resnet": {"depth": 8, "width": 4, "shortcut": "B"},
+    "resnet_v2": {"depth": 8, "width": 4},
+    "depthwise": {"width_multiplier": 0.1},
+}
+"""What makes networks of images small, and fit images of 8x8."""
 OWN_ACTIVATION = ("filter_response_norm", "evo_norm_b0", "evo_norm_s0")
 KINDS: list[str] = [member.model_fields["kind"].default for member in members(NormSpec)]
 
@@ -20,7 +27,8 @@ KINDS: list[str] = [member.model_fields["kind"].default for member in members(No
 def network_with(network: str, norm: str, **parts: Any) -> dict[str, Any]:
     """A network of this kind with this normalization; it may be one that makes no sense."""
     activation = {"activation": "identity"} if norm in OWN_ACTIVATION else {}
-    return {"kind": network, "norm": {"kind": norm, **OPTIONS.get(norm, {})}, **activation, **parts}
+    fitting = FITTING.get(network, {})
+    return {"kind": network, "norm": {"kind": norm, **OPTIONS.get(norm, {})}, **fitting, **activation, **parts}
 
 
 def admitted(network: str) -> list[str]:

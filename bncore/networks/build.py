@@ -6,9 +6,12 @@ from typing import assert_never
 from torch import nn
 
 from bncore.networks.init import initialize
-from bncore.networks.residual import ResidualSum
+from bncore.networks.recurrent import draw_recurrent, recurrent_module
+from bncore.networks.residual import ResidualSum, SubsampleAndPad
+from bncore.networks.sequences import draw, sequence_module
 from bncore.networks.weights import normalize_weights
 from bncore.norm import CrossIterationBatchNorm, build_norm
+from bncore.norm.model.last_axis import by_last_axis
 from bncore.seeds import derive_seed
 from bncore.spec.blueprint import (
     Activation,
@@ -22,11 +25,15 @@ from bncore.spec.blueprint import (
     Norm,
     Pool,
     Primitive,
+    Recurrent,
     Residual,
+    SequencePrimitive,
     Signal,
+    Subsample,
     Weights,
     WithoutWeights,
 )
+from bncore.spec.norm import BatchNormSpec, MaskedBatchNormSpec
 
 
 class Builder:
@@ -70,28 +77,60 @@ class Builder:
             case Linear():
                 return self._set(nn.Linear(self._signal.channels, layer.width, bias=layer.bias), layer, name)
             case Conv2d():
-                size = layer.kernel_size
-                channels = self._signal.channels
-                weights = nn.Conv2d(channels, layer.width, size, padding=size // 2, bias=layer.bias)
-                return self._set(weights, layer, name)
+                return self._set(_convolution(layer, self._signal.channels), layer, name)
             case Norm():
-                return self._norm(layer)
+                return self._norm(layer, name)
             case _:
-                return _without_weights(layer)
+                return (
+                    self._of_sequences(layer, name) if isinstance(layer, SequencePrimitive) else _without_weights(layer)
+                )
 
     def _set(self, module: nn.Linear | nn.Conv2d, layer: Weights, name: str) -> nn.Module:
         self._weights = module
         if self._draws:
-            initialize(module, layer.init, derive_seed(self._seed, "init", name))
+            initialize(module, layer.init, derive_seed(self._seed, "init", name), layer.init_scale)
         normalize_weights(module, layer.weight_norm, derive_seed(self._seed, "norm", name))
         return module
 
-    def _norm(self, layer: Norm) -> nn.Module | None:
-        norm = build_norm(layer.spec, self._signal.channels, seed=derive_seed(self._seed, "norm", layer.stream))
+    def _of_sequences(self, layer: SequencePrimitive, name: str) -> nn.Module:
+        self._weights = None
+        seed = derive_seed(self._seed, "init", name)
+        if isinstance(layer, Recurrent):
+            module = recurrent_module(layer, self._signal)
+            if self._draws:
+                draw_recurrent(module, layer, seed)
+            return module
+        module = sequence_module(layer, self._signal)
+        if self._draws:
+            draw(module, seed)
+        return module
+
+    def _norm(self, layer: Norm, name: str) -> nn.Module | None:
+        spec = layer.spec
+        if self._signal.lengths and isinstance(spec, BatchNormSpec):
+            spec = MaskedBatchNormSpec(**spec.model_dump(exclude={"kind"}))
+        stream = name if layer.stream is None else layer.stream
+        norm = build_norm(spec, self._signal.channels, seed=derive_seed(self._seed, "norm", stream))
+        if norm is not None and layer.is_zeroed and self._draws:
+            nn.init.zeros_(norm.get_parameter("weight"))
+        if norm is not None and self._signal.kind == "sequence":
+            return by_last_axis(norm)
         if isinstance(norm, CrossIterationBatchNorm):
             assert self._weights is not None, "a plan refuses it without weights in front"
             norm.follow(self._weights)
         return norm
+
+
+def _convolution(layer: Conv2d, channels: int) -> nn.Conv2d:
+    return nn.Conv2d(
+        channels,
+        layer.width,
+        layer.kernel_size,
+        stride=layer.stride,
+        padding=layer.padding,
+        groups=layer.groups,
+        bias=layer.bias,
+    )
 
 
 def _without_weights(layer: WithoutWeights) -> nn.Module:
@@ -101,7 +140,10 @@ def _without_weights(layer: WithoutWeights) -> nn.Module:
         case Dropout():
             return nn.Dropout(layer.probability)
         case Pool():
-            return nn.MaxPool2d(2) if layer.how == "max" else nn.AvgPool2d(2)
+            pool = nn.MaxPool2d if layer.how == "max" else nn.AvgPool2d
+            return pool(layer.kernel_size, layer.stride, layer.padding)
+        case Subsample():
+            return SubsampleAndPad(layer.width, layer.stride)
         case GlobalPool():
             return nn.AdaptiveAvgPool2d(1)
         case Flatten():
@@ -117,8 +159,8 @@ def _activation(name: ActivationName) -> nn.Module:
             layer = nn.Sigmoid
         case "tanh":
             layer = nn.Tanh
-        case "relu":
-            layer = nn.ReLU
+        case "relu" | "relu6":
+            layer = {"relu": nn.ReLU, "relu6": nn.ReLU6}[name]
         case "leaky_relu":
             layer = nn.LeakyReLU
         case "elu" | "gelu" | "silu":

@@ -21,12 +21,15 @@ from bncore.spec.init import (
 )
 
 
-def initialize(layer: nn.Linear | nn.Conv2d, spec: InitSpec, seed: int) -> None:
-    """Set the weights and the bias of a layer on the CPU."""
+def initialize(layer: nn.Linear | nn.Conv2d, spec: InitSpec, seed: int, scale: float = 1.0) -> None:
+    """Set the weights and the bias of a layer on the CPU; `scale` multiplies all that is drawn."""
     with torch.no_grad():
         if layer.bias is not None:
             layer.bias.zero_()
         _fill(layer, spec, torch.Generator().manual_seed(seed))
+        for drawn in (layer.weight, layer.bias):
+            if scale != 1.0 and drawn is not None:
+                drawn.mul_(scale)
 
 
 def _fill(layer: nn.Linear | nn.Conv2d, spec: InitSpec, generator: torch.Generator) -> None:

@@ -26,7 +26,7 @@ def _cold_starts(spec: ExperimentSpec) -> Iterator[Fault]:
         if share > COLD_START and pointer not in said:
             said.add(pointer)
             detail = (
-                f"At the end, {share:.0%} of the running statistics of {norm.kind} are initial values, and evaluation "
+                f"At the end, {share:.0%} of the running statistics of {norm.name} are initial values, and evaluation "
                 f"uses them; use {warm_momentum(batches):g} or more, or more steps"
             )
             yield Fault(pointer, detail, "cold_statistics")

@@ -108,7 +108,7 @@ def _misfits(network: NetworkSpec, sizes: DataShape) -> Iterator[Fault]:
     signal, pointer = sizes.signal, f"{_NETWORK}/kind"
     if signal.kind not in network.takes:
         shape = "x".join(map(str, signal.shape))
-        wanted = " or ".join(f"{kind}s" for kind in network.takes)
+        wanted = " or ".join(f"{kind.rstrip('s')}s" for kind in network.takes)
         detail = f"{network.kind} takes {wanted}, and an example of these data is a {signal.kind} ({shape})"
         yield Fault(pointer, f"{detail}{_cure(network)}", "signal_does_not_fit")
     elif signal.lengths and not network.takes_lengths:
@@ -116,7 +116,11 @@ def _misfits(network: NetworkSpec, sizes: DataShape) -> Iterator[Fault]:
         yield Fault(pointer, detail, "signal_does_not_fit")
     elif sizes.task == "tagging" and not network.tags:
         detail = f"{network.kind} has one output for a sequence, and these data have a label for each step"
-        yield Fault(pointer, f"{detail}; set tag to false in /data", "task_does_not_fit")
+        cure = "set output to each_step" if "output" in type(network).model_fields else "set tag to false in /data"
+        yield Fault(pointer, f"{detail}; {cure}", "task_does_not_fit")
+    elif sizes.task != "tagging" and network.tags:
+        detail = "There would be an output for each step, and these data have one label for a sequence"
+        yield Fault(f"{_NETWORK}/output", f"{detail}; use another output", "task_does_not_fit")
 
 
 def _cure(network: NetworkSpec) -> str:

@@ -4,47 +4,31 @@
 """
 
 import math
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import Literal
+from abc import abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
+from bncore.spec.blueprint.layer import Layer
+from bncore.spec.blueprint.sequences import SequencePrimitive
 from bncore.spec.blueprint.signal import Signal
 from bncore.spec.faults import Fault
 from bncore.spec.init import DefaultInit, InitSpec
 from bncore.spec.norm import NoNorm, NormSpec
 
-ActivationName = Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "identity"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer(ABC):
-    """One step of a network. The defaults are those of a layer that changes no shape and learns nothing."""
-
-    @property
-    @abstractmethod
-    def kind(self) -> str:
-        """What a plan calls it."""
-
-    def output(self, signal: Signal) -> Signal:
-        """What comes out for a signal that it fits."""
-        return signal
-
-    def parameters(self, signal: Signal) -> int:
-        """Numbers that it learns."""
-        return 0
-
-    def misfit(self, signal: Signal) -> Fault | None:
-        """Why nothing can come out of it for that signal."""
-        return None
+ActivationName = Literal["sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "identity"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights(Layer):
-    """What linear and convolutional layers share; `weight_norm` is applied where it is one of weights."""
+    """What linear and convolutional layers share; `weight_norm` is applied where it is one of weights.
+
+    `init_scale` multiplies whatever `init` draws.
+    """
 
     width: int
     bias: bool = True
     init: InitSpec = field(default_factory=DefaultInit)
+    init_scale: float = 1.0
     weight_norm: NormSpec = field(default_factory=NoNorm)
 
     @abstractmethod
@@ -58,13 +42,15 @@ class Weights(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Weights):
-    """y = W x + b on vectors (C,)."""
+    """y = W x + b on vectors (C,), and on each step of sequences (T, C)."""
 
     @property
     def kind(self) -> str:
         return "linear"
 
     def output(self, signal: Signal) -> Signal:
+        if signal.kind == "sequence":
+            return replace(signal, shape=(signal.steps, self.width))
         return Signal((self.width,), signal.kind)
 
     def fan_in(self, signal: Signal) -> int:
@@ -72,44 +58,102 @@ class Linear(Weights):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv2d(Weights):
-    """A convolution of images (C, H, W) with stride 1 and same padding."""
+class Window(Layer):
+    """What slides over an image (C, H, W) with stride; `pointer`, `place` and `cure` word that it is too small.
+
+    With stride 2 an image of one pixel a side is too small: nothing would be left out.
+    """
 
     kernel_size: int
+    stride: int = 1
+    pointer: str = ""
+    place: str = ""
+    cure: str = ""
+    act: ClassVar[str]
+    """What it would do to the image, in a word."""
+
+    @property
+    @abstractmethod
+    def padding(self) -> int:
+        """Zeros (for a maximum: minus infinities) on each side."""
+
+    def slid(self, signal: Signal) -> tuple[int, int]:
+        """Height and width of what comes out."""
+        _, height, width = signal.shape
+        reach = 2 * self.padding - self.kernel_size
+        return (height + reach) // self.stride + 1, (width + reach) // self.stride + 1
+
+    def misfit(self, signal: Signal) -> Fault | None:
+        if signal.kind != "image":
+            detail = f"It is for images, and meets a {signal.kind}; use a network for that"
+            return Fault("/kind", detail, "not_an_image")
+        _, height, width = signal.shape
+        if min(height, width) >= max(self.stride, self.kernel_size - 2 * self.padding):
+            return None
+        detail = f"{self.place} would {self.act} a {height}x{width} image; {self.cure}"
+        return Fault(self.pointer, detail, "image_too_small")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv2d(Weights, Window):
+    """A convolution with same padding: (C, H, W) to (width, ceil(H / stride), ceil(W / stride)) for an odd kernel."""
+
+    groups: int = 1
+    act: ClassVar[str] = "halve"
 
     @property
     def kind(self) -> str:
         return "conv2d"
 
+    @property
+    def padding(self) -> int:
+        return self.kernel_size // 2
+
     def output(self, signal: Signal) -> Signal:
-        return Signal((self.width, *signal.shape[1:]), signal.kind)
+        return Signal((self.width, *self.slid(signal)), signal.kind)
 
     def fan_in(self, signal: Signal) -> int:
-        return signal.channels * self.kernel_size**2
+        return signal.channels // self.groups * self.kernel_size**2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pool(Layer):
-    """2x2 pooling with stride 2; `place` and `cure` word what is wrong with an image that is too small."""
+class Pool(Window):
+    """The maximum or the average of each window, 2x2 with stride 2 unless told otherwise."""
 
     how: Literal["max", "average"]
-    pointer: str = ""
-    place: str = ""
-    cure: str = ""
+    kernel_size: int = 2
+    stride: int = 2
+    act: ClassVar[str] = "pool"
 
     @property
     def kind(self) -> str:
         return f"{self.how}_pool"
 
-    def output(self, signal: Signal) -> Signal:
-        channels, height, width = signal.shape
-        return Signal((channels, height // 2, width // 2), signal.kind)
+    @property
+    def padding(self) -> int:
+        return (self.kernel_size - 1) // 2
 
-    def misfit(self, signal: Signal) -> Fault | None:
+    def output(self, signal: Signal) -> Signal:
+        return Signal((signal.channels, *self.slid(signal)), signal.kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subsample(Layer):
+    """Every `stride`-th pixel of a row and column, and channels of zeros behind the others up to `width`.
+
+    The shortcut without parameters of arXiv 1512.03385 (option A).
+    """
+
+    width: int
+    stride: int
+
+    @property
+    def kind(self) -> str:
+        return "subsample"
+
+    def output(self, signal: Signal) -> Signal:
         _, height, width = signal.shape
-        if min(height, width) >= 2:
-            return None
-        return Fault(self.pointer, f"{self.place} would pool a {height}x{width} image; {self.cure}", "image_too_small")
+        return Signal((self.width, -(-height // self.stride), -(-width // self.stride)), signal.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,16 +207,16 @@ class Norm(Layer):
     """A normalization, and its neighbours as far as it may object to them.
 
     One that has no layer (`none`, and those of weights) says what it has against its place, and leaves nothing there.
-    `stream` names what it draws from; `common_divisor` divides the channels of every layer with the same spec.
+    `stream` names what it draws from, its own name where there is none; `is_zeroed` starts its scale at 0.
     """
 
     spec: NormSpec
-    stream: int | str
+    stream: int | str | None = None
     pointer: str = ""
     width_pointer: str = ""
     activation: ActivationName = "identity"
     placement: str = "before_activation"
-    common_divisor: int = 0
+    is_zeroed: bool = False
 
     @property
     def kind(self) -> str:
@@ -182,8 +226,8 @@ class Norm(Layer):
         return self.spec.parameters(signal.channels)
 
 
-WithoutWeights = Pool | GlobalPool | Flatten | Activation | Dropout
-Primitive = Linear | Conv2d | Norm | WithoutWeights
+WithoutWeights = Pool | Subsample | GlobalPool | Flatten | Activation | Dropout
+Primitive = Linear | Conv2d | Norm | WithoutWeights | SequencePrimitive
 
 
 @dataclass(frozen=True)

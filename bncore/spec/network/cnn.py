@@ -1,12 +1,11 @@
 """Plain convolutional networks."""
 
-from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from bncore.spec.blueprint import Chain, Conv2d, Flatten, GlobalPool, Linear, Pool, Primitive, Signal
-from bncore.spec.network.layered import LayeredSpec
+from bncore.spec.blueprint import Chain, Flatten, GlobalPool, Pool, Signal
+from bncore.spec.network.layered import LayeredSpec, Layers
 from bncore.spec.strict import Count, Integer
 
 
@@ -29,20 +28,15 @@ class CnnSpec(LayeredSpec):
     def blueprint(self, signal: Signal, classes: int) -> Chain:
         return Chain(tuple(self._layers(classes)))
 
-    def _layers(self, classes: int) -> Iterator[tuple[str, Primitive]]:
+    def _layers(self, classes: int) -> Layers:
         yield from self.input_norm()
         for number, width in enumerate(self.channels, start=1):
-            yield (
-                f"conv{number}",
-                Conv2d(
-                    width=width, kernel_size=self.kernel_size, bias=self.bias, init=self.init, weight_norm=self.norm
-                ),
-            )
-            yield from self.norm_and_activation(number)
+            where = {"stream": number, "width_pointer": f"/channels/{number - 1}"}
+            yield from self.layer(f"conv{number}", self.conv(width, self.kernel_size), number, **where)
             if self.pool != "none":
                 cure = "use fewer blocks or pool none"
-                where = {"pointer": f"/channels/{number - 1}", "place": f"Block {number}", "cure": cure}
-                yield f"pool{number}", Pool(how=self.pool, **where)
+                pointer, place = f"/channels/{number - 1}", f"Block {number}"
+                yield f"pool{number}", Pool(how=self.pool, pointer=pointer, place=place, cure=cure)
         yield "global_pool", GlobalPool()
         yield "flatten", Flatten()
-        yield "output", Linear(width=classes, init=self.init)
+        yield from self.output(classes)

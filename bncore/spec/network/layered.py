@@ -1,23 +1,66 @@
-"""What the plain feed-forward networks share: hidden layers of weights, normalization and activation, dropout."""
+"""What networks share: which layers are normalized, and how weights, normalization and activation follow each other."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from bncore.spec.blueprint import Activation, ActivationName, Chain, Dropout, Norm, Primitive, Signal
+from bncore.spec.blueprint import (
+    Activation,
+    ActivationName,
+    Chain,
+    Conv2d,
+    Dropout,
+    Linear,
+    Norm,
+    Primitive,
+    Residual,
+    Signal,
+)
 from bncore.spec.blueprint.signal import SignalKind
-from bncore.spec.init import DefaultInit, InitSpec
-from bncore.spec.norm import BatchNormSpec, NormSpec
+from bncore.spec.init import DefaultInit, InitSpec, Std
+from bncore.spec.norm import BatchNormSpec, NoNorm, NormSpec
 from bncore.spec.strict import SpecModel
 
 Placement = Literal["before_activation", "after_activation"]
+Position = Literal["input", "hidden", "shortcut", "logits"]
+Plain = Iterator[tuple[str, Primitive]]
+Layers = Iterator[tuple[str, Primitive | Chain | Residual]]
 
 INPUT_NORM_EPS = 1e-2
 """A floor of 0.1 under the standard deviation of an input feature: a pixel that is constant in the training data but
 not in the test data would otherwise be magnified some hundred times."""
+
+_ORDER: tuple[Position, ...] = ("input", "hidden", "shortcut", "logits")
+
+
+def _each_once(positions: tuple[Position, ...]) -> tuple[Position, ...]:
+    if len(set(positions)) < len(positions):
+        raise PydanticCustomError("position_twice", "Should name each position once")
+    return tuple(sorted(positions, key=_ORDER.index))
+
+
+def _a_choice(value: object) -> object:
+    if isinstance(value, bool) or value == "auto":
+        return value
+    raise PydanticCustomError("bool_or_auto", "Should be true, false or auto")
+
+
+EachOnce = AfterValidator(_each_once)
+"""Goes with a list of positions, and brings it in the order of the signal."""
+PlainPositions = Annotated[
+    tuple[Literal["input", "hidden", "logits"], ...],
+    Field(
+        strict=False,
+        description="Which layers are normalized: hidden ones, logits (the output), input (means normalize_input, and "
+        "is shown as that).",
+    ),
+    EachOnce,
+]
+Bias = Annotated[bool | Literal["auto"], BeforeValidator(_a_choice)]
 
 
 class HiddenLayers(SpecModel):
@@ -29,63 +72,132 @@ class HiddenLayers(SpecModel):
     """What an example may be."""
     takes_lengths: ClassVar[bool] = False
     """Whether an example may be a sequence with padding behind its end."""
-    tags: ClassVar[bool] = False
-    """Whether there is an output for each step of a sequence."""
 
     activation: ActivationName = "relu"
     norm: NormSpec = Field(default_factory=BatchNormSpec)
+    norm_positions: tuple[Position, ...]
     normalize_input: bool = Field(
         default=False,
         description="Standardize the input with batch statistics (no scale or shift, equal-weight running averages, "
         f"eps {INPUT_NORM_EPS}).",
     )
-    bias: bool = Field(
+    bias: Bias = Field(
         default=True,
         description="Give hidden layers a bias. A mean-subtracting normalization right behind them cancels it; it is "
-        "kept by default so that arms of a comparison share every weight.",
+        "kept by default so that arms of a comparison share every weight. auto leaves out those that are cancelled.",
     )
     init: InitSpec = Field(default_factory=DefaultInit)
+    init_scale: Std = Field(
+        default=1.0,
+        description="Multiplies the standard deviation of every weight that init draws, in all layers, and of the "
+        "biases where init draws them (default).",
+    )
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Probability of zeroing an activation.")
+
+    @property
+    def tags(self) -> bool:
+        """Whether there is an output for each step of a sequence."""
+        return False
 
     @abstractmethod
     def blueprint(self, signal: Signal, classes: int) -> Chain:
         """The network for such inputs and so many classes."""
 
-    def input_norm(self) -> Iterator[tuple[str, Primitive]]:
+    @model_validator(mode="before")
+    @classmethod
+    def _input_is_said_once(cls, value: Any) -> Any:
+        # What cannot be read is left as it is: its faults are counted from the list that was sent.
+        positions = value.get("norm_positions") if isinstance(value, dict) else None
+        if not isinstance(positions, list | tuple) or "input" not in positions:
+            return value
+        if any(position not in _ORDER or positions.count(position) > 1 for position in positions):
+            return value
+        if value.get("normalize_input", True) is not True:
+            return value
+        rest = [position for position in positions if position != "input"]
+        return {**value, "norm_positions": rest, "normalize_input": True}
+
+    @model_validator(mode="after")
+    def _input_is_said_alike(self) -> "HiddenLayers":
+        if "input" in self.norm_positions and not self.normalize_input:
+            detail = "Names input, and normalize_input is false; leave one of them out"
+            faults = [("/norm_positions", detail, "two_ways_to_say_it")]
+            raise PydanticCustomError("cross_field", "the input is normalized or not", {"faults": faults})
+        return self
+
+    def input_norm(self) -> Plain:
         """Behind the input, if it is to be standardized."""
         if self.normalize_input:
             spec = BatchNormSpec(affine=False, eps=INPUT_NORM_EPS, momentum=None)
             yield "input_norm", Norm(spec=spec, stream=0)
 
-    def dropped(self, name: str) -> Iterator[tuple[str, Primitive]]:
-        """Behind an activation, if some of it is to be dropped."""
+    def linear(self, width: int) -> Linear:
+        """A hidden layer's weights."""
+        return Linear(
+            width=width,
+            bias=self.bias is not False,
+            init=self.init,
+            init_scale=self.init_scale,
+            weight_norm=self.norm_of_weights("hidden"),
+        )
+
+    def conv(self, width: int, kernel_size: int, position: Position = "hidden", **window: Any) -> Conv2d:
+        """The same for images; `window` is what `Conv2d` takes besides."""
+        return Conv2d(
+            width=width,
+            kernel_size=kernel_size,
+            bias=self.bias is not False,
+            init=self.init,
+            init_scale=self.init_scale,
+            weight_norm=self.norm_of_weights(position),
+            **window,
+        )
+
+    def norm_of_weights(self, position: Position) -> NormSpec:
+        """What is done to the weights there, if it is their normalization."""
+        return self.norm if position in self.norm_positions else NoNorm()
+
+    def without_dead_bias(self, weights: Linear | Conv2d, *, is_normed: bool) -> Linear | Conv2d:
+        """The weights as they are in front of a normalization, or not: `auto` leaves out a bias that it cancels."""
+        if self.bias == "auto" and is_normed and self.norm.cancels_bias(weights.width):
+            return replace(weights, bias=False)
+        return weights
+
+    def norm_layer(self, position: Position = "hidden", **neighbours: Any) -> Norm | None:
+        """The normalization at a position, if it has one; `neighbours` is what `Norm` takes besides."""
+        if position not in self.norm_positions:
+            return None
+        neighbours = {"activation": self.activation, "width_pointer": f"/{self.width_field}", **neighbours}
+        return Norm(spec=self.norm, pointer="/norm", **neighbours)
+
+    def activated(self, norm: Norm | None, number: int | str = "", *, norm_first: bool) -> Plain:
+        """An activation, a normalization before or behind it, then dropout; `number` is added to their names."""
+        if norm is not None and norm_first:
+            yield f"norm{number}", norm
+        yield f"activation{number}", Activation(name=self.activation)
+        if norm is not None and not norm_first:
+            yield f"norm{number}", norm
         if self.dropout > 0.0:
-            yield name, Dropout(probability=self.dropout)
+            yield f"dropout{number}", Dropout(probability=self.dropout)
+
+    def output(self, classes: int) -> Plain:
+        """The last layer, normalized if that is asked for. It has a bias unless `auto` finds it cancelled."""
+        norm = self.norm_layer("logits", activation="identity")
+        linear = replace(self.linear(classes), bias=True, weight_norm=self.norm_of_weights("logits"))
+        yield "output", self.without_dead_bias(linear, is_normed=norm is not None)
+        if norm is not None:
+            yield "output_norm", norm
 
 
 class LayeredSpec(HiddenLayers):
-    """Plain networks: each hidden layer is weights, then normalization and activation by `placement`, then dropout.
+    """Plain networks: each hidden layer is weights, then normalization and activation by `placement`, then dropout."""
 
-    `width_field` holds the width of each.
-    """
-
+    norm_positions: PlainPositions = ("hidden",)
     placement: Placement = Field(default="before_activation", description="Where the normalization sits.")
 
-    def norm_and_activation(self, number: int) -> Iterator[tuple[str, Primitive]]:
-        """Behind the weights of hidden layer `number`, which counts from 1."""
-        widths: tuple[int, ...] = getattr(self, self.width_field)
-        norm = Norm(
-            spec=self.norm,
-            stream=number,
-            pointer="/norm",
-            width_pointer=f"/{self.width_field}/{number - 1}",
-            activation=self.activation,
-            placement=self.placement,
-            common_divisor=math.gcd(*widths),
-        )
-        if self.placement == "before_activation":
-            yield f"norm{number}", norm
-        yield f"activation{number}", Activation(name=self.activation)
-        if self.placement == "after_activation":
-            yield f"norm{number}", norm
-        yield from self.dropped(f"dropout{number}")
+    def layer(self, name: str, weights: Linear | Conv2d, number: int, **neighbours: Any) -> Plain:
+        """Hidden layer `number` of its chain, whose weights have that name."""
+        norm = self.norm_layer(placement=self.placement, **neighbours)
+        norm_first = self.placement == "before_activation"
+        yield name, self.without_dead_bias(weights, is_normed=norm is not None and norm_first)
+        yield from self.activated(norm, number, norm_first=norm_first)

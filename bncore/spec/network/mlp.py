@@ -1,13 +1,12 @@
 """Fully connected networks, as in Ioffe and Szegedy 2015, section 4.1."""
 
-from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from bncore.spec.blueprint import Chain, Flatten, Linear, Primitive, Signal
+from bncore.spec.blueprint import Chain, Flatten, Signal
 from bncore.spec.blueprint.signal import SignalKind
-from bncore.spec.network.layered import LayeredSpec
+from bncore.spec.network.layered import LayeredSpec, Layers
 from bncore.spec.strict import Count
 
 
@@ -25,10 +24,10 @@ class MlpSpec(LayeredSpec):
     def blueprint(self, signal: Signal, classes: int) -> Chain:
         return Chain(tuple(self._layers(classes)))
 
-    def _layers(self, classes: int) -> Iterator[tuple[str, Primitive]]:
+    def _layers(self, classes: int) -> Layers:
         yield "flatten", Flatten()
         yield from self.input_norm()
         for number, width in enumerate(self.hidden, start=1):
-            yield f"linear{number}", Linear(width=width, bias=self.bias, init=self.init, weight_norm=self.norm)
-            yield from self.norm_and_activation(number)
-        yield "output", Linear(width=classes, init=self.init)
+            where = {"stream": number, "width_pointer": f"/hidden/{number - 1}"}
+            yield from self.layer(f"linear{number}", self.linear(width), number, **where)
+        yield from self.output(classes)

@@ -19,6 +19,8 @@ Momentum = Annotated[float, Field(gt=0.0, le=1.0)]
 class RunningStatistics(NormModel):
     """What they share. A batch must give each channel more than one value: the variance of one value is 0."""
 
+    counts_padding: ClassVar[bool] = True
+
     eps: Epsilon = Field(default=1e-5, description="Added to the variance.")
     momentum: Momentum | None = Field(
         default=0.1,
@@ -29,8 +31,8 @@ class RunningStatistics(NormModel):
         return initial_share(self.momentum, batches)
 
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
-        if batch.samples * place.positions == 1:
-            kind = type(self).model_fields["kind"].default
+        if place.values(batch.samples) == 1:
+            kind = self.name
             detail = f"Layer {place.layer} ({kind}) would see one value per channel in {batch.which}; {batch.cure}"
             yield Fault(batch.pointer, detail, "one_value_per_channel")
 
@@ -40,9 +42,17 @@ class BatchStatistics(RunningStatistics):
 
     affine: bool = Field(default=True, description="Learn a scale and a shift per channel.")
 
+    def cancels_bias(self, channels: int) -> bool:
+        return True
+
 
 class BatchNormSpec(BatchStatistics):
-    """Batch normalization (arXiv 1502.03167): statistics of the batch in training, running averages in evaluation."""
+    """Batch normalization (arXiv 1502.03167): statistics of the batch in training, running averages in evaluation.
+
+    Of sequences of different lengths, only steps that are no padding count.
+    """
+
+    counts_padding: ClassVar[bool] = False
 
     kind: Literal["batch_norm"] = "batch_norm"
 
@@ -98,6 +108,11 @@ class NoisyBatchNormSpec(BatchStatistics):
     mean_jitter: float = Field(default=0.1, ge=0.0, le=1e3, description="r_mu: spread of each value's own mean.")
     std_jitter: float = Field(default=0.1, ge=0.0, le=1e3, description="r_sigma: spread of each value's own scale.")
 
+    @property
+    def has_scale(self) -> bool:
+        # The noise is added behind it.
+        return False
+
 
 class LpBatchNormSpec(BatchStatistics):
     """Batch norm that divides by the mean l_p norm before centring (arXiv 1805.11604, section 3.3)."""
@@ -107,6 +122,10 @@ class LpBatchNormSpec(BatchStatistics):
     p: Annotated[Literal[1, 2, "inf"], Integer] = Field(
         default=2, description="1: mean magnitude; 2: root mean square; inf: maximum."
     )
+
+    def cancels_bias(self, channels: int) -> bool:
+        # What it divides by has the constant in it.
+        return False
 
 
 class L1BatchNormSpec(BatchStatistics):
@@ -145,10 +164,17 @@ class CrossIterationBatchNormSpec(BatchStatistics):
     kind: Literal["cross_iteration_batch_norm"] = "cross_iteration_batch_norm"
     window: int = Field(default=4, ge=1, le=64, description="Batches whose statistics count, this one included.")
 
+    def cancels_bias(self, channels: int) -> bool:
+        # The means of earlier batches stay what they were.
+        return self.window == 1
+
     def faults(self, place: Place) -> Iterator[Fault]:
         if place.placement != "before_activation":
             detail = "It follows the weights right in front of it; use before_activation"
             yield Fault(place.placement_pointer, detail, "weights_not_in_front")
+        elif place.fan_in == 0:
+            detail = f"It follows the weights right in front of it, and layer {place.layer} has none; use batch_norm"
+            yield Fault(place.own("kind"), detail, "weights_not_in_front")
 
     def state(self, place: Place) -> int:
         return (self.window - 1) * ((2 * place.channels + 1) * place.fan_in + 3 * place.channels)
@@ -157,11 +183,15 @@ class CrossIterationBatchNormSpec(BatchStatistics):
 class MaskedBatchNormSpec(BatchStatistics):
     """Batch norm that leaves padded positions out of the statistics.
 
-    For the library: no data set here is padded, and every experiment refuses it.
+    For data sets of sequences of different lengths, where batch_norm is the same; refused where nothing is padded.
     """
+
+    counts_padding: ClassVar[bool] = False
 
     kind: Literal["masked_batch_norm"] = "masked_batch_norm"
 
     def faults(self, place: Place) -> Iterator[Fault]:
+        if place.padded:
+            return
         detail = "Nothing in this data set is padded: there is no mask; use batch_norm"
         yield Fault(place.own("kind"), detail, "nothing_to_mask")

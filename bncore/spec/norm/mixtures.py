@@ -35,6 +35,10 @@ class SwitchableNormSpec(BatchStatistics):
 
     kind: Literal["switchable_norm"] = "switchable_norm"
 
+    def cancels_bias(self, channels: int) -> bool:
+        # Layer normalization's share of the mean is over all channels.
+        return False
+
     def parameters(self, channels: int) -> int:
         return 6 + super().parameters(channels)
 
@@ -49,6 +53,10 @@ class EvoNormB0Spec(RunningStatistics):
     """
 
     kind: Literal["evo_norm_b0"] = "evo_norm_b0"
+
+    @property
+    def has_scale(self) -> bool:
+        return True
 
     def parameters(self, channels: int) -> int:
         return 3 * channels
@@ -76,6 +84,10 @@ class MovingAverageBatchNormSpec(BatchStatistics):
         default=True, description="Centre the weights of each unit in front, as the paper does."
     )
 
+    def cancels_bias(self, channels: int) -> bool:
+        # It divides, and leaves the mean of activations alone.
+        return False
+
     def faults(self, place: Place) -> Iterator[Fault]:
         if self.center_weights:
             yield from fan_in_faults(place, "center_weights", "set it to false")
@@ -86,6 +98,8 @@ class MovingAverageBatchNormSpec(BatchStatistics):
 
 class PowerNormSpec(NormModel):
     """Power normalization (arXiv 2003.07845): by a running quadratic mean, without centring."""
+
+    counts_padding: ClassVar[bool] = True
 
     kind: Literal["power_norm"] = "power_norm"
     eps: Epsilon = Field(default=1e-5, description="Added to the quadratic mean.")
@@ -105,7 +119,7 @@ class PowerNormSpec(NormModel):
         return initial_share(self.forward_momentum, batches)
 
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
-        if self.warmup_steps > 0 and batch.samples * place.positions == 1:
+        if self.warmup_steps > 0 and place.values(batch.samples) == 1:
             detail = (
                 f"Layer {place.layer} (power_norm) would see one value per channel in {batch.which}, and keep its sign "
                 f"alone during warm-up; {batch.cure}, or 0 warmup_steps"

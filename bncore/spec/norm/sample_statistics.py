@@ -32,6 +32,9 @@ class InstanceNormSpec(_Sample):
 
     kind: Literal["instance_norm"] = "instance_norm"
 
+    def cancels_bias(self, channels: int) -> bool:
+        return True
+
     def faults(self, place: Place) -> Iterator[Fault]:
         return instance_faults(place)
 
@@ -41,6 +44,9 @@ class GroupNormSpec(_Sample):
 
     kind: Literal["group_norm"] = "group_norm"
     num_groups: Count = Field(default=32, description="Must divide the channels of every normalized layer.")
+
+    def cancels_bias(self, channels: int) -> bool:
+        return self.num_groups == channels
 
     def faults(self, place: Place) -> Iterator[Fault]:
         return _group_statistics_faults(self.num_groups, place)
@@ -71,6 +77,10 @@ class FilterResponseNormSpec(NormModel):
     learn_eps: bool = Field(default=False, description="Learn a number that is added to eps; for few positions.")
     threshold: bool = Field(default=True, description="End in max(y, tau) with a learned tau per channel: TLU.")
 
+    @property
+    def has_scale(self) -> bool:
+        return True
+
     def parameters(self, channels: int) -> int:
         return (3 if self.threshold else 2) * channels + int(self.learn_eps)
 
@@ -90,6 +100,10 @@ class EvoNormS0Spec(NormModel):
     kind: Literal["evo_norm_s0"] = "evo_norm_s0"
     num_groups: Count = Field(default=32, description="Must divide the channels of every normalized layer.")
     eps: Epsilon = Field(default=1e-5, description="Added to the variance.")
+
+    @property
+    def has_scale(self) -> bool:
+        return True
 
     def parameters(self, channels: int) -> int:
         return 3 * channels

@@ -67,7 +67,7 @@ def test_a_residual_block_is_the_sum_of_its_two_ways() -> None:
     blueprint = Chain((("block", Residual(body=body, shortcut=Chain((("linear", Linear(width=5, bias=False)),)))),))
     laid = lay(blueprint, vector, "/network")
     assert [layer.name.partition(".")[2] for layer in laid.layers] == [
-        "body.linear1", "body.activation", "body.linear2", "shortcut.linear",
+        "body.linear1", "body.activation", "body.linear2", "shortcut.linear", "sum",
     ]  # fmt: skip
     block = Builder(vector, seed=3, draws=True).chain(blueprint).block
     x = torch.randn(7, 4)

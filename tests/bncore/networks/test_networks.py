@@ -9,10 +9,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bncore.networks import build_network
-from bncore.spec import ExperimentSpec, InitSpec, MlpSpec, SpecError, load_spec, members, plan
-from tests.norm_specs import KINDS, admitted, network_with
+from bncore.spec import ExperimentSpec, InitSpec, MlpSpec, SpecError, data_shape, load_spec, members, plan
+from tests.norm_specs import FITTING, KINDS, admitted, network_with
 
-ACTIVATIONS = ["sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "identity"]
+ACTIVATIONS = ["sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "identity"]
+
+
+WITH_WEIGHTS = (
+    "batch_norm",
+    "cross_iteration_batch_norm",
+    "moving_average_batch_norm",
+    "weight_norm",
+    "scaled_weight_standardization",
+)
 
 
 def spec_of(network: dict[str, object]) -> ExperimentSpec:
@@ -22,7 +31,7 @@ def spec_of(network: dict[str, object]) -> ExperimentSpec:
 def assert_planned(spec: ExperimentSpec) -> None:
     """Names, order, output shapes and parameter counts of the plan are those of the network on the meta device."""
     planned = plan(spec)
-    network = build_network(spec.network, planned.input_shape, planned.classes, device="meta")
+    network = build_network(spec.network, data_shape(spec.data).signal, planned.outputs, device="meta")
     seen = []
     for layer in planned.layers:
         module = network.get_submodule(layer.name)
@@ -32,7 +41,8 @@ def assert_planned(spec: ExperimentSpec) -> None:
         )
     y = network(torch.empty(2, *planned.input_shape, device="meta"))
     assert seen == [(layer.name, layer.output_shape) for layer in planned.layers]
-    assert y.shape == (2, planned.classes)
+    assert y.shape == (2, *planned.layers[-1].output_shape)
+    assert y.shape[-1] == planned.outputs
     assert planned.parameters == sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -40,9 +50,11 @@ def assert_planned(spec: ExperimentSpec) -> None:
     ("kind", "norm", "placement"),
     [
         (kind, norm, placement)
-        for kind in ("mlp", "cnn", "residual_mlp")
+        for kind in ("mlp", "cnn", "residual_mlp", *FITTING)
         for norm in admitted(kind)
         for placement in ("before_activation", "after_activation")
+        # A norm follows convolutions in cnn already; these have something of their own to do with groups and strides.
+        if kind not in FITTING or (norm in WITH_WEIGHTS and placement == "before_activation")
         # Refused: its weights would not be in front.
         if (norm, placement) != ("cross_iteration_batch_norm", "after_activation")
     ],
@@ -67,13 +79,23 @@ norms = st.one_of(
         {"kind": st.just("filter_response_norm"), "threshold": st.booleans(), "learn_eps": st.booleans()}
     ),
 )
+around = ["before_activation", "after_activation"]
+residual = st.sampled_from([*around, "after_sum"])
+positions = st.lists(st.sampled_from(["input", "hidden", "logits"]), unique=True)
 shared = {
     "norm": norms,
-    "placement": st.sampled_from(["before_activation", "after_activation"]),
+    "placement": st.sampled_from(around),
     "activation": st.sampled_from(ACTIVATIONS),
-    "normalize_input": st.booleans(),
-    "bias": st.booleans(),
+    "norm_positions": positions,
+    "bias": st.sampled_from([True, False, "auto"]),
     "dropout": st.sampled_from([0.0, 0.5]),
+}
+staged = {
+    "width": st.integers(1, 4),
+    "stem": st.sampled_from(["auto", "small", "large"]),
+    "shortcut": st.sampled_from(["auto", "A", "B"]),
+    **shared,
+    "norm_positions": st.lists(st.sampled_from(["input", "hidden", "shortcut", "logits"]), unique=True),
 }
 widths = st.lists(st.integers(1, 12), min_size=1, max_size=5)
 networks = st.one_of(
@@ -84,7 +106,43 @@ networks = st.one_of(
             "blocks": st.integers(1, 3),
             "block_layers": st.integers(1, 4),
             **shared,
-            "placement": st.sampled_from(["before_activation", "after_activation", "after_sum"]),
+            "placement": residual,
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "kind": st.just("vgg"),
+            "depth": st.sampled_from([11, 13]),
+            "width": st.integers(1, 4),
+            "pools": st.integers(0, 4),
+            "head": st.lists(st.integers(1, 12), max_size=2),
+            **shared,
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "kind": st.just("resnet"),
+            "depth": st.sampled_from([8, 14, 18, 50]),
+            **staged,
+            "placement": residual,
+            "zero_init_last_gamma": st.booleans(),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "kind": st.just("resnet_v2"),
+            "block": st.sampled_from(["basic", "bottleneck"]),
+            "depth": st.just(20),
+            **staged,
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "kind": st.just("depthwise"),
+            "width_multiplier": st.sampled_from([0.1, 0.3]),
+            "stem": st.sampled_from(["auto", "small", "large"]),
+            **shared,
+            "placement": residual,
         }
     ),
     st.fixed_dictionaries({"kind": st.just("mlp"), "hidden": widths, **shared}),
@@ -110,11 +168,11 @@ def test_whatever_spec_is_accepted_is_built_as_planned(network: dict[str, object
     assert_planned(spec)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "cnn", "residual_mlp"])
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "residual_mlp", "resnet"])
 @pytest.mark.parametrize("init", [member.model_fields["kind"].default for member in members(InitSpec)])
 def test_networks_that_differ_in_norm_share_every_weight(kind: str, init: str) -> None:
     def weights(norm: dict[str, object], seed: int) -> dict[str, torch.Tensor]:
-        spec = spec_of({"kind": kind, "norm": norm, "init": {"kind": init}}).network
+        spec = spec_of({"kind": kind, "norm": norm, "init": {"kind": init}, "bias": True}).network
         state = build_network(spec, (1, 8, 8), 10, seed=seed).state_dict()
         return {key: value for key, value in state.items() if "norm" not in key}
 

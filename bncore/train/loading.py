@@ -1,0 +1,58 @@
+"""From a downloaded file back to a model: the weights of a run carry the spec of their network."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from bncore.networks import build_network
+from bncore.spec import ExperimentSpec, SpecError, data_shape, load_spec
+from bncore.train.checkpoint import (
+    FORMAT_VERSION,
+    METADATA_KEY,
+    CheckpointDamaged,
+    CheckpointMismatch,
+    read_weights,
+)
+
+
+def load_model(path: Path, device: torch.device | str) -> nn.Sequential:
+    """The network of a weights file, with its weights, in evaluation mode. See `bncore.load`."""
+    spec = _spec_of(path)
+    data = data_shape(spec.data)
+    network = build_network(spec.network, data.signal, data.outputs, device=device)
+    read_weights(path, network)
+    return network.eval()
+
+
+def _spec_of(path: Path) -> ExperimentSpec:
+    metadata = _metadata(path)
+    if metadata.get("format_version") != FORMAT_VERSION:
+        said = metadata.get("format_version")
+        raise CheckpointMismatch(f"{path.name} is of format {said}; this version reads {FORMAT_VERSION}")
+    if "spec" not in metadata:
+        raise CheckpointMismatch(f"{path.name} is the training state of a run; load the weights saved beside it")
+    try:
+        return load_spec(metadata["spec"])
+    except SpecError as error:
+        raise CheckpointMismatch(f"{path.name} has a spec that this version does not know: {error}") from error
+
+
+def _metadata(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = file.metadata()
+    except SafetensorError as error:
+        detail = f"{path.name} is no safetensors file, or not whole: {error}; download it again"
+        raise CheckpointDamaged(detail) from error
+    try:
+        value = json.loads((found or {})[METADATA_KEY])
+    except (KeyError, ValueError):
+        value = None
+    if not isinstance(value, dict):
+        raise CheckpointMismatch(f"{path.name} was not saved by BNLab: its metadata say nothing of a network")
+    return value
