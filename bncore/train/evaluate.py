@@ -20,8 +20,10 @@ _logger = logging.getLogger(__name__)
 
 
 def outputs_of(network: Callable[..., Tensor], examples: Examples) -> Tensor:
-    """What the network makes of the examples."""
-    return network(examples.inputs)
+    """What the network makes of the examples; of padded sequences it is told how long each is."""
+    if examples.lengths is None:
+        return network(examples.inputs)
+    return network(examples.inputs, examples.lengths)
 
 
 @torch.no_grad()
