@@ -94,6 +94,7 @@ def test_from_any_step_the_end_is_bit_identical(runs: Any, name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("norm", ["batch_renorm", "layer_norm"])
 def test_so_it_is_with_compiled_steps(runs: Any, norm: str) -> None:
