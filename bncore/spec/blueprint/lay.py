@@ -31,18 +31,21 @@ class Laid:
     parameters: int
     state: int
     """Numbers that normalizations keep beside the parameters."""
+    is_whole: bool
+    """Whether every layer fits; one that does not is the last fault's."""
 
 
 def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
     """Lay the network out; pointers of faults begin with `root`, where the network stands in the document."""
     walk = _Walk(blueprint, signal, root)
-    walk.through(blueprint, "")
+    is_whole = walk.through(blueprint, "")
     return Laid(
         layers=tuple(walk.layers),
         norms=tuple(walk.norms),
         faults=tuple(walk.faults),
         parameters=sum(layer.parameters for layer in walk.layers),
         state=sum(norm.state(place) for norm, place in walk.norms),
+        is_whole=is_whole,
     )
 
 
