@@ -39,6 +39,7 @@ def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
     """Lay the network out; pointers of faults begin with `root`, where the network stands in the document."""
     walk = _Walk(blueprint, signal, root)
     is_whole = walk.through(blueprint, "")
+    walk.object_to_single_weights()
     return Laid(
         layers=tuple(walk.layers),
         norms=tuple(walk.norms),
@@ -59,6 +60,16 @@ class _Walk:
     layers: list[LayerPlan] = field(default_factory=list)
     norms: list[tuple[NormSpec, Place]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    single: list[tuple[str, Weights]] = field(default_factory=list)
+    """Layers whose units have one weight each."""
+
+    def object_to_single_weights(self) -> None:
+        """What normalizations of weights have against weights that none of their own places has spoken of."""
+        for name, layer in self.single:
+            pointer = self.root + (layer.pointer or "/norm")
+            place = Place(f"what follows {name}", layer.width, 1, 1, "identity", "before_activation", pointer=pointer)
+            said = {fault.code for fault in self.faults}
+            self.faults += [fault for fault in layer.weight_norm.faults(place) if fault.code not in said]
 
     def through(self, chain: Chain, prefix: str) -> bool:
         """Whether it came to the end."""
@@ -98,6 +109,8 @@ class _Walk:
             return True
         if isinstance(layer, Weights):
             self.fan_in = layer.fan_in(self.signal)
+            if self.fan_in == 1 and layer.weight_norm.acts_on_weights:
+                self.single.append((name, layer))
         parameters = layer.parameters(self.signal)
         self.signal = layer.output(self.signal)
         self.layers.append(LayerPlan(name, layer.kind, self.signal.shape, parameters))
