@@ -18,6 +18,23 @@ FITTING: dict[str, dict[str, Any]] = {
     "resnet": {"depth": 8, "width": 4, "shortcut": "B"},
     "resnet_v2": {"depth": 8, "width": 4},
     "depthwise": {"width_multiplier": 0.1},
+    "deep_linear": {"depth": 3},
+    "layers": {
+        "layers": [
+            {"kind": "conv", "width": 4},
+            {"kind": "norm"},
+            {"kind": "activation"},
+            {"kind": "pool"},
+            {
+                "kind": "residual",
+                "body": [{"kind": "conv", "width": 8, "stride": 2, "groups": 2}, {"kind": "norm"}],
+                "shortcut": [{"kind": "subsample", "width": 8}],
+            },
+            {"kind": "activation", "activation": None},
+            {"kind": "dropout"},
+            {"kind": "flatten"},
+        ]
+    },
 }
 """What makes networks of images small, and fit images of 8x8."""
 OWN_ACTIVATION = ("filter_response_norm", "evo_norm_b0", "evo_norm_s0")

@@ -146,7 +146,7 @@ def _matrix(shape: torch.Size, name: str, layer: Recurrent, seed: int) -> Tensor
     rows, columns = shape
     matrix = nn.Linear(columns, rows, bias=False)
     if name == "weight_ih" or layer.recurrent_init == "as_init":
-        initialize(matrix, layer.init, seed)
+        initialize(matrix, layer.init, seed, layer.init_scale)
         return matrix.weight
     nn.init.orthogonal_(matrix.weight, generator=torch.Generator().manual_seed(seed))
     if layer.recurrent_init == "identity":

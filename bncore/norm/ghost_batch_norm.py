@@ -34,7 +34,7 @@ class GhostBatchNorm(BatchNorm):
     the running statistics take the groups one after the other, the last one weighing most. The average variance leaves
     out how far the groups' means lie apart, as it does there.
 
-    A batch that G does not divide is copied on the way in and on the way out.
+    A contiguous batch that G does not divide is copied on the way in and on the way out.
 
     arXiv 1705.08741, algorithm 1.
 

@@ -107,9 +107,8 @@ def _misfits(network: NetworkSpec, sizes: DataShape) -> Iterator[Fault]:
     """Why the network can make nothing of the data."""
     signal, pointer = sizes.signal, f"{_NETWORK}/kind"
     if signal.kind not in network.takes:
-        shape = "x".join(map(str, signal.shape))
         wanted = " or ".join(f"{kind.rstrip('s')}s" for kind in network.takes)
-        detail = f"{network.kind} takes {wanted}, and an example of these data is a {signal.kind} ({shape})"
+        detail = f"{network.kind} takes {wanted}, and an example of these data is {signal}"
         yield Fault(pointer, f"{detail}{_cure(network)}", "signal_does_not_fit")
     elif signal.lengths and not network.takes_lengths:
         detail = f"{network.kind} would read the padding of sequences of different lengths; use a recurrent network"

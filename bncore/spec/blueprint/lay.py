@@ -87,8 +87,7 @@ class _Walk:
         if self.signal == end:
             self.layers.append(LayerPlan(f"{name}.sum", "residual_sum", end.shape, 0))
             return True
-        body, shortcut = ("x".join(map(str, signal.shape)) for signal in (end, self.signal))
-        detail = f"{name} would add {body} from its body and {shortcut} from its shortcut"
+        detail = f"{name} would add {end.dimensions} from its body and {self.signal.dimensions} from its shortcut"
         self.faults.append(Fault(self.root + residual.pointer, detail, "shapes_do_not_match"))
         return False
 
@@ -117,6 +116,8 @@ class _Walk:
             self._place(name, norm.pointer, norm.width_pointer),
             activation=norm.activation,
             placement=norm.placement,
+            fan_in=self.fan_in if norm.follows_weights else 0,
+            activation_pointer=self.root + norm.activation_pointer,
         )
         if any(norm.spec.faults(place)):
             # What would be right has to be right for the layers behind this one, too.

@@ -9,7 +9,12 @@ from bncore.spec.faults import Fault
 
 @dataclass(frozen=True, kw_only=True)
 class Layer(ABC):
-    """One step of a network. The defaults are those of a layer that changes no shape and learns nothing."""
+    """One step of a network. The defaults are those of a layer that changes no shape and learns nothing.
+
+    `pointer` names the field that it comes from, as far as something can be wrong with it.
+    """
+
+    pointer: str = ""
 
     @property
     @abstractmethod

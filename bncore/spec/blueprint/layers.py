@@ -56,17 +56,22 @@ class Linear(Weights):
     def fan_in(self, signal: Signal) -> int:
         return signal.channels
 
+    def misfit(self, signal: Signal) -> Fault | None:
+        if signal.kind != "image":
+            return None
+        detail = f"A linear layer takes a vector, and meets {signal}; flatten first"
+        return Fault(self.pointer, detail, "not_a_vector")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Window(Layer):
-    """What slides over an image (C, H, W) with stride; `pointer`, `place` and `cure` word that it is too small.
+    """What slides over an image (C, H, W) with stride; `place` and `cure` word that it is too small.
 
     With stride 2 an image of one pixel a side is too small: nothing would be left out.
     """
 
     kernel_size: int
     stride: int = 1
-    pointer: str = ""
     place: str = ""
     cure: str = ""
     act: ClassVar[str]
@@ -85,8 +90,8 @@ class Window(Layer):
 
     def misfit(self, signal: Signal) -> Fault | None:
         if signal.kind != "image":
-            detail = f"It is for images, and meets a {signal.kind}; use a network for that"
-            return Fault("/kind", detail, "not_an_image")
+            detail = f"It takes an image, and meets {signal}"
+            return Fault(self.pointer or "/kind", detail, "not_an_image")
         _, height, width = signal.shape
         if min(height, width) >= max(self.stride, self.kernel_size - 2 * self.padding):
             return None
@@ -99,7 +104,7 @@ class Conv2d(Weights, Window):
     """A convolution with same padding: (C, H, W) to (width, ceil(H / stride), ceil(W / stride)) for an odd kernel."""
 
     groups: int = 1
-    act: ClassVar[str] = "halve"
+    act: ClassVar[str] = "subsample"
 
     @property
     def kind(self) -> str:
@@ -114,6 +119,14 @@ class Conv2d(Weights, Window):
 
     def fan_in(self, signal: Signal) -> int:
         return signal.channels // self.groups * self.kernel_size**2
+
+    def misfit(self, signal: Signal) -> Fault | None:
+        if signal.kind == "image" and (signal.channels % self.groups or self.width % self.groups):
+            both = f"{signal.channels} channels and {self.width}"
+            cure = f"use a divisor of {math.gcd(signal.channels, self.width)}"
+            detail = f"{self.groups} groups do not divide both {both}; {cure}"
+            return Fault(f"{self.pointer}/groups", detail, "groups_do_not_divide")
+        return super().misfit(signal)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +164,12 @@ class Subsample(Layer):
     def kind(self) -> str:
         return "subsample"
 
+    def misfit(self, signal: Signal) -> Fault | None:
+        if signal.kind == "image" and signal.channels <= self.width:
+            return None
+        detail = f"It adds channels to an image up to {self.width}, and meets {signal}"
+        return Fault(self.pointer, detail, "not_an_image" if signal.kind != "image" else "too_many_channels")
+
     def output(self, signal: Signal) -> Signal:
         _, height, width = signal.shape
         return Signal((self.width, -(-height // self.stride), -(-width // self.stride)), signal.kind)
@@ -166,6 +185,12 @@ class GlobalPool(Layer):
 
     def output(self, signal: Signal) -> Signal:
         return Signal((signal.channels, 1, 1), signal.kind)
+
+    def misfit(self, signal: Signal) -> Fault | None:
+        if signal.kind == "image":
+            return None
+        detail = f"It takes an image, and meets {signal}"
+        return Fault(self.pointer or "/kind", detail, "not_an_image")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,16 +232,18 @@ class Norm(Layer):
     """A normalization, and its neighbours as far as it may object to them.
 
     One that has no layer (`none`, and those of weights) says what it has against its place, and leaves nothing there.
-    `stream` names what it draws from, its own name where there is none; `is_zeroed` starts its scale at 0.
+    `stream` names what it draws from, its own name where there is none; `is_zeroed` starts its scale at 0;
+    `follows_weights` is False where other layers are between it and the weights in front.
     """
 
     spec: NormSpec
     stream: int | str | None = None
-    pointer: str = ""
     width_pointer: str = ""
     activation: ActivationName = "identity"
     placement: str = "before_activation"
     is_zeroed: bool = False
+    follows_weights: bool = True
+    activation_pointer: str = "/activation"
 
     @property
     def kind(self) -> str:

@@ -33,6 +33,8 @@ class Recurrent(Layer):
     nonlinearity: Literal["tanh", "relu"] = "tanh"
     """Of an rnn."""
     init: InitSpec = field(default_factory=DefaultInit)
+    init_scale: float = 1.0
+    """Multiplies what `init` draws."""
     recurrent_init: RecurrentInit = "orthogonal"
     forget_bias: float = 0.0
     width_pointer: str = ""

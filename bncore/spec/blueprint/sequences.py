@@ -20,7 +20,6 @@ class Patches(Layer):
     """
 
     size: int | None
-    pointer: str = ""
 
     @property
     def kind(self) -> str:
@@ -105,7 +104,6 @@ class Attention(Layer):
 
     heads: int
     dropout: float = 0.0
-    pointer: str = ""
 
     @property
     def kind(self) -> str:

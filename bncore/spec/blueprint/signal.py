@@ -20,6 +20,14 @@ class Signal:
     vocabulary: int = 0
 
     @property
+    def dimensions(self) -> str:
+        """For people: 3x32x32."""
+        return "x".join(map(str, self.shape))
+
+    def __str__(self) -> str:
+        return f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind} of {self.dimensions}"
+
+    @property
     def channels(self) -> int:
         return self.shape[-1] if self.kind == "sequence" else self.shape[0]
 

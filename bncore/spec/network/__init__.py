@@ -8,9 +8,11 @@ from typing import Annotated
 from pydantic import Field
 
 from bncore.spec.network.cnn import CnnSpec
+from bncore.spec.network.deep_linear import DeepLinearSpec
 from bncore.spec.network.depthwise import DepthwiseSpec
 from bncore.spec.network.gru import GruSpec
 from bncore.spec.network.layered import INPUT_NORM_EPS
+from bncore.spec.network.layers import LayersSpec
 from bncore.spec.network.lstm import LstmSpec
 from bncore.spec.network.mlp import MlpSpec
 from bncore.spec.network.residual_mlp import ResidualMlpSpec
@@ -28,6 +30,8 @@ NetworkSpec = Annotated[
     | ResnetSpec
     | ResnetV2Spec
     | DepthwiseSpec
+    | DeepLinearSpec
+    | LayersSpec
     | RnnSpec
     | LstmSpec
     | GruSpec
@@ -38,8 +42,10 @@ NetworkSpec = Annotated[
 __all__ = [
     "INPUT_NORM_EPS",
     "CnnSpec",
+    "DeepLinearSpec",
     "DepthwiseSpec",
     "GruSpec",
+    "LayersSpec",
     "LstmSpec",
     "MlpSpec",
     "NetworkSpec",

@@ -183,7 +183,8 @@ class HiddenLayers(SpecModel):
     def output(self, classes: int) -> Plain:
         """The last layer, normalized if that is asked for. It has a bias unless `auto` finds it cancelled."""
         norm = self.norm_layer("logits", activation="identity")
-        linear = replace(self.linear(classes), bias=True, weight_norm=self.norm_of_weights("logits"))
+        where, weight_norm = f"/{self.width_field}", self.norm_of_weights("logits")
+        linear = replace(self.linear(classes), bias=True, weight_norm=weight_norm, pointer=where)
         yield "output", self.without_dead_bias(linear, is_normed=norm is not None)
         if norm is not None:
             yield "output_norm", norm

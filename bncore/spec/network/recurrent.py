@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from bncore.spec.blueprint import Chain, Linear, OverTime, Primitive, Recurrent, Signal
+from bncore.spec.blueprint import Chain, OverTime, Primitive, Recurrent, Signal
 from bncore.spec.blueprint.recurrent import Cell, RecurrentInit
 from bncore.spec.init import DefaultInit, InitSpec
 from bncore.spec.network.sequences import SequenceSpec
@@ -83,6 +83,7 @@ class RecurrentSpec(SequenceSpec):
             norm=self.norm,
             bias=self.bias,
             init=self.init,
+            init_scale=self.init_scale,
             recurrent_init=self.recurrent_init,
             width_pointer=f"/hidden/{number - 1}",
         )
@@ -95,4 +96,4 @@ class RecurrentSpec(SequenceSpec):
                 yield from self.dropped(f"dropout{number}")
         if self.output != "each_step":
             yield "pool", OverTime(how=self.output, bidirectional=self.bidirectional and self.output == "last")
-        yield "output", Linear(width=classes, init=self.init)
+        yield "output", self.classifier(classes)

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from bncore.spec.blueprint import Chain, Dropout, Norm, Primitive, Signal
+from bncore.spec.blueprint import Chain, Dropout, Linear, Norm, Primitive, Signal
 from bncore.spec.blueprint.signal import SignalKind
-from bncore.spec.init import DefaultInit, InitSpec
+from bncore.spec.init import DefaultInit, InitSpec, Std
 from bncore.spec.network.layered import INPUT_NORM_EPS
 from bncore.spec.norm import BatchNormSpec
 from bncore.spec.strict import SpecModel
@@ -31,6 +31,11 @@ class SequenceSpec(SpecModel):
         f"equal-weight running averages, eps {INPUT_NORM_EPS}).",
     )
     init: InitSpec = Field(default_factory=DefaultInit)
+    init_scale: Std = Field(
+        default=1.0,
+        description="Multiplies the standard deviation of every weight that init draws, in all layers, and of the "
+        "biases where init draws them (default).",
+    )
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
     @property
@@ -41,6 +46,10 @@ class SequenceSpec(SpecModel):
     @abstractmethod
     def blueprint(self, signal: Signal, classes: int) -> Chain:
         """The network for such inputs and so many classes."""
+
+    def classifier(self, classes: int) -> Linear:
+        """The last layer."""
+        return Linear(width=classes, init=self.init, init_scale=self.init_scale)
 
     def input_norm(self) -> Iterator[tuple[str, Primitive]]:
         """Behind the input, if it is to be standardized."""

@@ -120,10 +120,10 @@ class TransformerEncoderSpec(SequenceSpec):
             yield "pool", OverTime(how="mean")
         elif self.output == "first_token":
             yield "pool", OverTime(how="first")
-        yield "output", Linear(width=classes, init=self.init)
+        yield "output", self.classifier(classes)
 
     def _linear(self, width: int) -> Linear:
-        return Linear(width=width, bias=self.bias, init=self.init, weight_norm=self.norm)
+        return Linear(width=width, bias=self.bias, init=self.init, init_scale=self.init_scale, weight_norm=self.norm)
 
     def _norm(self, name: str) -> Norm:
         return Norm(spec=self.norm, stream=name, pointer="/norm", width_pointer="/width")

@@ -173,7 +173,7 @@ class CrossIterationBatchNormSpec(BatchStatistics):
             detail = "It follows the weights right in front of it; use before_activation"
             yield Fault(place.placement_pointer, detail, "weights_not_in_front")
         elif place.fan_in == 0:
-            detail = f"It follows the weights right in front of it, and layer {place.layer} has none; use batch_norm"
+            detail = f"It follows the weights right in front of it, and {place.layer} has none there; use batch_norm"
             yield Fault(place.own("kind"), detail, "weights_not_in_front")
 
     def state(self, place: Place) -> int:

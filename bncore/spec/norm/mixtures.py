@@ -88,6 +88,10 @@ class MovingAverageBatchNormSpec(BatchStatistics):
         # It divides, and leaves the mean of activations alone.
         return False
 
+    @property
+    def acts_on_weights(self) -> bool:
+        return self.center_weights
+
     def faults(self, place: Place) -> Iterator[Fault]:
         if self.center_weights:
             yield from fan_in_faults(place, "center_weights", "set it to false")

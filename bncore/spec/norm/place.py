@@ -71,6 +71,11 @@ class NormModel(SpecModel):
         """Numbers that its layer learns for so many channels."""
         return 2 * channels if getattr(self, "affine", False) else 0
 
+    @property
+    def acts_on_weights(self) -> bool:
+        """Whether it changes the weights of the layer in front."""
+        return False
+
     def weight_parameters(self, units: int) -> int:
         """Numbers that it adds to the weights of a hidden layer with so many units."""
         return 0

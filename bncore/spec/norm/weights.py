@@ -13,6 +13,10 @@ from bncore.spec.strict import Epsilon
 class _Weights(NormModel):
     has_layer: ClassVar[bool] = False
 
+    @property
+    def acts_on_weights(self) -> bool:
+        return True
+
 
 class WeightNormSpec(_Weights):
     """Weight normalization (arXiv 1602.07868): length and direction of each unit's weights, learned apart."""

@@ -61,7 +61,8 @@ def assert_planned(spec: ExperimentSpec) -> None:
     ids=str,
 )
 def test_every_network_with_every_norm_is_as_planned(kind: str, norm: str, placement: str) -> None:
-    assert_planned(spec_of(network_with(kind, norm, placement=placement, dropout=0.1)))
+    placed = {} if kind in ("deep_linear", "layers") else {"placement": placement}
+    assert_planned(spec_of(network_with(kind, norm, dropout=0.1, **placed)))
 
 
 norms = st.one_of(
@@ -97,8 +98,41 @@ staged = {
     **shared,
     "norm_positions": st.lists(st.sampled_from(["input", "hidden", "shortcut", "logits"]), unique=True),
 }
+kinds_of_layers = st.one_of(
+    st.fixed_dictionaries({"kind": st.just("linear"), "width": st.integers(1, 8)}),
+    st.fixed_dictionaries(
+        {
+            "kind": st.just("conv"),
+            "width": st.sampled_from([2, 4]),
+            "kernel_size": st.sampled_from([1, 3, 5]),
+            "stride": st.integers(1, 2),
+            "groups": st.integers(1, 2),
+            "bias": st.sampled_from([None, True, False, "auto"]),
+        }
+    ),
+    st.fixed_dictionaries(
+        {"kind": st.just("pool"), "size": st.integers(2, 3), "stride": st.integers(1, 3), "how": st.just("average")}
+    ),
+    st.fixed_dictionaries({"kind": st.just("subsample"), "width": st.integers(3, 9), "stride": st.integers(1, 3)}),
+    st.fixed_dictionaries({"kind": st.just("norm"), "norm": st.none() | norms}),
+    st.fixed_dictionaries({"kind": st.sampled_from(["activation", "dropout", "global_pool", "flatten"])}),
+)
+lists = st.recursive(
+    st.lists(kinds_of_layers, min_size=1, max_size=5),
+    lambda inner: st.lists(
+        kinds_of_layers | st.fixed_dictionaries({"kind": st.just("residual"), "body": inner}), min_size=1, max_size=5
+    ),
+    max_leaves=3,
+)
 widths = st.lists(st.integers(1, 12), min_size=1, max_size=5)
 networks = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "kind": st.just("layers"),
+            "layers": lists.map(lambda layers: [*layers, {"kind": "flatten"}]),
+            **{key: value for key, value in shared.items() if key != "placement"},
+        }
+    ),
     st.fixed_dictionaries(
         {
             "kind": st.just("residual_mlp"),

@@ -9,16 +9,28 @@ from torch.nn.utils import parametrize
 
 from bncore.networks import build_network
 from bncore.spec import InitSpec, NetworkSpec, SpecError, load_spec, members, plan
+from bncore.spec.blueprint import Signal
 from tests.norm_specs import FITTING, admitted, network_with
 
 SHAPE = (1, 8, 8)
-NETWORKS = [member.model_fields["kind"].default for member in members(NetworkSpec)]
+MEMBERS = {
+    member.model_fields["kind"].default: member
+    for member in members(NetworkSpec)
+    if "norm_positions" in member.model_fields
+}
+NETWORKS = list(MEMBERS)
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [7, 6]},
     "cnn": {"channels": [4, 6]},
     "residual_mlp": {"width": 6, "blocks": 2},
     **FITTING,
 }
+
+HIDDEN = {
+    "mlp": 2, "cnn": 2, "residual_mlp": 5, "vgg": 8, "resnet": 7, "resnet_v2": 7, "depthwise": 52, "deep_linear": 2,
+    "layers": 2,
+}  # fmt: skip
+"""Layers with weights, those of shortcuts and the output excepted."""
 
 
 def spec_of(kind: str, **parts: Any) -> NetworkSpec:
@@ -48,10 +60,7 @@ def test_each_position_is_normalized_alone_and_together(kind: str) -> None:
     assert normed(kind, ["logits"]) == ["output_norm"]
     assert normed(kind, ["logits", "hidden"]) == [*hidden, "output_norm"]
     assert normed(kind, []) == []
-    assert (
-        len(hidden)
-        == {"mlp": 2, "cnn": 2, "residual_mlp": 5, "vgg": 8, "resnet": 7, "resnet_v2": 7, "depthwise": 52}[kind]
-    )
+    assert len(hidden) == HIDDEN[kind]
     if kind.startswith("resnet"):
         around = [name for name in normed(kind, ["shortcut"]) if name.endswith("residual.shortcut.norm")]
         assert len(around) == (2 if spec_of(kind).takes_a() is False else 0)
@@ -139,19 +148,28 @@ def biases_that_live(network: nn.Sequential) -> set[str]:
     }
 
 
+AFTER_SUM = ("residual_mlp", "resnet", "depthwise")
 PLACED = [
-    *[(kind, placement) for kind in NETWORKS for placement in ("before_activation", "after_activation")],
-    *[(kind, "after_sum") for kind in ("residual_mlp", "resnet", "depthwise")],
+    (kind, placement)
+    for kind in NETWORKS
+    for placement in ("before_activation", "after_activation", "after_sum")
+    if placement == "before_activation" or "placement" in MEMBERS[kind].model_fields
+    if placement != "after_sum" or kind in AFTER_SUM
 ]
 
 
 @pytest.mark.parametrize("positions", [["hidden"], ["shortcut", "logits"], ["hidden", "shortcut", "logits"]], ids=str)
 @pytest.mark.parametrize(("kind", "placement"), PLACED)
 def test_auto_leaves_out_the_biases_that_are_dead_and_no_other(kind: str, placement: str, positions: list[str]) -> None:
-    if not kind.startswith("resnet"):
-        positions = [position for position in positions if position != "shortcut"]
-    parts = {"placement": placement, "norm_positions": positions, "activation": "tanh", "shortcut": "B"}
-    parts = {key: value for key, value in parts.items() if key != "shortcut" or kind.startswith("resnet")}
+    has_shortcut = kind.startswith("resnet")
+    positions = [position for position in positions if position != "shortcut" or has_shortcut]
+    if kind == "deep_linear" and "hidden" not in positions:
+        # Without activations a bias is lost in a normalization however far behind it is.
+        positions = ["hidden"]
+    parts: dict[str, Any] = {"norm_positions": positions}
+    parts |= {"placement": placement} if "placement" in MEMBERS[kind].model_fields else {}
+    parts |= {"shortcut": "B"} if has_shortcut else {}
+    parts |= {} if kind == "deep_linear" else {"activation": "tanh"}
     network = built(kind, bias="auto", **parts)
     weights = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
     kept = {f"{name}.bias" for name, layer in weights.items() if layer.bias is not None}
@@ -228,3 +246,23 @@ def test_blocks_start_as_their_shortcuts_where_the_last_gamma_is_zero(norm: str)
 def test_a_last_gamma_that_is_not_there_is_refused(parts: dict[str, Any]) -> None:
     network = {"kind": "resnet", "zero_init_last_gamma": True, **parts}
     assert refused(**network) == [("/network/zero_init_last_gamma", "no_last_gamma")]
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru", "transformer_encoder"])
+def test_init_scale_multiplies_what_init_draws_of_networks_of_sequences(kind: str) -> None:
+    recurrent = {} if kind == "transformer_encoder" else {"recurrent_init": "as_init"}
+
+    def state(**options: Any) -> dict[str, torch.Tensor]:
+        network = {"kind": kind, "norm": {"kind": "none"}, "init": {"kind": "normal"}, **options}
+        spec = load_spec({"network": network, "data": {"kind": "digits", "as": "row"}}).network
+        return build_network(spec, Signal((8, 8), "sequence"), 10, seed=2).state_dict()
+
+    plain, scaled = state(**recurrent), state(**recurrent, init_scale=0.25)
+    for key, value in plain.items():
+        drawn = "weight" in key and "positions" not in key
+        assert torch.equal(scaled[key], value * 0.25 if drawn else value), key
+    if recurrent:
+        plain, scaled = state(), state(init_scale=0.25)
+        orthogonal = [key for key in plain if "weight_hh" in key]
+        assert orthogonal
+        assert all(torch.equal(plain[key], scaled[key]) for key in orthogonal)

@@ -280,6 +280,16 @@ def test_recurrent_networks_that_differ_in_norm_share_every_weight(kind: str) ->
         assert torch.equal(state["output.weight"], plain["output.weight"])
 
 
+@pytest.mark.parametrize("network", [{"kind": "gru", "hidden": [4], "recurrent_init": "as_init"}, ENCODER], ids=str)
+def test_init_scale_multiplies_what_init_draws(network: dict[str, Any]) -> None:
+    def weights(**options: Any) -> dict[str, Tensor]:
+        made = build_network(spec_of({**network, "norm": {"kind": "none"}, **options}), PADDED, 5, seed=3)
+        return {name: value for name, value in made.named_parameters() if "weight" in name and "positions" not in name}
+
+    scaled, plain = weights(init_scale=0.25), weights()
+    assert all(torch.equal(scaled[name], 0.25 * value) for name, value in plain.items())
+
+
 @pytest.mark.parametrize("placement", ["pre_norm", "post_norm"])
 def test_transformers_that_differ_in_norm_share_every_weight(placement: str) -> None:
     def weights(norm: str) -> dict[str, Tensor]:
