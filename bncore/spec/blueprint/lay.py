@@ -35,12 +35,15 @@ class Laid:
     """Numbers that normalizations keep beside the parameters."""
     output: Signal
     """What comes out: (classes,) of a vector for an example, (T, classes) of a sequence for each of its steps."""
+    is_whole: bool
+    """Whether every layer fits; one that does not is the last fault's."""
 
 
 def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
     """Lay the network out; pointers of faults begin with `root`, where the network stands in the document."""
     walk = _Walk(blueprint, signal, root)
-    walk.through(blueprint, "")
+    is_whole = walk.through(blueprint, "")
+    walk.object_to_single_weights()
     return Laid(
         layers=tuple(walk.layers),
         norms=tuple(walk.norms),
@@ -48,6 +51,7 @@ def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
         parameters=sum(layer.parameters for layer in walk.layers),
         state=sum(norm.state(place) for norm, place in walk.norms),
         output=walk.signal,
+        is_whole=is_whole,
     )
 
 
@@ -61,6 +65,16 @@ class _Walk:
     layers: list[LayerPlan] = field(default_factory=list)
     norms: list[tuple[NormModel, Place]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    single: list[tuple[str, Weights]] = field(default_factory=list)
+    """Layers whose units have one weight each."""
+
+    def object_to_single_weights(self) -> None:
+        """What normalizations of weights have against weights that none of their own places has spoken of."""
+        for name, layer in self.single:
+            pointer = self.root + (layer.pointer or "/norm")
+            place = Place(f"what follows {name}", layer.width, 1, 1, "identity", "before_activation", pointer=pointer)
+            said = {fault.code for fault in self.faults}
+            self.faults += [fault for fault in layer.weight_norm.faults(place) if fault.code not in said]
 
     def through(self, chain: Chain, prefix: str) -> bool:
         """Whether it came to the end."""
@@ -102,6 +116,8 @@ class _Walk:
             self._mount_inside(layer, name)
         if isinstance(layer, Weights):
             self.fan_in = layer.fan_in(self.signal)
+            if self.fan_in == 1 and layer.weight_norm.acts_on_weights:
+                self.single.append((name, layer))
         elif isinstance(layer, SequencePrimitive):
             # What comes out of these is the output of no weights that a normalization could follow.
             self.fan_in = 0

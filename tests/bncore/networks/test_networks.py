@@ -251,3 +251,27 @@ def test_every_parameter_and_buffer_is_set_and_finite() -> None:
     for key, value in fresh.items():
         assert torch.equal(network.state_dict()[f"norm1.{key}"], value)
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+
+
+def test_a_network_is_built_from_what_stands_in_an_experiment() -> None:
+    document = {"kind": "cnn", "channels": [4], "norm": {"kind": "none"}}
+    built = build_network(document, (3, 6, 6), 5, seed=2)
+    expected = build_network(load_spec({"network": document}).network, (3, 6, 6), 5, seed=2).state_dict()
+    assert built.training
+    assert all(torch.equal(value, expected[key]) for key, value in built.state_dict().items())
+    assert built(torch.rand(2, 3, 6, 6)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("document", "fault"),
+    [
+        ({"kind": "cnn", "chanels": [4]}, ("/chanels", "unknown_field")),
+        ({"kind": "vgg"}, ("/pools", "image_too_small")),
+        ({"kind": "layers", "layers": [{"kind": "linear", "width": 3}]}, ("/layers/0", "not_a_vector")),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_built_is_refused_before_it_is(document: dict[str, object], fault: tuple[str, str]) -> None:
+    with pytest.raises(SpecError) as caught:
+        build_network(document, (1, 8, 8), 10)
+    assert [(each.pointer, each.code) for each in caught.value.faults] == [fault]
