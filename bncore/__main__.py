@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bncore import hand_over, zygote
-from bncore.run_directory import EXIT_BUSY, EXIT_DISK_FULL, EXIT_DONE, EXIT_FAILED
+from bncore.run_directory import EXIT_BUSY, EXIT_DISK_FULL, EXIT_DONE, EXIT_FAILED, RunLayout
 from bncore.stop_request import StopRequest
 
 
@@ -27,6 +27,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     stop = StopRequest()
     if not arguments.zygote:
+        if not _says_what_to_train(arguments.run_dir):
+            return EXIT_FAILED
         return _train(arguments.run_dir, stop, wait_seconds=0.0, ring=lambda: None)
     job = zygote.serve(stop, _warm_up)
     if job is None:
@@ -34,6 +36,23 @@ def main() -> int:
     from bncore.train.run_directory import LOCK_SECONDS
 
     return _train(job.run_directory, stop, wait_seconds=LOCK_SECONDS, ring=lambda: hand_over.ring(job))
+
+
+def _says_what_to_train(run_dir: Path) -> bool:
+    """Whether its spec is valid; said before an attempt is made of it, so that a slip does not use up the directory."""
+    from bncore.spec import SpecError, load_spec, parse_json
+
+    path = RunLayout(run_dir).spec
+    try:
+        load_spec(parse_json(path.read_bytes()))
+    except SpecError as error:
+        for fault in error.faults:
+            _say(f"{path}: {fault.pointer}: {fault.detail}" if fault.pointer else f"{path}: {fault.detail}")
+        return False
+    except OSError as error:
+        _say(error)
+        return False
+    return True
 
 
 def _warm_up() -> None:

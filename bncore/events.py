@@ -79,9 +79,13 @@ class CheckpointSaved(_Event):
 
 
 class TargetReached(_Event):
+    """The first evaluation at the target or better; `test_accuracy` where that is what was measured."""
+
     kind: Literal["target_reached"] = "target_reached"
     step: int
-    test_accuracy: float
+    test_accuracy: float | None = None
+    metric: MetricKey = "test/accuracy"
+    value: float | None = None
 
 
 class Note(_Event):
@@ -92,18 +96,33 @@ class Note(_Event):
     message: str
 
 
+class Best(BaseModel):
+    """The best value of the series that weights are chosen by, and the first step that had it, where that is known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    metric: MetricKey
+    value: float
+    step: int | None = None
+
+
 class Summary(BaseModel):
-    """The result of a run in a few numbers; `seconds` is training time summed over attempts."""
+    """The result of a run in a few numbers; `seconds` is training time summed over attempts.
+
+    `metrics` is the last evaluation by series. `best_test_accuracy` is chosen on the test data.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     steps: int
     seconds: float
-    test_accuracy: float
+    test_accuracy: float | None
     test_loss: float
-    best_test_accuracy: float
+    best_test_accuracy: float | None
     steps_to_target: int | None = None
     diverged_at: int | None = Field(default=None, description="First step whose training loss was not finite.")
+    metrics: dict[MetricKey, float] = Field(default_factory=dict)
+    best: Best | None = None
 
 
 class Finished(_Event):

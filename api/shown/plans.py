@@ -6,7 +6,7 @@ from pydantic import Field
 
 from api.shown import Shown
 from api.shown.waiting import Living, device_lives
-from bncore.spec import ExperimentSpec, plan
+from bncore.spec import ExperimentSpec, Task, cautions, plan
 
 
 class Layer(Shown):
@@ -22,8 +22,11 @@ class SpecPlan(Shown):
     layers: list[Layer]
     parameters: int
     input_shape: list[int]
-    classes: int
+    task: Task
+    outputs: int = Field(description="Classes, or numbers that a regression predicts.")
+    classes: int | None = Field(description="Null for a regression.")
     train_examples: int
+    validation_examples: int
     test_examples: int
     steps_per_epoch: int
     total_steps: int
@@ -39,10 +42,11 @@ class SpecWarning(Shown):
 
 def warnings_of(spec: ExperimentSpec, living: Living) -> list[SpecWarning]:
     """What is worth saying of a spec right now."""
-    if spec.resources.device != "cuda" or living is None or device_lives(living, "cuda"):
-        return []
-    detail = "No worker for cuda is connected; it waits until one is."
-    return [SpecWarning(pointer="/resources/device", detail=detail, code="no_such_worker")]
+    found = [SpecWarning(pointer=one.pointer, detail=one.detail, code=one.code) for one in cautions(spec)]
+    if spec.resources.device == "cuda" and living is not None and not device_lives(living, "cuda"):
+        detail = "No worker for cuda is connected; it waits until one is."
+        found.append(SpecWarning(pointer="/resources/device", detail=detail, code="no_such_worker"))
+    return found
 
 
 class Validated(Shown):
@@ -61,8 +65,11 @@ class Validated(Shown):
             layers=layers,
             parameters=found.parameters,
             input_shape=list(found.input_shape),
+            task=found.task,
+            outputs=found.outputs,
             classes=found.classes,
             train_examples=found.train_examples,
+            validation_examples=found.validation_examples,
             test_examples=found.test_examples,
             steps_per_epoch=found.steps_per_epoch,
             total_steps=found.total_steps,

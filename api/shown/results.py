@@ -12,6 +12,14 @@ from store import tables
 from store.jobs.states import TERMINAL
 
 
+class Best(Shown):
+    """The best value so far of the series that weights are chosen by."""
+
+    metric: str = Field(description="Of the validation data, where the data set has some, else of the test data.")
+    value: Real
+    step: int | None = Field(default=None, description="The first that had it, where that is known.")
+
+
 class Summary(Shown):
     """The run in a few numbers; what is not known yet is null."""
 
@@ -19,9 +27,11 @@ class Summary(Shown):
     seconds: Real | None = Field(description="Seconds of training, over all attempts; known at the end.")
     test_accuracy: Real | None
     test_loss: Real | None
-    best_test_accuracy: Real | None
+    best_test_accuracy: Real | None = Field(description="The greatest so far: chosen on the test data.")
     steps_to_target: int | None = Field(description="The first evaluated step at or above the target accuracy.")
     diverged_at: int | None = Field(default=None, description="The first step whose loss was not finite.")
+    metrics: dict[str, Real] = Field(default_factory=dict, description="The last evaluation, by series.")
+    best: Best | None = None
 
 
 class ResultCheckpoint(Shown):
@@ -76,14 +86,16 @@ class Results(Shown):
             failure=failure_of(row),
             progress=progress_of(row),
             attempt=row.attempt,
-            summary=_summary(row, {found.key: found for found in series}),
+            summary=_summary(row, {found.key: found for found in series}, checkpoints),
             metrics={found.key: found.last for found in series},
             checkpoints=[ResultCheckpoint.of(found) for found in checkpoints],
             links=links_of(row.id),
         )
 
 
-def _summary(row: tables.Experiment, series: dict[str, tables.MetricSeries]) -> Summary:
+def _summary(
+    row: tables.Experiment, series: dict[str, tables.MetricSeries], checkpoints: Sequence[tables.Checkpoint]
+) -> Summary:
     """The trainer's own summary once there is one; until then what the series say."""
     accuracy, loss = series.get("test/accuracy"), series.get("test/loss")
     known: dict[str, Any] = {
@@ -93,5 +105,20 @@ def _summary(row: tables.Experiment, series: dict[str, tables.MetricSeries]) -> 
         "test_loss": loss and loss.last,
         "best_test_accuracy": accuracy and accuracy.maximum,
         "steps_to_target": None,
+        "metrics": {key: found.last for key, found in series.items() if key.startswith(("test/", "validation/"))},
+        "best": _best(series, checkpoints),
     }
     return Summary.model_validate(known | (row.summary or {}))
+
+
+def _best(series: dict[str, tables.MetricSeries], checkpoints: Sequence[tables.Checkpoint]) -> dict[str, Any] | None:
+    """As `bncore.train.goal` chooses it; the step is that of the checkpoint that was kept for it."""
+    part = "validation" if any(key.startswith("validation/") for key in series) else "test"
+    key = next((key for key in (f"{part}/accuracy", f"{part}/loss") if key in series), None)
+    if key is None:
+        return None
+    value = series[key].maximum if key.endswith("accuracy") else series[key].minimum
+    if value is None:
+        return None
+    steps = [row.step for row in checkpoints if row.kind == "best" and row.metrics.get(key) == value]
+    return {"metric": key, "value": value, "step": max(steps, default=None)}

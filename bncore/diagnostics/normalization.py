@@ -5,15 +5,13 @@ Invariant: the model is after it what it was before, bit for bit: buffers, modes
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from bncore.diagnostics.report import COLD_START, Diagnosis, LayerDiagnosis, Worst
+from bncore.diagnostics.report import Diagnosis, LayerDiagnosis, Worst
 from bncore.norm._moments import Moments, channel_axes, merge, moments, statistics_dtype
 from bncore.norm._native import batch_norm
 from bncore.norm.dynamic_tanh import DynamicTanh
@@ -24,9 +22,11 @@ from bncore.norm.model.found import averages_instances, has_batch_statistics, no
 from bncore.norm.model.observe import observing
 from bncore.norm.model.overlay import own_class
 from bncore.norm.model.population import Population, population_of, seen_values
+from bncore.norm.model.untouched import untouched
 from bncore.norm.noisy_batch_norm import NoisyBatchNorm
 from bncore.norm.power_norm import PowerNorm
 from bncore.norm.sync_batch_norm import SyncBatchNorm
+from bncore.spec.norm.cold_start import COLD_START, initial_share
 
 _SMALL_SCALE = 1e-3
 _DROWNED = 1e-2
@@ -53,7 +53,7 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
         forward: how to run the model on a batch, `forward(model, batch)`.
     """
     looks = {layer: _Look(layer) for _, layer in normalizations(model)}
-    with _untouched(model), evaluating(model):
+    with untouched(model), evaluating(model):
         populations = {layer: look.population for layer, look in looks.items() if look.population is not None}
         handles = [layer.register_forward_pre_hook(look.see, with_kwargs=True) for layer, look in looks.items()]
         try:
@@ -150,18 +150,6 @@ def _frames(output: Any) -> Tensor:
     return frames
 
 
-@contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        for buffer, value in before:
-            buffer.copy_(value)
-
-
 def _said(name: str, layer: Any, look: _Look, found: Moments | None) -> LayerDiagnosis:
     tensors = [*layer.named_parameters(), *layer.named_buffers()]
     shift, ratio = _distances(layer, look, found)
@@ -206,7 +194,7 @@ def _cold_start(layer: Any, look: _Look, found: Moments | None) -> tuple[int | N
         return None, None
     seen = int(layer.num_batches_tracked)
     momentum = layer.forward_momentum if isinstance(layer, PowerNorm) else layer.momentum
-    share = float(seen == 0) if momentum is None else (1.0 - momentum) ** seen
+    share = initial_share(momentum, seen)
     if look.population is None or found is None:
         return seen, share
     # Statistics that were measured or loaded are as old as the count says, but lie where those of the batch lie.

@@ -3,11 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from bncore.spec.norm.cold_start import COLD_START
+
 LARGE_GAP = 0.2
 """A fifth of the output: more than the noise of the statistics of 32 values."""
-
-COLD_START = 0.05
-"""The share of the initial mean 0 and variance 1 from which on it is worth mentioning, if it can be seen."""
 
 VISIBLE = 0.1
 """A tenth of a standard deviation, or of the variance."""

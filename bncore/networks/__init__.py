@@ -4,6 +4,7 @@ The children carry the names of `bncore.spec.blueprint`, in its order, so that a
 knows nothing of this package. A test holds both equal over the whole union.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from bncore.networks.build import Builder
+from bncore.networks.sequences import SequenceNetwork
 from bncore.spec.blueprint import Chain, Signal, lay
 from bncore.spec.faults import SpecError, faults_of
 from bncore.spec.network import NetworkSpec
@@ -23,12 +25,15 @@ _SPEC: TypeAdapter[NetworkSpec] = TypeAdapter(NetworkSpec)
 
 def build_network(
     spec: NetworkSpec | Mapping[str, Any],
-    input_shape: tuple[int, ...],
-    classes: int,
+    signal: Signal | tuple[int, ...],
+    outputs: int,
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> nn.Sequential:
-    """The network of `spec`, initialized from `seed`, for inputs (N, *input_shape) and outputs (N, classes).
+    """The network of `spec`, initialized from `seed`, with outputs (N, outputs), or (N, T, outputs) for each step.
+
+    Inputs are (N, *shape), of the signal's shape; three sizes by themselves are an image's (channels, height, width).
+    For sequences with lengths the network is called as `network(inputs, lengths)`, see `SequenceNetwork`.
 
     Weights are drawn on the CPU, from a stream of each layer's own: they depend on neither the device nor the
     normalization, so that arms of a comparison start from the same weights. On the meta device nothing is drawn.
@@ -39,8 +44,8 @@ def build_network(
     Args:
         spec: a member of `bncore.spec.NetworkSpec`, or a dict as it stands in an experiment:
             `{"kind": "resnet", "depth": 20, "norm": {"kind": "batch_renorm"}}`.
-        input_shape: of one example, (channels, height, width).
-        classes: numbers that come out for an example.
+        signal: what one example is; a tuple is an image's (channels, height, width).
+        outputs: numbers that come out for an example, or for each step.
         seed: the same seed draws the same weights.
         device: where the network is.
 
@@ -50,11 +55,14 @@ def build_network(
     """
     spec = _network_spec(spec)
     on_meta = torch.device(device).type == "meta"
-    signal = Signal(input_shape, "image")
+    if not isinstance(signal, Signal):
+        signal = Signal(tuple(signal), "image")
     # Constructors draw from the global generator what initialization overwrites. On the meta device they would draw
     # nothing, but `to_empty` from there imports torch's compiler.
     with torch.random.fork_rng(devices=[]), torch.device("meta" if on_meta else "cpu"):
-        network = Builder(signal, seed, draws=not on_meta).chain(_fitting(spec.blueprint(signal, classes), signal))
+        network = Builder(signal, seed, draws=not on_meta).chain(_fitting(spec.blueprint(signal, outputs), signal))
+        if signal.lengths:
+            network = SequenceNetwork(OrderedDict(network.named_children()))
     return network if on_meta else network.to(device)
 
 

@@ -6,9 +6,12 @@ from typing import assert_never
 from torch import nn
 
 from bncore.networks.init import initialize
+from bncore.networks.recurrent import draw_recurrent, recurrent_module
 from bncore.networks.residual import ResidualSum, SubsampleAndPad
+from bncore.networks.sequences import draw, sequence_module
 from bncore.networks.weights import normalize_weights
 from bncore.norm import CrossIterationBatchNorm, build_norm
+from bncore.norm.model.last_axis import by_last_axis
 from bncore.seeds import derive_seed
 from bncore.spec.blueprint import (
     Activation,
@@ -22,12 +25,15 @@ from bncore.spec.blueprint import (
     Norm,
     Pool,
     Primitive,
+    Recurrent,
     Residual,
+    SequencePrimitive,
     Signal,
     Subsample,
     Weights,
     WithoutWeights,
 )
+from bncore.spec.norm import BatchNormSpec, MaskedBatchNormSpec
 
 
 class Builder:
@@ -75,7 +81,9 @@ class Builder:
             case Norm():
                 return self._norm(layer, name)
             case _:
-                return _without_weights(layer)
+                return (
+                    self._of_sequences(layer, name) if isinstance(layer, SequencePrimitive) else _without_weights(layer)
+                )
 
     def _set(self, module: nn.Linear | nn.Conv2d, layer: Weights, name: str) -> nn.Module:
         self._weights = module
@@ -84,11 +92,29 @@ class Builder:
         normalize_weights(module, layer.weight_norm, derive_seed(self._seed, "norm", name))
         return module
 
+    def _of_sequences(self, layer: SequencePrimitive, name: str) -> nn.Module:
+        self._weights = None
+        seed = derive_seed(self._seed, "init", name)
+        if isinstance(layer, Recurrent):
+            module = recurrent_module(layer, self._signal)
+            if self._draws:
+                draw_recurrent(module, layer, seed)
+            return module
+        module = sequence_module(layer, self._signal)
+        if self._draws:
+            draw(module, seed)
+        return module
+
     def _norm(self, layer: Norm, name: str) -> nn.Module | None:
+        spec = layer.spec
+        if self._signal.lengths and isinstance(spec, BatchNormSpec):
+            spec = MaskedBatchNormSpec(**spec.model_dump(exclude={"kind"}))
         stream = name if layer.stream is None else layer.stream
-        norm = build_norm(layer.spec, self._signal.channels, seed=derive_seed(self._seed, "norm", stream))
+        norm = build_norm(spec, self._signal.channels, seed=derive_seed(self._seed, "norm", stream))
         if norm is not None and layer.is_zeroed and self._draws:
             nn.init.zeros_(norm.get_parameter("weight"))
+        if norm is not None and self._signal.kind == "sequence":
+            return by_last_axis(norm)
         if isinstance(norm, CrossIterationBatchNorm):
             assert self._weights is not None, "a plan refuses it without weights in front"
             norm.follow(self._weights)

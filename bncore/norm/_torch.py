@@ -44,7 +44,7 @@ __all__ = [
     "is_tracing",
     "multiply_all_",
     "saves_elsewhere",
-    "squared_distances",
+    "squared_distances_in",
     "transform",
 ]
 
@@ -85,10 +85,9 @@ def cudnn_enabled() -> bool:
     return torch._C._get_cudnn_enabled()
 
 
-def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """`(x - y)^2` in one pass over memory: torch's loss without its warning that shapes differ."""
-    distances: Tensor = torch.ops.aten.mse_loss.default(x, y, 0)
-    return distances
+def squared_distances_in(memory: Tensor, x: Tensor, y: Tensor) -> None:
+    """`memory[:] = (x - y)^2` in one pass: torch's loss without its warning that shapes differ."""
+    torch.ops.aten.mse_loss.out(x, y, 0, out=memory)
 
 
 def forward_mode() -> bool:

@@ -3,7 +3,10 @@
 Shapes: N examples, L steps; positions (N, ...) are a batch without its channels.
 """
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -54,6 +57,29 @@ class Valid:
     @property
     def _at(self) -> str:
         return "" if self.path is None else f", handed to {self.path}"
+
+
+class TakesValid:
+    """A layer that can be told which positions are valid without an argument of its forward pass."""
+
+    wants_lengths: ClassVar[bool] = False
+    """Whether a mask does not say enough."""
+    _handed: Valid | None = None
+    """What it was told."""
+
+
+@contextmanager
+def handed(layers: Iterable[tuple[TakesValid, Valid]]) -> Iterator[None]:
+    """Within it, each layer is told this; it may be nested."""
+    before = []
+    try:
+        for layer, valid in layers:
+            before.append((layer, layer._handed))
+            layer._handed = valid
+        yield
+    finally:
+        for layer, earlier in before:
+            layer._handed = earlier
 
 
 def _is_integer(lengths: Tensor) -> bool:

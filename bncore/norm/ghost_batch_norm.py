@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
-from bncore.norm._columns import standardize_columns
+from bncore.norm._columns import examples, standardize_groups, tables
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._moments import channel_axes, moments, number_of_values, statistics_dtype
 from bncore.norm._native import batch_norm, takes
@@ -34,7 +34,7 @@ class GhostBatchNorm(BatchNorm):
     the running statistics take the groups one after the other, the last one weighing most. The average variance leaves
     out how far the groups' means lie apart, as it does there.
 
-    A batch that G does not divide is copied on the way in and on the way out.
+    A contiguous batch that G does not divide is copied on the way in and on the way out.
 
     arXiv 1705.08741, algorithm 1.
 
@@ -81,14 +81,16 @@ class GhostBatchNorm(BatchNorm):
             return self._normalize_any_number(x, groups)
         if groups == 1:
             return super()._normalize_with_batch(x)
-        channels_last = _is_channels_last(x)
-        flat = x.movedim(1, -1).flatten(1, -2) if channels_last else x.reshape(x.shape[0], x.shape[1], -1)
-        results = [self._normalize_table(table, channels_last) for table in _tables(flat, groups)]
+        if _is_channels_last(x):
+            y, mean, var = standardize_groups(x, groups, self.weight, self.bias, self.eps)
+            self._take_in(mean, var)
+            return y
+        flat = x.reshape(x.shape[0], x.shape[1], -1)
+        results = [self._normalize_table(table) for table in tables(flat, groups)]
         outputs, statistics = zip(*results, strict=True)
         mean, var = torch.cat(statistics, 1).mean(1)
         self._take_in(mean, var)
-        y = _examples(outputs)
-        return y.unflatten(1, x.shape[2:]).movedim(-1, 1) if channels_last else y.view(x.shape)
+        return examples(outputs).view(x.shape)
 
     def _number_of_groups(self, x: Tensor) -> int:
         examples = x.shape[0]
@@ -130,15 +132,11 @@ class GhostBatchNorm(BatchNorm):
         y = centred * of_examples((var + self.eps).rsqrt())
         return scale_and_shift(y, self.weight, self.bias).to(x.dtype)
 
-    def _normalize_table(self, table: Tensor, channels_last: bool) -> tuple[Tensor, Tensor]:
-        """Normalize each column of a table (rows, columns, C, S), or (rows, columns, S, C), by itself.
+    def _normalize_table(self, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalize each column of a table (rows, columns, C, S) by itself.
 
         Returns the table, and each column's mean and unbiased variance (2, columns, C).
         """
-        if channels_last:
-            # No view has columns and channels as one axis when positions lie between them.
-            y, mean, var = standardize_columns(table, self.weight, self.bias, self.eps)
-            return y, torch.stack((mean, var))
         columns = table.shape[1]
         y, statistics = self._normalize_columns(table.flatten(1, 2), columns)
         return y.view(table.shape), statistics
@@ -163,24 +161,3 @@ class GhostBatchNorm(BatchNorm):
 def _is_channels_last(x: Tensor) -> bool:
     # vmap cannot be asked for a memory format.
     return not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
-
-
-def _tables(x: Tensor, groups: int) -> list[Tensor]:
-    """The groups as columns of a table; of two, where the first groups have one example more than the others."""
-    # Not `divmod`, of which the compiler makes no graph where the number of examples is left open.
-    rows, larger = x.shape[0] // groups, x.shape[0] % groups
-    if larger == 0:
-        return [x.unflatten(0, (rows, groups))]
-    # Not slices: each would fill a gradient of the size of x with zeros.
-    whole, rest = x.split((rows * groups, larger))
-    first, others = whole.unflatten(0, (rows, groups)).split((larger, groups - larger), 1)
-    return [torch.cat((first, rest.unsqueeze(0))), others]
-
-
-def _examples(tables: tuple[Tensor, ...]) -> Tensor:
-    """The inverse of `_tables`: the examples of all columns in the order in which they came."""
-    if len(tables) == 1:
-        return tables[0].flatten(0, 1)
-    longer, others = tables
-    first, rest = longer.split((len(others), 1))
-    return torch.cat((torch.cat((first, others), 1).flatten(0, 1), rest.squeeze(0)))

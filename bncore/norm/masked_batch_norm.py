@@ -21,13 +21,13 @@ from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
 from bncore.norm._recompute import may_run_again, recomputing, told_at_first
 from bncore.norm._torch import is_tracing
-from bncore.norm._valid import Valid
+from bncore.norm._valid import TakesValid, Valid
 from bncore.norm.batch_norm import BatchNorm, check_channels, check_more_than_one_value, standardize
 
 _ALL = Valid()
 
 
-class MaskedBatchNorm(BatchNorm):
+class MaskedBatchNorm(BatchNorm, TakesValid):
     """Batch normalization in which padding does not count.
 
     `y = weight * (x - mean) / sqrt(var + eps) + bias` at valid positions and 0 at all others. In training, mean and
@@ -62,10 +62,8 @@ class MaskedBatchNorm(BatchNorm):
             pass is not within it.
     """
 
-    _handed: Valid | None = None
-    """What `valid_positions` says of the batch."""
     _was_told = False
-    """Whether it ever did."""
+    """Whether `valid_positions` ever said something of the batch."""
 
     def __init__(
         self,

@@ -8,9 +8,12 @@ from bncore.norm.model.population import measure_as
 from bncore.recurrent._step_population import StepPopulation
 from bncore.recurrent.batch_norm_gru import BatchNormGRU, BatchNormGRUCell
 from bncore.recurrent.batch_norm_lstm import BatchNormLSTM, BatchNormLSTMCell
+from bncore.recurrent.batch_norm_rnn import BatchNormRNN, BatchNormRNNCell
 from bncore.recurrent.layer_norm_gru import LayerNormGRU, LayerNormGRUCell
 from bncore.recurrent.layer_norm_lstm import LayerNormLSTM, LayerNormLSTMCell
+from bncore.recurrent.layer_norm_rnn import LayerNormRNN, LayerNormRNNCell
 from bncore.recurrent.sequence_batch_norm import SequenceBatchNorm
+from bncore.recurrent.sequence_norm_cells import SequenceBatchNormGRU, SequenceBatchNormLSTM, SequenceBatchNormRNN
 from bncore.recurrent.step_batch_norm import StepBatchNorm
 
 __all__ = [
@@ -18,11 +21,18 @@ __all__ = [
     "BatchNormGRUCell",
     "BatchNormLSTM",
     "BatchNormLSTMCell",
+    "BatchNormRNN",
+    "BatchNormRNNCell",
     "LayerNormGRU",
     "LayerNormGRUCell",
     "LayerNormLSTM",
     "LayerNormLSTMCell",
+    "LayerNormRNN",
+    "LayerNormRNNCell",
     "SequenceBatchNorm",
+    "SequenceBatchNormGRU",
+    "SequenceBatchNormLSTM",
+    "SequenceBatchNormRNN",
     "StepBatchNorm",
 ]
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from bncore.norm._moments import statistics_dtype
 from bncore.norm.batch_norm import check_floating_point
 from bncore.recurrent._masked import check_valid, without_padding
-from bncore.recurrent._step_pass import Pass, PlainPass
+from bncore.recurrent._step_pass import Pass, PlainPass, SequencePass
+from bncore.recurrent.sequence_batch_norm import SequenceBatchNorm
 from bncore.recurrent.step_batch_norm import StepBatchNorm
 
 State = tuple[Tensor, ...]
@@ -190,7 +191,11 @@ def check_state(states: State, wanted: tuple[int, ...]) -> None:
 
 
 def _follow(layer: nn.Module, x: Tensor, valid: Tensor | None, step: int) -> Pass:
-    return layer.begin(x, valid, step) if isinstance(layer, StepBatchNorm) else PlainPass(layer)
+    if isinstance(layer, StepBatchNorm):
+        return layer.begin(x, valid, step)
+    if isinstance(layer, SequenceBatchNorm) and valid is not None:
+        return SequencePass(layer, valid)
+    return PlainPass(layer)
 
 
 def _project(x: Tensor, weight: Tensor) -> Tensor:

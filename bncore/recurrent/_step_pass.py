@@ -38,6 +38,21 @@ class PlainPass:
         pass
 
 
+class SequencePass:
+    """Of a layer with statistics over all valid frames, to which a pass comes as a whole."""
+
+    def __init__(self, layer: nn.Module, valid: Tensor) -> None:
+        self._layer = layer
+        self._lengths = valid.sum(0)
+
+    def normalize(self, _at: int, x: Tensor, /) -> Tensor:
+        y: Tensor = self._layer(x, self._lengths)
+        return y
+
+    def finish(self) -> None:
+        pass
+
+
 class StepLayer(Protocol):
     """What a pass asks of a layer with statistics a time step, `StepBatchNorm`."""
 

@@ -1,12 +1,32 @@
 """What an experiment is: torch-free, and the one definition that the API, the store and the trainer share."""
 
 from bncore.spec.blueprint import LayerPlan
-from bncore.spec.budget import CheckpointSpec, EvaluationSpec, LossSpec, ResourcesSpec, TargetSpec, TrainSpec
+from bncore.spec.budget import (
+    CheckpointSpec,
+    EmaSpec,
+    EvaluationSpec,
+    ResourcesSpec,
+    Statistics,
+    TargetSpec,
+    TrainSpec,
+)
 from bncore.spec.catalog import CATALOG, Kind, kinds, members
-from bncore.spec.data import DataSpec, DigitsSpec, data_shape
+from bncore.spec.cautions import cautions
+from bncore.spec.data import (
+    DataShape,
+    DataSpec,
+    DigitsSpec,
+    Mnist5kSpec,
+    SanturkarLinearSpec,
+    Task,
+    ValidationSpec,
+    VariableLengthSpec,
+    data_shape,
+)
 from bncore.spec.experiment import SPEC_VERSION, ExperimentSpec, fingerprint_of
 from bncore.spec.faults import Fault, SpecError, faults_of
 from bncore.spec.init import DefaultInit, InitSpec, KaimingInit, NormalInit, OrthogonalInit, UniformInit, XavierInit
+from bncore.spec.loss import CrossEntropySpec, LossSpec, MeanSquaredErrorSpec
 from bncore.spec.network import INPUT_NORM_EPS, CnnSpec, MlpSpec, NetworkSpec, ResidualMlpSpec
 from bncore.spec.norm import (
     BatchNormSpec,
@@ -18,14 +38,18 @@ from bncore.spec.norm import (
     NormSpec,
 )
 from bncore.spec.optimizer import (
+    AdagradSpec,
     AdamSpec,
     AdamWSpec,
     ConstantSchedule,
     CosineSchedule,
+    OneCycleSchedule,
     OptimizerSpec,
+    RmsPropSpec,
     ScheduleSpec,
     SgdSpec,
     StepSchedule,
+    WarmRestartsSchedule,
     lr_factor,
 )
 from bncore.spec.parse import load_spec, parse_json, plan
@@ -35,6 +59,7 @@ __all__ = [
     "CATALOG",
     "INPUT_NORM_EPS",
     "SPEC_VERSION",
+    "AdagradSpec",
     "AdamSpec",
     "AdamWSpec",
     "BatchNormSpec",
@@ -43,9 +68,12 @@ __all__ = [
     "CnnSpec",
     "ConstantSchedule",
     "CosineSchedule",
+    "CrossEntropySpec",
+    "DataShape",
     "DataSpec",
     "DefaultInit",
     "DigitsSpec",
+    "EmaSpec",
     "EvaluationSpec",
     "ExperimentSpec",
     "Fault",
@@ -57,24 +85,35 @@ __all__ = [
     "LayerPlan",
     "LinearRamp",
     "LossSpec",
+    "MeanSquaredErrorSpec",
     "MlpSpec",
+    "Mnist5kSpec",
     "NetworkSpec",
     "NoNorm",
     "NormSpec",
     "NormalInit",
+    "OneCycleSchedule",
     "OptimizerSpec",
     "OrthogonalInit",
     "Plan",
     "ResidualMlpSpec",
     "ResourcesSpec",
+    "RmsPropSpec",
+    "SanturkarLinearSpec",
     "ScheduleSpec",
     "SgdSpec",
     "SpecError",
+    "Statistics",
     "StepSchedule",
     "TargetSpec",
+    "Task",
     "TrainSpec",
     "UniformInit",
+    "ValidationSpec",
+    "VariableLengthSpec",
+    "WarmRestartsSchedule",
     "XavierInit",
+    "cautions",
     "data_shape",
     "faults_of",
     "fingerprint_of",

@@ -6,9 +6,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from bncore.spec.budget import LossSpec
 from bncore.spec.data import DataSpec
 from bncore.spec.init import InitSpec
+from bncore.spec.loss import LossSpec
 from bncore.spec.network import NetworkSpec
 from bncore.spec.norm import NormSpec
 from bncore.spec.optimizer import OptimizerSpec, ScheduleSpec

@@ -11,9 +11,11 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from bncore.spec.budget import CheckpointSpec, EvaluationSpec, LossSpec, ResourcesSpec, TrainSpec
-from bncore.spec.data import DataSpec, DigitsSpec
+from bncore.spec.budget import CheckpointSpec, EvaluationSpec, ResourcesSpec, TrainSpec
+from bncore.spec.data import DataSpec, DigitsSpec, data_shape
 from bncore.spec.limits import NAME_CHARS, TAG_KEY_CHARS, TAG_VALUE_CHARS, TAGS
+from bncore.spec.loss import LossSpec, usual_loss
+from bncore.spec.measuring import measuring_faults
 from bncore.spec.network import MlpSpec, NetworkSpec
 from bncore.spec.optimizer import ConstantSchedule, OptimizerSpec, ScheduleSpec, SgdSpec
 from bncore.spec.plan import faults_between_parts
@@ -39,7 +41,9 @@ class ExperimentSpec(SpecModel):
     network: NetworkSpec = Field(default_factory=MlpSpec)
     optimizer: OptimizerSpec = Field(default_factory=SgdSpec)
     schedule: ScheduleSpec = Field(default_factory=ConstantSchedule)
-    loss: LossSpec = Field(default_factory=LossSpec)
+    loss: LossSpec = Field(
+        default_factory=usual_loss, description="cross_entropy, or mean_squared_error where the data are a regression."
+    )
     train: TrainSpec = Field(default_factory=lambda: TrainSpec.model_validate({}))
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
@@ -58,7 +62,8 @@ class ExperimentSpec(SpecModel):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> "ExperimentSpec":
-        faults = faults_between_parts(self.data, self.network, self.train, self.schedule)
+        faults = faults_between_parts(self.data, self.network, self.train, self.schedule, self.evaluation)
+        faults += measuring_faults(data_shape(self.data), self.loss, self.train.target)
         if faults:
             listed = [(fault.pointer, fault.detail, fault.code) for fault in faults]
             raise PydanticCustomError("cross_field", "parts of the spec do not fit together", {"faults": listed})

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
+from bncore.spec.strict import fields_of
 from bncore.spec.wording import nearest, worded
 
 MAX_FAULTS = 100
@@ -54,7 +55,9 @@ def pointer_part(part: int | str) -> str:
 
 
 def _without_consequences(every: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Without those that only say that a list is too short when its faulty items do not count."""
+    """Without those that only say that a list is too short when its faulty items do not count, or that a default cannot
+    be chosen by a part that is at fault."""
+    every = [details for details in every if details["type"] != "default_factory_not_called"]
     within = {details["loc"][:end] for details in every for end in range(len(details["loc"]))}
     return [details for details in every if details["type"] != "too_short" or details["loc"] not in within]
 
@@ -78,7 +81,7 @@ def _faults(details: ErrorDetails, model: Any) -> Iterator[Fault]:
 
 
 def _unknown_field(name: str, owner: type[BaseModel] | None) -> str:
-    known = sorted(owner.model_fields) if owner else []
+    known = sorted(fields_of(owner)) if owner else []
     close = nearest(name, known)
     if close:
         return f"Unknown field; did you mean {close}?"
@@ -148,7 +151,7 @@ def _tag(member: Any) -> Any:
 def _inside(current: Any, part: int | str) -> Any:
     model = _class(current)
     if model:
-        info = model.model_fields.get(str(part))
+        info = fields_of(model).get(str(part))
         return _plain(info.annotation) if info else None
     arguments = [argument for argument in get_args(current) if argument is not Ellipsis]
     return _plain(arguments[-1]) if arguments else None

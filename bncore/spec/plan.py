@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from bncore.spec.blueprint import Laid, LayerPlan, Signal, lay
-from bncore.spec.budget import TrainSpec
-from bncore.spec.data import DataShape, DataSpec, data_shape
+from bncore.spec.budget import EvaluationSpec, TrainSpec
+from bncore.spec.data import DataShape, DataSpec, Task, data_shape
 from bncore.spec.faults import Fault
+from bncore.spec.measuring import smallest_evaluated
 from bncore.spec.network import NetworkSpec
 from bncore.spec.norm import BatchSize
 from bncore.spec.optimizer import ScheduleSpec
@@ -32,8 +33,12 @@ class Plan:
     """What a spec amounts to before anything runs."""
 
     input_shape: tuple[int, ...]
-    classes: int
+    task: Task
+    outputs: int
+    """Classes, or numbers that a regression predicts."""
+    classes: int | None
     train_examples: int
+    validation_examples: int
     test_examples: int
     steps_per_epoch: int
     total_steps: int
@@ -44,18 +49,27 @@ class Plan:
 def plan_parts(data: DataSpec, network: NetworkSpec, train: TrainSpec) -> Plan:
     """The plan of a data set, a network and a budget that fit together."""
     sizes = data_shape(data)
-    laid = _laid(network, sizes.signal, sizes.classes)
+    laid = laid_network(network, sizes.signal, sizes.outputs)
     per_epoch = steps_per_epoch(train, sizes)
     return Plan(
         input_shape=sizes.input_shape,
+        task=sizes.task,
+        outputs=sizes.outputs,
         classes=sizes.classes,
         train_examples=sizes.train_examples,
+        validation_examples=sizes.validation_examples,
         test_examples=sizes.test_examples,
         steps_per_epoch=per_epoch,
         total_steps=total_steps(train, per_epoch),
         layers=laid.layers,
         parameters=laid.parameters,
     )
+
+
+@lru_cache(maxsize=256)
+def laid_network(network: NetworkSpec, signal: Signal, outputs: int) -> Laid:
+    """The network laid out for the signal; remembered for the 256 seen last."""
+    return lay(network.blueprint(signal, outputs), signal, _NETWORK)
 
 
 def steps_per_epoch(train: TrainSpec, sizes: DataShape) -> int:
@@ -71,17 +85,47 @@ def total_steps(train: TrainSpec, per_epoch: int) -> int:
     return (train.epochs or 0) * per_epoch
 
 
-def faults_between_parts(data: DataSpec, network: NetworkSpec, train: TrainSpec, schedule: ScheduleSpec) -> list[Fault]:
+def faults_between_parts(
+    data: DataSpec, network: NetworkSpec, train: TrainSpec, schedule: ScheduleSpec, evaluation: EvaluationSpec
+) -> list[Fault]:
     """Everything that is wrong although each part is right by itself."""
     sizes = data_shape(data)
     if train.batch_size > sizes.train_examples:
         detail = f"The data set has {sizes.train_examples} training examples; a batch cannot be larger"
         return [Fault(_BATCH, detail, "batch_larger_than_data")]
     faults = list(_budget_faults(train, schedule, sizes))
-    laid = _laid(network, sizes.signal, sizes.classes)
-    faults += laid.faults or _batch_faults(train, sizes, laid)
+    misfits = list(_misfits(network, sizes))
+    if misfits:
+        return faults + misfits
+    laid = laid_network(network, sizes.signal, sizes.outputs)
+    faults += laid.faults or _batch_faults(train, evaluation, sizes, laid)
     faults += _size_faults(network, laid)
     return faults
+
+
+def _misfits(network: NetworkSpec, sizes: DataShape) -> Iterator[Fault]:
+    """Why the network can make nothing of the data."""
+    signal, pointer = sizes.signal, f"{_NETWORK}/kind"
+    if signal.kind not in network.takes:
+        wanted = " or ".join(f"{kind.rstrip('s')}s" for kind in network.takes)
+        detail = f"{network.kind} takes {wanted}, and an example of these data is {signal}"
+        yield Fault(pointer, f"{detail}{_cure(network)}", "signal_does_not_fit")
+    elif signal.lengths and not network.takes_lengths:
+        detail = f"{network.kind} would read the padding of sequences of different lengths; use a recurrent network"
+        yield Fault(pointer, detail, "signal_does_not_fit")
+    elif sizes.task == "tagging" and not network.tags:
+        detail = f"{network.kind} has one output for a sequence, and these data have a label for each step"
+        cure = "set output to each_step" if "output" in type(network).model_fields else "set tag to false in /data"
+        yield Fault(pointer, f"{detail}; {cure}", "task_does_not_fit")
+    elif sizes.task != "tagging" and network.tags:
+        detail = "There would be an output for each step, and these data have one label for a sequence"
+        yield Fault(f"{_NETWORK}/output", f"{detail}; use another output", "task_does_not_fit")
+
+
+def _cure(network: NetworkSpec) -> str:
+    if "sequence" in network.takes:
+        return "; as row in /data makes sequences of images" if "image" not in network.takes else ""
+    return "; leave as at image in /data, where it has that field" if "image" in network.takes else ""
 
 
 def _budget_faults(train: TrainSpec, schedule: ScheduleSpec, sizes: DataShape) -> Iterator[Fault]:
@@ -94,19 +138,31 @@ def _budget_faults(train: TrainSpec, schedule: ScheduleSpec, sizes: DataShape) -
         yield Fault("/schedule/warmup_steps", detail, "warmup_longer_than_budget")
 
 
-def _batch_faults(train: TrainSpec, sizes: DataShape, laid: Laid) -> Iterator[Fault]:
+def _batch_faults(train: TrainSpec, evaluation: EvaluationSpec, sizes: DataShape, laid: Laid) -> Iterator[Fault]:
     """What is wrong with the batches for the first normalization that cannot work with them."""
-    batches = [BatchSize(train.batch_size, "each batch", "use a larger batch", _BATCH)]
+    batches = [_smallest_part(train, train.batch_size, "each batch", "use a larger batch")]
     rest = 0 if train.drop_last else sizes.train_examples % train.batch_size
     if rest and (train.steps is None or train.steps >= steps_per_epoch(train, sizes)):
         cure = "use another batch size or drop_last"
-        batches.append(BatchSize(rest, "the last, partial batch of an epoch", cure, _BATCH))
+        batches.append(_smallest_part(train, rest, "the last, partial batch of an epoch", cure))
+    evaluated = smallest_evaluated(evaluation, sizes)
+    if evaluated is not None:
+        which = "a batch that is evaluated with its own statistics"
+        batches.append(BatchSize(evaluated, which, "evaluate larger batches", "/evaluation/batch_size"))
     for norm, place in laid.norms:
         for batch in batches:
             faults = list(norm.batch_faults(place, batch))
             if faults:
                 yield from faults
                 return
+
+
+def _smallest_part(train: TrainSpec, examples: int, which: str, cure: str) -> BatchSize:
+    """Of a batch of so many examples, what is normalized together."""
+    smallest = min(train.micro_batches(examples))
+    if smallest == examples:
+        return BatchSize(examples, which, cure, _BATCH)
+    return BatchSize(smallest, f"a micro-batch of {which}", "accumulate fewer", "/train/accumulate")
 
 
 def _size_faults(network: NetworkSpec, laid: Laid) -> Iterator[Fault]:
@@ -120,8 +176,3 @@ def _size_faults(network: NetworkSpec, laid: Laid) -> Iterator[Fault]:
     if laid.parameters > MAX_PARAMETERS:
         detail = f"{laid.parameters:,} parameters; at most {MAX_PARAMETERS:,} are allowed"
         yield Fault(f"{_NETWORK}/{network.width_field}", detail, "too_many_parameters")
-
-
-@lru_cache(maxsize=256)
-def _laid(network: NetworkSpec, signal: Signal, classes: int) -> Laid:
-    return lay(network.blueprint(signal, classes), signal, _NETWORK)

@@ -7,13 +7,19 @@ import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 
 class SpecModel(BaseModel):
     """A part of a spec. Unknown fields, numbers in strings, NaN and infinities are errors."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, serialize_by_alias=True)
+
+
+def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a model by their names in a document, of which `as` is none in Python."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
 
 
 # The Unicode categories Cc and Cs.

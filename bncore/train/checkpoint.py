@@ -7,7 +7,7 @@ order of them, and with it the hash of the file, changes from run to run.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,14 +51,20 @@ def write_weights(path: Path, network: nn.Module, spec: ExperimentSpec, step: in
     _write(path, tensors, json.dumps(metadata, sort_keys=True, separators=(",", ":")))
 
 
-def write_state(path: Path, network: nn.Module, optimizer: Optimizer, state: HostState) -> None:
-    """Write all that training needs beside the weights to go on as if it had not stopped."""
+def write_state(
+    path: Path, network: nn.Module, optimizer: Optimizer, state: HostState, others: Mapping[str, Tensor]
+) -> None:
+    """Write all that training needs beside the weights to go on as if it had not stopped.
+
+    `others` are further tensors by name.
+    """
     tensors = {"rng/cpu": torch.get_rng_state()}
     if state.environment.device == "cuda":
         tensors["rng/cuda"] = torch.cuda.get_rng_state()
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{name}/{key}"] = _plain(value)
+    tensors |= {name: _plain(tensor) for name, tensor in others.items()}
     _write(path, tensors, state.model_dump_json())
 
 
@@ -72,8 +78,8 @@ def read_weights(path: Path, network: nn.Module) -> None:
         raise CheckpointMismatch(f"the weights do not fit the network: {error}") from error
 
 
-def read_state(path: Path, network: nn.Module, optimizer: Optimizer) -> HostState:
-    """Load a training state file into `optimizer` and the random generators, and return the rest.
+def read_state(path: Path, network: nn.Module, optimizer: Optimizer, others: Mapping[str, Tensor]) -> HostState:
+    """Load a training state file into `optimizer`, the tensors `others` and the random generators; return the rest.
 
     Raises `CheckpointDamaged` and `CheckpointMismatch`.
     """
@@ -87,6 +93,10 @@ def read_state(path: Path, network: nn.Module, optimizer: Optimizer) -> HostStat
             f"training state of format {state.format_version}; this version reads {FORMAT_VERSION}"
         )
     _restore_optimizer(tensors, network, optimizer)
+    for name, tensor in others.items():
+        if name not in tensors or tensors[name].shape != tensor.shape:
+            raise CheckpointMismatch(f"the training state has no {name} of shape {list(tensor.shape)}")
+        tensor.copy_(tensors[name])
     torch.set_rng_state(random_state)
     if "rng/cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["rng/cuda"])
@@ -111,8 +121,11 @@ def _restore_optimizer(tensors: dict[str, Tensor], network: nn.Module, optimizer
         if name not in parameters:
             raise CheckpointMismatch(f"optimizer state for {name}, which the network does not have")
         parameter = parameters[name]
-        # A copy has the alignment of every other tensor; a view into the file has the file's.
-        optimizer.state.setdefault(parameter, {})[key] = tensor.clone().to(parameter.device)
+        # A copy has the alignment of every other tensor; a view into the file has the file's. And the layout of the
+        # parameter, since kernels walk both alike.
+        like = parameter if tensor.shape == parameter.shape else tensor
+        kept = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device, requires_grad=False)
+        optimizer.state.setdefault(parameter, {})[key] = kept.copy_(tensor)
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -1,24 +1,96 @@
-"""Measure a network on labelled data, without a trace in its weights, its buffers or the random state."""
+"""Measure a network on examples, without a trace in its weights, its buffers or the random state."""
+
+import itertools
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from bncore.adapt import prediction_time
+from bncore.data import Examples
+from bncore.norm import recalibrate
+from bncore.norm.model.untouched import untouched
+from bncore.spec import Statistics
+from bncore.train.task import Task
+
+_logger = logging.getLogger(__name__)
+
+
+def outputs_of(network: nn.Module, examples: Examples) -> Tensor:
+    """What the network makes of the examples, whose padding it is told of."""
+    inputs, _, lengths = examples
+    outputs: Tensor = network(inputs) if lengths is None else network(inputs, lengths)
+    return outputs
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int) -> tuple[float, float]:
-    """Mean cross entropy (without label smoothing) and accuracy, in evaluation mode and float32.
+def evaluate(network: nn.Module, task: Task, batches: Iterable[Examples]) -> dict[str, float]:
+    """Means over all examples: `loss` (without label smoothing) and the metrics of the task.
 
-    The network is left in the mode it came in. The numbers are those a plain model with the same weights gives.
+    In evaluation mode and float32. The network is left in the mode it came in. The numbers are those a plain model with
+    the same weights gives.
     """
     training = network.training
     network.eval()
-    loss = torch.zeros((), dtype=torch.float64, device=inputs.device)
-    correct = torch.zeros((), dtype=torch.int64, device=inputs.device)
-    for first in range(0, len(inputs), batch_size):
-        logits = network(inputs[first : first + batch_size])
-        expected = labels[first : first + batch_size]
-        loss += F.cross_entropy(logits, expected, reduction="sum")
-        correct += (logits.argmax(1) == expected).sum()
+    names = ("loss", *task.metrics)
+    sums: list[Tensor] = []
+    count: int | Tensor = 0
+    for batch in batches:
+        if not sums:
+            # Losses are summed in double; so are counts, which are exact in it.
+            sums = [torch.zeros((), dtype=torch.float64, device=batch.inputs.device) for _ in names]
+        for total, part in zip(sums, task.totals(outputs_of(network, batch), batch), strict=True):
+            total += part
+        count += task.weight(batch)
     network.train(training)
-    return loss.item() / len(inputs), correct.item() / len(inputs)
+    return {name: total.item() / float(count) for name, total in zip(names, sums, strict=True)}
+
+
+def slices(examples: Examples, size: int) -> Iterator[Examples]:
+    """Batches of `size`, in the order of the examples; the last one may be smaller."""
+    count = len(examples.inputs)
+    return (examples.slice(first, min(first + size, count)) for first in range(0, count, size))
+
+
+def equal_parts(examples: Examples, parts: int) -> list[Examples]:
+    """So many batches, none more than one example larger than another."""
+    count = len(examples.inputs)
+    ends = [count * part // parts for part in range(parts + 1)]
+    return [examples.slice(first, end) for first, end in itertools.pairwise(ends)]
+
+
+@contextmanager
+def using(statistics: Statistics, network: nn.Module, train: Sequence[Examples]) -> Iterator[bool]:
+    """Within it, the network evaluates with these statistics; whether there are any that are finite.
+
+    `train` are the training data in batches no smaller than in training, for `precise`.
+    """
+    if statistics == "running":
+        yield True
+    elif statistics == "batch":
+        adaptation = prediction_time(network)
+        try:
+            yield True
+        finally:
+            adaptation.reset()
+    else:
+        with untouched(network):
+            yield _recalibrated(network, train)
+
+
+def nothing_measured(task: Task) -> dict[str, float]:
+    """In the place of an evaluation."""
+    return dict.fromkeys(("loss", *task.metrics), math.nan)
+
+
+def _recalibrated(network: nn.Module, train: Sequence[Examples]) -> bool:
+    try:
+        recalibrate(network, train, forward=outputs_of)
+    except ValueError as error:
+        # Weights that diverged make values that are not finite. That is a result, and no failure of the run.
+        _logger.warning("no precise statistics: %s", error)
+        return False
+    return True

@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from bncore.networks import build_network
-from bncore.spec import ExperimentSpec, SpecError, load_spec, plan
+from bncore.spec import ExperimentSpec, SpecError, data_shape, load_spec
 from bncore.train.checkpoint import (
     FORMAT_VERSION,
     METADATA_KEY,
@@ -21,8 +21,8 @@ from bncore.train.checkpoint import (
 def load_model(path: Path, device: torch.device | str) -> nn.Sequential:
     """The network of a weights file, with its weights, in evaluation mode. See `bncore.load`."""
     spec = _spec_of(path)
-    planned = plan(spec)
-    network = build_network(spec.network, planned.input_shape, planned.classes, device=device)
+    data = data_shape(spec.data)
+    network = build_network(spec.network, data.signal, data.outputs, device=device)
     read_weights(path, network)
     return network.eval()
 

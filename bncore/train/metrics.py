@@ -4,33 +4,32 @@ Reading one number a step would make the processor wait for the GPU every step. 
 for the next write, because a line of JSON a step would cost more than some steps do.
 """
 
-import itertools
-
 import torch
 from torch import Tensor
 
 from bncore.events import MetricsBlock
+from bncore.train.learner import Stepped
+from bncore.train.task import Kept, Task
 
 
 class StepMetrics:
-    """`train/loss`, `train/accuracy` and `lr` of consecutive steps."""
+    """`train/loss`, the metrics of the task under `train/`, and `lr`, of consecutive steps."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, task: Task, step: int) -> None:
         """`step` is the last step before the first that will be added."""
+        self._task = task
         self._losses: list[Tensor] = []
-        self._predicted: list[Tensor] = []
-        self._labels: list[Tensor] = []
+        self._kept: list[Kept] = []
         self._lrs: list[float] = []
         self._first_step = step + 1
-        self._values: dict[str, list[float]] = {"train/loss": [], "train/accuracy": [], "lr": []}
+        names = ("train/loss", *(f"train/{name}" for name in task.metrics), "lr")
+        self._values: dict[str, list[float]] = {name: [] for name in names}
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, lr: float) -> None:
+    def add(self, stepped: Stepped) -> None:
         """Keep one step's numbers, without waiting for them."""
-        self._losses.append(loss.detach())
-        # Comparing and counting waits as well: two operations less a step, for a small network 1 % of its time.
-        self._predicted.append(logits.detach().argmax(1))
-        self._labels.append(labels)
-        self._lrs.append(lr)
+        self._losses.append(stepped.loss)
+        self._kept.append(stepped.kept)
+        self._lrs.append(stepped.lr)
 
     def drain(self) -> tuple[int, list[float]]:
         """Read what the device still holds; the number of the first of those steps, and their losses."""
@@ -39,9 +38,10 @@ class StepMetrics:
             return first_step, []
         losses: list[float] = torch.stack(self._losses).double().tolist()
         self._values["train/loss"] += losses
-        self._values["train/accuracy"] += self._accuracies()
+        for name, values in self._task.read(self._kept).items():
+            self._values[f"train/{name}"] += values
         self._values["lr"] += self._lrs
-        for kept in (self._losses, self._predicted, self._labels, self._lrs):
+        for kept in (self._losses, self._kept, self._lrs):
             kept.clear()
         return first_step, losses
 
@@ -54,11 +54,3 @@ class StepMetrics:
         self._first_step += count
         self._values = {key: [] for key in self._values}
         return block
-
-    def _accuracies(self) -> list[float]:
-        hits = torch.cat(self._predicted) == torch.cat(self._labels)
-        ends = list(itertools.accumulate(len(labels) for labels in self._labels))
-        # Hits up to the end of each batch; batches may differ in size.
-        upto: list[int] = hits.cumsum(0)[torch.tensor(ends, device=hits.device) - 1].tolist()
-        starts, before = [0, *ends], [0, *upto]
-        return [(upto[i] - before[i]) / (ends[i] - starts[i]) for i in range(len(ends))]

@@ -2,7 +2,8 @@
 
 The fused kernels of torch update all parameters in one call: for a small network on the CPU, Adam takes a quarter of
 the time it takes otherwise. They are called here without `torch.optim`, which imports torch's compiler before its first
-step; a test holds them to its bits. State has the names that `torch.optim` gives it.
+step; a test holds them to its bits. Where torch has no fused kernel for CPU and CUDA, its lists of tensors are the next
+best. State has the names that `torch.optim` gives it.
 """
 
 from abc import ABC, abstractmethod
@@ -12,50 +13,70 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
-from bncore.spec import AdamSpec, AdamWSpec, OptimizerSpec, ScheduleSpec, SgdSpec, lr_factor
+from bncore.spec import (
+    AdagradSpec,
+    AdamSpec,
+    AdamWSpec,
+    OptimizerSpec,
+    RmsPropSpec,
+    ScheduleSpec,
+    SgdSpec,
+    lr_factor,
+)
 
 
 class Optimizer(ABC):
-    """Updates parameters from their gradients; those without one stay. `lr` may be set before each step."""
+    """Updates parameters from their gradients; those without one stay. `lr` may be set before each step.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
-        self.lr = lr
+    `spared` are those of the parameters that weight decay leaves alone where the spec says `exempt_norms`.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], spec: OptimizerSpec, spared: Iterable[nn.Parameter] = ()
+    ) -> None:
+        self.lr = spec.lr
         self.state: dict[Tensor, dict[str, Tensor]] = {}
-        self._parameters = list(parameters)
+        without = set(spared) if spec.exempt_norms and spec.weight_decay else set()
+        every = list(parameters)
+        self._groups = [(spec.weight_decay, [one for one in every if one not in without])]
+        if without:
+            self._groups.append((0.0, [one for one in every if one in without]))
 
     @torch.no_grad()
     def step(self) -> None:
         """One update."""
-        parameters: list[Tensor] = []
-        gradients: list[Tensor] = []
-        for parameter in self._parameters:
-            if parameter.grad is not None:
-                parameters.append(parameter)
-                gradients.append(parameter.grad)
-        self._update(parameters, gradients)
+        for weight_decay, group in self._groups:
+            parameters: list[Tensor] = []
+            gradients: list[Tensor] = []
+            for parameter in group:
+                if parameter.grad is not None:
+                    parameters.append(parameter)
+                    gradients.append(parameter.grad)
+            if parameters:
+                self._update(parameters, gradients, weight_decay)
 
     @abstractmethod
-    def _update(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
+    def _update(self, parameters: list[Tensor], gradients: list[Tensor], weight_decay: float) -> None:
         """Change the parameters by their gradients."""
 
 
 class Sgd(Optimizer):
-    def __init__(self, parameters: Iterable[nn.Parameter], spec: SgdSpec) -> None:
-        super().__init__(parameters, spec.lr)
+    def __init__(self, parameters: Iterable[nn.Parameter], spec: SgdSpec, spared: Iterable[nn.Parameter] = ()) -> None:
+        super().__init__(parameters, spec, spared)
         self._spec = spec
 
-    def _update(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
+    def _update(self, parameters: list[Tensor], gradients: list[Tensor], weight_decay: float) -> None:
         buffers: list[Tensor] = []
-        is_first_step = bool(self._spec.momentum) and not self.state
+        is_first_step = bool(self._spec.momentum) and parameters[0] not in self.state
         if is_first_step:
-            self.state = {one: {"momentum_buffer": torch.empty_like(one)} for one in parameters}
+            self.state |= {one: {"momentum_buffer": torch.empty_like(one)} for one in parameters}
         if self._spec.momentum:
             buffers = [self.state[one]["momentum_buffer"] for one in parameters]
         torch._fused_sgd_(
             parameters,
             gradients,
             buffers,
-            weight_decay=self._spec.weight_decay,
+            weight_decay=weight_decay,
             momentum=self._spec.momentum,
             lr=self.lr,
             dampening=0.0,
@@ -68,12 +89,14 @@ class Sgd(Optimizer):
 class Adam(Optimizer):
     """Weight decay is decoupled for an `AdamWSpec`."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], spec: AdamSpec | AdamWSpec) -> None:
-        super().__init__(parameters, spec.lr)
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], spec: AdamSpec | AdamWSpec, spared: Iterable[nn.Parameter] = ()
+    ) -> None:
+        super().__init__(parameters, spec, spared)
         self._spec = spec
         self._kernel = torch._fused_adamw_ if isinstance(spec, AdamWSpec) else torch._fused_adam_
 
-    def _update(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
+    def _update(self, parameters: list[Tensor], gradients: list[Tensor], weight_decay: float) -> None:
         states = [self.state.setdefault(one, {}) for one in parameters]
         for one, state in zip(parameters, states, strict=True):
             if not state:
@@ -91,22 +114,102 @@ class Adam(Optimizer):
             lr=self.lr,
             beta1=self._spec.betas[0],
             beta2=self._spec.betas[1],
-            weight_decay=self._spec.weight_decay,
+            weight_decay=weight_decay,
             eps=self._spec.eps,
             amsgrad=False,
             maximize=False,
         )
 
 
-def build_optimizer(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> Optimizer:
+class RmsProp(Optimizer):
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], spec: RmsPropSpec, spared: Iterable[nn.Parameter] = ()
+    ) -> None:
+        super().__init__(parameters, spec, spared)
+        self._spec = spec
+        self._names = ["square_avg"]
+        if spec.momentum:
+            self._names.append("momentum_buffer")
+        if spec.centered:
+            self._names.append("grad_avg")
+
+    def _update(self, parameters: list[Tensor], gradients: list[Tensor], weight_decay: float) -> None:
+        for one in parameters:
+            if one not in self.state:
+                self.state[one] = {"step": torch.zeros((), device=one.device)} | {
+                    name: torch.zeros_like(one) for name in self._names
+                }
+        lists = {name: [self.state[one][name] for one in parameters] for name in ("step", *self._names)}
+        torch._foreach_add_(lists["step"], 1)
+        gradients = _decayed(parameters, gradients, weight_decay)
+        squares = lists["square_avg"]
+        torch._foreach_mul_(squares, self._spec.alpha)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - self._spec.alpha)
+        roots = torch._foreach_sqrt(self._variances(squares, lists, gradients))
+        torch._foreach_add_(roots, self._spec.eps)
+        if not self._spec.momentum:
+            torch._foreach_addcdiv_(parameters, gradients, roots, -self.lr)
+            return
+        velocities = lists["momentum_buffer"]
+        torch._foreach_mul_(velocities, self._spec.momentum)
+        torch._foreach_addcdiv_(velocities, gradients, roots)
+        torch._foreach_add_(parameters, velocities, alpha=-self.lr)
+
+    def _variances(
+        self, squares: list[Tensor], lists: dict[str, list[Tensor]], gradients: list[Tensor]
+    ) -> tuple[Tensor, ...] | list[Tensor]:
+        if not self._spec.centered:
+            return squares
+        means = lists["grad_avg"]
+        torch._foreach_lerp_(means, gradients, 1.0 - self._spec.alpha)
+        variances = torch._foreach_addcmul(squares, means, means, -1.0)
+        # Of a gradient that hardly varies, rounding makes it negative, and torch's own root of it NaN.
+        torch._foreach_clamp_min_(variances, 0.0)
+        return variances
+
+
+class Adagrad(Optimizer):
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], spec: AdagradSpec, spared: Iterable[nn.Parameter] = ()
+    ) -> None:
+        super().__init__(parameters, spec, spared)
+        self._spec = spec
+
+    def _update(self, parameters: list[Tensor], gradients: list[Tensor], weight_decay: float) -> None:
+        for one in parameters:
+            if one not in self.state:
+                start = torch.full_like(one, self._spec.initial_accumulator_value)
+                self.state[one] = {"step": torch.zeros((), device=one.device), "sum": start}
+        torch._foreach_add_([self.state[one]["step"] for one in parameters], 1)
+        gradients = _decayed(parameters, gradients, weight_decay)
+        sums = [self.state[one]["sum"] for one in parameters]
+        torch._foreach_addcmul_(sums, gradients, gradients, 1.0)
+        roots = torch._foreach_sqrt(sums)
+        torch._foreach_add_(roots, self._spec.eps)
+        torch._foreach_addcdiv_(parameters, torch._foreach_mul(gradients, -self.lr), roots)
+
+
+def build_optimizer(
+    spec: OptimizerSpec, parameters: Iterable[nn.Parameter], spared: Iterable[nn.Parameter] = ()
+) -> Optimizer:
     """The optimizer of `spec`."""
     match spec:
         case SgdSpec():
-            return Sgd(parameters, spec)
+            return Sgd(parameters, spec, spared)
         case AdamSpec() | AdamWSpec():
-            return Adam(parameters, spec)
+            return Adam(parameters, spec, spared)
+        case RmsPropSpec():
+            return RmsProp(parameters, spec, spared)
+        case AdagradSpec():
+            return Adagrad(parameters, spec, spared)
         case _:
             assert_never(spec)
+
+
+def _decayed(parameters: list[Tensor], gradients: list[Tensor], weight_decay: float) -> list[Tensor]:
+    if not weight_decay:
+        return gradients
+    return list(torch._foreach_add(gradients, parameters, alpha=weight_decay))
 
 
 class LearningRate:

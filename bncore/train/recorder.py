@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import Tensor
-
 from bncore.events import Event, MetricsBlock, Phase, PhaseChanged
+from bncore.train.learner import Stepped
 from bncore.train.metrics import StepMetrics
-from bncore.train.progress import Measured, Progress
+from bncore.train.progress import Progress
 from bncore.train.run_directory import RunDirectory
+from bncore.train.task import Task
 
 WRITE_SECONDS = 0.25
 """Blocks are written this far apart at least, but for the first: whoever watches wants to see that it runs."""
@@ -22,10 +22,10 @@ ANNOUNCE_SECONDS = 0.5
 class Recorder:
     """Writes the events of one attempt. `progress` is read, and told of losses as they leave the device."""
 
-    def __init__(self, directory: RunDirectory, progress: Progress) -> None:
+    def __init__(self, directory: RunDirectory, task: Task, progress: Progress) -> None:
         self._directory = directory
         self._progress = progress
-        self._metrics = StepMetrics(progress.step)
+        self._metrics = StepMetrics(task, progress.step)
         self._write_at = self._ring_at = time.perf_counter()
         self._speed_since = (progress.step, progress.seconds)
         self._durations: dict[str, float] = {}
@@ -34,9 +34,9 @@ class Recorder:
         """Write one event now."""
         self._directory.log(event)
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, lr: float) -> None:
+    def add(self, stepped: Stepped) -> None:
         """Keep one training step's numbers on their device."""
-        self._metrics.add(loss, logits, labels, lr)
+        self._metrics.add(stepped)
 
     def is_due(self) -> bool:
         """Whether whoever watches has waited long enough for numbers."""
@@ -65,9 +65,9 @@ class Recorder:
             self._directory.ring()
             self._ring_at = now + RING_SECONDS
 
-    def write_evaluation(self, measured: Measured) -> None:
-        """Write one point of the test series."""
-        self._point(measured.step, {"test/loss": measured.loss, "test/accuracy": measured.accuracy})
+    def write_evaluation(self, step: int, values: dict[str, float]) -> None:
+        """Write one point of each evaluated series."""
+        self._point(step, values)
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:

@@ -5,28 +5,24 @@ decides the result is a function of the spec and the step or is part of the trai
 any `last` checkpoint ends with the bits it would have had.
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
-from bncore.data import Batches, DataSet
+from bncore.data import DataSet
 from bncore.events import CheckpointSaved, Finished, FirstStep, Note, Started, Stopped, StopReason, TargetReached
-from bncore.networks import build_network
 from bncore.norm import first_derivatives_only
-from bncore.norm.adaptive_clipping import adaptive_clip_grad_
 from bncore.spec import ExperimentSpec, plan
-from bncore.train.checkpoint import HostState, read_state, read_weights, write_state, write_weights
+from bncore.train.checkpoint import HostState
 from bncore.train.environment import Environment
-from bncore.train.evaluate import evaluate
-from bncore.train.optim import LearningRate, build_optimizer
-from bncore.train.progress import DRAIN_STEPS, Measured, Progress
+from bncore.train.goal import goals_of
+from bncore.train.learner import Learner
+from bncore.train.progress import DRAIN_STEPS, TEST_ACCURACY, Measured, Progress
 from bncore.train.recorder import Recorder
 from bncore.train.run_directory import RunDirectory
+from bncore.train.solo import Solo
 
 
 class Trainer:
@@ -37,22 +33,9 @@ class Trainer:
         self._spec = spec
         self._environment = environment
         self._plan = plan(spec)
-        device = torch.device(environment.device)
-        self._data = data.to(device)
-        seed = spec.train.seed
-        self._network = build_network(spec.network, self._plan.input_shape, self._plan.classes, seed, device)
-        self._parameters = list(self._network.parameters())
-        # As in arXiv 2102.06171, adaptive clipping leaves the last, linear layer alone.
-        self._hidden = [value for name, value in self._network.named_parameters() if not name.startswith("output.")]
-        self._optimizer = build_optimizer(spec.optimizer, self._parameters)
-        self._rate = LearningRate(self._optimizer, spec.optimizer, spec.schedule, self._plan.total_steps)
-        train = spec.train
-        self._batches = Batches(
-            self._data.train_inputs, self._data.train_labels, train.batch_size, seed, train.drop_last
-        )
-        self._autocast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-        if train.precision == "bf16":
-            self._autocast = torch.autocast(device.type, torch.bfloat16)
+        self._learner: Learner = Solo(spec, self._plan, torch.device(environment.device), data)
+        part = "test" if data.validation is None else "validation"
+        self._goals = goals_of(self._learner.task, spec.train.target, part)
         self._progress = Progress()
         self._start = 0
         self._saved_step: int | None = None
@@ -62,9 +45,7 @@ class Trainer:
         found = self._directory.restorable()
         if found is None:
             return
-        weights, state = found
-        read_weights(weights, self._network)
-        host = read_state(state, self._network, self._optimizer)
+        host = self._learner.restore(*found)
         self._progress = host.progress
         self._start = self._saved_step = host.progress.step
         changes = self._environment.changes_since(host.environment)
@@ -74,7 +55,7 @@ class Trainer:
 
     def run(self, stop_asked: Callable[[], bool]) -> Finished | Stopped:
         """Train until there is a reason to end or somebody asks to stop; the last event of the attempt."""
-        self._recorder = Recorder(self._directory, self._progress)
+        self._recorder = Recorder(self._directory, self._learner.task, self._progress)
         self._recorder.log(
             Started(
                 step=self._start,
@@ -82,7 +63,6 @@ class Trainer:
                 **self._environment.model_dump(include={"device", "device_model", "torch_version", "threads"}),
             )
         )
-        self._network.train()
         self._counted_until = time.perf_counter()
         with first_derivatives_only():
             while (reason := self._reason_to_end()) is None:
@@ -92,33 +72,18 @@ class Trainer:
         return self._finish(reason)
 
     def _reason_to_end(self) -> StopReason | None:
-        return self._progress.reason_to_end(self._plan.total_steps, self._spec.train.target)
+        return self._progress.reason_to_end(self._plan.total_steps, self._goals)
 
     def _take_step(self) -> None:
-        train = self._spec.train
         step = self._progress.step + 1
-        inputs, labels = self._batches.batch(step)
-        lr = self._rate.set(step)
-        # What `zero_grad` does, without the 10 us that it takes for its profiling.
-        for parameter in self._parameters:
-            parameter.grad = None
-        with self._autocast:
-            logits = self._network(inputs)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self._spec.loss.label_smoothing)
-        loss.backward()
-        if train.clip_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self._parameters, train.clip_grad_norm)
-        if train.adaptive_clipping is not None:
-            adaptive_clip_grad_(self._hidden, train.adaptive_clipping)
-        self._optimizer.step()
+        stepped = self._learner.take_step(step)
         self._progress.step = step
-        self._recorder.add(loss, logits, labels, lr)
+        self._recorder.add(stepped)
         self._do_what_is_due(step)
 
     def _do_what_is_due(self, step: int) -> None:
         if step == self._start + 1:
-            if self._environment.device == "cuda":
-                torch.cuda.synchronize()
+            self._learner.wait()
             self._recorder.log(FirstStep(step=step))
         evaluates = step % self._spec.evaluation.every_steps == 0
         saves = step % self._spec.checkpoint.every_steps == 0
@@ -143,36 +108,31 @@ class Trainer:
         self._recorder.write()
 
     def _evaluate(self) -> None:
-        step, data = self._progress.step, self._data
+        step = self._progress.step
         with self._recorder.phase("evaluating"):
-            batch_size = self._spec.evaluation.batch_size
-            loss, accuracy = evaluate(self._network, data.test_inputs, data.test_labels, batch_size)
-            measured = Measured(step=step, loss=loss, accuracy=accuracy)
-            self._recorder.write_evaluation(measured)
-        news = self._progress.note_evaluation(measured, self._spec.train.target)
-        if "target" in news:
-            self._recorder.log(TargetReached(step=step, test_accuracy=accuracy))
+            values = self._learner.evaluate()
+            self._recorder.write_evaluation(step, values)
+        news = self._progress.note_evaluation(Measured(step=step, values=values), self._goals)
+        target = self._goals.target
+        if "target" in news and target is not None:
+            accuracy = values[target.metric] if target.metric == TEST_ACCURACY else None
+            value = values[target.metric]
+            self._recorder.log(TargetReached(step=step, test_accuracy=accuracy, metric=target.metric, value=value))
         if "best" in news and self._spec.checkpoint.keep_best:
             self._save("best")
 
     def _save(self, kind: Literal["best", "last"]) -> None:
-        step, network, optimizer = self._progress.step, self._network, self._optimizer
+        step, learner = self._progress.step, self._learner
         name = f"{kind}-{step:09d}"
         state = None
         with self._recorder.phase("saving"):
-            weights = self._directory.store(
-                f"{name}.safetensors", lambda path: write_weights(path, network, self._spec, step)
-            )
+            weights = self._directory.store(f"{name}.safetensors", lambda path: learner.write_weights(path, step))
             if kind == "last":
                 host = HostState(progress=self._progress, environment=self._environment)
-                state = self._directory.store(
-                    f"{name}.state.safetensors", lambda path: write_state(path, network, optimizer, host)
-                )
+                state = self._directory.store(f"{name}.state.safetensors", lambda path: learner.write_state(path, host))
                 self._saved_step = step
         measured = self._progress.evaluation
-        metrics = {}
-        if measured is not None and measured.step == step:
-            metrics = {"test/loss": measured.loss, "test/accuracy": measured.accuracy}
+        metrics = measured.values if measured is not None and measured.step == step else {}
         epoch = step // self._plan.steps_per_epoch
         self._recorder.log(
             CheckpointSaved(checkpoint_kind=kind, step=step, epoch=epoch, weights=weights, state=state, metrics=metrics)

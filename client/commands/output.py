@@ -66,7 +66,7 @@ def ask(question: str) -> bool:
 
 
 def warn_of(answer: Mapping[str, Any]) -> None:
-    """What the server found in a spec that may not be meant so."""
+    """What was found in a spec that may not be meant so."""
     for warning in answer.get("warnings") or ():
         tell(f"Warning: {one_line(str(warning['pointer']))}: {one_line(str(warning['detail']))}")
 

@@ -1,6 +1,7 @@
 """`bnlab show`: one experiment, its results and what happened to it."""
 
 import json
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -66,12 +67,26 @@ def print_results(results: Json) -> None:
     show(Text.from_markup(f"{inline(results['id'])}{name}: ").append_text(coloured(results)).append(steps))
     if results.get("failure"):
         show(f"[red]{inline(results['failure']['code'])}[/]: {message(results['failure']['message'])}")
-    known = {key.replace("_", " "): value for key, value in summary.items() if value is not None}
-    if known:
-        show(table(("result", "value"), [(key, words(value)) for key, value in known.items()]))
+    found = list(_found(summary))
+    if found:
+        show(table(("result", "value"), found))
     if results["checkpoints"]:
         rows = [(entry["id"], entry["kind"], entry["step"], entry["size"]) for entry in results["checkpoints"]]
         show(table(("checkpoint", "kind", "step", "bytes"), rows))
+
+
+def _found(summary: Json) -> Iterator[tuple[str, str]]:
+    """The lines of a summary: its own numbers, then the evaluated series that those do not say."""
+    said = {"test/accuracy", "test/loss"}
+    for key, value in summary.items():
+        if isinstance(value, int | float | str):
+            yield key.replace("_", " "), words(value)
+    best = summary.get("best")
+    if isinstance(best, dict) and best.get("metric") not in said:
+        yield f"best {best.get('metric')}", words(best.get("value"))
+    for key, value in (summary.get("metrics") or {}).items():
+        if key not in said:
+            yield key, words(value)
 
 
 def _standing(experiment: Json) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bncore.spec import SpecError, load_spec, plan
+from bncore.spec import SpecError, cautions, load_spec, plan
 from client.commands.connection import AsJson, Url, connect
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import emit, show, table, warn_of
@@ -68,7 +68,9 @@ def _checked(document: Document, remote: bool, url: str | None) -> dict[str, Any
     if remote:
         with connect(url) as client:
             checked = client.validate(document.value)
-        warn_of(checked)
-        return checked
-    spec = load_spec(document.value)
-    return {"spec": spec.model_dump(mode="json"), "plan": asdict(plan(spec))}
+    else:
+        spec = load_spec(document.value)
+        warnings = [asdict(caution) for caution in cautions(spec)]
+        checked = {"spec": spec.model_dump(mode="json"), "plan": asdict(plan(spec)), "warnings": warnings}
+    warn_of(checked)
+    return checked

@@ -23,7 +23,9 @@ def _entry(event: Event) -> Entry | None:
         case FirstStep():
             return _line(event, "first_step", f"Step {event.step} is done, the first of this attempt.")
         case TargetReached():
-            return _line(event, "target_reached", f"Test accuracy {event.test_accuracy:.4f} at step {event.step}.")
+            value = event.test_accuracy if event.value is None else event.value
+            said = event.metric.replace("/", " ").capitalize()
+            return _line(event, "target_reached", f"{said} {value:.4f} at step {event.step}.")
         case Note():
             return _line(event, event.code, event.message)
         case _:

@@ -38,7 +38,7 @@ def test_results_are_complete_before_anything_ran(api: Any) -> None:
     assert (shown["metrics"], shown["checkpoints"], shown["failure"]) == ({}, [], None)
     assert shown["summary"] == {
         "steps": 0, "seconds": None, "test_accuracy": None, "test_loss": None, "best_test_accuracy": None,
-        "steps_to_target": None, "diverged_at": None,
+        "steps_to_target": None, "diverged_at": None, "metrics": {}, "best": None,
     }  # fmt: skip
 
 
@@ -55,6 +55,8 @@ def test_results_show_a_run_as_it_goes_and_as_it_ended(api: Any, by_hand: Callab
     assert shown["progress"] == {"step": 4, "total_steps": 10, "fraction": 0.4}
     assert shown["metrics"] == {"train/loss": "NaN", "test/accuracy": 0.7, "test/loss": "Infinity"}
     assert shown["summary"]["best_test_accuracy"] == 0.8
+    assert shown["summary"]["best"] == {"metric": "test/accuracy", "value": 0.8, "step": None}
+    assert shown["summary"]["metrics"] == {"test/accuracy": 0.7, "test/loss": "Infinity"}
     assert (shown["summary"]["test_loss"], shown["summary"]["seconds"]) == ("Infinity", None)
     (stored,) = shown["checkpoints"]
     assert set(stored) == {"id", "kind", "step", "size", "sha256", "metrics"}

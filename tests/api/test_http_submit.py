@@ -57,7 +57,7 @@ def test_the_spec_that_comes_back_is_complete_and_resubmittable(api: Any) -> Non
     assert again["id"] != first["id"]
     assert again["spec"] == first["spec"]
     assert first["spec"]["optimizer"] == {
-        "kind": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0,
+        "kind": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "exempt_norms": False,
     }  # fmt: skip
 
 

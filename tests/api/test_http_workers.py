@@ -69,6 +69,9 @@ def test_who_asks_for_a_device_that_is_not_there_is_warned(sqlite_api: Any, path
     (warning,) = api.client.post(path, json=asked).json()["warnings"]
     assert (warning["code"], warning["pointer"]) == ("no_such_worker", "/resources/device")
     assert api.client.post(path, json={}).json()["warnings"] == []
+    cold = {"network": {"kind": "mlp", "norm": {"kind": "batch_renorm"}}, "train": {"steps": 100}}
+    (warning,) = api.client.post(path, json=cold).json()["warnings"]
+    assert (warning["code"], warning["pointer"]) == ("cold_statistics", "/network/norm/momentum")
     beat(api, 1, device="cuda", device_model="H100")
     assert api.client.post(path, json=asked).json()["warnings"] == []
 

@@ -200,9 +200,19 @@ def test_the_verdict_is_the_same_with_and_without_a_server(cli, spec_file):
     local, remote = (cli("validate", str(spec_file), "--json", *more) for more in ([], ["--remote"]))
     verdict = json.loads(remote.stdout)
     (warning,) = verdict.pop("warnings")
-    assert json.loads(local.stdout) == verdict
+    assert json.loads(local.stdout) == {**verdict, "warnings": []}
     assert f"Warning: /resources/device: {warning['detail']}" in remote.stderr
     assert warning["detail"] in cli("submit", str(spec_file)).stderr
+
+
+def test_what_may_not_be_meant_is_said_beside_the_verdict(cli, tmp_path):
+    path = tmp_path / "cold.json"
+    path.write_text('{"network": {"kind": "mlp", "norm": {"kind": "batch_renorm"}}, "train": {"steps": 100}}')
+    for more in ([], ["--remote"]):
+        result = cli("validate", str(path), *more)
+        assert result.exit_code == 0
+        assert "Valid." in result.stdout
+        assert "Warning: /network/norm/momentum: At the end, 37%" in result.stderr
 
 
 def test_an_unknown_experiment_is_exit_code_3(cli):

@@ -198,5 +198,5 @@ def test_what_matters_becomes_a_line_of_the_log(lab: Any, lease: Lease, block: A
         lines = eventlog.page(session, lease.job_id, after=2)
         assert [line.number for line in eventlog.page(session, lease.job_id)] == [1, 2, 3, 4, 5, 6]
     assert [line.kind for line in lines] == ["started", "first_step", "target_reached", "odd"]
-    assert lines[2].data == {"step": 1, "test_accuracy": 0.9}
+    assert lines[2].data == {"step": 1, "test_accuracy": 0.9, "metric": "test/accuracy", "value": None}
     assert lines[3].message == "a\N{REPLACEMENT CHARACTER}b"

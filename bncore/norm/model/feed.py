@@ -1,7 +1,8 @@
 """Batches through a model that is only looked at: in evaluation mode, without gradients, and put back as it was."""
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -33,8 +34,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     try:
         for module, _ in modes:
             module.training = False
-        with torch.compiler.set_stance("force_eager"), torch.no_grad():
+        with _uncompiled(), torch.no_grad():
             yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+def _uncompiled() -> AbstractContextManager[object]:
+    # It would import the compiler, for seconds; where nobody has, nothing was compiled.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()

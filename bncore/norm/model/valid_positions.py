@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from torch import Tensor, nn
 
-from bncore.norm._valid import Valid
-from bncore.norm.masked_batch_norm import MaskedBatchNorm
+from bncore.norm._valid import TakesValid, Valid, handed
 from bncore.norm.model.found import path
 
 
@@ -22,7 +22,8 @@ def valid_positions(
 
     `with valid_positions(model, mask=~padding): y = model(x, src_key_padding_mask=padding)`, in training, evaluation,
     and as `forward` of `bncore.norm.recalibrate` and the like. The layers are `MaskedBatchNorm`, which `convert` makes
-    of any normalization, and `SequenceBatchNorm`. Arguments that a layer is called with come first.
+    of any normalization, `SequenceBatchNorm`, and those of `bncore.networks` that look at more than one step. Arguments
+    that a layer is called with come first.
 
     One mask is for all layers, so it has to fit the input of each: a layer behind a stride or a pooling has other
     positions and refuses it. Hand that part of the model a mask of its own, `valid_positions(model.head, coarse)`,
@@ -46,18 +47,12 @@ def valid_positions(
     """
     if mask is None and lengths is None:
         raise ValueError("a mask or lengths have to say which positions are valid")
-    layers = [
-        (layer, Valid(mask, lengths, path(name, layer)))
+    layers: list[tuple[TakesValid, Valid]] = [
+        (layer, Valid(mask, lengths, path(name, cast(nn.Module, layer))))
         for name, layer in model.named_modules()
-        if isinstance(layer, MaskedBatchNorm) and (where is None or where(name, layer))
+        if isinstance(layer, TakesValid) and (where is None or where(name, cast(nn.Module, layer)))
     ]
     if not layers:
         raise ValueError("the model has no layer that takes a mask; `convert` it to masked_batch_norm")
-    before = [layer._handed for layer, _ in layers]
-    try:
-        for layer, valid in layers:
-            layer._handed = valid
+    with handed(layers):
         yield
-    finally:
-        for (layer, _), handed in zip(layers, before, strict=True):
-            layer._handed = handed

@@ -18,23 +18,41 @@ from bncore.spec.blueprint.layers import (
     Weights,
     WithoutWeights,
 )
+from bncore.spec.blueprint.recurrent import Recurrent
+from bncore.spec.blueprint.sequences import (
+    Attention,
+    Embedding,
+    FirstToken,
+    OverTime,
+    Patches,
+    Positions,
+    SequencePrimitive,
+)
 from bncore.spec.blueprint.signal import Signal
 
 __all__ = [
     "Activation",
     "ActivationName",
+    "Attention",
     "Chain",
     "Conv2d",
     "Dropout",
+    "Embedding",
+    "FirstToken",
     "Flatten",
     "GlobalPool",
     "Laid",
     "LayerPlan",
     "Linear",
     "Norm",
+    "OverTime",
+    "Patches",
     "Pool",
+    "Positions",
     "Primitive",
+    "Recurrent",
     "Residual",
+    "SequencePrimitive",
     "Signal",
     "Subsample",
     "Weights",

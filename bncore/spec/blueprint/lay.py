@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from bncore.spec.blueprint.layers import Chain, Norm, Primitive, Residual, Subsample, Weights
+from bncore.spec.blueprint.recurrent import Recurrent
+from bncore.spec.blueprint.sequences import SequencePrimitive
 from bncore.spec.blueprint.signal import Signal
 from bncore.spec.faults import Fault
-from bncore.spec.norm import NormSpec, Place
+from bncore.spec.norm import NormModel, Place
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Laid:
     """A network laid out for one signal. Where a layer does not fit, `layers` ends before it."""
 
     layers: tuple[LayerPlan, ...]
-    norms: tuple[tuple[NormSpec, Place], ...]
+    norms: tuple[tuple[NormModel, Place], ...]
     """Those that have a layer, in order."""
     faults: tuple[Fault, ...]
     parameters: int
@@ -33,13 +35,16 @@ class Laid:
     """Numbers that normalizations keep beside the parameters."""
     is_whole: bool
     """Whether every layer fits; one that does not is the last fault's."""
+    output: Signal
+    """What comes out: (classes,) of a vector for an example, (T, classes) of a sequence for each of its steps."""
 
 
 def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
     """Lay the network out; pointers of faults begin with `root`, where the network stands in the document."""
     walk = _Walk(blueprint, signal, root)
     is_whole = walk.through(blueprint, "")
-    walk.object_to_single_weights()
+    if is_whole:
+        walk.object_to_single_weights()
     return Laid(
         layers=tuple(walk.layers),
         norms=tuple(walk.norms),
@@ -47,6 +52,7 @@ def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
         parameters=sum(layer.parameters for layer in walk.layers),
         state=sum(norm.state(place) for norm, place in walk.norms),
         is_whole=is_whole,
+        output=walk.signal,
     )
 
 
@@ -58,7 +64,7 @@ class _Walk:
     fan_in: int = 0
     """Of the weights passed last."""
     layers: list[LayerPlan] = field(default_factory=list)
-    norms: list[tuple[NormSpec, Place]] = field(default_factory=list)
+    norms: list[tuple[NormModel, Place]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     single: list[tuple[str, Weights]] = field(default_factory=list)
     """Layers whose units have one weight each."""
@@ -107,10 +113,15 @@ class _Walk:
             return False
         if isinstance(layer, Norm) and not self._mount(layer, name):
             return True
+        if isinstance(layer, Recurrent):
+            self._mount_inside(layer, name)
         if isinstance(layer, Weights):
             self.fan_in = layer.fan_in(self.signal)
             if self.fan_in == 1 and layer.weight_norm.acts_on_weights:
                 self.single.append((name, layer))
+        elif isinstance(layer, SequencePrimitive):
+            # What comes out of these is the output of no weights that a normalization could follow.
+            self.fan_in = 0
         parameters = layer.parameters(self.signal)
         self.signal = layer.output(self.signal)
         self.layers.append(LayerPlan(name, layer.kind, self.signal.shape, parameters))
@@ -118,30 +129,59 @@ class _Walk:
 
     def _mount(self, norm: Norm, name: str) -> bool:
         """Whether it has a layer."""
-        place = Place(
-            layer=name,
-            channels=self.signal.channels,
-            positions=math.prod(self.signal.shape[1:]),
-            fan_in=self.fan_in if norm.follows_weights else 0,
+        place = replace(
+            self._place(name, norm.pointer, norm.width_pointer),
             activation=norm.activation,
             placement=norm.placement,
-            pointer=self.root + norm.pointer,
-            width_pointer=self.root + norm.width_pointer,
+            fan_in=self.fan_in if norm.follows_weights else 0,
             activation_pointer=self.root + norm.activation_pointer,
-            placement_pointer=f"{self.root}/placement",
         )
         if any(norm.spec.faults(place)):
             # What would be right has to be right for the layers behind this one, too.
             place = replace(place, common_divisor=math.gcd(*_widths(self.blueprint, norm.spec)))
-        said = {fault.pointer for fault in self.faults}
-        # What is wrong with every layer alike is said once.
-        self.faults += [fault for fault in norm.spec.faults(place) if fault.pointer not in said]
+        self._object(norm.spec, place)
         if norm.spec.has_layer:
             self.norms.append((norm.spec, place))
         return norm.spec.has_layer
 
+    def _mount_inside(self, layer: Recurrent, name: str) -> None:
+        place = self._place(name, "/norm", layer.width_pointer)
+        for inner, channels in layer.norms().items():
+            inside = replace(place, layer=f"{name}.{inner}", channels=channels)
+            self._object(layer.norm, inside)
+            self.norms += [(layer.norm, inside)] * len(layer.directions)
 
-def _widths(chain: Chain, spec: NormSpec, width: int = 0) -> Iterator[int]:
+    def _place(self, name: str, pointer: str, width_pointer: str) -> Place:
+        """Here, for a normalization by itself."""
+        # Each step of a sequence is normalized as an example.
+        positions = 1 if self.signal.kind == "sequence" else math.prod(self.signal.shape[1:])
+        return Place(
+            layer=name,
+            channels=self.signal.channels,
+            positions=positions,
+            fan_in=self.fan_in,
+            activation="identity",
+            placement="before_activation",
+            pointer=self.root + pointer,
+            width_pointer=self.root + width_pointer,
+            activation_pointer=f"{self.root}/activation",
+            placement_pointer=f"{self.root}/placement",
+            frames=self.signal.steps,
+            padded=self.signal.lengths,
+        )
+
+    def _object(self, spec: NormModel, place: Place) -> None:
+        """Note what a normalization has against its place."""
+        found = list(spec.faults(place))
+        if place.padded and spec.counts_padding:
+            detail = "It would take padding into its statistics; use batch_norm, which leaves it out, or layer_norm"
+            found.append(Fault(place.own("kind"), detail, "counts_padding"))
+        said = {fault.pointer for fault in self.faults}
+        # What is wrong with every layer alike is said once.
+        self.faults += [fault for fault in found if fault.pointer not in said]
+
+
+def _widths(chain: Chain, spec: NormModel, width: int = 0) -> Iterator[int]:
     """The channels of every layer with that normalization, as far as weights in front of it say them."""
     for _, layer in chain.layers:
         match layer:

@@ -4,43 +4,18 @@
 """
 
 import math
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
+from bncore.spec.blueprint.layer import Layer
+from bncore.spec.blueprint.sequences import SequencePrimitive
 from bncore.spec.blueprint.signal import Signal
 from bncore.spec.faults import Fault
 from bncore.spec.init import DefaultInit, InitSpec
 from bncore.spec.norm import NoNorm, NormSpec
 
 ActivationName = Literal["sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "identity"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer(ABC):
-    """One step of a network. The defaults are those of a layer that changes no shape and learns nothing.
-
-    `pointer` names the field that it comes from, as far as something can be wrong with it.
-    """
-
-    pointer: str = ""
-
-    @property
-    @abstractmethod
-    def kind(self) -> str:
-        """What a plan calls it."""
-
-    def output(self, signal: Signal) -> Signal:
-        """What comes out for a signal that it fits."""
-        return signal
-
-    def parameters(self, signal: Signal) -> int:
-        """Numbers that it learns."""
-        return 0
-
-    def misfit(self, signal: Signal) -> Fault | None:
-        """Why nothing can come out of it for that signal."""
-        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +42,15 @@ class Weights(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Weights):
-    """y = W x + b on vectors (C,)."""
+    """y = W x + b on vectors (C,), and on each step of sequences (T, C)."""
 
     @property
     def kind(self) -> str:
         return "linear"
 
     def output(self, signal: Signal) -> Signal:
+        if signal.kind == "sequence":
+            return replace(signal, shape=(signal.steps, self.width))
         return Signal((self.width,), signal.kind)
 
     def fan_in(self, signal: Signal) -> int:
@@ -277,7 +254,7 @@ class Norm(Layer):
 
 
 WithoutWeights = Pool | Subsample | GlobalPool | Flatten | Activation | Dropout
-Primitive = Linear | Conv2d | Norm | WithoutWeights
+Primitive = Linear | Conv2d | Norm | WithoutWeights | SequencePrimitive
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,21 @@
 from dataclasses import dataclass
 from typing import Literal
 
-SignalKind = Literal["image", "vector"]
+SignalKind = Literal["image", "sequence", "vector", "tokens"]
 
 
 @dataclass(frozen=True)
 class Signal:
-    """The shape of one example, without the batch axis: an image (C, H, W), a vector (C,)."""
+    """The shape of one example, without the batch axis: an image (C, H, W), a sequence (T, C), a vector (C,).
+
+    Tokens (T,) are whole numbers below `vocabulary`. A sequence with `lengths`, of either kind, has at most T steps;
+    what is behind its end is padding.
+    """
 
     shape: tuple[int, ...]
     kind: SignalKind
+    lengths: bool = False
+    vocabulary: int = 0
 
     @property
     def dimensions(self) -> str:
@@ -23,4 +29,9 @@ class Signal:
 
     @property
     def channels(self) -> int:
-        return self.shape[0]
+        return self.shape[-1] if self.kind == "sequence" else self.shape[0]
+
+    @property
+    def steps(self) -> int:
+        """T, and 1 of what has no steps."""
+        return self.shape[0] if self.kind in ("sequence", "tokens") else 1

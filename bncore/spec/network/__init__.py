@@ -10,12 +10,16 @@ from pydantic import Field
 from bncore.spec.network.cnn import CnnSpec
 from bncore.spec.network.deep_linear import DeepLinearSpec
 from bncore.spec.network.depthwise import DepthwiseSpec
+from bncore.spec.network.gru import GruSpec
 from bncore.spec.network.layered import INPUT_NORM_EPS
 from bncore.spec.network.layers import LayersSpec
+from bncore.spec.network.lstm import LstmSpec
 from bncore.spec.network.mlp import MlpSpec
 from bncore.spec.network.residual_mlp import ResidualMlpSpec
 from bncore.spec.network.resnet import ResnetSpec
 from bncore.spec.network.resnet_v2 import ResnetV2Spec
+from bncore.spec.network.rnn import RnnSpec
+from bncore.spec.network.transformer_encoder import TransformerEncoderSpec
 from bncore.spec.network.vgg import VggSpec
 
 NetworkSpec = Annotated[
@@ -27,7 +31,11 @@ NetworkSpec = Annotated[
     | ResnetV2Spec
     | DepthwiseSpec
     | DeepLinearSpec
-    | LayersSpec,
+    | LayersSpec
+    | RnnSpec
+    | LstmSpec
+    | GruSpec
+    | TransformerEncoderSpec,
     Field(discriminator="kind"),
 ]
 
@@ -36,11 +44,15 @@ __all__ = [
     "CnnSpec",
     "DeepLinearSpec",
     "DepthwiseSpec",
+    "GruSpec",
     "LayersSpec",
+    "LstmSpec",
     "MlpSpec",
     "NetworkSpec",
     "ResidualMlpSpec",
     "ResnetSpec",
     "ResnetV2Spec",
+    "RnnSpec",
+    "TransformerEncoderSpec",
     "VggSpec",
 ]

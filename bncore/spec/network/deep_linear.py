@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from bncore.spec.blueprint import Chain, Dropout, Flatten, Signal
+from bncore.spec.blueprint.signal import SignalKind
 from bncore.spec.network.layered import Bias, HiddenLayers, Layers, PlainPositions
 from bncore.spec.strict import Count
 
@@ -16,6 +17,7 @@ class DeepLinearSpec(HiddenLayers):
     """
 
     width_field: ClassVar[str] = "width"
+    takes: ClassVar[tuple[SignalKind, ...]] = ("image", "sequence", "vector")
 
     kind: Literal["deep_linear"] = "deep_linear"
     depth: int = Field(default=25, ge=1, le=1000, description="Linear layers, the last one among them.")

@@ -20,6 +20,7 @@ from bncore.spec.blueprint import (
     Residual,
     Signal,
 )
+from bncore.spec.blueprint.signal import SignalKind
 from bncore.spec.init import DefaultInit, InitSpec, Std
 from bncore.spec.norm import BatchNormSpec, NoNorm, NormSpec
 from bncore.spec.strict import SpecModel
@@ -67,6 +68,10 @@ class HiddenLayers(SpecModel):
 
     width_field: ClassVar[str]
     """The field that says how wide hidden layers are."""
+    takes: ClassVar[tuple[SignalKind, ...]] = ("image",)
+    """What an example may be."""
+    takes_lengths: ClassVar[bool] = False
+    """Whether an example may be a sequence with padding behind its end."""
 
     activation: ActivationName = "relu"
     norm: NormSpec = Field(default_factory=BatchNormSpec)
@@ -88,6 +93,11 @@ class HiddenLayers(SpecModel):
         "biases where init draws them (default).",
     )
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Probability of zeroing an activation.")
+
+    @property
+    def tags(self) -> bool:
+        """Whether there is an output for each step of a sequence."""
+        return False
 
     @abstractmethod
     def blueprint(self, signal: Signal, classes: int) -> Chain:

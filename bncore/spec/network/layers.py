@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from bncore.spec.blueprint import Chain, Primitive, Residual, Signal
+from bncore.spec.blueprint.signal import SignalKind
 from bncore.spec.network.elements import (
     ActivationElement,
     AnyElement,
@@ -31,6 +32,7 @@ class LayersSpec(HiddenLayers):
     """
 
     width_field: ClassVar[str] = "layers"
+    takes: ClassVar[tuple[SignalKind, ...]] = ("image", "vector")
 
     kind: Literal["layers"] = "layers"
     layers: Elements = Field(min_length=1, description="One behind the other.")

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from bncore.spec.blueprint import Chain, Flatten, Signal
+from bncore.spec.blueprint.signal import SignalKind
 from bncore.spec.network.layered import LayeredSpec, Layers
 from bncore.spec.strict import Count
 
@@ -13,6 +14,7 @@ class MlpSpec(LayeredSpec):
     """A fully connected network on the flattened input."""
 
     width_field: ClassVar[str] = "hidden"
+    takes: ClassVar[tuple[SignalKind, ...]] = ("image", "sequence", "vector")
 
     kind: Literal["mlp"] = "mlp"
     hidden: Annotated[tuple[Count, ...], Field(strict=False, min_length=1, max_length=100)] = Field(

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from bncore.spec.blueprint import Chain, Flatten, Signal
+from bncore.spec.blueprint.signal import SignalKind
 from bncore.spec.network.layered import Layers, PlainPositions
 from bncore.spec.network.residual import ResidualLayers
 from bncore.spec.strict import Count
@@ -19,6 +20,7 @@ class ResidualMlpSpec(ResidualLayers):
     """
 
     width_field: ClassVar[str] = "width"
+    takes: ClassVar[tuple[SignalKind, ...]] = ("image", "sequence", "vector")
 
     kind: Literal["residual_mlp"] = "residual_mlp"
     norm_positions: PlainPositions = ("hidden",)

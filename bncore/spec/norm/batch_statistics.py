@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from bncore.spec.faults import Fault
+from bncore.spec.norm.cold_start import initial_share
 from bncore.spec.norm.place import BatchSize, NormModel, Place
 from bncore.spec.strict import Epsilon, Integer
 
@@ -18,15 +19,20 @@ Momentum = Annotated[float, Field(gt=0.0, le=1.0)]
 class RunningStatistics(NormModel):
     """What they share. A batch must give each channel more than one value: the variance of one value is 0."""
 
+    counts_padding: ClassVar[bool] = True
+
     eps: Epsilon = Field(default=1e-5, description="Added to the variance.")
     momentum: Momentum | None = Field(
         default=0.1,
         description="Weight of the newest batch in the running statistics; null averages all batches equally.",
     )
 
+    def initial_share(self, batches: int) -> float:
+        return initial_share(self.momentum, batches)
+
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
-        if batch.samples * place.positions == 1:
-            kind = type(self).model_fields["kind"].default
+        if place.values(batch.samples) == 1:
+            kind = self.name
             detail = f"Layer {place.layer} ({kind}) would see one value per channel in {batch.which}; {batch.cure}"
             yield Fault(batch.pointer, detail, "one_value_per_channel")
 
@@ -41,7 +47,12 @@ class BatchStatistics(RunningStatistics):
 
 
 class BatchNormSpec(BatchStatistics):
-    """Batch normalization (arXiv 1502.03167): statistics of the batch in training, running averages in evaluation."""
+    """Batch normalization (arXiv 1502.03167): statistics of the batch in training, running averages in evaluation.
+
+    Of sequences of different lengths, only steps that are no padding count.
+    """
+
+    counts_padding: ClassVar[bool] = False
 
     kind: Literal["batch_norm"] = "batch_norm"
 
@@ -172,11 +183,15 @@ class CrossIterationBatchNormSpec(BatchStatistics):
 class MaskedBatchNormSpec(BatchStatistics):
     """Batch norm that leaves padded positions out of the statistics.
 
-    For the library: no data set here is padded, and every experiment refuses it.
+    For data sets of sequences of different lengths, where batch_norm is the same; refused where nothing is padded.
     """
+
+    counts_padding: ClassVar[bool] = False
 
     kind: Literal["masked_batch_norm"] = "masked_batch_norm"
 
     def faults(self, place: Place) -> Iterator[Fault]:
+        if place.padded:
+            return
         detail = "Nothing in this data set is padded: there is no mask; use batch_norm"
         yield Fault(place.own("kind"), detail, "nothing_to_mask")

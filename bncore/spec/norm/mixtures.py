@@ -7,6 +7,7 @@ from pydantic import Field
 
 from bncore.spec.faults import Fault
 from bncore.spec.norm.batch_statistics import BatchStatistics, Momentum, RunningStatistics
+from bncore.spec.norm.cold_start import initial_share
 from bncore.spec.norm.place import BatchSize, NormModel, Place, fan_in_faults, instance_faults, own_activation_faults
 from bncore.spec.strict import Epsilon
 
@@ -102,6 +103,8 @@ class MovingAverageBatchNormSpec(BatchStatistics):
 class PowerNormSpec(NormModel):
     """Power normalization (arXiv 2003.07845): by a running quadratic mean, without centring."""
 
+    counts_padding: ClassVar[bool] = True
+
     kind: Literal["power_norm"] = "power_norm"
     eps: Epsilon = Field(default=1e-5, description="Added to the quadratic mean.")
     forward_momentum: Momentum = Field(default=0.1, description="Weight of the newest batch in the quadratic mean.")
@@ -114,9 +117,13 @@ class PowerNormSpec(NormModel):
         "authors' code. A run that is no longer is the warm-up alone.",
     )
     affine: bool = Field(default=True, description="Learn a scale and a shift per channel.")
+    momentum_field: ClassVar[str] = "forward_momentum"
+
+    def initial_share(self, batches: int) -> float:
+        return initial_share(self.forward_momentum, batches)
 
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
-        if self.warmup_steps > 0 and batch.samples * place.positions == 1:
+        if self.warmup_steps > 0 and place.values(batch.samples) == 1:
             detail = (
                 f"Layer {place.layer} (power_norm) would see one value per channel in {batch.which}, and keep its sign "
                 f"alone during warm-up; {batch.cure}, or 0 warmup_steps"

@@ -17,8 +17,9 @@ class Place:
     """A layer of a network that would be normalized, and where in the document each of its neighbours stands.
 
     `positions` are the values of one channel of one example; `fan_in` is the number of weights of one unit of the layer
-    in front; `width_pointer` names the field that holds the number of channels; `common_divisor` divides the channels
-    of every layer with the same spec, and is 0 for a layer by itself.
+    in front, 0 where there are none; `frames` are the steps of a sequence, each of which is normalized as an example;
+    `width_pointer` names the field that holds the number of channels; `common_divisor` divides the channels of every
+    layer with the same spec, and is 0 for a layer by itself.
     """
 
     layer: str
@@ -33,6 +34,13 @@ class Place:
     width_pointer: str = ""
     activation_pointer: str = ""
     placement_pointer: str = ""
+    frames: int = 1
+    padded: bool = False
+    """Whether some of the frames may be padding."""
+
+    def values(self, samples: int) -> int:
+        """Values of one channel in a batch of so many examples."""
+        return samples * self.frames * self.positions
 
     def own(self, field: str) -> str:
         """The pointer to a field of the normalization."""
@@ -52,6 +60,9 @@ class BatchSize:
 
 class NormModel(SpecModel):
     """A member of the union. The defaults are those of a layer without parameters that works everywhere."""
+
+    counts_padding: ClassVar[bool] = False
+    """True for statistics of the batch that would take padded positions in."""
 
     has_layer: ClassVar[bool] = True
     """False for what normalizes the weights of the layer in front, or nothing."""
@@ -78,6 +89,14 @@ class NormModel(SpecModel):
     state_cure: ClassVar[str] = ""
     """... and what would be fewer."""
 
+    momentum_field: ClassVar[str] = "momentum"
+    """The weight of the newest batch in what evaluation uses, where there is one."""
+
+    @property
+    def name(self) -> str:
+        """Its kind, of whichever union."""
+        return str(type(self).model_fields["kind"].default)
+
     def cancels_bias(self, channels: int) -> bool:
         """Whether it takes out a constant that a layer in front adds to each channel of its output, in training."""
         return False
@@ -86,6 +105,10 @@ class NormModel(SpecModel):
     def has_scale(self) -> bool:
         """Whether its layer has a learned factor per channel, `weight`, which would silence it at 0."""
         return bool(getattr(self, "affine", False))
+
+    def initial_share(self, batches: int) -> float:
+        """How much of what evaluation uses is still initial after so many batches."""
+        return 0.0
 
     def faults(self, place: Place) -> Iterator[Fault]:
         """Why it cannot work there whatever the batch."""

@@ -28,7 +28,7 @@ class Whitening(BatchStatistics):
         yield from group_faults(self.num_groups, place)
 
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
-        values, width = batch.samples * place.positions, place.channels // self.num_groups
+        values, width = place.values(batch.samples), place.channels // self.num_groups
         if values <= width:
             detail = (
                 f"Layer {place.layer} would take the covariance of {width} channels from {values} values in "

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from bncore.data import Batches
+from bncore.data import Batches, Examples
 
 
 def batches(seed: int = 5, batch_size: int = 4, drop_last: bool = False) -> Batches:
     inputs = torch.arange(10.0).view(10, 1)
-    return Batches(inputs, torch.arange(10), batch_size, seed, drop_last)
+    return Batches(Examples(inputs, torch.arange(10)), batch_size, seed, drop_last)
 
 
 def test_an_epoch_visits_every_example_once_and_ends_with_the_rest() -> None:
@@ -19,7 +19,7 @@ def test_an_epoch_visits_every_example_once_and_ends_with_the_rest() -> None:
 
 
 def test_inputs_and_labels_stay_together() -> None:
-    inputs, labels = batches().batch(2)
+    inputs, labels, _ = batches().batch(2)
     assert torch.equal(inputs[:, 0].long(), labels)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bncore.networks import build_network
-from bncore.spec import ExperimentSpec, InitSpec, MlpSpec, SpecError, load_spec, members, plan
+from bncore.spec import ExperimentSpec, InitSpec, MlpSpec, SpecError, data_shape, load_spec, members, plan
 from tests.norm_specs import FITTING, KINDS, admitted, network_with
 
 ACTIVATIONS = ["sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "identity"]
@@ -31,7 +31,7 @@ def spec_of(network: dict[str, object]) -> ExperimentSpec:
 def assert_planned(spec: ExperimentSpec) -> None:
     """Names, order, output shapes and parameter counts of the plan are those of the network on the meta device."""
     planned = plan(spec)
-    network = build_network(spec.network, planned.input_shape, planned.classes, device="meta")
+    network = build_network(spec.network, data_shape(spec.data).signal, planned.outputs, device="meta")
     seen = []
     for layer in planned.layers:
         module = network.get_submodule(layer.name)
@@ -41,7 +41,8 @@ def assert_planned(spec: ExperimentSpec) -> None:
         )
     y = network(torch.empty(2, *planned.input_shape, device="meta"))
     assert seen == [(layer.name, layer.output_shape) for layer in planned.layers]
-    assert y.shape == (2, planned.classes)
+    assert y.shape == (2, *planned.layers[-1].output_shape)
+    assert y.shape[-1] == planned.outputs
     assert planned.parameters == sum(parameter.numel() for parameter in network.parameters())
 
 

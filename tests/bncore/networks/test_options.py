@@ -9,10 +9,15 @@ from torch.nn.utils import parametrize
 
 from bncore.networks import build_network
 from bncore.spec import InitSpec, NetworkSpec, SpecError, load_spec, members, plan
+from bncore.spec.blueprint import Signal
 from tests.norm_specs import FITTING, admitted, network_with
 
 SHAPE = (1, 8, 8)
-MEMBERS = {member.model_fields["kind"].default: member for member in members(NetworkSpec)}
+MEMBERS = {
+    member.model_fields["kind"].default: member
+    for member in members(NetworkSpec)
+    if "norm_positions" in member.model_fields
+}
 NETWORKS = list(MEMBERS)
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [7, 6]},
@@ -241,3 +246,23 @@ def test_blocks_start_as_their_shortcuts_where_the_last_gamma_is_zero(norm: str)
 def test_a_last_gamma_that_is_not_there_is_refused(parts: dict[str, Any]) -> None:
     network = {"kind": "resnet", "zero_init_last_gamma": True, **parts}
     assert refused(**network) == [("/network/zero_init_last_gamma", "no_last_gamma")]
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru", "transformer_encoder"])
+def test_init_scale_multiplies_what_init_draws_of_networks_of_sequences(kind: str) -> None:
+    recurrent = {} if kind == "transformer_encoder" else {"recurrent_init": "as_init"}
+
+    def state(**options: Any) -> dict[str, torch.Tensor]:
+        network = {"kind": kind, "norm": {"kind": "none"}, "init": {"kind": "normal"}, **options}
+        spec = load_spec({"network": network, "data": {"kind": "digits", "as": "row"}}).network
+        return build_network(spec, Signal((8, 8), "sequence"), 10, seed=2).state_dict()
+
+    plain, scaled = state(**recurrent), state(**recurrent, init_scale=0.25)
+    for key, value in plain.items():
+        drawn = "weight" in key and "positions" not in key
+        assert torch.equal(scaled[key], value * 0.25 if drawn else value), key
+    if recurrent:
+        plain, scaled = state(), state(init_scale=0.25)
+        orthogonal = [key for key in plain if "weight_hh" in key]
+        assert orthogonal
+        assert all(torch.equal(plain[key], scaled[key]) for key in orthogonal)

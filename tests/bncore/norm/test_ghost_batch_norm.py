@@ -88,6 +88,23 @@ def test_each_group_is_normalized_as_torch_does_by_itself(layout, examples: int,
     assert ghost.num_batches_tracked == 1
 
 
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((26, 8, 24, 24), 9), ((11, 4, 120, 120), 4), ((5, 4, 160, 240), 3)],
+    ids=["several rows", "part of a row", "less than an image"],
+)
+def test_a_large_batch_in_channels_last_is_normalized_as_a_contiguous_one(shape: tuple[int, ...], size: int) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 3
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        ghost, own = GhostBatchNorm(shape[1], size).double(), x.to(memory_format=layout, copy=True).requires_grad_()
+        y = ghost(own)
+        y.backward(x.sin())
+        results.append((y, own.grad, ghost.weight.grad, ghost.bias.grad, ghost.running_mean, ghost.running_var))
+    for mine, other in zip(*results, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
+
+
 @layouts
 def test_the_running_statistics_of_many_steps_are_the_average_over_groups(layout) -> None:
     ghost = GhostBatchNorm(5, 3).double()
@@ -138,6 +155,26 @@ def test_channels_last_gradients_arrive_in_that_layout_and_have_derivatives(exam
     narrow = GhostBatchNorm(2, 3).double().requires_grad_(False)
     assert torch.autograd.gradcheck(lambda x: copy.deepcopy(narrow)(x), small)
     assert torch.autograd.gradgradcheck(lambda x: copy.deepcopy(narrow)(x), small)
+
+
+@pytest.mark.parametrize("examples", [8, 7])
+def test_channels_last_gradients_of_a_stack_are_those_of_each_and_have_no_graph(examples: int) -> None:
+    ghost, x = GhostBatchNorm(5, 4).double(), batch(examples).to(memory_format=torch.channels_last).requires_grad_()
+    inputs, stack = (x, ghost.weight, ghost.bias), torch.stack([batch(examples, seed) for seed in range(3)])
+    y = ghost(x)
+    together = torch.autograd.grad(y, inputs, stack, is_grads_batched=True, retain_graph=True)
+    each = zip(*(torch.autograd.grad(y, inputs, one, retain_graph=True) for one in stack), strict=True)
+    for mine, others in zip(together, each, strict=True):
+        assert not mine.requires_grad
+        torch.testing.assert_close(mine, torch.stack(others), rtol=1e-10, atol=1e-10)
+
+
+def test_channels_last_gradients_are_right_where_hooks_bring_the_input_back_in_another_layout() -> None:
+    ghost, x = GhostBatchNorm(5, 4).double(), batch(8).to(memory_format=torch.channels_last).requires_grad_()
+    (expected,) = torch.autograd.grad(ghost(x).sin().sum(), x)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor.contiguous(), lambda tensor: tensor):
+        y = ghost(x)
+    torch.testing.assert_close(torch.autograd.grad(y.sin().sum(), x)[0], expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -12,7 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from bncore.recurrent import BatchNormGRU, BatchNormLSTM, LayerNormGRU, LayerNormLSTM, StepBatchNorm
+from bncore.recurrent import (
+    BatchNormGRU,
+    BatchNormLSTM,
+    BatchNormRNN,
+    LayerNormGRU,
+    LayerNormLSTM,
+    LayerNormRNN,
+    SequenceBatchNorm,
+    SequenceBatchNormGRU,
+    SequenceBatchNormLSTM,
+    SequenceBatchNormRNN,
+    StepBatchNorm,
+)
 
 Ragged = list[Tensor]
 """N sequences (T_n, C)."""
@@ -60,11 +72,12 @@ def run(layer: nn.Module, xs: Ragged, states: Sequence[Tensor] | None = None) ->
 def _walk(cell: nn.Module, xs: Ragged, state: tuple[Tensor, ...], record: Record) -> tuple[Ragged, tuple[Tensor, ...]]:
     rows: list[list[Tensor]] = [list(tensor) for tensor in state]
     ys: list[list[Tensor]] = [[] for _ in xs]
-    step_of = _lstm if cell.num_states == 2 else _gru
+    step_of = {4: _lstm, 3: _gru, 1: _rnn}[cell.gates]
+    from_input = _from_input(cell, xs)
     for step in range(max(len(x) for x in xs)):
         alive = [n for n, x in enumerate(xs) if len(x) > step]
         before = [torch.stack([tensor[n] for n in alive]) for tensor in rows]
-        after = step_of(cell, torch.stack([xs[n][step] for n in alive]), before, _norm_at(step, record))
+        after = step_of(cell, torch.stack([from_input[n][step] for n in alive]), before, _norm_at(step, record))
         for place, n in enumerate(alive):
             for tensor, newest in zip(rows, after, strict=True):
                 tensor[n] = newest[place]
@@ -76,15 +89,33 @@ def _walk(cell: nn.Module, xs: Ragged, state: tuple[Tensor, ...], record: Record
 Norm = Callable[[nn.Module, Tensor], Tensor]
 
 
+def _from_input(cell: nn.Module, xs: Ragged) -> Ragged:
+    """What goes up from the input: its projections, normalized where that is over all frames."""
+    projected = [x @ cell.weight_ih.T for x in xs]
+    norm = cell.norm_ih
+    if not isinstance(norm, SequenceBatchNorm):
+        return projected
+    frames = torch.cat(projected)
+    mean, var = frames.mean(0), frames.var(0, correction=0)
+    if not norm.training:
+        mean, var = norm.running_mean, norm.running_var
+    return [norm.weight * (one - mean) / torch.sqrt(var + norm.eps) for one in projected]
+
+
+def _rnn(cell: nn.Module, x: Tensor, state: list[Tensor], norm: Norm) -> list[Tensor]:
+    summed = norm(cell.norm_hh, state[0] @ cell.weight_hh.T) + norm(cell.norm_ih, x)
+    return [torch.tanh(norm(cell.norm_h, summed if cell.bias is None else summed + cell.bias))]
+
+
 def _lstm(cell: nn.Module, x: Tensor, state: list[Tensor], norm: Norm) -> list[Tensor]:
-    gates = norm(cell.norm_hh, state[0] @ cell.weight_hh.T) + norm(cell.norm_ih, x @ cell.weight_ih.T) + cell.bias
+    gates = norm(cell.norm_hh, state[0] @ cell.weight_hh.T) + norm(cell.norm_ih, x) + cell.bias
     i, f, g, o = gates.split(cell.hidden_size, 1)
     c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
     return [torch.sigmoid(o) * torch.tanh(norm(cell.norm_c, c)), c]
 
 
 def _gru(cell: nn.Module, x: Tensor, state: list[Tensor], norm: Norm) -> list[Tensor]:
-    r, z, n = (norm(cell.norm_ih, x @ cell.weight_ih.T) + cell.bias).split(cell.hidden_size, 1)
+    r, z, n = (norm(cell.norm_ih, x) + cell.bias).split(cell.hidden_size, 1)
     r_hidden, z_hidden, n_hidden = norm(cell.norm_hh, state[0] @ cell.weight_hh.T).split(cell.hidden_size, 1)
     z = torch.sigmoid(z + z_hidden)
     n = torch.tanh(n + torch.sigmoid(r + r_hidden) * (n_hidden + cell.bias_hn))
@@ -93,6 +124,8 @@ def _gru(cell: nn.Module, x: Tensor, state: list[Tensor], norm: Norm) -> list[Te
 
 def _norm_at(step: int, record: Record) -> Norm:
     def norm(layer: nn.Module, x: Tensor) -> Tensor:
+        if isinstance(layer, nn.Identity | SequenceBatchNorm):
+            return x
         if not isinstance(layer, StepBatchNorm):
             return _layer_norm(layer, x)
         if layer.training:
@@ -118,12 +151,19 @@ def _layer_norm(layer: nn.Module, x: Tensor) -> Tensor:
     return y if layer.bias is None else y + layer.bias
 
 
-KINDS: dict[str, type[nn.Module]] = {
+ALL: dict[str, type[nn.Module]] = {
     "bn-lstm": BatchNormLSTM,
     "bn-gru": BatchNormGRU,
+    "bn-rnn": BatchNormRNN,
     "ln-lstm": LayerNormLSTM,
     "ln-gru": LayerNormGRU,
+    "ln-rnn": LayerNormRNN,
+    "sn-lstm": SequenceBatchNormLSTM,
+    "sn-gru": SequenceBatchNormGRU,
+    "sn-rnn": SequenceBatchNormRNN,
 }
+KINDS = ["bn-lstm", "bn-gru", "ln-lstm", "ln-gru"]
+"""Those that between them run every line of what all share: promises that follow from it are tested of them alone."""
 BATCH_KINDS = ["bn-lstm", "bn-gru"]
 RAGGED = (4, 2, 6, 1, 4)
 """Lengths of which one is alone for its last two steps."""
@@ -135,7 +175,7 @@ def make(kind: str, dtype: torch.dtype = torch.float64, **options: object) -> nn
         options = {"max_length": 8, **options}
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        layer = KINDS[kind](3, 2, **options).double()
+        layer = ALL[kind](3, 2, **options).double()
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -146,7 +186,7 @@ def make(kind: str, dtype: torch.dtype = torch.float64, **options: object) -> nn
                 buffer.add_(0.3 * draw)
             elif name.endswith("running_var"):
                 buffer.mul_((0.3 * draw).exp())
-            else:
+            elif buffer.dim():
                 # Training has seen all steps but the last two.
                 buffer[:-2] = 3
     return layer.to(dtype)

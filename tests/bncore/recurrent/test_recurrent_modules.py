@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bncore.recurrent import StepBatchNorm
 from tests.bncore.recurrent.oracle import (
+    ALL,
     BATCH_KINDS,
     KINDS,
     RAGGED,
@@ -32,10 +33,10 @@ def test_copies_pickles_and_loaded_states_compute_the_same(kind: str) -> None:
     layer = make(kind, num_layers=2, bidirectional=True)
     x, lengths = padded(sequences(RAGGED))
     layer(x, None, lengths)
-    loaded = KINDS[kind](3, 2, 2, bidirectional=True, **({"max_length": 8} if "bn" in kind else {})).double()
+    loaded = ALL[kind](3, 2, 2, bidirectional=True, **({"max_length": 8} if "bn" in kind else {})).double()
     loaded.load_state_dict(layer.state_dict(), strict=True)
     with torch.device("meta"):
-        assigned = KINDS[kind](3, 2, 2, bidirectional=True, **({"max_length": 8} if "bn" in kind else {}))
+        assigned = ALL[kind](3, 2, 2, bidirectional=True, **({"max_length": 8} if "bn" in kind else {}))
     assigned.load_state_dict(layer.state_dict(), strict=True, assign=True)
     others = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), loaded]
     expected = call(twin(layer), x, states_for(layer, 5), lengths)
@@ -45,12 +46,12 @@ def test_copies_pickles_and_loaded_states_compute_the_same(kind: str) -> None:
         equal_state(others[0], other)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("start", ["orthogonal", "identity"])
 def test_a_new_layer_is_as_the_papers_start(kind: str, start: str) -> None:
-    layer = KINDS[kind](3, 4, recurrent_init=start, bidirectional=True)
+    layer = ALL[kind](3, 4, recurrent_init=start, bidirectional=True)
     with torch.device("meta"):
-        other = KINDS[kind](3, 4, recurrent_init=start, bidirectional=True)
+        other = ALL[kind](3, 4, recurrent_init=start, bidirectional=True)
     other.to_empty(device="cpu")
     for tensor in other.state_dict().values():
         tensor.fill_(7)
@@ -59,12 +60,13 @@ def test_a_new_layer_is_as_the_papers_start(kind: str, start: str) -> None:
         for cell in (one.cells[0], one.reverse_cells[0]):
             square = cell.weight_hh.T @ cell.weight_hh
             blocks = [block @ block.T for block in cell.weight_hh.split(4)]
-            candidate = cell.weight_hh.split(4)[2]
+            candidate = cell.weight_hh.split(4)[cell.candidate]
             assert torch.equal(candidate, torch.eye(4)) == (start == "identity")
             assert start == "identity" or torch.allclose(square, torch.eye(4), atol=1e-5)
             assert all(block.trace() > 0.1 for block in blocks)
-            forget = 1.0 if kind == "bn-lstm" else 0.0
-            assert cell.bias.tolist() == [*(0.0,) * 4, *(forget,) * 4, *(0.0,) * (len(cell.bias) - 8)]
+            forget = 1.0 if kind in ("bn-lstm", "sn-lstm") else 0.0
+            bias = cell.norm_h.bias if kind == "ln-rnn" else cell.bias
+            assert bias.tolist() == [*(0.0,) * 4, *(forget,) * 4, *(0.0,) * 16][: 4 * cell.gates]
         for norm in step_norms(one):
             assert (norm.weight == 0.1).all()
             assert norm.bias is None or (norm.bias == 0).all()
@@ -190,7 +192,7 @@ def test_one_sequence_has_no_variance_and_is_refused_in_training(kind: str) -> N
 
 @pytest.mark.parametrize("kind", BATCH_KINDS)
 def test_evaluation_before_training_uses_the_statistics_of_a_new_layer(kind: str) -> None:
-    layer = KINDS[kind](3, 2).double().eval()
+    layer = ALL[kind](3, 2).double().eval()
     xs = sequences(RAGGED)
     x, lengths = padded(xs)
     expected, _, _ = run(layer, xs)
@@ -200,7 +202,7 @@ def test_evaluation_before_training_uses_the_statistics_of_a_new_layer(kind: str
 
 @pytest.mark.parametrize("kind", BATCH_KINDS)
 def test_beyond_the_last_step_of_training_evaluation_goes_on_with_its_statistics(kind: str) -> None:
-    layer = KINDS[kind](3, 2, max_length=50).double()
+    layer = ALL[kind](3, 2, max_length=50).double()
     x, _ = padded(sequences((4,) * 6))
     for _ in range(3):
         layer(x)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from tests.bncore.recurrent.oracle import (
+    ALL,
     BATCH_KINDS,
     KINDS,
     RAGGED,
@@ -25,8 +26,8 @@ from tests.bncore.recurrent.oracle import (
 FULL = (4, 4, 4, 4)
 STACKED = {"num_layers": 2, "bidirectional": True}
 CONFIGURATIONS = [
-    *((kind, {}, lengths, mode) for kind in KINDS for lengths in (FULL, RAGGED) for mode in ("training", "evaluation")),
-    *((kind, STACKED, RAGGED, "training") for kind in KINDS),
+    *((kind, {}, lengths, mode) for kind in ALL for lengths in (FULL, RAGGED) for mode in ("training", "evaluation")),
+    *((kind, STACKED, RAGGED, "training") for kind in (*KINDS, "sn-lstm")),
     *((kind, {"max_length": 3}, RAGGED, mode) for kind in BATCH_KINDS for mode in ("training", "evaluation")),
     ("bn-lstm", {"momentum": None, "max_length": 4}, RAGGED, "training"),
 ]

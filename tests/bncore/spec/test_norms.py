@@ -4,6 +4,7 @@ import pytest
 
 from bncore.networks import build_network
 from bncore.spec import Fault, NetworkSpec, NormSpec, SpecError, load_spec, members
+from bncore.spec.network.recurrent import RecurrentSpec
 from bncore.spec.norm import Place
 from tests.norm_specs import FITTING, admitted, network_with
 
@@ -32,6 +33,16 @@ CNN: dict[str, list[tuple[str, str]]] = {
     "evo_norm_b0": [("/network/activation", "two_activations")],
     "evo_norm_s0": [("/network/activation", "two_activations")],
 }
+TRANSFORMER: dict[str, list[tuple[str, str]]] = {
+    "frozen_batch_norm": [("/network/norm/kind", "nothing_to_freeze")],
+    "masked_batch_norm": [("/network/norm/kind", "nothing_to_mask")],
+    "cross_iteration_batch_norm": [("/network/norm/kind", "weights_not_in_front")],
+    **{
+        kind: [("/network/norm/kind", "one_value_per_instance")]
+        for kind in ("instance_norm", "batch_instance_norm", "switchable_norm", "filter_response_norm")
+    },
+}
+"""Each step by itself, along 64 features."""
 IMAGES = {
     **CNN,
     "group_norm": [("/network/norm/num_groups", "groups_do_not_divide")],
@@ -46,6 +57,7 @@ EXPECTED = {
     "resnet": IMAGES,
     "resnet_v2": {**IMAGES, "cross_iteration_batch_norm": [("/network/norm/kind", "weights_not_in_front")]},
     "depthwise": MLP,
+    "transformer_encoder": TRANSFORMER,
     "deep_linear": {
         # Its activation is the identity, and its groups are narrow enough for a batch.
         kind: [fault for fault in faults if fault[1] not in ("two_activations", "covariance_is_singular")]
@@ -68,11 +80,28 @@ def faults(network: dict[str, object], **others: object) -> list[tuple[str, str]
     return [(fault.pointer, fault.code) for fault in listed(network, **others)]
 
 
-@pytest.mark.parametrize("network", [member.model_fields["kind"].default for member in members(NetworkSpec)])
+@pytest.mark.parametrize(
+    "network",
+    [member.model_fields["kind"].default for member in members(NetworkSpec) if not issubclass(member, RecurrentSpec)],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_network_takes_every_norm_that_makes_sense_in_it(network: str, kind: str) -> None:
-    found = faults({"kind": network, "norm": {"kind": kind}, **FITTING.get(network, {})})
+    others = {"patch": 4} if network == "transformer_encoder" else FITTING.get(network, {})
+    found = faults({"kind": network, "norm": {"kind": kind}, **others})
     assert sorted(found) == sorted(EXPECTED[network].get(kind, []))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recurrent_network_says_which_of_them_have_a_form_in_it(kind: str) -> None:
+    value = {"network": {"kind": "lstm", "norm": {"kind": kind}}, "data": {"kind": "digits", "as": "row"}}
+    if kind in ("none", "layer_norm"):
+        load_spec(value)
+        return
+    with pytest.raises(SpecError) as caught:
+        load_spec(value)
+    [fault] = caught.value.faults
+    assert (fault.pointer, fault.code) == ("/network/norm/kind", "no_form_in_a_recurrence")
+    assert "step_batch_norm" in fault.detail
 
 
 @pytest.mark.parametrize(

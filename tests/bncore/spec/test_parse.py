@@ -170,7 +170,10 @@ def test_a_misspelt_field_gets_a_suggestion() -> None:
             {"network": {"kind": "mlp", "norm": {"kind": "batchnorm"}}},
             "/network/norm/kind: Unknown kind; did you mean batch_norm?",
         ),
-        ({"optimizer": {"kind": "zzz"}}, "/optimizer/kind: Must be one of 'sgd', 'adam', 'adamw'"),
+        (
+            {"optimizer": {"kind": "zzz"}},
+            "/optimizer/kind: Must be one of 'sgd', 'adam', 'adamw', 'rmsprop', 'adagrad'",
+        ),
     ],
     ids=str,
 )

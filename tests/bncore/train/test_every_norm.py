@@ -35,6 +35,6 @@ def test_it_trains_resumes_with_the_same_bits_and_gives_the_reported_accuracy(
     built.load_state_dict(weights, strict=True)
     data = load_data(load_spec(spec).data)
     with torch.no_grad():
-        predicted = built.eval()(data.test_inputs).argmax(1)
-    accuracy = (predicted == data.test_labels).double().mean().item()
+        predicted = built.eval()(data.test.inputs).argmax(1)
+    accuracy = (predicted == data.test.targets).double().mean().item()
     assert accuracy == pytest.approx(summary.test_accuracy, abs=1e-9)

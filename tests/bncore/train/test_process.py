@@ -116,12 +116,18 @@ def test_it_keeps_others_out_of_its_directory(runs: Any, start: Start) -> None:
     assert run.whole_events()[-1].kind not in ("finished", "stopped", "failed")
 
 
-def test_a_spec_it_cannot_train_fails_with_exit_code_1_and_a_line(runs: Any, start: Start) -> None:
+def test_a_slip_in_the_spec_is_said_and_does_not_use_up_the_directory(runs: Any, start: Start) -> None:
     run = runs.prepare({"train": {"batch_size": 0}})
     process = start(run.path)
     assert process.wait(DEADLINE_SECONDS) == 1
-    assert process.stderr.read().splitlines()[-1].startswith(b"trainer_error: SpecError: /train/batch_size")
-    assert run.events[-1].kind == "failed"
+    assert b"spec.json: /train/batch_size: " in process.stderr.read()
+    assert [entry.name for entry in run.path.iterdir()] == ["spec.json"]
+
+
+def test_a_spec_of_a_worker_that_it_cannot_train_fails_with_an_event(runs: Any) -> None:
+    run = runs.prepare({"train": {"batch_size": 0}})
+    runs.attempt(run)
+    assert run.events[-1].message.startswith("SpecError: /train/batch_size")
 
 
 def test_a_directory_that_holds_an_attempt_is_left_alone(runs: Any) -> None:

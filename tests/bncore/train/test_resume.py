@@ -37,6 +37,28 @@ SPECS: dict[str, dict[str, Any]] = {
         "optimizer": {"kind": "sgd", "lr": 0.3, "momentum": 0.9},
         "train": {"adaptive_clipping": 0.02},
     },
+    "mlp, centered rmsprop, warm restarts": {
+        "network": {"kind": "mlp", "hidden": [24]},
+        "optimizer": {
+            "kind": "rmsprop",
+            "momentum": 0.9,
+            "centered": True,
+            "lr": 0.001,
+            "weight_decay": 0.01,
+            "exempt_norms": True,
+        },
+        "schedule": {"kind": "warm_restarts", "period": 10, "period_factor": 2, "warmup_steps": 3},
+    },
+    "cnn, adagrad, one cycle": {
+        "network": {"kind": "cnn", "channels": [4, 6]},
+        "optimizer": {"kind": "adagrad", "weight_decay": 0.01},
+        "schedule": {"kind": "one_cycle"},
+    },
+    "mlp with dropout, in micro-batches, with an average of its weights": {
+        "network": {"kind": "mlp", "hidden": [24], "dropout": 0.2},
+        "optimizer": {"kind": "sgd", "lr": 0.2, "momentum": 0.9},
+        "train": {"batch_size": 70, "accumulate": 3, "ema": {"decay": 0.9}},
+    },
     "mlp with layer norm, plain sgd, uneven batches": {
         "network": {"kind": "mlp", "hidden": [24], "norm": {"kind": "layer_norm"}},
         "optimizer": {"kind": "sgd"},

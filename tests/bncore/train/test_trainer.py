@@ -100,10 +100,10 @@ def test_the_losses_are_those_of_a_loop_in_plain_torch(runs: Any) -> None:
     spec = spec_of(steps=30, optimizer={"kind": "sgd", "lr": 0.2, "momentum": 0.9}, loss={"label_smoothing": 0.1})
     parsed, data = load_spec(spec), load_data(DigitsSpec())
     network = build_network(parsed.network, (1, 8, 8), 10, seed=parsed.train.seed)
-    batches = Batches(data.train_inputs, data.train_labels, parsed.train.batch_size, parsed.train.seed)
+    batches = Batches(data.train, parsed.train.batch_size, parsed.train.seed)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.2, momentum=0.9)
     for step, loss in runs.train(spec).series()["train/loss"].items():
-        inputs, labels = batches.batch(step)
+        inputs, labels, _ = batches.batch(step)
         expected = nn.functional.cross_entropy(network(inputs), labels, label_smoothing=0.1)
         assert loss == pytest.approx(expected.item(), rel=1e-5)
         optimizer.zero_grad()
@@ -115,10 +115,10 @@ def test_adaptive_clipping_limits_each_unit_but_those_of_the_output(runs: Any) -
     spec = spec_of(steps=20, optimizer={"kind": "sgd", "lr": 0.5}, train={"adaptive_clipping": 0.02})
     parsed, data = load_spec(spec), load_data(DigitsSpec())
     network = build_network(parsed.network, (1, 8, 8), 10, seed=parsed.train.seed)
-    batches = Batches(data.train_inputs, data.train_labels, parsed.train.batch_size, parsed.train.seed)
+    batches = Batches(data.train, parsed.train.batch_size, parsed.train.seed)
     clipped = 0
     for step, loss in runs.train(spec).series()["train/loss"].items():
-        inputs, labels = batches.batch(step)
+        inputs, labels, _ = batches.batch(step)
         expected = nn.functional.cross_entropy(network(inputs), labels)
         assert loss == pytest.approx(expected.item(), rel=1e-5)
         network.zero_grad()
@@ -217,8 +217,8 @@ def test_the_weights_load_into_a_plain_model_and_give_the_reported_accuracy(runs
     model.load_state_dict(load_file(run.path / checkpoint.weights.file), strict=True)
     data = load_data(DigitsSpec())
     with torch.no_grad():
-        predicted = model.eval()(data.test_inputs).argmax(1)
-    accuracy = (predicted == data.test_labels).double().mean().item()
+        predicted = model.eval()(data.test.inputs).argmax(1)
+    accuracy = (predicted == data.test.targets).double().mean().item()
     assert accuracy == pytest.approx(run.events[-1].summary.test_accuracy, abs=1e-12)
     assert checkpoint.metrics["test/accuracy"] == run.events[-1].summary.test_accuracy
 

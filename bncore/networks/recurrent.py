@@ -1,0 +1,156 @@
+"""Recurrent layers of a network: torch's own where nothing is normalized, cells with norms inside where something is.
+
+Shapes: N sequences, T steps, F features, H hidden units, G gates. Matrices are drawn from a stream of their own each,
+so that a layer with norms and torch's, which have different parameters, start from the same matrices.
+"""
+
+from typing import Any, ClassVar, assert_never
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from bncore.networks.init import initialize
+from bncore.norm._valid import TakesValid
+from bncore.norm.model.overlay import Overlay, lay_over
+from bncore.recurrent import (
+    BatchNormGRU,
+    BatchNormLSTM,
+    BatchNormRNN,
+    LayerNormGRU,
+    LayerNormLSTM,
+    LayerNormRNN,
+    SequenceBatchNormGRU,
+    SequenceBatchNormLSTM,
+    SequenceBatchNormRNN,
+)
+from bncore.seeds import derive_seed
+from bncore.spec.blueprint import Recurrent, Signal
+from bncore.spec.blueprint.recurrent import GATES, Cell
+from bncore.spec.norm.recurrent import (
+    NoRecurrentNorm,
+    RecurrentLayerNormSpec,
+    SequenceBatchNormSpec,
+    StepBatchNormSpec,
+)
+
+_PLAIN: dict[Cell, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+_STEP: dict[Cell, type[nn.Module]] = {"rnn": BatchNormRNN, "lstm": BatchNormLSTM, "gru": BatchNormGRU}
+_LAYER: dict[Cell, type[nn.Module]] = {"rnn": LayerNormRNN, "lstm": LayerNormLSTM, "gru": LayerNormGRU}
+_SEQUENCE: dict[Cell, type[nn.Module]] = {
+    "rnn": SequenceBatchNormRNN,
+    "lstm": SequenceBatchNormLSTM,
+    "gru": SequenceBatchNormGRU,
+}
+
+
+class OutputsOfTorch(Overlay, TakesValid):
+    """Of `torch.nn.RNN`, `LSTM` and `GRU`: (N, T, F) to their outputs (N, T, H), without the last states.
+
+    Padding comes behind the valid steps and so reaches none of them, but in the backward direction. There sequences
+    are packed, for which lengths are read back from the device.
+    """
+
+    wants_lengths: ClassVar[bool] = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer: Any = super()
+        lengths = _lengths_for(self)
+        if lengths is None or not self.bidirectional:
+            y: Tensor = layer.forward(x)[0]
+            return y
+        on_cpu = lengths.clamp(1, x.shape[1]).cpu()
+        packed = pack_padded_sequence(x, on_cpu, batch_first=True, enforce_sorted=False)
+        y, _ = pad_packed_sequence(layer.forward(packed)[0], batch_first=True, total_length=x.shape[1])
+        return y
+
+
+class OutputsOfCells(Overlay, TakesValid):
+    """Of the layers of `bncore.recurrent`: (N, T, F) to their outputs (N, T, H), without the last states."""
+
+    wants_lengths: ClassVar[bool] = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer: Any = super()
+        y: Tensor = layer.forward(x, lengths=_lengths_for(self))[0]
+        return y
+
+
+def recurrent_module(layer: Recurrent, signal: Signal) -> nn.Module:
+    """The module of a layer for such a signal; its matrices are yet to be drawn."""
+    options: dict[str, Any] = {
+        "input_size": signal.channels,
+        "hidden_size": layer.hidden,
+        "bias": layer.bias,
+        "batch_first": True,
+        "bidirectional": layer.bidirectional,
+    }
+    if layer.cell == "rnn":
+        options["nonlinearity"] = layer.nonlinearity
+    norm = layer.norm
+    match norm:
+        case NoRecurrentNorm():
+            module: nn.Module = _PLAIN[layer.cell](**options)
+        case SequenceBatchNormSpec():
+            module = _SEQUENCE[layer.cell](eps=norm.eps, momentum=norm.momentum, affine=norm.affine, **options)
+        case StepBatchNormSpec():
+            options |= {"gamma": norm.gamma, "eps": norm.eps, "momentum": norm.momentum}
+            module = _STEP[layer.cell](max_length=norm.rows(signal.steps), **options)
+        case RecurrentLayerNormSpec():
+            module = _LAYER[layer.cell](eps=norm.eps, **options)
+        case _:
+            assert_never(norm)
+    lay_over(module, OutputsOfTorch if isinstance(norm, NoRecurrentNorm) else OutputsOfCells)
+    return module
+
+
+def draw_recurrent(module: nn.Module, layer: Recurrent, seed: int) -> None:
+    """Set the matrices and biases of what `recurrent_module` has made: biases 0, an LSTM's forget gate apart."""
+    for direction, parameters in zip(layer.directions, _parameters(module, layer), strict=True):
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                if name.startswith("weight"):
+                    parameter.copy_(_matrix(parameter.shape, name, layer, derive_seed(seed, direction, name)))
+                else:
+                    parameter.zero_()
+            forgets = parameters.get("bias_ih", parameters.get("bias"))
+            if layer.cell == "lstm" and forgets is not None:
+                forgets[layer.hidden : 2 * layer.hidden] = layer.forget_bias
+
+
+def _lengths_for(layer: TakesValid) -> Tensor | None:
+    if layer._handed is None:
+        return None
+    if layer._handed.mask is not None:
+        raise ValueError("a recurrent layer has to know where sequences end: give lengths instead of a mask")
+    return layer._handed.lengths
+
+
+def _parameters(module: nn.Module, layer: Recurrent) -> list[dict[str, Tensor]]:
+    """Of each direction, matrices and biases by their names without number and direction."""
+    names = ("weight_ih", "weight_hh", "bias", "bias_ih", "bias_hh", "bias_hn")
+    found = []
+    for direction in layer.directions:
+        if isinstance(layer.norm, NoRecurrentNorm):
+            suffix = "_l0" if direction == "forward" else "_l0_reverse"
+            owner = module
+        else:
+            suffix = ""
+            owner = module.get_submodule("cells.0" if direction == "forward" else "reverse_cells.0")
+        own = {name: getattr(owner, name + suffix, None) for name in names}
+        found.append({name: value for name, value in own.items() if isinstance(value, Tensor)})
+    return found
+
+
+def _matrix(shape: torch.Size, name: str, layer: Recurrent, seed: int) -> Tensor:
+    rows, columns = shape
+    matrix = nn.Linear(columns, rows, bias=False)
+    if name == "weight_ih" or layer.recurrent_init == "as_init":
+        initialize(matrix, layer.init, seed, layer.init_scale)
+        return matrix.weight
+    nn.init.orthogonal_(matrix.weight, generator=torch.Generator().manual_seed(seed))
+    if layer.recurrent_init == "identity":
+        # The block of the candidate: the only one of an rnn, the third of the others in torch's order.
+        candidate = 0 if GATES[layer.cell] == 1 else 2
+        nn.init.eye_(matrix.weight[candidate * layer.hidden : (candidate + 1) * layer.hidden])
+    return matrix.weight

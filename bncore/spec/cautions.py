@@ -1,0 +1,50 @@
+"""What a spec may say, and may not mean: nothing here keeps it from being run."""
+
+from collections.abc import Iterator
+
+from bncore.spec.data import data_shape
+from bncore.spec.experiment import ExperimentSpec
+from bncore.spec.faults import Fault
+from bncore.spec.norm.cold_start import COLD_START, warm_momentum
+from bncore.spec.optimizer import MAX_LR
+from bncore.spec.plan import laid_network, steps_per_epoch, total_steps
+
+
+def cautions(spec: ExperimentSpec) -> list[Fault]:
+    """With a pointer, in words, and with a code, like faults; of equal layers the first is named."""
+    return [*_cold_starts(spec), *_lonely_batches(spec), *_rates(spec)]
+
+
+def _cold_starts(spec: ExperimentSpec) -> Iterator[Fault]:
+    """Normalizations whose running statistics the budget is too short for."""
+    sizes = data_shape(spec.data)
+    steps = total_steps(spec.train, steps_per_epoch(spec.train, sizes))
+    batches = steps * spec.train.accumulate
+    said = set()
+    for norm, place in laid_network(spec.network, sizes.signal, sizes.outputs).norms:
+        share, pointer = norm.initial_share(batches), place.own(norm.momentum_field)
+        if share > COLD_START and pointer not in said:
+            said.add(pointer)
+            detail = (
+                f"At the end, {share:.0%} of the running statistics of {norm.name} are initial values, and evaluation "
+                f"uses them; use {warm_momentum(batches):g} or more, or more steps"
+            )
+            yield Fault(pointer, detail, "cold_statistics")
+
+
+def _lonely_batches(spec: ExperimentSpec) -> Iterator[Fault]:
+    train, examples = spec.train, data_shape(spec.data).train_examples
+    per_epoch = steps_per_epoch(train, data_shape(spec.data))
+    if train.batch_size > 1 and examples % train.batch_size == 1 and not train.drop_last:
+        if total_steps(train, per_epoch) < per_epoch:
+            return
+        detail = (
+            f"The last batch of an epoch is a single one of {examples} examples, whose gradient counts as much as that "
+            f"of {train.batch_size}; use another batch size or drop_last"
+        )
+        yield Fault("/train/batch_size", detail, "last_batch_of_one")
+
+
+def _rates(spec: ExperimentSpec) -> Iterator[Fault]:
+    if spec.optimizer.lr == MAX_LR:
+        yield Fault("/optimizer/lr", f"Is the greatest there can be, {MAX_LR:g}: a search ends here", "lr_at_bound")

@@ -1,0 +1,47 @@
+"""Which data set: a kind a module. Sizes stand here because a spec is checked where the data are not.
+
+A new data set is a module with one class that says its `shape`, a member of the union, and what loads it in
+`bncore.data`.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from bncore.spec.data.digits import DigitsSpec
+from bncore.spec.data.mnist5k import Mnist5kSpec
+from bncore.spec.data.pixels import Presentation
+from bncore.spec.data.santurkar_linear import SanturkarLinearSpec
+from bncore.spec.data.shape import DataShape, Task
+from bncore.spec.data.validation import ValidationSpec
+from bncore.spec.data.variable_length import VariableLengthSpec
+
+__all__ = [
+    "DataShape",
+    "DataSpec",
+    "DigitsSpec",
+    "Mnist5kSpec",
+    "Presentation",
+    "SanturkarLinearSpec",
+    "Task",
+    "ValidationSpec",
+    "VariableLengthSpec",
+    "data_shape",
+]
+
+
+def _digits_if_unsaid(value: Any) -> Any:
+    """A spec of the time when there was one data set need not name it."""
+    return {"kind": "digits", **value} if isinstance(value, dict) else value
+
+
+DataSpec = Annotated[
+    DigitsSpec | Mnist5kSpec | VariableLengthSpec | SanturkarLinearSpec,
+    Field(discriminator="kind"),
+    BeforeValidator(_digits_if_unsaid),
+]
+
+
+def data_shape(data: DataSpec) -> DataShape:
+    """The sizes of the data set that `data` names."""
+    return data.shape()

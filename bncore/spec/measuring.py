@@ -1,0 +1,31 @@
+"""Whether what is descended, measured and aimed at fits what the data have."""
+
+from collections.abc import Iterator
+
+from bncore.spec.budget import EvaluationSpec, TargetSpec
+from bncore.spec.data import DataShape
+from bncore.spec.faults import Fault
+from bncore.spec.loss import CrossEntropySpec, LossSpec, MeanSquaredErrorSpec
+
+
+def measuring_faults(sizes: DataShape, loss: LossSpec, target: TargetSpec | None) -> Iterator[Fault]:
+    """What of loss and target the data have no answer for."""
+    is_regression = sizes.task == "regression"
+    if is_regression and isinstance(loss, CrossEntropySpec):
+        detail = "These data are a regression and have no classes; use mean_squared_error"
+        yield Fault("/loss/kind", detail, "loss_does_not_fit")
+    if not is_regression and isinstance(loss, MeanSquaredErrorSpec):
+        detail = "These data have classes and no numbers to predict; use cross_entropy"
+        yield Fault("/loss/kind", detail, "loss_does_not_fit")
+    if is_regression and target is not None and target.loss is None:
+        field = "accuracy" if target.accuracy is not None else "test_accuracy"
+        detail = "A regression has no accuracy; give loss"
+        yield Fault(f"/train/target/{field}", detail, "target_does_not_fit")
+
+
+def smallest_evaluated(evaluation: EvaluationSpec, sizes: DataShape) -> int | None:
+    """Of the batches that are evaluated with their own statistics, the size of the smallest; None without such."""
+    if "batch" not in evaluation.statistics:
+        return None
+    parts = [examples for examples in (sizes.validation_examples, sizes.test_examples) if examples]
+    return min(examples // -(-examples // evaluation.batch_size) for examples in parts)

@@ -1,0 +1,33 @@
+"""Long short-term memory (Hochreiter and Schmidhuber 1997), with the forget gate of Gers et al. 2000."""
+
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from bncore.spec.blueprint import Recurrent
+from bncore.spec.blueprint.recurrent import Cell
+from bncore.spec.network.recurrent import RecurrentSpec
+
+
+class LstmSpec(RecurrentSpec):
+    """An LSTM: torch's, or with batch norm (arXiv 1603.09025, 1510.01378) or layer norm (1607.06450) inside."""
+
+    cell: ClassVar[Cell] = "lstm"
+
+    kind: Literal["lstm"] = "lstm"
+    forget_bias: float = Field(
+        default=1.0, ge=-100.0, le=100.0, description="Where the bias of the forget gate starts; the others start at 0."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_bias_to_set(self) -> "LstmSpec":
+        if not self.bias and "forget_bias" in self.model_fields_set and self.forget_bias != 0.0:
+            detail = "There are no biases; leave it out or set bias to true"
+            faults = [("/forget_bias", detail, "no_bias_to_set")]
+            raise PydanticCustomError("cross_field", detail, {"faults": faults})
+        return self
+
+    def recurrent(self, number: int) -> Recurrent:
+        return replace(super().recurrent(number), forget_bias=self.forget_bias)

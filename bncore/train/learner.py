@@ -1,0 +1,47 @@
+"""What learns, as the loop sees it: it takes steps, is measured, saved, and restored.
+
+Invariant: everything that decides the result is a function of the spec and the step, or is in what `write_weights` and
+`write_state` write. To measure and to save leaves no trace.
+"""
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from bncore.train.checkpoint import HostState
+from bncore.train.task import Kept, Task
+
+
+class Stepped(NamedTuple):
+    """One training step: its loss, on the device and without a graph, what its metrics are made of, and its rate."""
+
+    loss: Tensor
+    kept: Kept
+    lr: float
+
+
+class Learner(Protocol):
+    """One model or several that are trained by one loop."""
+
+    @property
+    def task(self) -> Task:
+        """What it learns."""
+
+    def take_step(self, step: int) -> Stepped:
+        """Train step `step`, counted from 1: steps come in their order."""
+
+    def wait(self) -> None:
+        """Until the device has done what it was told."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Of every evaluated series, its value now."""
+
+    def write_weights(self, path: Path, step: int) -> None:
+        """Write what others can use of it."""
+
+    def write_state(self, path: Path, host: HostState) -> None:
+        """Write what training needs beside that to go on as if it had not stopped."""
+
+    def restore(self, weights: Path, state: Path) -> HostState:
+        """Go on from what was written. Raises `CheckpointDamaged` and `CheckpointMismatch`."""
