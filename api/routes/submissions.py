@@ -23,7 +23,7 @@ from api.shown.experiments import Submitted
 from api.shown.plans import SpecWarning, Validated, warnings_of
 from api.shown.waiting import Living, device_lives
 from api.taken_over import taken_over
-from bncore.spec import ExperimentSpec, load_spec
+from bncore.spec import ExperimentSpec, Fault, cautions, load_spec
 from store import experiments, idempotency, processes
 from store.experiments import Submission
 from store.idempotency import Scope
@@ -106,8 +106,8 @@ async def clone_experiment(
     service = asked.service
     source = await service.reads.run(functools.partial(_source, asked, experiment_id))
     # The patch may have been a large body.
-    spec, submission, warnings = await service.bodies.run(functools.partial(_cloned, source, patch))
-    answered = functools.partial(_answered, living, warnings_of(spec, living) + warnings)
+    spec, submission, known, warnings = await service.bodies.run(functools.partial(_cloned, source, patch))
+    answered = functools.partial(_answered, living, warnings_of(spec, living, known) + warnings)
     return await _accepted(asked, living, spec, submission, answered)
 
 
@@ -121,9 +121,12 @@ def _source(asked: Asked, experiment_id: str) -> Experiment:
         return experiments.get(session, experiment_id, owner=asked.sees)
 
 
-def _cloned(source: Experiment, patch: dict[str, Any]) -> tuple[ExperimentSpec, Submission, list[SpecWarning]]:
-    spec = load_spec(merged(source.spec, patch))
-    return spec, Submission.of(spec, retry_of=source.id), list(taken_over(source.spec, patch, spec))
+def _cloned(
+    source: Experiment, patch: dict[str, Any]
+) -> tuple[ExperimentSpec, Submission, list[Fault], list[SpecWarning]]:
+    """The clone's spec and what is stored of it; what may not have been meant in its source, and what is new in it."""
+    spec, known = load_spec(merged(source.spec, patch)), cautions(load_spec(source.spec))
+    return spec, Submission.of(spec, retry_of=source.id), known, list(taken_over(source.spec, patch, spec))
 
 
 async def _accepted(

@@ -1,12 +1,13 @@
 """What a spec amounts to before anything runs."""
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import Field
 
 from api.shown import Shown
 from api.shown.waiting import Living, device_lives
-from bncore.spec import ExperimentSpec, Task, cautions, plan
+from bncore.spec import ExperimentSpec, Fault, Task, cautions, plan
 
 
 class Layer(Shown):
@@ -40,9 +41,10 @@ class SpecWarning(Shown):
     code: str = Field(description="For programs.")
 
 
-def warnings_of(spec: ExperimentSpec, living: Living) -> list[SpecWarning]:
-    """What is worth saying of a spec right now."""
-    found = [SpecWarning(pointer=one.pointer, detail=one.detail, code=one.code) for one in cautions(spec)]
+def warnings_of(spec: ExperimentSpec, living: Living, known: Collection[Fault] = ()) -> list[SpecWarning]:
+    """What is worth saying of a spec right now, but for what is known of it."""
+    new = [one for one in cautions(spec) if one not in known]
+    found = [SpecWarning(pointer=one.pointer, detail=one.detail, code=one.code) for one in new]
     if spec.resources.device == "cuda" and living is not None and not device_lives(living, "cuda"):
         detail = "No worker for cuda is connected; it waits until one is."
         found.append(SpecWarning(pointer="/resources/device", detail=detail, code="no_such_worker"))

@@ -44,8 +44,8 @@ def build_network(
     Args:
         spec: a member of `bncore.spec.NetworkSpec`, or a dict as it stands in an experiment:
             `{"kind": "resnet", "depth": 20, "norm": {"kind": "batch_renorm"}}`.
-        signal: what one example is; a tuple is an image's (channels, height, width).
-        outputs: numbers that come out for an example, or for each step.
+        signal: the shape of one example: an image's (channels, height, width), or a `bncore.spec.blueprint.Signal`.
+        outputs: numbers that come out for an example, or for each step of one.
         seed: the same seed draws the same weights.
         device: where the network is.
 

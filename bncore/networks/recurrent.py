@@ -4,6 +4,7 @@ Shapes: N sequences, T steps, F features, H hidden units, G gates. Matrices are 
 so that a layer with norms and torch's, which have different parameters, start from the same matrices.
 """
 
+import math
 from typing import Any, ClassVar, assert_never
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from bncore.networks.init import initialize
+from bncore.norm._moments import statistics_dtype
 from bncore.norm._valid import TakesValid
 from bncore.norm.model.overlay import Overlay, lay_over
 from bncore.recurrent import (
@@ -24,9 +26,11 @@ from bncore.recurrent import (
     SequenceBatchNormLSTM,
     SequenceBatchNormRNN,
 )
+from bncore.recurrent._lstm import LSTM
 from bncore.seeds import derive_seed
 from bncore.spec.blueprint import Recurrent, Signal
 from bncore.spec.blueprint.recurrent import GATES, Cell
+from bncore.spec.init import DefaultInit
 from bncore.spec.norm.recurrent import (
     NoRecurrentNorm,
     RecurrentLayerNormSpec,
@@ -66,14 +70,27 @@ class OutputsOfTorch(Overlay, TakesValid):
 
 
 class OutputsOfCells(Overlay, TakesValid):
-    """Of the layers of `bncore.recurrent`: (N, T, F) to their outputs (N, T, H), without the last states."""
+    """Of the layers of `bncore.recurrent`: (N, T, F) to their outputs (N, T, H), without the last states.
+
+    In training, sequences begin with a state h that is normal around 0 with a standard deviation of `initial_noise`
+    (arXiv 1603.09025).
+    """
 
     wants_lengths: ClassVar[bool] = True
+    initial_noise: float = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         layer: Any = super()
-        y: Tensor = layer.forward(x, lengths=_lengths_for(self))[0]
+        noisy = self.training and self.initial_noise > 0.0
+        given = {"hx": self._noise(x), "step": 0} if noisy else {}
+        y: Tensor = layer.forward(x, lengths=_lengths_for(self), **given)[0]
         return y
+
+    def _noise(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        layer: Any = self
+        shape = (2 if layer.bidirectional else 1, x.shape[0], layer.hidden_size)
+        h = torch.randn(shape, device=x.device, dtype=statistics_dtype(x.dtype)) * self.initial_noise
+        return (h, torch.zeros_like(h)) if isinstance(self, LSTM) else h
 
 
 def recurrent_module(layer: Recurrent, signal: Signal) -> nn.Module:
@@ -101,21 +118,35 @@ def recurrent_module(layer: Recurrent, signal: Signal) -> nn.Module:
         case _:
             assert_never(norm)
     lay_over(module, OutputsOfTorch if isinstance(norm, NoRecurrentNorm) else OutputsOfCells)
+    if isinstance(norm, StepBatchNormSpec):
+        vars(module)["initial_noise"] = norm.initial_noise
     return module
 
 
 def draw_recurrent(module: nn.Module, layer: Recurrent, seed: int) -> None:
-    """Set the matrices and biases of what `recurrent_module` has made: biases 0, an LSTM's forget gate apart."""
+    """Set the matrices and biases of what `recurrent_module` has made.
+
+    Where there are two biases that add up, one has what a single one would have, and the other is 0.
+    """
     for direction, parameters in zip(layer.directions, _parameters(module, layer), strict=True):
         with torch.no_grad():
             for name, parameter in parameters.items():
+                own = derive_seed(seed, direction, name)
                 if name.startswith("weight"):
-                    parameter.copy_(_matrix(parameter.shape, name, layer, derive_seed(seed, direction, name)))
+                    parameter.copy_(_matrix(parameter.shape, name, layer, own))
                 else:
                     parameter.zero_()
-            forgets = parameters.get("bias_ih", parameters.get("bias"))
-            if layer.cell == "lstm" and forgets is not None:
-                forgets[layer.hidden : 2 * layer.hidden] = layer.forget_bias
+            bias = parameters.get("bias_ih", parameters.get("bias"))
+            if bias is not None:
+                _draw_bias(bias, layer, derive_seed(seed, direction, "bias"))
+
+
+def _draw_bias(bias: Tensor, layer: Recurrent, seed: int) -> None:
+    if isinstance(layer.init, DefaultInit):
+        bound = layer.init_scale / math.sqrt(layer.hidden)
+        bias.uniform_(-bound, bound, generator=torch.Generator().manual_seed(seed))
+    if layer.cell == "lstm":
+        bias[layer.hidden : 2 * layer.hidden] += layer.forget_bias
 
 
 def _lengths_for(layer: TakesValid) -> Tensor | None:
@@ -138,6 +169,8 @@ def _parameters(module: nn.Module, layer: Recurrent) -> list[dict[str, Tensor]]:
             suffix = ""
             owner = module.get_submodule("cells.0" if direction == "forward" else "reverse_cells.0")
         own = {name: getattr(owner, name + suffix, None) for name in names}
+        if hasattr(owner, "norm_h") and owner.bias is None:
+            own["bias"] = getattr(owner.norm_h, "bias", None)
         found.append({name: value for name, value in own.items() if isinstance(value, Tensor)})
     return found
 

@@ -60,8 +60,10 @@ class TrainSpec(SpecModel):
         "smaller last batch of an epoch is cut into as few as are no larger. At most batch_size.",
     )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Fixes initialization, batch order and dropout.")
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="bf16 is autocast: parameters, statistics and optimizer stay in float32."
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        default="fp32",
+        description="bf16 and fp16 are autocast: parameters, statistics and optimizer stay in float32. fp16 scales the "
+        "loss, and leaves out steps whose gradients overflow; it needs the device cuda.",
     )
     clip_grad_norm: Annotated[float, Field(gt=0.0, le=1e6)] | None = Field(
         default=None, description="Scale the gradient down when its global 2-norm exceeds this."
@@ -156,3 +158,13 @@ class ResourcesSpec(SpecModel):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads; small networks gain nothing from more.")
+    channels_last: bool = Field(
+        default=False,
+        description="Keep images with their channels innermost (NHWC), which some devices convolve faster. Other bits, "
+        "the same files; networks without convolutions do not notice.",
+    )
+    compile: bool = Field(
+        default=False,
+        description="Train with torch.compile, a program for each size of a batch. The first steps take up to minutes; "
+        "the worker needs a C++ compiler, on cuda Triton. Other bits; evaluation and files are those without.",
+    )

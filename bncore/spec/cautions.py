@@ -1,7 +1,9 @@
 """What a spec may say, and may not mean: nothing here keeps it from being run."""
 
 from collections.abc import Iterator
+from itertools import zip_longest
 
+from bncore.spec.blueprint import Chain, Norm, Residual, Weights
 from bncore.spec.data import data_shape
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.faults import Fault
@@ -12,7 +14,7 @@ from bncore.spec.plan import laid_network, steps_per_epoch, total_steps
 
 def cautions(spec: ExperimentSpec) -> list[Fault]:
     """With a pointer, in words, and with a code, like faults; of equal layers the first is named."""
-    return [*_cold_starts(spec), *_lonely_batches(spec), *_rates(spec)]
+    return [*_cold_starts(spec), *_dead_biases(spec), *_lonely_batches(spec), *_rates(spec)]
 
 
 def _cold_starts(spec: ExperimentSpec) -> Iterator[Fault]:
@@ -30,6 +32,32 @@ def _cold_starts(spec: ExperimentSpec) -> Iterator[Fault]:
                 f"uses them; use {warm_momentum(batches):g} or more, or more steps"
             )
             yield Fault(pointer, detail, "cold_statistics")
+
+
+def _dead_biases(spec: ExperimentSpec) -> Iterator[Fault]:
+    """Asked for by name: by default they are there on purpose, so that arms of a comparison share every weight."""
+    if "bias" not in spec.network.model_fields_set or spec.network.bias is not True:
+        return
+    sizes = data_shape(spec.data)
+    name = _name_of_dead(spec.network.blueprint(sizes.signal, sizes.outputs), "")
+    if name is not None:
+        detail = f"The normalization behind {name} cancels its bias, which learns nothing; auto leaves such ones out"
+        yield Fault("/network/bias", detail, "dead_bias")
+
+
+def _name_of_dead(chain: Chain, prefix: str) -> str | None:
+    """Of the first weights whose bias the layer behind them takes out."""
+    for (name, layer), (_, behind) in zip_longest(chain.layers, chain.layers[1:], fillvalue=("", None)):
+        found = None
+        if isinstance(layer, Chain):
+            found = _name_of_dead(layer, f"{prefix}{name}.")
+        elif isinstance(layer, Residual):
+            found = _name_of_dead(layer.body, f"{prefix}{name}.body.")
+        elif isinstance(layer, Weights) and layer.bias and isinstance(behind, Norm):
+            found = f"{prefix}{name}" if behind.spec.cancels_bias(layer.width) else None
+        if found is not None:
+            return found
+    return None
 
 
 def _lonely_batches(spec: ExperimentSpec) -> Iterator[Fault]:

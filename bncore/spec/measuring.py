@@ -1,8 +1,8 @@
-"""Whether what is descended, measured and aimed at fits what the data have."""
+"""Whether what is descended, measured and aimed at fits what the data have, and the precision the device."""
 
 from collections.abc import Iterator
 
-from bncore.spec.budget import EvaluationSpec, TargetSpec
+from bncore.spec.budget import EvaluationSpec, ResourcesSpec, TargetSpec, TrainSpec
 from bncore.spec.data import DataShape
 from bncore.spec.faults import Fault
 from bncore.spec.loss import CrossEntropySpec, LossSpec, MeanSquaredErrorSpec
@@ -29,3 +29,10 @@ def smallest_evaluated(evaluation: EvaluationSpec, sizes: DataShape) -> int | No
         return None
     parts = [examples for examples in (sizes.validation_examples, sizes.test_examples) if examples]
     return min(examples // -(-examples // evaluation.batch_size) for examples in parts)
+
+
+def precision_faults(train: TrainSpec, resources: ResourcesSpec) -> Iterator[Fault]:
+    """A precision that the device may not have."""
+    if train.precision == "fp16" and resources.device != "cuda":
+        detail = "fp16 is for GPUs, and this may run elsewhere; set resources.device to cuda, or use bf16"
+        yield Fault("/train/precision", detail, "precision_needs_cuda")

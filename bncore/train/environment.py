@@ -37,7 +37,7 @@ class Environment(BaseModel):
     device_model: str
     torch_version: str
     threads: int
-    memory_format: Literal["contiguous"] = "contiguous"
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     torch_build: str | None = None
     cpu_capability: str | None = None
     vector_instructions: str | None = None
@@ -71,6 +71,7 @@ def prepare(spec: ExperimentSpec) -> Environment:
         device_model=torch.cuda.get_device_name() if device == "cuda" else processor_model(),
         torch_version=torch.__version__,
         threads=spec.resources.threads,
+        memory_format="channels_last" if spec.resources.channels_last else "contiguous",
         torch_build=_torch_build(),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         vector_instructions=_vector_instructions(),

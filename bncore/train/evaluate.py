@@ -3,7 +3,7 @@
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,11 +19,11 @@ from bncore.train.task import Task
 _logger = logging.getLogger(__name__)
 
 
-def outputs_of(network: nn.Module, examples: Examples) -> Tensor:
-    """What the network makes of the examples, whose padding it is told of."""
-    inputs, _, lengths = examples
-    outputs: Tensor = network(inputs) if lengths is None else network(inputs, lengths)
-    return outputs
+def outputs_of(network: Callable[..., Tensor], examples: Examples) -> Tensor:
+    """What the network makes of the examples; of padded sequences it is told how long each is."""
+    if examples.lengths is None:
+        return network(examples.inputs)
+    return network(examples.inputs, examples.lengths)
 
 
 @torch.no_grad()

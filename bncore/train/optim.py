@@ -8,7 +8,7 @@ best. State has the names that `torch.optim` gives it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import assert_never
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,11 @@ class Optimizer(ABC):
         self._groups = [(spec.weight_decay, [one for one in every if one not in without])]
         if without:
             self._groups.append((0.0, [one for one in every if one in without]))
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """As in `torch.optim`, for those who look for gradients there."""
+        return [{"params": group} for _, group in self._groups]
 
     @torch.no_grad()
     def step(self) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from bncore.train.ema import Ema
 from bncore.train.evaluate import equal_parts, evaluate, nothing_measured, outputs_of, slices, using
 from bncore.train.learner import Stepped
 from bncore.train.optim import LearningRate, build_optimizer
+from bncore.train.scaling import LossScale
 from bncore.train.task import Kept, build_task
 
 
@@ -31,6 +33,14 @@ class Solo:
         train = spec.train
         signal = data_shape(spec.data).signal
         self._network = build_network(spec.network, signal, planned.outputs, train.seed, device).train()
+        if spec.resources.channels_last:
+            # Of weights that are convolved; what they put out has the same layout, and so on.
+            self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Each size of a batch is compiled by itself: a kernel for all sizes, made when a second one comes, would make
+        # the numbers depend on which came before. State and evaluation are those of the network as it is written.
+        self._forward: Callable[..., Tensor] = self._network
+        if spec.resources.compile:
+            self._forward = torch.compile(self._network, dynamic=False)
         self._parameters = list(self._network.parameters())
         # As in arXiv 2102.06171, adaptive clipping leaves the last, linear layer alone.
         self._hidden = [value for name, value in self._network.named_parameters() if not name.startswith("output.")]
@@ -39,8 +49,10 @@ class Solo:
         self._rate = LearningRate(self._optimizer, spec.optimizer, spec.schedule, planned.total_steps)
         self._batches = Batches(self._data.train, train.batch_size, train.seed, train.drop_last)
         self._autocast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-        if train.precision == "bf16":
-            self._autocast = torch.autocast(device.type, torch.bfloat16)
+        if train.precision != "fp32":
+            dtype = torch.bfloat16 if train.precision == "bf16" else torch.float16
+            self._autocast = torch.autocast(device.type, dtype)
+        self._scale = LossScale(device) if train.precision == "fp16" else None
         # Normalized together in training, at the least.
         together = min(train.micro_batches(train.batch_size))
         self._in_batches = equal_parts(self._data.train, planned.train_examples // together)
@@ -53,8 +65,13 @@ class Solo:
         for parameter in self._parameters:
             parameter.grad = None
         loss, kept = self._descend(batch) if self._spec.train.accumulate == 1 else self._accumulate(batch)
-        self._clip()
-        self._optimizer.step()
+        if self._scale is None:
+            self._clip()
+            self._optimizer.step()
+        else:
+            self._scale.unscale(self._optimizer)
+            self._clip()
+            self._scale.step(self._optimizer)
         if self._ema is not None:
             self._ema.update(step)
         return Stepped(loss, kept, lr)
@@ -78,16 +95,23 @@ class Solo:
 
     def restore(self, weights: Path, state: Path) -> HostState:
         read_weights(weights, self._network)
-        return read_state(state, self._network, self._optimizer, self._others())
+        others = self._others()
+        host = read_state(state, self._network, self._optimizer, others)
+        if self._scale is not None:
+            self._scale.restore(others)
+        return host
 
     def _descend(self, batch: Examples, share: float | Tensor | None = None) -> tuple[Tensor, Kept]:
         """Add the gradients of the loss on a batch, or of `share` times it."""
         with self._autocast:
-            outputs = outputs_of(self._network, batch)
+            outputs = outputs_of(self._forward, batch)
         loss = self.task.loss(outputs, batch)
         if share is not None:
             loss = loss * share
-        loss.backward()
+        if self._scale is None:
+            loss.backward()
+        else:
+            self._scale.backward(loss)
         return loss.detach(), self.task.kept(outputs, batch)
 
     def _accumulate(self, batch: Examples) -> tuple[Tensor, Kept]:
@@ -119,7 +143,10 @@ class Solo:
 
     def _others(self) -> dict[str, Tensor]:
         """What training keeps beside weights and optimizer."""
-        return {} if self._ema is None else {f"ema/{name}": tensor for name, tensor in self._ema.averages.items()}
+        others = {} if self._scale is None else self._scale.state()
+        if self._ema is not None:
+            others |= {f"ema/{name}": tensor for name, tensor in self._ema.averages.items()}
+        return others
 
     def _clip(self) -> None:
         train = self._spec.train

@@ -33,10 +33,10 @@ class Laid:
     parameters: int
     state: int
     """Numbers that normalizations keep beside the parameters."""
-    is_whole: bool
-    """Whether every layer fits; one that does not is the last fault's."""
     output: Signal
     """What comes out: (classes,) of a vector for an example, (T, classes) of a sequence for each of its steps."""
+    is_whole: bool
+    """Whether every layer fits; one that does not is the last fault's."""
 
 
 def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
@@ -51,8 +51,8 @@ def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
         faults=tuple(walk.faults),
         parameters=sum(layer.parameters for layer in walk.layers),
         state=sum(norm.state(place) for norm, place in walk.norms),
-        is_whole=is_whole,
         output=walk.signal,
+        is_whole=is_whole,
     )
 
 

@@ -18,7 +18,7 @@ class LstmSpec(RecurrentSpec):
 
     kind: Literal["lstm"] = "lstm"
     forget_bias: float = Field(
-        default=1.0, ge=-100.0, le=100.0, description="Where the bias of the forget gate starts; the others start at 0."
+        default=1.0, ge=-100.0, le=100.0, description="Added to the bias of the forget gate at first."
     )
 
     @model_validator(mode="after")

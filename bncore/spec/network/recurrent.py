@@ -37,7 +37,7 @@ class RecurrentSpec(SequenceSpec):
         description="What the classes are told from: the state after the last step (of the backward direction, after "
         "the first), the mean of all steps, or each step by itself, which labels each step (tagging).",
     )
-    bias: bool = Field(default=True, description="Give recurrent layers biases, which are 0 at first.")
+    bias: bool = Field(default=True, description="Give recurrent layers biases.")
     init: InitSpec = Field(
         default_factory=DefaultInit, description="Of the matrices that read the input, and of the output layer."
     )

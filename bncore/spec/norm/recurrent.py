@@ -45,6 +45,14 @@ class StepBatchNormSpec(RunningStatistics):
     gamma: float = Field(
         default=0.1, gt=0.0, le=100.0, description="Initial scale; 0.1, the paper's, keeps tanh out of saturation."
     )
+    initial_noise: float = Field(
+        default=0.1,
+        ge=0.0,
+        le=100.0,
+        description="Standard deviation of noise in the state h that sequences begin with, in training. While all "
+        "sequences of a batch are alike, as digits are in their blank first rows, a state without noise has no "
+        "variance, and each step multiplies gradients by up to gamma^2 / eps.",
+    )
     max_steps: int | None = Field(
         default=None,
         ge=1,

@@ -1,4 +1,4 @@
-"""`docs/networks.md` knows every network of images and field, and its examples are valid."""
+"""`docs/networks.md` knows every network and field, and its examples are valid."""
 
 import json
 import re
@@ -7,18 +7,21 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from bncore.spec import NetworkSpec, members
+from bncore.spec import NetworkSpec, load_spec, members
 from bncore.spec.network.elements import AnyElement
 from bncore.spec.network.layered import HiddenLayers
+from bncore.spec.network.sequences import SequenceSpec
 
 PAGE = (Path(__file__).parents[3] / "docs" / "networks.md").read_text()
+OF_SEQUENCES = (Path(__file__).parents[3] / "docs" / "networks_sequences.md").read_text()
 SECTIONS = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 
 
-MEMBERS = [member for member in members(NetworkSpec) if issubclass(member, HiddenLayers)]
-
-
-@pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.__name__)
+@pytest.mark.parametrize(
+    "member",
+    [member for member in members(NetworkSpec) if issubclass(member, HiddenLayers)],
+    ids=lambda member: member.__name__,
+)
 def test_a_network_has_a_section_with_a_valid_example_and_every_field(member: type[HiddenLayers]) -> None:
     kind = member.model_fields["kind"].default
     assert f"| [`{kind}`](#{kind}) |" in PAGE
@@ -27,10 +30,27 @@ def test_a_network_has_a_section_with_a_valid_example_and_every_field(member: ty
     assert examples
     for example in examples:
         assert isinstance(TypeAdapter(NetworkSpec).validate_python(json.loads(example)), member)
-    shared = PAGE.partition("## What networks of images and vectors take")[2].partition("\n## ")[0]
+    shared = PAGE.partition("## What all of them take")[2].partition("\n## ")[0]
     common = (*HiddenLayers.model_fields, "placement")
     for field in member.model_fields.keys() - {"kind"}:
         assert f"`{field}`" in (shared if field in common else section), field
+
+
+@pytest.mark.parametrize(
+    "member",
+    [member for member in members(NetworkSpec) if issubclass(member, SequenceSpec)],
+    ids=lambda member: member.__name__,
+)
+def test_a_network_of_sequences_is_listed_and_every_field_of_it_is_in_its_page(member: type[SequenceSpec]) -> None:
+    assert f"| [`{member.model_fields['kind'].default}`](networks_sequences.md" in PAGE
+    assert all(f"`{field}`" in OF_SEQUENCES for field in member.model_fields if field != "kind")
+
+
+def test_every_example_in_the_page_of_sequences_is_valid() -> None:
+    examples = re.findall(r"```json\n(.*?)```", OF_SEQUENCES, re.DOTALL)
+    assert len(examples) >= 4
+    for example in examples:
+        load_spec(json.loads(example))
 
 
 def test_every_element_of_a_list_is_in_the_page() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bncore.networks import build_network
 from bncore.norm import valid_positions
+from bncore.recurrent import BatchNormGRU, BatchNormLSTM
 from bncore.spec import SpecError, load_spec
 from bncore.spec.blueprint import Signal, lay
 from bncore.spec.network import NetworkSpec
@@ -20,6 +21,7 @@ PADDED = Signal((STEPS, FEATURES), "sequence", lengths=True)
 LENGTHS = torch.tensor([4, 2, 6, 1, 4])
 VALID = torch.arange(STEPS) < LENGTHS.unsqueeze(1)
 NORMS = ["none", "sequence_batch_norm", "step_batch_norm", "layer_norm"]
+WITHOUT_NOISE = {"step_batch_norm": {"initial_noise": 0.0}}
 RECURRENT = [(kind, norm) for kind in ("rnn", "lstm", "gru") for norm in NORMS]
 ENCODER = {"kind": "transformer_encoder", "width": 4, "heads": 2, "blocks": 2, "mlp_width": 5}
 
@@ -89,7 +91,7 @@ def count(spec: NetworkSpec, signal: Signal) -> int:
 @pytest.mark.parametrize(
     ("kind", "norm", "output"),
     [
-        ("lstm", {"kind": "step_batch_norm", "max_steps": 3}, "last"),
+        ("lstm", {"kind": "step_batch_norm", "max_steps": 3, "initial_noise": 0.0}, "last"),
         ("gru", {"kind": "layer_norm"}, "mean"),
         ("rnn", {"kind": "sequence_batch_norm"}, "each_step"),
     ],
@@ -190,7 +192,10 @@ def in_torch(block: nn.Module, norm_first: bool, norm: str) -> nn.Module:
 
 
 WITH_PADDING = [
-    *({"kind": kind, "norm": {"kind": norm}, "hidden": [4, 3], "bidirectional": True} for kind, norm in RECURRENT),
+    *(
+        {"kind": kind, "norm": {"kind": norm, **WITHOUT_NOISE.get(norm, {})}, "hidden": [4, 3], "bidirectional": True}
+        for kind, norm in RECURRENT
+    ),
     *(
         {**ENCODER, "norm": {"kind": norm, **({"num_groups": 2} if norm == "group_norm" else {})}, "output": output}
         for norm, output in (
@@ -235,6 +240,23 @@ def test_how_much_padding_there_is_does_not_matter(network: dict[str, Any]) -> N
         torch.testing.assert_close(mine, alone, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_training_begins_with_noise_where_steps_have_statistics_of_their_own(kind: str) -> None:
+    network = built({"kind": kind, "hidden": [4], "bidirectional": True, "norm": {"kind": "step_batch_norm"}})
+    twin = {"lstm": BatchNormLSTM, "gru": BatchNormGRU}[kind](
+        FEATURES, 4, batch_first=True, bidirectional=True, max_length=STEPS
+    ).double()
+    twin.load_state_dict(network.recurrent1.state_dict())
+    torch.manual_seed(5)
+    h = 0.1 * torch.randn(2, len(LENGTHS), 4, dtype=torch.float64)
+    expected, _ = twin(batch(), (h, torch.zeros_like(h)) if kind == "lstm" else h, LENGTHS, 0)
+    torch.manual_seed(5)
+    with valid_positions(network, lengths=LENGTHS):
+        assert torch.equal(network.recurrent1(batch()), expected)
+    network.eval()
+    assert torch.equal(network(batch(), LENGTHS), network(batch(), LENGTHS))
+
+
 def test_tokens_are_embedded() -> None:
     tokens = Signal((STEPS,), "tokens", lengths=True, vocabulary=11)
     network = build_network(spec_of({**ENCODER}), tokens, 5, seed=1).eval()
@@ -277,6 +299,9 @@ def test_recurrent_networks_that_differ_in_norm_share_every_weight(kind: str) ->
             for name in ("weight_ih", "weight_hh"):
                 assert torch.equal(state[f"{layer}.cells.0.{name}"], plain[f"{layer}.{name}"])
                 assert torch.equal(state[f"{layer}.reverse_cells.0.{name}"], plain[f"{layer}.{name}_reverse"])
+            inner = "norm_h.bias" if (kind, norm) == ("rnn", "layer_norm") else "bias"
+            assert torch.equal(state[f"{layer}.cells.0.{inner}"], plain[f"{layer}.bias_ih"])
+            assert not plain[f"{layer}.bias_hh"].any()
         assert torch.equal(state["output.weight"], plain["output.weight"])
 
 
@@ -316,7 +341,9 @@ def test_recurrent_weights_start_as_asked(norm: str) -> None:
 
     _, hidden, bias = parameters("orthogonal")
     torch.testing.assert_close(hidden.T @ hidden, torch.eye(6))
-    assert bias.tolist() == [*(0.0,) * 6, *(2.0,) * 6, *(0.0,) * 12]
+    drawn = bias - torch.tensor([0.0, 2.0, 0.0, 0.0]).repeat_interleave(6)
+    assert 0.7 * 6**-0.5 < drawn.abs().max() <= 6**-0.5 + 1e-6
+    assert parameters("orthogonal", "normal")[2].tolist() == [*(0.0,) * 6, *(2.0,) * 6, *(0.0,) * 12]
     _, other, _ = parameters("identity")
     assert torch.equal(other[12:18], torch.eye(6))
     assert torch.equal(other[:12], hidden[:12])

@@ -62,3 +62,21 @@ def test_a_last_batch_of_one_is_named_where_it_comes() -> None:
 
 def test_a_learning_rate_at_its_bound_is_named() -> None:
     assert said({"optimizer": {"kind": "adam", "lr": 1e4}}) == [("/optimizer/lr", "lr_at_bound")]
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        ({"kind": "mlp", "placement": "before_activation"}, "linear1"),
+        ({"kind": "mlp", "placement": "after_activation"}, None),
+        ({"kind": "cnn", "norm": {"kind": "layer_norm"}}, None),
+        ({"kind": "residual_mlp"}, "linear"),
+    ],
+    ids=str,
+)
+def test_a_bias_that_was_asked_for_and_does_nothing_is_named(network: dict[str, Any], name: str | None) -> None:
+    assert said({"network": network}) == []
+    assert said({"network": {**network, "bias": "auto"}}) == []
+    found = cautions(load_spec({"network": {**network, "bias": True}}))
+    assert [(one.pointer, one.code) for one in found] == ([("/network/bias", "dead_bias")] if name else [])
+    assert all(f"behind {name} cancels" in one.detail for one in found)

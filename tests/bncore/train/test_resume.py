@@ -37,6 +37,12 @@ SPECS: dict[str, dict[str, Any]] = {
         "optimizer": {"kind": "sgd", "lr": 0.3, "momentum": 0.9},
         "train": {"adaptive_clipping": 0.02},
     },
+    "cnn, channels last, in micro-batches, with an average": {
+        "network": {"kind": "cnn", "channels": [4, 6]},
+        "optimizer": {"kind": "adam"},
+        "train": {"accumulate": 2, "ema": {}},
+        "resources": {"channels_last": True},
+    },
     "mlp, centered rmsprop, warm restarts": {
         "network": {"kind": "mlp", "hidden": [24]},
         "optimizer": {
@@ -85,6 +91,18 @@ def test_from_any_step_the_end_is_bit_identical(runs: Any, name: str) -> None:
     for step in (11, 22, 44, 66):
         resumed = runs.train(spec, after=whole, step=step)
         runs.assert_continued(whole, resumed, step)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("norm", ["batch_renorm", "layer_norm"])
+def test_so_it_is_with_compiled_steps(runs: Any, norm: str) -> None:
+    network = {"kind": "mlp", "hidden": [24], "dropout": 0.2, "norm": {"kind": norm}}
+    spec = {**full("mlp with layer norm, plain sgd, uneven batches"), "network": network}
+    whole = runs.train({**spec, "resources": {"compile": True}})
+    torch.compiler.reset()
+    runs.assert_continued(whole, runs.train({**spec, "resources": {"compile": True}}, after=whole, step=44), 44)
 
 
 def test_a_run_resumed_at_its_very_end_only_says_so(runs: Any) -> None:
@@ -146,6 +164,23 @@ def test_a_checkpoint_from_before_they_were_recorded_raises_no_doubt(runs: Any) 
     save_file(load_file(path), path, metadata={"bnlab": json.dumps(state)})
     runs.attempt(resumed)
     assert not [event for event in resumed.events if event.kind == "note"]
+    runs.assert_continued(whole, resumed, 66)
+
+
+def test_a_checkpoint_from_before_metrics_were_named_is_gone_on_from(runs: Any) -> None:
+    spec = full("cnn, adam")
+    whole = runs.train(spec)
+    resumed = runs.prepare(spec, after=whole, step=66)
+    path = resumed.path / "restore" / "state.safetensors"
+    with safe_open(path, framework="pt") as file:
+        state = json.loads(file.metadata()["bnlab"])
+    progress = state["progress"]
+    measured = progress.pop("evaluation")
+    del progress["best"]
+    values = {name.removeprefix("test/"): value for name, value in measured["values"].items()}
+    progress["evaluation"] = {"step": measured["step"], **values}
+    save_file(load_file(path), path, metadata={"bnlab": json.dumps(state)})
+    runs.attempt(resumed)
     runs.assert_continued(whole, resumed, 66)
 
 

@@ -49,11 +49,21 @@ def test_tagging_counts_the_steps_of_sequences_and_no_padding() -> None:
     assert (loss.item() / sum(LENGTHS), hits.item() / sum(LENGTHS)) == (pytest.approx(plain, rel=1e-6), accuracy)
 
 
+class Remembers(nn.Module):
+    """The outputs of examples by their number."""
+
+    def __init__(self, outputs: torch.Tensor) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, number: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return self.outputs[number]
+
+
 def test_tags_are_evaluated_over_all_steps_whatever_the_batches() -> None:
     logits, examples = tagged()
-    network = nn.Embedding.from_pretrained(logits.flatten(1)).double()
     numbered = examples._replace(inputs=torch.arange(4))
-    model = nn.Sequential(network, nn.Unflatten(1, (5, 3)))
+    model = Remembers(logits)
     task = build_task("tagging", CrossEntropySpec())
     loss, accuracy = by_hand(logits, examples)
     for size in (1, 3, 4):
@@ -151,3 +161,25 @@ def test_with_examples_for_validation_these_choose(runs: Any, target: dict[str, 
     reached = next(step for step, value in series[measured].items() if value >= 0.3)
     assert (event.metric, event.step) == (measured, reached)
     runs.assert_continued(run, runs.train(spec, after=run, step=24), 24)
+
+
+def test_padded_sequences_are_tagged_step_by_step_and_resumed(runs: Any) -> None:
+    spec = {
+        "data": {"kind": "variable_length", "tag": True, "examples": 120, "test_examples": 50, "max_length": 8},
+        "network": {"kind": "gru", "hidden": [6], "output": "each_step", "norm": {"kind": "sequence_batch_norm"}},
+        "train": {"steps": 9, "batch_size": 32, "accumulate": 2},
+        "evaluation": {"every_steps": 3, "batch_size": 20, "statistics": ["running", "batch", "precise"]},
+        "checkpoint": {"every_steps": 5},
+    }
+    whole = runs.train(spec)
+    runs.assert_continued(whole, runs.train(spec, after=whole, step=5), 5)
+    parsed = load_spec(spec)
+    model = build_network(parsed.network, data_shape(parsed.data).signal, 4, seed=99)
+    tensors = whole.tensors(whole.checkpoints("last")[-1])
+    model.load_state_dict({key: value for key, value in tensors.items() if "/" not in key})
+    test = load_data(parsed.data).test
+    with torch.no_grad():
+        loss, accuracy = by_hand(model.eval()(test.inputs, test.lengths), test)
+    metrics = whole.events[-1].summary.metrics
+    assert metrics["test/loss"] == pytest.approx(loss, rel=1e-5)
+    assert metrics["test/accuracy"] == pytest.approx(accuracy, abs=1e-12)
