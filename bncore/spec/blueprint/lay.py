@@ -72,10 +72,14 @@ class _Walk:
     def object_to_single_weights(self) -> None:
         """What normalizations of weights have against weights that none of their own places has spoken of."""
         for name, layer in self.single:
-            pointer = self.root + (layer.pointer or "/norm")
-            place = Place(f"what follows {name}", layer.width, 1, 1, "identity", "before_activation", pointer=pointer)
+            behind = f"the layer behind {name}"
+            place = Place(behind, layer.width, 1, 1, "identity", "before_activation", pointer=f"{self.root}/norm")
             said = {fault.code for fault in self.faults}
-            self.faults += [fault for fault in layer.weight_norm.faults(place) if fault.code not in said]
+            for fault in layer.weight_norm.faults(place):
+                if fault.code not in said:
+                    # In a list the layer itself is named: the normalization may be its own.
+                    pointer = self.root + layer.pointer if layer.pointer else fault.pointer
+                    self.faults.append(replace(fault, pointer=pointer))
 
     def through(self, chain: Chain, prefix: str) -> bool:
         """Whether it came to the end."""
