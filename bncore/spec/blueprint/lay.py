@@ -43,7 +43,8 @@ def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
     """Lay the network out; pointers of faults begin with `root`, where the network stands in the document."""
     walk = _Walk(blueprint, signal, root)
     is_whole = walk.through(blueprint, "")
-    walk.object_to_single_weights()
+    if is_whole:
+        walk.object_to_single_weights()
     return Laid(
         layers=tuple(walk.layers),
         norms=tuple(walk.norms),
@@ -71,10 +72,14 @@ class _Walk:
     def object_to_single_weights(self) -> None:
         """What normalizations of weights have against weights that none of their own places has spoken of."""
         for name, layer in self.single:
-            pointer = self.root + (layer.pointer or "/norm")
-            place = Place(f"what follows {name}", layer.width, 1, 1, "identity", "before_activation", pointer=pointer)
+            behind = f"the layer behind {name}"
+            place = Place(behind, layer.width, 1, 1, "identity", "before_activation", pointer=f"{self.root}/norm")
             said = {fault.code for fault in self.faults}
-            self.faults += [fault for fault in layer.weight_norm.faults(place) if fault.code not in said]
+            for fault in layer.weight_norm.faults(place):
+                if fault.code not in said:
+                    # In a list the layer itself is named: the normalization may be its own.
+                    pointer = self.root + layer.pointer if layer.pointer else fault.pointer
+                    self.faults.append(replace(fault, pointer=pointer))
 
     def through(self, chain: Chain, prefix: str) -> bool:
         """Whether it came to the end."""

@@ -174,6 +174,31 @@ def test_units_with_one_weight_cannot_be_standardized() -> None:
     assert faults({**network, "kernel_size": 3}) == []
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"kind": "residual_mlp", "width": 1, "placement": "after_sum"},
+        {"kind": "resnet_v2", "width": 1, "depth": 11, "block": "bottleneck"},
+        {
+            "kind": "layers",
+            "layers": [
+                {"kind": "conv", "width": 3, "kernel_size": 1},
+                {"kind": "activation"},
+                {"kind": "norm"},
+                {"kind": "flatten"},
+            ],
+        },
+    ],
+    ids=lambda network: network["kind"],
+)
+def test_units_with_one_weight_are_found_where_no_norm_is_right_behind_them(network: dict[str, object]) -> None:
+    for norm, field in (("weight_standardization", "kind"), ("moving_average_batch_norm", "center_weights")):
+        (fault,) = listed({**network, "norm": {"kind": norm}})
+        assert fault.code == "one_weight_per_unit"
+        assert fault.pointer in (f"/network/norm/{field}", "/network/layers/0")
+    assert faults({**network, "norm": {"kind": "weight_norm"}}) == []
+
+
 def test_units_with_one_weight_cannot_be_centred() -> None:
     network = {"kind": "cnn", "channels": [4], "kernel_size": 1}
     norm = {"kind": "moving_average_batch_norm"}
