@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from bench.hand_written import train_by_hand
-from bench.steps import NETWORKS, print_ratios
+from bench.steps import SPECS, print_ratios
 from bncore.spec import load_spec
 from store import migrate
 from store.jobs import eventlog
@@ -28,9 +28,9 @@ from tests.stack import Stack
 def main() -> None:
     """Print a line for each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--longer", type=float, default=4.0, help="factor on the steps of every run")
     parser.add_argument("--repeats", type=int, default=21)
-    parser.add_argument("--only", choices=["small runs", *NETWORKS])
+    parser.add_argument("--only", choices=["small runs", *SPECS])
     parser.add_argument("--small-runs", type=int, default=64)
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="bnlab-steps-"))
@@ -43,10 +43,10 @@ def main() -> None:
             stack.start_warm("relay", "worker")
             if arguments.only in (None, "small runs"):
                 _share_of_training(stack, arguments.small_runs)
-            for name, network in NETWORKS.items():
+            for name, (steps, data, network) in SPECS.items():
                 if arguments.only in (None, name):
-                    steps = arguments.steps if network["kind"] == "mlp" else arguments.steps // 4
-                    _compare(stack, name, {"network": network, "train": {"steps": steps}}, arguments.repeats)
+                    train = {"steps": round(arguments.longer * steps)}
+                    _compare(stack, name, {"data": data, "network": network, "train": train}, arguments.repeats)
     finally:
         broker.stop()
         shutil.rmtree(directory)
@@ -77,10 +77,10 @@ def _compare(stack: Stack, name: str, document: dict[str, object], repeats: int)
         counted, run = _train(stack, document)
         by_hand.append(train_by_hand(spec))
         # The loop before and the loop after: a machine whose speed drifts favours neither side.
-        seconds = statistics.mean(by_hand[-2:])
-        training.append(seconds / counted)
-        whole.append(seconds / run)
-    print_ratios(name, (spec.train.steps or 0) / statistics.median(by_hand), training=training, whole_run=whole)
+        training.append(statistics.mean(hand.training for hand in by_hand[-2:]) / counted)
+        whole.append(statistics.mean(hand.whole for hand in by_hand[-2:]) / run)
+    seconds = statistics.median(hand.training for hand in by_hand)
+    print_ratios(name, (spec.train.steps or 0) / seconds, training=training, whole_run=whole)
 
 
 def _train(stack: Stack, document: dict[str, object]) -> tuple[float, float]:
