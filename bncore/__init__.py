@@ -14,18 +14,24 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(path: str | PathLike[str], device: "torch.device | str" = "cpu") -> "torch.nn.Sequential":
+def load(
+    path: str | PathLike[str], device: "torch.device | str" = "cpu", *, averages: str | PathLike[str] | None = None
+) -> "torch.nn.Sequential":
     """The trained network of a downloaded checkpoint, in evaluation mode: `bncore.load("model.safetensors")`.
 
     The file is the weights of a run (`bnlab fetch`, or `checkpoints/*.safetensors` of a run directory); it holds the
     spec of its network, and nothing that is executed. Input: (N, *input_shape) of the data set, output (N, classes).
 
+    `averages` is the training state saved beside it, of a run with `train.ema`: the network then has the averages of
+    the weights in their place, and of running statistics.
+
     Raises:
         FileNotFoundError: where there is no file.
         ValueError: for a file that is damaged (`CheckpointDamaged`), or that is none of ours, is the training state
-            beside the weights, or does not hold the weights that its spec asks for (`CheckpointMismatch`).
+            beside the weights, or does not hold the weights that its spec asks for, and for averages of another step or
+            network, or where there are none (`CheckpointMismatch`).
     """
     # Whoever imports bncore for its specs pays for no torch.
     from bncore.train.loading import load_model
 
-    return load_model(Path(path), device)
+    return load_model(Path(path), device, None if averages is None else Path(averages))

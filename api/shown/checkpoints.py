@@ -20,7 +20,7 @@ class Checkpoint(Shown):
     """A saved network; of kind `last`, with the state to resume its training."""
 
     id: str
-    kind: str = Field(description="best, last or periodic.")
+    kind: str = Field(description="best (by the series that `summary.best` of the results names), last or periodic.")
     step: int
     epoch: int
     attempt: int

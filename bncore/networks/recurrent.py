@@ -31,8 +31,8 @@ from bncore.seeds import derive_seed
 from bncore.spec.blueprint import Recurrent, Signal
 from bncore.spec.blueprint.recurrent import GATES, Cell
 from bncore.spec.init import DefaultInit
+from bncore.spec.norm import NoNorm
 from bncore.spec.norm.recurrent import (
-    NoRecurrentNorm,
     RecurrentLayerNormSpec,
     SequenceBatchNormSpec,
     StepBatchNormSpec,
@@ -106,7 +106,7 @@ def recurrent_module(layer: Recurrent, signal: Signal) -> nn.Module:
         options["nonlinearity"] = layer.nonlinearity
     norm = layer.norm
     match norm:
-        case NoRecurrentNorm():
+        case NoNorm():
             module: nn.Module = _PLAIN[layer.cell](**options)
         case SequenceBatchNormSpec():
             module = _SEQUENCE[layer.cell](eps=norm.eps, momentum=norm.momentum, affine=norm.affine, **options)
@@ -117,7 +117,7 @@ def recurrent_module(layer: Recurrent, signal: Signal) -> nn.Module:
             module = _LAYER[layer.cell](eps=norm.eps, **options)
         case _:
             assert_never(norm)
-    lay_over(module, OutputsOfTorch if isinstance(norm, NoRecurrentNorm) else OutputsOfCells)
+    lay_over(module, OutputsOfTorch if isinstance(norm, NoNorm) else OutputsOfCells)
     if isinstance(norm, StepBatchNormSpec):
         vars(module)["initial_noise"] = norm.initial_noise
     return module
@@ -162,7 +162,7 @@ def _parameters(module: nn.Module, layer: Recurrent) -> list[dict[str, Tensor]]:
     names = ("weight_ih", "weight_hh", "bias", "bias_ih", "bias_hh", "bias_hn")
     found = []
     for direction in layer.directions:
-        if isinstance(layer.norm, NoRecurrentNorm):
+        if isinstance(layer.norm, NoNorm):
             suffix = "_l0" if direction == "forward" else "_l0_reverse"
             owner = module
         else:

@@ -5,16 +5,19 @@ from itertools import zip_longest
 
 from bncore.spec.blueprint import Chain, Norm, Residual, Weights
 from bncore.spec.data import data_shape
+from bncore.spec.data.pixels import PixelsSpec
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.faults import Fault
+from bncore.spec.network.recurrent import RecurrentSpec
 from bncore.spec.norm.cold_start import COLD_START, warm_momentum
+from bncore.spec.norm.recurrent import RecurrentLayerNormSpec, StepBatchNormSpec
 from bncore.spec.optimizer import MAX_LR
 from bncore.spec.plan import laid_network, steps_per_epoch, total_steps
 
 
 def cautions(spec: ExperimentSpec) -> list[Fault]:
     """With a pointer, in words, and with a code, like faults; of equal layers the first is named."""
-    return [*_cold_starts(spec), *_dead_biases(spec), *_lonely_batches(spec), *_rates(spec)]
+    return [*_cold_starts(spec), *_dead_biases(spec), *_blank_starts(spec), *_lonely_batches(spec), *_rates(spec)]
 
 
 def _cold_starts(spec: ExperimentSpec) -> Iterator[Fault]:
@@ -58,6 +61,19 @@ def _name_of_dead(chain: Chain, prefix: str) -> str | None:
         if found is not None:
             return found
     return None
+
+
+def _blank_starts(spec: ExperimentSpec) -> Iterator[Fault]:
+    """Recurrences without a spread to normalize while all images are blank, as the first rows of digits are."""
+    network, begins_blank = spec.network, isinstance(spec.data, PixelsSpec) and spec.data.as_ != "image"
+    if not begins_blank or not isinstance(network, RecurrentSpec):
+        return
+    detail = "The first steps of these images are blank: gradients may grow beyond measure there;"
+    if isinstance(network.norm, StepBatchNormSpec) and network.norm.initial_noise == 0.0:
+        yield Fault("/network/norm/initial_noise", f"{detail} leave it at 0.1", "blank_start")
+    elif isinstance(network.norm, RecurrentLayerNormSpec) and not network.draws_biases():
+        pointer = "/network/init" if network.bias else "/network/bias"
+        yield Fault(pointer, f"{detail} use bias true with init default, which draws biases", "blank_start")
 
 
 def _lonely_batches(spec: ExperimentSpec) -> Iterator[Fault]:

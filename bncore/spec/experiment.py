@@ -15,7 +15,7 @@ from bncore.spec.budget import CheckpointSpec, EvaluationSpec, ResourcesSpec, Tr
 from bncore.spec.data import DataSpec, DigitsSpec, data_shape
 from bncore.spec.limits import NAME_CHARS, TAG_KEY_CHARS, TAG_VALUE_CHARS, TAGS
 from bncore.spec.loss import LossSpec, usual_loss
-from bncore.spec.measuring import measuring_faults, precision_faults
+from bncore.spec.measuring import measuring_faults, resources_faults
 from bncore.spec.network import MlpSpec, NetworkSpec
 from bncore.spec.optimizer import ConstantSchedule, OptimizerSpec, ScheduleSpec, SgdSpec
 from bncore.spec.plan import faults_between_parts
@@ -63,8 +63,9 @@ class ExperimentSpec(SpecModel):
     @model_validator(mode="after")
     def _parts_fit_together(self) -> "ExperimentSpec":
         faults = faults_between_parts(self.data, self.network, self.train, self.schedule, self.evaluation)
-        faults += measuring_faults(data_shape(self.data), self.loss, self.train.target)
-        faults += precision_faults(self.train, self.resources)
+        sizes = data_shape(self.data)
+        faults += measuring_faults(sizes, self.loss, self.train.target)
+        faults += resources_faults(sizes, self.train, self.resources)
         if faults:
             listed = [(fault.pointer, fault.detail, fault.code) for fault in faults]
             raise PydanticCustomError("cross_field", "parts of the spec do not fit together", {"faults": listed})

@@ -1,4 +1,4 @@
-"""Whether what is descended, measured and aimed at fits what the data have, and the precision the device."""
+"""Whether what is descended, measured and aimed at fits what the data have, and how that is computed the device."""
 
 from collections.abc import Iterator
 
@@ -31,8 +31,12 @@ def smallest_evaluated(evaluation: EvaluationSpec, sizes: DataShape) -> int | No
     return min(examples // -(-examples // evaluation.batch_size) for examples in parts)
 
 
-def precision_faults(train: TrainSpec, resources: ResourcesSpec) -> Iterator[Fault]:
-    """A precision that the device may not have."""
+def resources_faults(sizes: DataShape, train: TrainSpec, resources: ResourcesSpec) -> Iterator[Fault]:
+    """A precision that the device may not have, and steps that cannot be compiled once and for all."""
+    if resources.compile and sizes.signal.lengths:
+        # Where compiling is given up after a few of them, the numbers depend on which came first.
+        detail = "Sequences of different lengths would be compiled anew for each batch; leave it out"
+        yield Fault("/resources/compile", detail, "compiled_anew")
     if train.precision == "fp16" and resources.device != "cuda":
         detail = "fp16 is for GPUs, and this may run elsewhere; set resources.device to cuda, or use bf16"
         yield Fault("/train/precision", detail, "precision_needs_cuda")

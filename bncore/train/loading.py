@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from bncore.networks import build_network
@@ -18,13 +19,30 @@ from bncore.train.checkpoint import (
 )
 
 
-def load_model(path: Path, device: torch.device | str) -> nn.Sequential:
+def load_model(path: Path, device: torch.device | str, averages: Path | None = None) -> nn.Sequential:
     """The network of a weights file, with its weights, in evaluation mode. See `bncore.load`."""
     spec = _spec_of(path)
     data = data_shape(spec.data)
     network = build_network(spec.network, data.signal, data.outputs, device=device)
     read_weights(path, network)
+    if averages is not None:
+        _take_averages(averages, network, _metadata(path)["step"])
     return network.eval()
+
+
+def _take_averages(path: Path, network: nn.Module, step: object) -> None:
+    progress = _metadata(path).get("progress")
+    saved = progress.get("step") if isinstance(progress, dict) else None
+    if saved != step:
+        raise CheckpointMismatch(f"{path.name} is not the training state of step {step}, which the weights are of")
+    tensors = load_file(path)
+    found = {name.removeprefix("ema/"): tensor for name, tensor in tensors.items() if name.startswith("ema/")}
+    if not found:
+        raise CheckpointMismatch(f"{path.name} holds no averages: the run had no train.ema")
+    try:
+        network.load_state_dict({**network.state_dict(), **found})
+    except RuntimeError as error:
+        raise CheckpointMismatch(f"the averages do not fit the network: {error}") from error
 
 
 def _spec_of(path: Path) -> ExperimentSpec:

@@ -53,9 +53,11 @@ class Solo:
             dtype = torch.bfloat16 if train.precision == "bf16" else torch.float16
             self._autocast = torch.autocast(device.type, dtype)
         self._scale = LossScale(device) if train.precision == "fp16" else None
-        # Normalized together in training, at the least.
-        together = min(train.micro_batches(train.batch_size))
-        self._in_batches = equal_parts(self._data.train, planned.train_examples // together)
+        self._in_batches: list[Examples] = []
+        if "precise" in spec.evaluation.statistics:
+            # Normalized together in training, at the least.
+            together = min(train.micro_batches(train.batch_size))
+            self._in_batches = equal_parts(self._data.train, planned.train_examples // together)
         self._ema = None if train.ema is None else Ema(self._network, train.ema.decay)
 
     def take_step(self, step: int) -> Stepped:

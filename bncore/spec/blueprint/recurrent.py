@@ -7,8 +7,8 @@ from bncore.spec.blueprint.layer import Layer
 from bncore.spec.blueprint.signal import Signal
 from bncore.spec.faults import Fault
 from bncore.spec.init import DefaultInit, InitSpec
+from bncore.spec.norm import NoNorm
 from bncore.spec.norm.recurrent import (
-    NoRecurrentNorm,
     RecurrentLayerNormSpec,
     RecurrentNormSpec,
     SequenceBatchNormSpec,
@@ -28,7 +28,7 @@ class Recurrent(Layer):
     cell: Cell
     hidden: int
     bidirectional: bool = False
-    norm: RecurrentNormSpec = field(default_factory=NoRecurrentNorm)
+    norm: RecurrentNormSpec = field(default_factory=NoNorm)
     bias: bool = True
     nonlinearity: Literal["tanh", "relu"] = "tanh"
     """Of an rnn."""
@@ -67,7 +67,7 @@ class Recurrent(Layer):
         """The channels of each normalization of one direction, by its name in the cell."""
         rows = GATES[self.cell] * self.hidden
         match self.norm:
-            case NoRecurrentNorm():
+            case NoNorm():
                 return {}
             case SequenceBatchNormSpec():
                 return {"norm_ih": rows}
@@ -87,7 +87,7 @@ class Recurrent(Layer):
         rows = GATES[self.cell] * self.hidden
         if not self.bias or "norm_h" in self.norms():
             return 0
-        if isinstance(self.norm, NoRecurrentNorm):
+        if isinstance(self.norm, NoNorm):
             # torch has one for each projection.
             return 2 * rows
         return rows + (self.hidden if self.cell == "gru" else 0)

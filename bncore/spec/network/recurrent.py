@@ -71,6 +71,10 @@ class RecurrentSpec(SequenceSpec):
             raise PydanticCustomError("cross_field", detail, {"faults": faults})
         return self
 
+    def draws_biases(self) -> bool:
+        """Whether recurrent layers have biases that are not 0 at first."""
+        return self.bias and isinstance(self.init, DefaultInit)
+
     def blueprint(self, signal: Signal, classes: int) -> Chain:
         return Chain(tuple(self._layers(classes)))
 

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from bncore.spec.faults import Fault
+from bncore.spec.norm import NoNorm
 from bncore.spec.norm.batch_statistics import BatchStatistics, RunningStatistics
 from bncore.spec.norm.place import BatchSize, NormModel, Place
 from bncore.spec.strict import Epsilon
@@ -84,13 +85,6 @@ class RecurrentLayerNormSpec(NormModel):
     eps: Epsilon = Field(default=1e-5, description="Added to the variance.")
 
 
-class NoRecurrentNorm(NormModel):
-    """No normalization: torch's own layer."""
-
-    kind: Literal["none"] = "none"
-    has_layer: ClassVar[bool] = False
-
-
 RecurrentNormSpec = Annotated[
-    NoRecurrentNorm | SequenceBatchNormSpec | StepBatchNormSpec | RecurrentLayerNormSpec, Field(discriminator="kind")
+    NoNorm | SequenceBatchNormSpec | StepBatchNormSpec | RecurrentLayerNormSpec, Field(discriminator="kind")
 ]

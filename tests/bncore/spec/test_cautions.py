@@ -80,3 +80,26 @@ def test_a_bias_that_was_asked_for_and_does_nothing_is_named(network: dict[str, 
     found = cautions(load_spec({"network": {**network, "bias": True}}))
     assert [(one.pointer, one.code) for one in found] == ([("/network/bias", "dead_bias")] if name else [])
     assert all(f"behind {name} cancels" in one.detail for one in found)
+
+
+@pytest.mark.parametrize(
+    ("network", "pointer"),
+    [
+        ({"norm": {"kind": "step_batch_norm"}}, None),
+        ({"norm": {"kind": "step_batch_norm", "initial_noise": 0.0}}, "/network/norm/initial_noise"),
+        ({"norm": {"kind": "layer_norm"}}, None),
+        ({"norm": {"kind": "layer_norm"}, "init": {"kind": "orthogonal"}}, "/network/init"),
+        ({"norm": {"kind": "layer_norm"}, "bias": False}, "/network/bias"),
+        ({"norm": {"kind": "none"}, "bias": False}, None),
+    ],
+    ids=str,
+)
+def test_a_recurrence_that_sees_nothing_at_first_is_named(network: dict[str, Any], pointer: str | None) -> None:
+    spec = {"data": {"kind": "digits", "as": "row"}, "network": {"kind": "gru", **network}}
+    assert said(spec) == ([(pointer, "blank_start")] if pointer else [])
+    assert said({**spec, "data": {"kind": "variable_length"}}) == []
+
+
+def test_statistics_of_steps_that_stay_cold_are_named() -> None:
+    spec = {"data": {"kind": "digits", "as": "row"}, "network": {"kind": "lstm"}, "train": {"steps": 5}}
+    assert said(spec) == [("/network/norm/momentum", "cold_statistics")]

@@ -38,6 +38,25 @@ def test_a_checkpoint_is_a_model_that_predicts_what_the_run_measured(weights: tu
     assert torch.nn.functional.cross_entropy(logits, labels).item() == pytest.approx(series["test/loss"][3])
 
 
+def test_the_averages_of_a_run_are_a_model_too(runs: Any) -> None:
+    run = runs.train({**SPEC, "train": {**SPEC["train"], "ema": {"decay": 0.5}}, "checkpoint": {"every_steps": 2}})
+    first, last = run.checkpoints("last")
+    weights, state = run.path / last.weights.file, run.path / last.state.file
+    model = bncore.load(weights, averages=state)
+    inputs, labels, _ = load_data(load_spec(SPEC).data).test
+    with torch.no_grad():
+        accuracy = (model(inputs).argmax(1) == labels).double().mean().item()
+    assert accuracy == run.series()["test/accuracy@ema"][3]
+    assert not torch.equal(model.output.weight, bncore.load(weights).output.weight)
+    for other, said in ((run.path / first.state.file, "step 3"), (weights, "step 3")):
+        with pytest.raises(CheckpointMismatch, match=said):
+            bncore.load(weights, averages=other)
+    plain = runs.train(SPEC)
+    saved = plain.checkpoints("last")[-1]
+    with pytest.raises(CheckpointMismatch, match=r"no train\.ema"):
+        bncore.load(plain.path / saved.weights.file, averages=plain.path / saved.state.file)
+
+
 def rewritten(path: Path, metadata: dict[str, str] | None, tensors: dict[str, torch.Tensor] | None = None) -> Path:
     other = path.with_name("other.safetensors")
     save_file(tensors or load_file(path), other, metadata=metadata)

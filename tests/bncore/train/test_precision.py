@@ -96,6 +96,13 @@ def test_fp16_elsewhere_than_on_a_gpu_is_refused(device: str) -> None:
     ]
 
 
+def test_steps_that_would_be_compiled_anew_for_each_batch_are_refused() -> None:
+    network = {"kind": "gru", "hidden": [6], "norm": {"kind": "none"}}
+    with pytest.raises(SpecError) as refused:
+        load_spec({"data": {"kind": "variable_length"}, "network": network, "resources": {"compile": True}})
+    assert [(fault.pointer, fault.code) for fault in refused.value.faults] == [("/resources/compile", "compiled_anew")]
+
+
 def test_channels_last_is_another_layout_of_the_same_numbers(runs: Any) -> None:
     # Among equal values, which there are many of at the edges, max pooling takes another one.
     network = {"kind": "cnn", "channels": [4, 6], "pool": "average"}
