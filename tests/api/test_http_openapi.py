@@ -110,7 +110,8 @@ def test_what_one_request_made_others_find_as_described(sqlite_api: Any, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+# Each network kind has every normalization in its schema: some 80,000 requests.
+@pytest.mark.timeout(2700)
 def test_thousands_of_requests_are_answered_as_described(sqlite_api: Any, tmp_path: Path) -> None:
     _run_schemathesis(sqlite_api, tmp_path, "examples,coverage,fuzzing,stateful", examples=20)
 

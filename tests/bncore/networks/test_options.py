@@ -192,8 +192,13 @@ def test_groups_of_one_channel_cancel_a_bias_and_wider_ones_do_not() -> None:
         assert (network.conv1.bias is None) == is_dead
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("init", [member.model_fields["kind"].default for member in members(InitSpec)])
+@pytest.mark.parametrize(
+    ("kind", "init"),
+    [
+        *[(kind, "default") for kind in NETWORKS],
+        *[("cnn", member.model_fields["kind"].default) for member in members(InitSpec)],
+    ],
+)
 def test_init_scale_multiplies_all_that_is_drawn_and_nothing_else(kind: str, init: str) -> None:
     plain, scaled = (built(kind, init={"kind": init}, bias=True, init_scale=scale) for scale in (1.0, 0.25))
     drawn = {name for name, layer in plain.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
