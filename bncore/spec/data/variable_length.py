@@ -28,7 +28,7 @@ class VariableLengthSpec(WithValidation):
     classes: int = Field(default=4, ge=2, le=1000)
     min_length: int = Field(default=5, ge=1, le=100_000, description="Steps.")
     max_length: int = Field(default=20, ge=1, le=100_000, description="Steps; not below min_length.")
-    noise: float = Field(default=0.3, ge=0.0, le=10.0, description="Standard deviation.")
+    noise: float = Field(default=0.2, ge=0.0, le=10.0, description="Standard deviation.")
     examples: int = Field(default=2000, ge=2, le=1_000_000, description="To train on.")
     test_examples: int = Field(default=500, ge=1, le=1_000_000)
     data_seed: int = Field(default=0, ge=0, le=2**63 - 1)
