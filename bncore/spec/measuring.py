@@ -6,6 +6,7 @@ from bncore.spec.budget import EvaluationSpec, ResourcesSpec, TargetSpec, TrainS
 from bncore.spec.data import DataShape
 from bncore.spec.faults import Fault
 from bncore.spec.loss import CrossEntropySpec, LossSpec, MeanSquaredErrorSpec
+from bncore.spec.norm import BatchSize
 
 
 def measuring_faults(sizes: DataShape, loss: LossSpec, target: TargetSpec | None) -> Iterator[Fault]:
@@ -23,12 +24,18 @@ def measuring_faults(sizes: DataShape, loss: LossSpec, target: TargetSpec | None
         yield Fault(f"/train/target/{field}", detail, "target_does_not_fit")
 
 
-def smallest_evaluated(evaluation: EvaluationSpec, sizes: DataShape) -> int | None:
-    """Of the batches that are evaluated with their own statistics, the size of the smallest; None without such."""
+def smallest_evaluated(evaluation: EvaluationSpec, sizes: DataShape) -> BatchSize | None:
+    """Of the batches that are evaluated with their own statistics, the smallest; None without such."""
     if "batch" not in evaluation.statistics:
         return None
+    which = "a batch that is evaluated with its own statistics"
     parts = [examples for examples in (sizes.validation_examples, sizes.test_examples) if examples]
-    return min(examples // -(-examples // evaluation.batch_size) for examples in parts)
+    batches = [(examples, -(-examples // evaluation.batch_size)) for examples in parts]
+    smallest, is_cut = min((examples // count, count > 1) for examples, count in batches)
+    if is_cut:
+        return BatchSize(smallest, which, "evaluate larger batches", "/evaluation/batch_size")
+    # All that there is: no batch can be larger.
+    return BatchSize(smallest, which, "leave batch out, or hold out more examples", "/evaluation/statistics")
 
 
 def resources_faults(sizes: DataShape, train: TrainSpec, resources: ResourcesSpec) -> Iterator[Fault]:

@@ -147,8 +147,7 @@ def _batch_faults(train: TrainSpec, evaluation: EvaluationSpec, sizes: DataShape
         batches.append(_smallest_part(train, rest, "the last, partial batch of an epoch", cure))
     evaluated = smallest_evaluated(evaluation, sizes)
     if evaluated is not None:
-        which = "a batch that is evaluated with its own statistics"
-        batches.append(BatchSize(evaluated, which, "evaluate larger batches", "/evaluation/batch_size"))
+        batches.append(evaluated)
     for norm, place in laid.norms:
         for batch in batches:
             faults = list(norm.batch_faults(place, batch))

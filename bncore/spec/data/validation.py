@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from fractions import Fraction
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -36,7 +37,8 @@ class ValidationSpec(SpecModel):
         if self.count is not None:
             return self.count
         assert self.share is not None
-        return math.floor(self.share * available)
+        # Of the number as it was written: 0.29 in binary is a little less, and so would be 0.29 of 100.
+        return math.floor(Fraction(str(self.share)) * available)
 
 
 class WithValidation(SpecModel):

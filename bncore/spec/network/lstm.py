@@ -1,7 +1,7 @@
 """Long short-term memory (Hochreiter and Schmidhuber 1997), with the forget gate of Gers et al. 2000."""
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -18,13 +18,24 @@ class LstmSpec(RecurrentSpec):
 
     kind: Literal["lstm"] = "lstm"
     forget_bias: float = Field(
-        default=1.0, ge=-100.0, le=100.0, description="Added to the bias of the forget gate at first."
+        default=1.0,
+        ge=-100.0,
+        le=100.0,
+        description="Added to the bias of the forget gate at first; 0 where there are no biases.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_bias_is_shown_as_such(cls, value: Any) -> Any:
+        # The default would be refused when the complete spec is read again.
+        if isinstance(value, dict) and value.get("bias") is False and "forget_bias" not in value:
+            return {**value, "forget_bias": 0.0}
+        return value
 
     @model_validator(mode="after")
     def _has_a_bias_to_set(self) -> "LstmSpec":
-        if not self.bias and "forget_bias" in self.model_fields_set and self.forget_bias != 0.0:
-            detail = "There are no biases; leave it out or set bias to true"
+        if not self.bias and self.forget_bias != 0.0:
+            detail = "There are no biases; use 0, or set bias to true"
             faults = [("/forget_bias", detail, "no_bias_to_set")]
             raise PydanticCustomError("cross_field", detail, {"faults": faults})
         return self

@@ -147,7 +147,10 @@ def own_activation_faults(place: Place) -> Iterator[Fault]:
         yield Fault(place.activation_pointer, detail, "two_activations")
 
 
-def fan_in_faults(place: Place, field: str = "kind", cure: str = "use a larger kernel") -> Iterator[Fault]:
+_MORE_WEIGHTS = "use a larger kernel or patch, wider layers, or batch_norm"
+
+
+def fan_in_faults(place: Place, field: str = "kind", cure: str = _MORE_WEIGHTS) -> Iterator[Fault]:
     """Weights without their mean, where each unit has a single one; `field` is the one that asks for it."""
     if place.fan_in == 1:
         detail = f"The units in front of {place.layer} have one weight each, 0 without its mean; {cure}"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bncore.data import Batches, DataSet, load_data
-from bncore.spec import DataSpec, SpecError, load_spec
+from bncore.spec import DataSpec, SpecError, ValidationSpec, load_spec
 
 
 def parsed(data: dict[str, object]) -> DataSpec:
@@ -78,6 +78,12 @@ def test_another_seed_holds_out_others_and_the_same_seed_the_same() -> None:
     first, again, other = (load(validation={"count": 200, "seed": seed}).validation.inputs for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(("share", "of", "count"), [(0.29, 100, 29), (0.57, 100, 57), (0.205, 1200, 246), (0.3, 7, 2)])
+def test_a_share_is_that_of_the_number_as_it_is_written(share: float, of: int, count: int) -> None:
+    # The product of 0.29 and 100 in binary is 28.999999999999996.
+    assert ValidationSpec(share=share).examples(of) == count
 
 
 def test_sequences_and_numbers_are_held_out_without_classes() -> None:

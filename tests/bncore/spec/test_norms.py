@@ -206,6 +206,13 @@ def test_units_with_one_weight_cannot_be_centred() -> None:
     assert faults({**network, "norm": {**norm, "center_weights": False}}) == []
 
 
+def test_the_cure_for_units_with_one_weight_is_one_where_there_is_no_kernel() -> None:
+    network = {"kind": "mlp", "hidden": [1, 1], "norm": {"kind": "weight_standardization"}}
+    (fault,) = listed(network)
+    assert "wider layers" in fault.detail
+    assert faults({**network, "hidden": [2, 2]}) == []
+
+
 @pytest.mark.parametrize(
     "norm", [kind for kind in KINDS if kind not in MLP and "batch" in kind and kind != "cross_iteration_batch_norm"]
 )

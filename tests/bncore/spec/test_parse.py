@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bncore.spec import ExperimentSpec, SpecError, load_spec, parse_json
+from tests.network_specs import KINDS, NORMS, small_spec
 
 DESIGN_EXAMPLE = {
     "name": "digits-brn",
@@ -286,3 +287,24 @@ def _faults_of_value(value: object) -> list:
     with pytest.raises(SpecError) as caught:
         load_spec(value)
     return caught.value.faults
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_complete_spec_is_valid_again_whatever_is_switched_in_its_network(kind: str) -> None:
+    spec = small_spec(kind, NORMS[kind][0])
+    shown = load_spec(spec).model_dump(mode="json")["network"]
+    accepted = 0
+    for field in (name for name, value in shown.items() if isinstance(value, bool)):
+        try:
+            switched = load_spec({**spec, "network": {**spec["network"], field: not shown[field]}})
+        except SpecError:
+            continue
+        accepted += 1
+        assert load_spec(parse_json(switched.canonical_json())) == switched
+    assert accepted
+
+
+def test_an_lstm_without_biases_has_none_for_its_forget_gate() -> None:
+    network = {"kind": "lstm", "bias": False}
+    shown = load_spec({"data": {"kind": "variable_length"}, "network": network}).model_dump(mode="json")["network"]
+    assert (shown["bias"], shown["forget_bias"]) == (False, 0.0)

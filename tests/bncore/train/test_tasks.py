@@ -130,6 +130,16 @@ def test_a_regression_descends_the_mean_squared_error_and_its_least_is_best(runs
             "/evaluation/batch_size",
             "one_value_per_channel",
         ),
+        (
+            # A larger batch would not help: there is one example.
+            {
+                "data": {"kind": "digits", "validation": {"count": 1}},
+                "network": {"kind": "mlp"},
+                "evaluation": {"batch_size": 1, "statistics": ["running", "batch"]},
+            },
+            "/evaluation/statistics",
+            "one_value_per_channel",
+        ),
     ],
 )
 def test_what_the_data_have_no_answer_for_is_refused(changes: dict[str, Any], pointer: str, code: str) -> None:
