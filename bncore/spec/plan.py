@@ -91,7 +91,8 @@ def faults_between_parts(
     """Everything that is wrong although each part is right by itself."""
     sizes = data_shape(data)
     if train.batch_size > sizes.train_examples:
-        detail = f"The data set has {sizes.train_examples} training examples; a batch cannot be larger"
+        left = f", without the {sizes.validation_examples} held out for validation" * bool(sizes.validation_examples)
+        detail = f"The data set has {sizes.train_examples} training examples{left}; a batch cannot be larger"
         return [Fault(_BATCH, detail, "batch_larger_than_data")]
     faults = list(_budget_faults(train, schedule, sizes))
     misfits = list(_misfits(network, sizes))
@@ -109,7 +110,7 @@ def _misfits(network: NetworkSpec, sizes: DataShape) -> Iterator[Fault]:
     if signal.kind not in network.takes:
         wanted = " or ".join(f"{kind.rstrip('s')}s" for kind in network.takes)
         detail = f"{network.kind} takes {wanted}, and an example of these data is {signal}"
-        yield Fault(pointer, f"{detail}{_cure(network)}", "signal_does_not_fit")
+        yield Fault(pointer, f"{detail}{_cure(network, signal)}", "signal_does_not_fit")
     elif signal.lengths and not network.takes_lengths:
         detail = f"{network.kind} would read the padding of sequences of different lengths; use a recurrent network"
         yield Fault(pointer, detail, "signal_does_not_fit")
@@ -122,10 +123,14 @@ def _misfits(network: NetworkSpec, sizes: DataShape) -> Iterator[Fault]:
         yield Fault(f"{_NETWORK}/output", f"{detail}; use another output", "task_does_not_fit")
 
 
-def _cure(network: NetworkSpec) -> str:
-    if "sequence" in network.takes:
-        return "; as row in /data makes sequences of images" if "image" not in network.takes else ""
-    return "; leave as at image in /data, where it has that field" if "image" in network.takes else ""
+def _cure(network: NetworkSpec, signal: Signal) -> str:
+    """What makes of these data something that the network takes, and else who takes them as they are."""
+    if signal.kind == "image":
+        return "; as row in /data makes sequences of images" if "sequence" in network.takes else ""
+    if signal.kind == "sequence" and not signal.lengths and "image" in network.takes:
+        return "; leave as at image in /data"
+    takers = {"vector": "mlp and deep_linear take", "sequence": "recurrent networks and transformer_encoder take"}
+    return f"; {takers[signal.kind]} these" if signal.kind in takers else ""
 
 
 def _budget_faults(train: TrainSpec, schedule: ScheduleSpec, sizes: DataShape) -> Iterator[Fault]:

@@ -140,14 +140,20 @@ class Bars:
         if results["state"] != "queued" and progress.get("step"):
             self._progress.start_task(task)
         state = results["state"] if results["state"] != "running" else results.get("phase") or "running"
-        accuracy = (results.get("summary") or {}).get("test_accuracy")
         numbers = f"{progress.get('step', 0):,}/{progress.get('total_steps', 0):,}"
-        if isinstance(accuracy, float):
-            numbers += f"  test accuracy {accuracy:.3f}"
+        numbers += _measured(results.get("summary") or {})
         fraction = progress.get("fraction") or 0.0
         self._progress.update(task, completed=fraction, state=inline(state), numbers=numbers)
         if results.get("is_terminal"):
             self._progress.stop_task(task)
+
+
+def _measured(summary: Json) -> str:
+    """What the test data say last: the accuracy, or the loss of a regression, which has none."""
+    accuracy, loss = summary.get("test_accuracy"), summary.get("test_loss")
+    if isinstance(accuracy, float):
+        return f"  test accuracy {accuracy:.3f}"
+    return f"  test loss {loss:.4g}" if isinstance(loss, float) else ""
 
 
 @contextmanager

@@ -77,12 +77,12 @@ def print_results(results: Json) -> None:
 
 def _found(summary: Json) -> Iterator[tuple[str, str]]:
     """The lines of a summary: its own numbers, then the evaluated series that those do not say."""
-    said = {"test/accuracy", "test/loss"}
+    said = {"test/accuracy", "test/loss"}  # at the end; the best of the accuracy is a number of the summary, too
     for key, value in summary.items():
         if isinstance(value, int | float | str):
             yield key.replace("_", " "), words(value)
     best = summary.get("best")
-    if isinstance(best, dict) and best.get("metric") not in said:
+    if isinstance(best, dict) and best.get("metric") != "test/accuracy":
         yield f"best {best.get('metric')}", words(best.get("value"))
     for key, value in (summary.get("metrics") or {}).items():
         if key not in said:

@@ -261,6 +261,17 @@ def test_a_run_that_diverged_is_not_shown_as_a_plain_success(cli, spec, monkeypa
     assert results["metrics"]["train/loss"] in ("NaN", "Infinity")
 
 
+def test_a_regression_shows_its_loss_while_it_waits_and_its_best_at_the_end(cli, client):
+    spec = {"name": "regression", "data": {"kind": "santurkar_linear"}, "network": {"kind": "deep_linear", "depth": 2}}
+    spec |= {"train": {"steps": 20}, "evaluation": {"every_steps": 10}, "optimizer": {"kind": "adam"}}
+    waited = cli("submit", "-", "--wait", input=json.dumps(spec))
+    assert waited.exit_code == 0, waited.stderr
+    losses = client.metrics(waited.stdout.split()[0], ["test/loss"])["test/loss"].values
+    assert f"test loss {losses[-1]:.4g}" in " ".join(waited.stderr.split())
+    for shown in (waited.stdout, cli("show", "regression").stdout):
+        assert f"best test/loss {min(losses):.4g}" in " ".join(shown.split())
+
+
 def test_a_shown_spec_can_be_submitted_again(cli, finished, tmp_path):
     path = tmp_path / "again.json"
     path.write_text(cli("show", finished["id"], "--spec").stdout)

@@ -124,19 +124,33 @@ def test_a_field_that_is_unknown_is_answered_with_those_in_documents() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "network", "code"),
+    ("data", "network", "cured"),
     [
-        ({"kind": "digits", "as": "row"}, "cnn", "signal_does_not_fit"),
-        ({"kind": "santurkar_linear"}, "cnn", "signal_does_not_fit"),
-        ({"kind": "variable_length"}, "mlp", "signal_does_not_fit"),
+        ({"kind": "digits", "as": "row"}, "cnn", "leave as at image in /data"),
+        ({"kind": "digits"}, "lstm", "as row in /data makes sequences of images"),
+        ({"kind": "santurkar_linear"}, "cnn", "mlp and deep_linear take these"),
+        ({"kind": "santurkar_linear"}, "gru", "mlp and deep_linear take these"),
+        ({"kind": "santurkar_linear"}, "transformer_encoder", "mlp and deep_linear take these"),
+        ({"kind": "variable_length"}, "cnn", "recurrent networks and transformer_encoder take these"),
+        ({"kind": "variable_length"}, "mlp", "use a recurrent network"),
     ],
 )
-def test_a_network_that_can_make_nothing_of_the_data_is_refused(
-    data: dict[str, object], network: str, code: str
+def test_a_network_that_can_make_nothing_of_the_data_is_refused_with_a_cure_that_they_have(
+    data: dict[str, object], network: str, cured: str
 ) -> None:
     with pytest.raises(SpecError) as refused:
         load_spec({"data": data, "network": {"kind": network}})
-    assert [(fault.pointer, fault.code) for fault in refused.value.faults] == [("/network/kind", code)]
+    (fault,) = refused.value.faults
+    assert (fault.pointer, fault.code) == ("/network/kind", "signal_does_not_fit")
+    assert fault.detail.endswith(cured)
+
+
+def test_a_batch_that_validation_left_too_few_examples_for_says_so() -> None:
+    with pytest.raises(SpecError) as refused:
+        load_spec({"data": {"kind": "digits", "validation": {"count": 1150}}})
+    (fault,) = refused.value.faults
+    assert (fault.pointer, fault.code) == ("/train/batch_size", "batch_larger_than_data")
+    assert "50 training examples, without the 1150 held out for validation" in fault.detail
 
 
 def test_a_spec_from_before_there_was_a_choice_means_digits() -> None:
