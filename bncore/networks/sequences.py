@@ -86,18 +86,21 @@ class StepInFront(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """Adds `weight` (T, C), of whose rows shorter input uses the first."""
+    """Adds `weight` (T, C), of whose rows shorter input uses the first. Longer input is a ValueError."""
 
     def __init__(self, steps: int, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(steps, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.weight[: x.shape[1]]
+        return x + _rows(self.weight, x)
 
 
 class SinusoidalPositions(nn.Module):
-    """Adds sin(t / 10000^(2 i / C)) to channel 2 i of step t, and the cosine to channel 2 i + 1 (arXiv 1706.03762)."""
+    """Adds sin(t / 10000^(2 i / C)) to channel 2 i of step t, and the cosine to channel 2 i + 1 (arXiv 1706.03762).
+
+    There are T steps, as of learned ones.
+    """
 
     table: Tensor
 
@@ -110,7 +113,18 @@ class SinusoidalPositions(nn.Module):
         self.register_buffer("table", table.to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.table[: x.shape[1]]
+        return x + _rows(self.table, x)
+
+
+def _rows(table: Tensor, x: Tensor) -> Tensor:
+    """Those of the steps of `x` (N, T, C)."""
+    known, steps = len(table), x.shape[1]
+    if steps > known:
+        # A single row would be added to every step.
+        raise ValueError(
+            f"{steps} steps, and positions of {known}; cut padding off, or build the network for longer sequences"
+        )
+    return table[:steps]
 
 
 class SelfAttention(nn.Module, TakesValid):

@@ -372,6 +372,16 @@ def test_lengths_that_do_not_fit_are_refused(lengths: Tensor) -> None:
         built({"kind": "gru", "hidden": [4]})(batch(), lengths)
 
 
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
+def test_steps_without_a_position_are_refused(positions: str) -> None:
+    # The one row of a single step fits any number of steps, as far as torch is concerned.
+    for steps in (1, STEPS - 1):
+        network = build_network(spec_of({**ENCODER, "positions": positions}), Signal((steps, FEATURES), "sequence"), 5)
+        assert network(batch().float()[:, :steps]).shape == (len(LENGTHS), 5)
+        with pytest.raises(ValueError, match=f"{STEPS} steps, and positions of {steps}"):
+            network(batch().float())
+
+
 @pytest.mark.parametrize("network", WITH_PADDING[2:16:3], ids=str)
 def test_it_runs_under_autocast(network: dict[str, Any]) -> None:
     made = build_network(spec_of(network), PADDED, 5)
