@@ -14,6 +14,10 @@ from client.commands.output import emit, show, table
 Noun = StrEnum("Noun", {noun: noun for noun in CATALOG})  # type: ignore[misc]
 Remote = Annotated[bool, typer.Option("--remote", help="Ask the server, which may know more than this version does.")]
 
+_BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+_NAMES = {"boolean": "true, false", "null": "null"}
+_FEW = 6
+
 
 @reported
 def kinds(
@@ -37,7 +41,7 @@ def kinds(
             fields = _fields(kind["schema"])
             if fields:
                 show("")
-                show(table(("field", "default", "meaning"), fields, title=str(kind["kind"])))
+                show(table(("field", "default", "takes", "meaning"), fields, title=str(kind["kind"])))
 
 
 def _remote(nouns: list[str], url: str | None) -> dict[str, list[dict[str, Any]]]:
@@ -49,8 +53,32 @@ def _first_line(kind: dict[str, Any]) -> str:
     return str(kind["description"]).partition("\n")[0]
 
 
-def _fields(schema: dict[str, Any]) -> list[tuple[str, Any, str]]:
+def _fields(schema: dict[str, Any]) -> list[tuple[str, Any, str, str]]:
     fields = schema.get("properties", {})
     return [
-        (name, field.get("default"), field.get("description", "")) for name, field in fields.items() if name != "kind"
+        (name, field.get("default"), _takes(field), field.get("description", ""))
+        for name, field in fields.items()
+        if name != "kind"
     ]
+
+
+def _takes(field: dict[str, Any]) -> str:
+    """The choices or the range of a field, read off its JSON schema; of a list, those of what is in it."""
+    if "anyOf" in field:
+        return " or ".join(filter(None, map(_takes, field["anyOf"])))
+    if "enum" in field or "const" in field:
+        return ", ".join(map(str, field.get("enum", [field.get("const")])))
+    if "discriminator" in field:
+        return _kinds_of(list(field["discriminator"].get("mapping", {})))
+    if "$ref" in field:
+        return "an object"
+    if "items" in field:
+        return f"list of {_takes(field['items']) or 'values'}"
+    if field.get("type") in _NAMES:
+        return _NAMES[field["type"]]
+    return ", ".join(f"{sign} {field[bound]:g}" for bound, sign in _BOUNDS.items() if bound in field)
+
+
+def _kinds_of(kinds: list[str]) -> str:
+    """Named while they are few enough for a line."""
+    return ", ".join(kinds) if len(kinds) <= _FEW else f"{len(kinds)} kinds"

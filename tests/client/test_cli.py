@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -292,6 +293,18 @@ def test_delete_takes_many(cli, spec_file):
     cli("cancel", *ids)
     assert cli("delete", *ids, "--json").exit_code == 0
     assert cli("show", ids[0]).exit_code == 3
+
+
+def test_kinds_says_what_each_field_takes(cli):
+    tables = dict(re.findall(r"^(\w+) *\n(field .*?)(?:\n\n|\Z)", cli("kinds", "networks").stdout, re.M | re.S))
+    takes = {kind: " ".join(table.replace("\n", " \n ").split()) for kind, table in tables.items()}
+    assert "depth 16 11, 13, 16, 19 Layers" in takes["vgg"]
+    assert "dropout 0 >= 0, < 1 " in takes["vgg"]
+    assert "bias auto true, false or auto " in takes["vgg"]
+    assert "norm - layer_norm, none, sequence_batch_norm, step_batch_norm Inside" in takes["lstm"]
+    assert "kernel_size 3 1, 3, 5, 7 " in takes["cnn"]
+    assert "hidden [100] list of >= 1, <= 65536 Hidden" in takes["gru"]
+    assert "patch - >= 1" in takes["transformer_encoder"]
 
 
 @pytest.mark.parametrize("more", [[], ["--remote"]])

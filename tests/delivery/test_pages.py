@@ -62,3 +62,11 @@ def test_the_tree_in_the_readme_names_what_is_there() -> None:
     products = {"build", "data", "dist", "run"}
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
     assert {name for name in folders - products if not name.endswith(".egg-info")} <= named
+
+
+def test_every_warning_is_in_the_page_of_training() -> None:
+    codes = set(re.findall(r'"(\w+)"\)$', (ROOT / "bncore/spec/cautions.py").read_text(), re.MULTILINE))
+    for path in ROOT.glob("api/**/*.py"):
+        codes |= set(re.findall(r'SpecWarning\(.*code="(\w+)"', path.read_text()))
+    table = (ROOT / "docs/training.md").read_text().partition("## Warnings")[2]
+    assert codes == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))

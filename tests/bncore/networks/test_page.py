@@ -3,11 +3,13 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
-from bncore.spec import NetworkSpec, load_spec, members
+from bncore.spec import NetworkSpec, SpecError, load_spec, members
+from bncore.spec.data import DataSpec
 from bncore.spec.network.elements import AnyElement
 from bncore.spec.network.layered import HiddenLayers
 from bncore.spec.network.sequences import SequenceSpec
@@ -15,6 +17,18 @@ from bncore.spec.network.sequences import SequenceSpec
 PAGE = (Path(__file__).parents[3] / "docs" / "networks.md").read_text()
 OF_SEQUENCES = (Path(__file__).parents[3] / "docs" / "networks_sequences.md").read_text()
 SECTIONS = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+
+
+KINDS_OF_DATA = [member.model_fields["kind"].default for member in members(DataSpec)]
+
+
+def fits(network: dict[str, Any], data: str) -> bool:
+    """Whether the network can be submitted with these data, all else left out."""
+    try:
+        load_spec({"network": network, "data": {"kind": data}})
+    except SpecError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(
@@ -30,6 +44,7 @@ def test_a_network_has_a_section_with_a_valid_example_and_every_field(member: ty
     assert examples
     for example in examples:
         assert isinstance(TypeAdapter(NetworkSpec).validate_python(json.loads(example)), member)
+        assert any(fits(json.loads(example), data) for data in KINDS_OF_DATA), example
     shared = PAGE.partition("## What all of them take")[2].partition("\n## ")[0]
     common = (*HiddenLayers.model_fields, "placement")
     for field in member.model_fields.keys() - {"kind"}:
