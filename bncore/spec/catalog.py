@@ -4,7 +4,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from bncore.spec.data import DataSpec
 from bncore.spec.init import InitSpec
@@ -59,6 +59,10 @@ def kinds(noun: str) -> list[Kind]:
 
 def _schema(member: type[BaseModel], has_a_choice: bool) -> dict[str, Any]:
     schema = member.model_json_schema()
+    for name, field in member.model_fields.items():
+        if field.default_factory is not None:  # pydantic leaves those out
+            default = TypeAdapter(Any).dump_python(field.get_default(call_default_factory=True), mode="json")
+            schema["properties"][field.alias or name]["default"] = default
     if has_a_choice:
         # By itself the class knows its kind; in a spec it is what tells it from the others.
         schema["required"] = ["kind", *schema.get("required", [])]

@@ -56,10 +56,16 @@ def _first_line(kind: dict[str, Any]) -> str:
 def _fields(schema: dict[str, Any]) -> list[tuple[str, Any, str, str]]:
     fields = schema.get("properties", {})
     return [
-        (name, field.get("default"), _takes(field), field.get("description", ""))
+        (name, _default(field), _takes(field), field.get("description", ""))
         for name, field in fields.items()
         if name != "kind"
     ]
+
+
+def _default(field: dict[str, Any]) -> Any:
+    """Of a part that has kinds, the kind."""
+    default = field.get("default")
+    return default.get("kind", default) if isinstance(default, dict) else default
 
 
 def _takes(field: dict[str, Any]) -> str:

@@ -301,7 +301,7 @@ def test_kinds_says_what_each_field_takes(cli):
     assert "depth 16 11, 13, 16, 19 Layers" in takes["vgg"]
     assert "dropout 0 >= 0, < 1 " in takes["vgg"]
     assert "bias auto true, false or auto " in takes["vgg"]
-    assert "norm - layer_norm, none, sequence_batch_norm, step_batch_norm Inside" in takes["lstm"]
+    assert "norm step_batch_norm layer_norm, none, sequence_batch_norm, step_batch_norm Inside" in takes["lstm"]
     assert "kernel_size 3 1, 3, 5, 7 " in takes["cnn"]
     assert "hidden [100] list of >= 1, <= 65536 Hidden" in takes["gru"]
     assert "patch - >= 1" in takes["transformer_encoder"]

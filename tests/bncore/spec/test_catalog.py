@@ -19,6 +19,17 @@ def test_a_kind_is_required_where_there_is_a_choice() -> None:
         assert all(("kind" in kind.schema.get("required", [])) == (len(found) > 1) for kind in found), noun
 
 
+def test_a_schema_has_the_default_of_every_field_that_may_be_left_out() -> None:
+    schemas = {kind.kind: kind.schema for kind in kinds("networks")}
+    assert schemas["vgg"]["properties"]["norm"]["default"]["kind"] == "batch_norm"
+    assert schemas["gru"]["properties"]["norm"]["default"]["kind"] == "step_batch_norm"
+    assert schemas["transformer_encoder"]["properties"]["norm"]["default"]["kind"] == "layer_norm"
+    for noun in CATALOG:
+        for kind in kinds(noun):
+            for name, field in kind.schema["properties"].items():
+                assert "default" in field or name in kind.schema.get("required", []), (kind.kind, name)
+
+
 def test_a_kind_says_which_other_parts_of_a_spec_it_needs() -> None:
     said = {kind.kind: kind.description for kind in kinds("normalizers")}
     for kind in ("evo_norm_b0", "evo_norm_s0", "filter_response_norm"):
