@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from bncore.spec.blueprint import Chain, OverTime, Primitive, Recurrent, Signal
 from bncore.spec.blueprint.recurrent import Cell, RecurrentInit
 from bncore.spec.init import DefaultInit, InitSpec
+from bncore.spec.network.layered import Bias
 from bncore.spec.network.sequences import SequenceSpec
 from bncore.spec.norm import NormSpec
 from bncore.spec.norm.recurrent import RecurrentNormSpec, StepBatchNormSpec
@@ -37,7 +38,10 @@ class RecurrentSpec(SequenceSpec):
         description="What the classes are told from: the state after the last step (of the backward direction, after "
         "the first), the mean of all steps, or each step by itself, which labels each step (tagging).",
     )
-    bias: bool = Field(default=True, description="Give recurrent layers biases.")
+    bias: Bias = Field(
+        default=True,
+        description="Give recurrent layers biases; auto means true, since they are added behind the normalizations.",
+    )
     init: InitSpec = Field(
         default_factory=DefaultInit, description="Of the matrices that read the input, and of the output layer."
     )
@@ -73,7 +77,7 @@ class RecurrentSpec(SequenceSpec):
 
     def draws_biases(self) -> bool:
         """Whether recurrent layers have biases that are not 0 at first."""
-        return self.bias and isinstance(self.init, DefaultInit)
+        return self.bias is not False and isinstance(self.init, DefaultInit)
 
     def blueprint(self, signal: Signal, classes: int) -> Chain:
         return Chain(tuple(self._layers(classes)))
@@ -85,7 +89,7 @@ class RecurrentSpec(SequenceSpec):
             hidden=self.hidden[number - 1],
             bidirectional=self.bidirectional,
             norm=self.norm,
-            bias=self.bias,
+            bias=self.bias is not False,
             init=self.init,
             init_scale=self.init_scale,
             recurrent_init=self.recurrent_init,

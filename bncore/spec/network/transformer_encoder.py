@@ -1,6 +1,7 @@
 """Transformer encoders (Vaswani et al., arXiv 1706.03762) for tokens, sequences and patches of images."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -22,6 +23,7 @@ from bncore.spec.blueprint import (
     Signal,
 )
 from bncore.spec.blueprint.signal import SignalKind
+from bncore.spec.network.layered import Bias
 from bncore.spec.network.sequences import SequenceSpec
 from bncore.spec.norm import LayerNormSpec, NormSpec
 from bncore.spec.strict import Count
@@ -59,7 +61,11 @@ class TransformerEncoderSpec(SequenceSpec):
         description="What the classes are told from: the mean of all steps, a learned token in front of them, or each "
         "step by itself, which labels each step (tagging).",
     )
-    bias: bool = Field(default=True, description="Give linear layers a bias.")
+    bias: Bias = Field(
+        default=True,
+        description="Give linear layers a bias; auto leaves out those that a normalization cancels: of what is added "
+        "to the steps, where that is normalized by statistics of the batch and dropout is 0.",
+    )
     attention_dropout: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="Probability of zeroing a weight of attention."
     )
@@ -79,7 +85,7 @@ class TransformerEncoderSpec(SequenceSpec):
         yield from self.input_norm()
         if signal.kind == "image" or self.patch is not None:
             yield "patches", Patches(size=self.patch, pointer="/patch")
-        yield "embedding", Embedding(width=self.width) if signal.kind == "tokens" else self._linear(self.width)
+        yield "embedding", Embedding(width=self.width) if signal.kind == "tokens" else self._embedding()
         if self.output == "first_token":
             yield "first_token", FirstToken()
         if self.positions != "none":
@@ -90,14 +96,14 @@ class TransformerEncoderSpec(SequenceSpec):
         attention: tuple[tuple[str, Primitive], ...] = (
             ("qkv", self._linear(3 * self.width)),
             ("attention", Attention(heads=self.heads, dropout=self.attention_dropout, pointer="/heads")),
-            ("out", self._linear(self.width)),
+            ("out", self._added(self.width)),
             *self.dropped("dropout"),
         )
         mlp: tuple[tuple[str, Primitive], ...] = (
             ("linear1", self._linear(self.mlp_width)),
             ("activation", Activation(name=self.activation)),
             *self.dropped("dropout1"),
-            ("linear2", self._linear(self.width)),
+            ("linear2", self._added(self.width)),
             *self.dropped("dropout2"),
         )
         return Chain((*self._residual(name, 1, attention), *self._residual(name, 2, mlp)))
@@ -122,8 +128,25 @@ class TransformerEncoderSpec(SequenceSpec):
             yield "pool", OverTime(how="first")
         yield "output", self.classifier(classes)
 
+    def _embedding(self) -> Linear:
+        # With a token in front, one step is without its constant.
+        is_added = self.placement == "pre_norm" and self.output != "first_token"
+        return self._added(self.width) if is_added else self._linear(self.width)
+
+    def _added(self, width: int) -> Linear:
+        """What is added to all steps. A constant in it is lost where each reader of the sum normalizes it first."""
+        linear = self._linear(width)
+        is_lost = self.dropout == 0.0 and self.norm.cancels_bias(self.width)
+        return replace(linear, bias=False) if self.bias == "auto" and is_lost else linear
+
     def _linear(self, width: int) -> Linear:
-        return Linear(width=width, bias=self.bias, init=self.init, init_scale=self.init_scale, weight_norm=self.norm)
+        return Linear(
+            width=width,
+            bias=self.bias is not False,
+            init=self.init,
+            init_scale=self.init_scale,
+            weight_norm=self.norm,
+        )
 
     def _norm(self, name: str) -> Norm:
         return Norm(spec=self.norm, stream=name, pointer="/norm", width_pointer="/width")

@@ -130,7 +130,7 @@ def test_a_bias_is_true_false_or_auto(value: object) -> None:
     assert refused(kind="mlp", bias=value) == [("/network/bias", "bool_or_auto")]
 
 
-def biases_that_live(network: nn.Sequential) -> set[str]:
+def biases_that_live(network: nn.Sequential, shape: tuple[int, ...] = SHAPE) -> set[str]:
     """Those with a gradient in the second pass, when windows of statistics have begun to fill."""
     generator = torch.Generator().manual_seed(8)
     network = network.double()
@@ -139,7 +139,7 @@ def biases_that_live(network: nn.Sequential) -> set[str]:
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
     for _ in range(2):
         network.zero_grad()
-        out = network(torch.randn(8, *SHAPE, generator=generator, dtype=torch.float64))
+        out = network(torch.randn(8, *shape, generator=generator, dtype=torch.float64))
         (out * torch.randn(out.shape, generator=generator, dtype=torch.float64)).sum().backward()
     layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
     weights = {name: max(float(each.grad.abs().max()) for each in layer.parameters()) for name, layer in layers.items()}
@@ -271,3 +271,40 @@ def test_init_scale_multiplies_what_init_draws_of_networks_of_sequences(kind: st
         orthogonal = [key for key in plain if "weight_hh" in key]
         assert orthogonal
         assert all(torch.equal(plain[key], scaled[key]) for key in orthogonal)
+
+
+@pytest.mark.parametrize("output", ["mean", "first_token", "each_step"])
+@pytest.mark.parametrize("placement", ["pre_norm", "post_norm"])
+@pytest.mark.parametrize("norm", ["batch_norm", "layer_norm", "none"])
+def test_auto_leaves_out_the_biases_of_a_transformer_that_are_dead_and_no_other(
+    norm: str, placement: str, output: str
+) -> None:
+    options = {"width": 6, "heads": 2, "blocks": 2, "mlp_width": 5, "activation": "tanh"}
+    network = {
+        "kind": "transformer_encoder",
+        "norm": {"kind": norm},
+        "placement": placement,
+        "output": output,
+        **options,
+    }
+    data = {"kind": "variable_length", "tag": output == "each_step"}
+
+    def made(**bias: Any) -> nn.Sequential:
+        spec = load_spec({"network": {**network, **bias}, "data": data}).network
+        return build_network(spec, Signal((7, 5), "sequence"), 10, seed=2)
+
+    layers = {name: layer for name, layer in made(bias="auto").named_modules() if isinstance(layer, nn.Linear)}
+    kept = {f"{name}.bias" for name, layer in layers.items() if layer.bias is not None}
+    assert kept == biases_that_live(made(bias=True), (7, 5))
+    assert len(kept) == len(layers) or norm == "batch_norm"
+    dropped = [layer.bias for layer in made(bias="auto", dropout=0.1).modules() if isinstance(layer, nn.Linear)]
+    assert all(bias is not None for bias in dropped)
+
+
+def test_a_recurrence_has_no_dead_bias_to_leave_out() -> None:
+    for norm in ("none", "sequence_batch_norm", "step_batch_norm", "layer_norm"):
+        auto, plain = (
+            load_spec({"network": {"kind": "gru", "norm": {"kind": norm}, "bias": bias}, "data": {"as": "row"}})
+            for bias in ("auto", True)
+        )
+        assert plan(auto).layers == plan(plain).layers
