@@ -5,22 +5,18 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Proxy
-from torch.nn.utils.rnn import PackedSequence
 
-from bncore.norm._leaf import as_leaf
-from bncore.recurrent._cell import Normalize, RecurrentCell, RecurrentInit, State
-from bncore.recurrent._stack import RecurrentStack
+from bncore.recurrent._cell import Normalize, RecurrentInit, State
+from bncore.recurrent._one_state import OneStateCell, OneStateStack
 
 Nonlinearity = Literal["tanh", "relu"]
 
 
-class RNNCell(RecurrentCell):
+class RNNCell(OneStateCell):
     """One step of a simple recurrent network; a third norm, `norm_h`, is for the sum in front of the nonlinearity."""
 
     gates = 1
     candidate = 0
-    num_states = 1
     norm_h: nn.Module
 
     def __init__(
@@ -38,19 +34,6 @@ class RNNCell(RecurrentCell):
         super().__init__(input_size, hidden_size, bias, recurrent_init, device, dtype)
         self.nonlinearity = nonlinearity
 
-    def forward(
-        self, input: Tensor, hx: Tensor | None = None, step: int | None = None, valid: Tensor | None = None
-    ) -> Tensor:
-        """The state h (N, H) after `input` (N, I), which is number `step` of its sequence.
-
-        Without a state that is 0; with one, `step` has to be said where statistics depend on it.
-
-        `valid` (N,) is False for sequences that are over; they keep their state.
-        """
-        if isinstance(input, Proxy):
-            return as_leaf(self, input, hx, step, valid)
-        return self.step_once(input, None if hx is None else (hx,), step, valid)[0]
-
     def _norms(self) -> tuple[nn.Module, ...]:
         return self.norm_ih, self.norm_hh, self.norm_h
 
@@ -63,26 +46,5 @@ class RNNCell(RecurrentCell):
         return f"{super().extra_repr()}, nonlinearity={self.nonlinearity}"
 
 
-class RNN(RecurrentStack):
+class RNN(OneStateStack):
     """Layers of `RNNCell`."""
-
-    def forward(
-        self,
-        input: Tensor | PackedSequence,
-        hx: Tensor | None = None,
-        lengths: Tensor | None = None,
-        step: int | None = None,
-    ) -> tuple[Tensor | PackedSequence, Tensor]:
-        """Outputs of the last layer, and h_n of every layer, as `torch.nn.RNN` returns them.
-
-        Args:
-            input: (T, N, I), (N, T, I) if `batch_first`, (T, I), or packed.
-            hx: h_0 (layers x directions, N, H); zeros otherwise.
-            lengths: of a padded `input`, (N,), not read back from the device; what padding holds does not matter.
-            step: how many steps of the sequences came before `input`: `y, state = layer(x[:6])`, then
-                `layer(x[6:], state, step=6)`. Lengths are those of this part.
-        """
-        if isinstance(input, Proxy):
-            return as_leaf(self, input, hx, lengths, step)
-        output, (h,) = self.run(input, None if hx is None else (hx,), lengths, step)
-        return output, h
