@@ -7,11 +7,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from bncore.spec.network.any_network import INPUT_NORM_EPS
 from bncore.spec.network.cnn import CnnSpec
 from bncore.spec.network.deep_linear import DeepLinearSpec
 from bncore.spec.network.depthwise import DepthwiseSpec
 from bncore.spec.network.gru import GruSpec
-from bncore.spec.network.layered import INPUT_NORM_EPS
 from bncore.spec.network.layers import LayersSpec
 from bncore.spec.network.lstm import LstmSpec
 from bncore.spec.network.mlp import MlpSpec

@@ -1,6 +1,5 @@
 """What networks share: which layers are normalized, and how weights, normalization and activation follow each other."""
 
-from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,21 +17,15 @@ from bncore.spec.blueprint import (
     Norm,
     Primitive,
     Residual,
-    Signal,
 )
 from bncore.spec.blueprint.signal import SignalKind
-from bncore.spec.init import DefaultInit, InitSpec, Std
+from bncore.spec.network.any_network import INPUT_NORM_EPS, AnyNetwork
 from bncore.spec.norm import BatchNormSpec, NoNorm, NormSpec
-from bncore.spec.strict import SpecModel
 
 Placement = Literal["before_activation", "after_activation"]
 Position = Literal["input", "hidden", "shortcut", "logits"]
 Plain = Iterator[tuple[str, Primitive]]
 Layers = Iterator[tuple[str, Primitive | Chain | Residual]]
-
-INPUT_NORM_EPS = 1e-2
-"""A floor of 0.1 under the standard deviation of an input feature: a pixel that is constant in the training data but
-not in the test data would otherwise be magnified some hundred times."""
 
 _ORDER: tuple[Position, ...] = ("input", "hidden", "shortcut", "logits")
 
@@ -63,15 +56,10 @@ PlainPositions = Annotated[
 Bias = Annotated[bool | Literal["auto"], BeforeValidator(_a_choice)]
 
 
-class HiddenLayers(SpecModel):
+class HiddenLayers(AnyNetwork):
     """What hidden layers have in every network."""
 
-    width_field: ClassVar[str]
-    """The field that says how wide hidden layers are."""
     takes: ClassVar[tuple[SignalKind, ...]] = ("image",)
-    """What an example may be."""
-    takes_lengths: ClassVar[bool] = False
-    """Whether an example may be a sequence with padding behind its end."""
 
     activation: ActivationName = "relu"
     norm: NormSpec = Field(default_factory=BatchNormSpec)
@@ -86,22 +74,7 @@ class HiddenLayers(SpecModel):
         description="Give hidden layers a bias. A mean-subtracting normalization right behind them cancels it; it is "
         "kept by default so that arms of a comparison share every weight. auto leaves out those that are cancelled.",
     )
-    init: InitSpec = Field(default_factory=DefaultInit)
-    init_scale: Std = Field(
-        default=1.0,
-        description="Multiplies the standard deviation of every weight that init draws, in all layers, and of the "
-        "biases where init draws them (default).",
-    )
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Probability of zeroing an activation.")
-
-    @property
-    def tags(self) -> bool:
-        """Whether there is an output for each step of a sequence."""
-        return False
-
-    @abstractmethod
-    def blueprint(self, signal: Signal, classes: int) -> Chain:
-        """The network for such inputs and so many classes."""
 
     @model_validator(mode="before")
     @classmethod
@@ -124,12 +97,6 @@ class HiddenLayers(SpecModel):
             faults = [("/norm_positions", detail, "two_ways_to_say_it")]
             raise PydanticCustomError("cross_field", "the input is normalized or not", {"faults": faults})
         return self
-
-    def input_norm(self) -> Plain:
-        """Behind the input, if it is to be standardized."""
-        if self.normalize_input:
-            spec = BatchNormSpec(affine=False, eps=INPUT_NORM_EPS, momentum=None)
-            yield "input_norm", Norm(spec=spec, stream=0)
 
     def linear(self, width: int) -> Linear:
         """A hidden layer's weights."""

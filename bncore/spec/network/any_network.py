@@ -1,0 +1,50 @@
+"""What every network says of itself, whichever its kind."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+from pydantic import Field
+
+from bncore.spec.blueprint import Chain, Norm, Primitive, Signal
+from bncore.spec.blueprint.signal import SignalKind
+from bncore.spec.init import DefaultInit, InitSpec, Std
+from bncore.spec.norm import BatchNormSpec
+from bncore.spec.strict import SpecModel
+
+INPUT_NORM_EPS = 1e-2
+"""A floor of 0.1 under the standard deviation of an input feature: a pixel that is constant in the training data but
+not in the test data would otherwise be magnified some hundred times."""
+
+
+class AnyNetwork(SpecModel):
+    """A network: what it takes, how its weights are drawn, and what it is made of."""
+
+    width_field: ClassVar[str]
+    """The field that says how wide hidden layers are."""
+    takes: ClassVar[tuple[SignalKind, ...]]
+    """What an example may be."""
+    takes_lengths: ClassVar[bool] = False
+    """Whether an example may be a sequence with padding behind its end."""
+
+    normalize_input: bool = False
+    init: InitSpec = Field(default_factory=DefaultInit)
+    init_scale: Std = Field(
+        default=1.0,
+        description="Multiplies the standard deviation of every weight that init draws, in all layers, and of the "
+        "biases where init draws them (default).",
+    )
+
+    @property
+    def tags(self) -> bool:
+        """Whether there is an output for each step of a sequence."""
+        return False
+
+    @abstractmethod
+    def blueprint(self, signal: Signal, classes: int) -> Chain:
+        """The network for such inputs and so many classes."""
+
+    def input_norm(self) -> Iterator[tuple[str, Primitive]]:
+        """Behind the input, if it is to be standardized."""
+        if self.normalize_input:
+            yield "input_norm", Norm(spec=BatchNormSpec(affine=False, eps=INPUT_NORM_EPS, momentum=None), stream=0)
