@@ -40,9 +40,7 @@ class SgdSpec(_WithDecay):
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "SgdSpec":
-        if self.nesterov and self.momentum == 0.0:
-            fault = ("/nesterov", "Needs a momentum above 0", "nesterov_without_momentum")
-            raise PydanticCustomError("cross_field", "nesterov needs a momentum above 0", {"faults": [fault]})
+        _check_nesterov(self.nesterov, self.momentum)
         return self
 
 
@@ -93,7 +91,42 @@ class AdagradSpec(_WithDecay):
     weight_decay: WeightDecay = 0.0
 
 
-OptimizerSpec = Annotated[SgdSpec | AdamSpec | AdamWSpec | RmsPropSpec | AdagradSpec, Field(discriminator="kind")]
+class LambSpec(_WithDecay):
+    """LAMB (arXiv 1904.00962, algorithm 2, as its third version, without bias correction): Adam for large batches.
+
+    The update of each tensor, weight decay included, is scaled to the norm of the tensor, of which at most 10 counts.
+    """
+
+    kind: Literal["lamb"] = "lamb"
+    lr: LearningRate = 1e-3
+    betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.999)
+    eps: Epsilon = 1e-6
+    weight_decay: WeightDecay = 0.0
+
+
+class LarsSpec(_WithDecay):
+    """LARS (arXiv 1708.03888, eq. 6): SGD for large batches, each tensor with a learning rate of its own.
+
+    That is `lr` times `trust_coefficient` times the norm of the tensor over that of its gradient and decay. Vectors and
+    scalars, such as scales and biases, are updated as by SGD, without weight decay.
+    """
+
+    kind: Literal["lars"] = "lars"
+    lr: LearningRate = 1.0
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0, description="At 1 the velocity never decays.")
+    nesterov: bool = Field(default=False, description="Needs a momentum above 0.")
+    trust_coefficient: float = Field(default=1e-3, gt=0.0, le=1.0, description="Share of its norm a tensor may move.")
+    weight_decay: WeightDecay = 0.0
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "LarsSpec":
+        _check_nesterov(self.nesterov, self.momentum)
+        return self
+
+
+OptimizerSpec = Annotated[
+    SgdSpec | AdamSpec | AdamWSpec | RmsPropSpec | AdagradSpec | LambSpec | LarsSpec, Field(discriminator="kind")
+]
 
 
 class _Schedule(SpecModel):
@@ -177,6 +210,12 @@ def lr_factor(schedule: ScheduleSpec, step: int, total_steps: int) -> float:
             return final + (1.0 - final) * (1.0 + math.cos(math.pi * progress)) / 2.0
         case _:
             assert_never(schedule)
+
+
+def _check_nesterov(nesterov: bool, momentum: float) -> None:
+    if nesterov and momentum == 0.0:
+        fault = ("/nesterov", "Needs a momentum above 0", "nesterov_without_momentum")
+        raise PydanticCustomError("cross_field", "nesterov needs a momentum above 0", {"faults": [fault]})
 
 
 def _one_cycle(schedule: OneCycleSchedule, step: int, total_steps: int) -> float:

@@ -3,12 +3,11 @@
 The fused kernels of torch update all parameters in one call: for a small network on the CPU, Adam takes a quarter of
 the time it takes otherwise. They are called here without `torch.optim`, which imports torch's compiler before its first
 step; a test holds them to its bits. Where torch has no fused kernel for CPU and CUDA, its lists of tensors are the next
-best. State has the names that `torch.optim` gives it.
+best. State has the names that `torch.optim` gives it. What torch has not at all is in `layerwise`.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, assert_never
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
@@ -17,52 +16,16 @@ from bncore.spec import (
     AdagradSpec,
     AdamSpec,
     AdamWSpec,
+    LambSpec,
+    LarsSpec,
     OptimizerSpec,
     RmsPropSpec,
     ScheduleSpec,
     SgdSpec,
     lr_factor,
 )
-
-
-class Optimizer(ABC):
-    """Updates parameters from their gradients; those without one stay. `lr` may be set before each step.
-
-    `spared` are those of the parameters that weight decay leaves alone where the spec says `exempt_norms`.
-    """
-
-    def __init__(
-        self, parameters: Iterable[nn.Parameter], spec: OptimizerSpec, spared: Iterable[nn.Parameter] = ()
-    ) -> None:
-        self.lr = spec.lr
-        self.state: dict[Tensor, dict[str, Tensor]] = {}
-        without = set(spared) if spec.exempt_norms and spec.weight_decay else set()
-        every = list(parameters)
-        self._groups = [(spec.weight_decay, [one for one in every if one not in without])]
-        if without:
-            self._groups.append((0.0, [one for one in every if one in without]))
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """As in `torch.optim`, for those who look for gradients there."""
-        return [{"params": group} for _, group in self._groups]
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """One update."""
-        for weight_decay, group in self._groups:
-            parameters: list[Tensor] = []
-            gradients: list[Tensor] = []
-            for parameter in group:
-                if parameter.grad is not None:
-                    parameters.append(parameter)
-                    gradients.append(parameter.grad)
-            if parameters:
-                self._update(parameters, gradients, weight_decay)
-
-    @abstractmethod
-    def _update(self, parameters: list[Tensor], gradients: list[Tensor], weight_decay: float) -> None:
-        """Change the parameters by their gradients."""
+from bncore.train.layerwise import Lamb, Lars
+from bncore.train.optimizer import Optimizer
 
 
 class Sgd(Optimizer):
@@ -207,6 +170,10 @@ def build_optimizer(
             return RmsProp(parameters, spec, spared)
         case AdagradSpec():
             return Adagrad(parameters, spec, spared)
+        case LambSpec():
+            return Lamb(parameters, spec, spared)
+        case LarsSpec():
+            return Lars(parameters, spec, spared)
         case _:
             assert_never(spec)
 

@@ -173,7 +173,7 @@ def test_a_misspelt_field_gets_a_suggestion() -> None:
         ),
         (
             {"optimizer": {"kind": "zzz"}},
-            "/optimizer/kind: Must be one of 'sgd', 'adam', 'adamw', 'rmsprop', 'adagrad'",
+            "/optimizer/kind: Must be one of 'sgd', 'adam', 'adamw', 'rmsprop', 'adagrad', 'lamb', 'lars'",
         ),
     ],
     ids=str,

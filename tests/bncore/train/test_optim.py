@@ -12,6 +12,8 @@ from bncore.spec import (
     AdamSpec,
     AdamWSpec,
     ConstantSchedule,
+    LambSpec,
+    LarsSpec,
     OptimizerSpec,
     RmsPropSpec,
     SgdSpec,
@@ -96,6 +98,53 @@ def test_what_normalizations_learn_and_biases_can_be_left_without_decay(kind: st
         optimizer.step()
         other.step()
     assert all(torch.equal(one, two) for one, two in zip(mine, others, strict=True))
+
+
+LAYERWISE: dict[str, OptimizerSpec] = {
+    "lamb": LambSpec(lr=0.1, weight_decay=0.1, betas=(0.8, 0.99), eps=1e-3, exempt_norms=True),
+    "lars": LarsSpec(lr=2.0, weight_decay=0.1, momentum=0.8, trust_coefficient=0.01),
+    "lars, nesterov": LarsSpec(lr=2.0, momentum=0.8, nesterov=True, trust_coefficient=0.01),
+}
+
+
+@pytest.mark.parametrize("name", LAYERWISE)
+def test_steps_are_scaled_by_norms_as_in_the_papers(name: str) -> None:
+    spec = LAYERWISE[name]
+    mine, gradients = [*weights(), nn.Parameter(torch.full((30, 30), 4.0))], torch.Generator().manual_seed(3)
+    unused = nn.Parameter(torch.ones(2))
+    optimizer = build_optimizer(spec, [*mine, unused], mine[1:2])
+    wanted = [one.detach().double() for one in mine]
+    moments: list[dict[str, torch.Tensor]] = [{} for _ in mine]
+    for step in range(4):
+        optimizer.lr = spec.lr * (step + 1)
+        for place, one in enumerate(mine):
+            one.grad = torch.randn(one.shape, generator=gradients)
+            formula = lamb if isinstance(spec, LambSpec) else lars
+            decay = 0.0 if place == 1 else spec.weight_decay
+            wanted[place] -= formula(spec, optimizer.lr, decay, wanted[place], one.grad.double(), moments[place])
+        optimizer.step()
+    assert torch.equal(unused, torch.ones(2))
+    for one, value, kept in zip(mine, wanted, moments, strict=True):
+        torch.testing.assert_close(one.detach().double(), value, rtol=1e-5, atol=1e-5)
+        assert optimizer.state[one].keys() == kept.keys()
+
+
+def lamb(spec: Any, lr: float, decay: float, w: torch.Tensor, g: torch.Tensor, kept: dict[str, Any]) -> torch.Tensor:
+    """Algorithm 2 of arXiv 1904.00962v3, with phi(z) = min(z, 10)."""
+    first, second = spec.betas
+    kept["exp_avg"] = first * kept.get("exp_avg", 0.0) + (1 - first) * g
+    kept["exp_avg_sq"] = second * kept.get("exp_avg_sq", 0.0) + (1 - second) * g**2
+    update = kept["exp_avg"] / (kept["exp_avg_sq"] ** 0.5 + spec.eps) + decay * w
+    return lr * min((w**2).sum() ** 0.5, torch.tensor(10.0)) / ((update**2).sum() ** 0.5 + spec.eps) * update
+
+
+def lars(spec: Any, lr: float, decay: float, w: torch.Tensor, g: torch.Tensor, kept: dict[str, Any]) -> torch.Tensor:
+    """Equation 6 of arXiv 1708.03888, with momentum as in torch."""
+    if w.dim() > 1:
+        norm = (w**2).sum() ** 0.5
+        g = spec.trust_coefficient * norm / ((g**2).sum() ** 0.5 + decay * norm) * (g + decay * w)
+    kept["momentum_buffer"] = spec.momentum * kept.get("momentum_buffer", 0.0) + g
+    return lr * (g + spec.momentum * kept["momentum_buffer"] if spec.nesterov else kept["momentum_buffer"])
 
 
 def test_gradients_that_hardly_vary_leave_centered_rmsprop_finite() -> None:

@@ -60,6 +60,11 @@ SPECS: dict[str, dict[str, Any]] = {
         "optimizer": {"kind": "adagrad", "weight_decay": 0.01},
         "schedule": {"kind": "one_cycle"},
     },
+    "mlp, lamb": {"network": {"kind": "mlp", "hidden": [24]}, "optimizer": {"kind": "lamb", "lr": 0.02}},
+    "cnn, lars": {
+        "network": {"kind": "cnn", "channels": [4, 6]},
+        "optimizer": {"kind": "lars", "weight_decay": 0.01, "exempt_norms": True},
+    },
     "mlp with dropout, in micro-batches, with an average of its weights": {
         "network": {"kind": "mlp", "hidden": [24], "dropout": 0.2},
         "optimizer": {"kind": "sgd", "lr": 0.2, "momentum": 0.9},
