@@ -57,6 +57,8 @@ EXPOSE 8000
 CMD ["python", "-P", "-m", "api"]
 
 FROM runtime AS worker
+# With which torch makes the kernels of `resources.compile`.
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 COPY --from=worker-venv /venv /venv
 # Owned by the user in the image, so that a named volume mounted here is, too.
 RUN install --directory --owner=bnlab --group=bnlab /var/lib/bnlab/runs

@@ -5,9 +5,11 @@ Everything here is process-wide: a process trains one run.
 
 import functools
 import hashlib
+import importlib.metadata
 import os
 import platform
 import re
+import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +44,8 @@ class Environment(BaseModel):
     cpu_capability: str | None = None
     vector_instructions: str | None = None
     instruction_limits: str | None = None
+    compiler: str | None = None
+    """What makes the kernels of `resources.compile`; empty without."""
 
     def changes_since(self, then: "Environment") -> list[str]:
         """What is known to differ from `then`, in words; nothing where it is not known."""
@@ -54,7 +58,10 @@ class Environment(BaseModel):
 
 
 def prepare(spec: ExperimentSpec) -> Environment:
-    """Choose the device and fix everything that could make two runs differ. Raises RuntimeError without that device."""
+    """Choose the device and fix everything that could make two runs differ.
+
+    Raises RuntimeError without that device, or without a compiler where the spec asks for one.
+    """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = CUBLAS_WORKSPACE
     # What `use_deterministic_algorithms` does, without importing the compiler to tell it.
     torch.set_deterministic_debug_mode("error")
@@ -76,6 +83,7 @@ def prepare(spec: ExperimentSpec) -> Environment:
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         vector_instructions=_vector_instructions(),
         instruction_limits=" ".join(f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ),
+        compiler=_compiler(device) if spec.resources.compile else "",
     )
 
 
@@ -96,6 +104,20 @@ def _torch_build() -> str:
     """One version of torch is built in many ways: with MKL or without, for this CUDA or that."""
     shown = [line for line in torch.__config__.show().splitlines() if "CPU capability usage" not in line]
     return hashlib.sha256("\n".join(shown).encode()).hexdigest()[:16]
+
+
+def _compiler(device: Literal["cpu", "cuda"]) -> str:
+    """Its name and version. Looked for here, since torch says so only after half a minute, in many lines."""
+    if device == "cuda":
+        return f"triton {importlib.metadata.version('triton')}"
+    # What torch takes where nothing else is configured.
+    program = os.environ.get("CXX", "g++")
+    try:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        detail = f"resources.compile needs a C++ compiler, and this worker has no {program}"
+        raise RuntimeError(f"{detail}: install one, or leave compile out") from error
+    return said.stdout.partition("\n")[0]
 
 
 @functools.cache
