@@ -26,7 +26,7 @@ up: $(VENV)/local.stamp ## Run the service on this machine until Ctrl-C. DATA_DI
 	@$(BIN)/bnlab up --port $(PORT) $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(if $(WORKERS),--workers $(WORKERS))
 
 test: $(VENV)/dev.stamp ## Run the tests, on SQLite and PostgreSQL. TESTS=tests/store runs a part.
-	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-slow: $(VENV)/dev.stamp ## Run the tests that take minutes.
 	$(BIN)/python -m pytest -m slow $(TESTS) || test $$? -eq 5 # 5: there is none

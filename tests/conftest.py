@@ -27,8 +27,19 @@ from redis.retry import Retry
 from store import migrate
 from store.database import Database
 
-# As many workers as cores run the tests: with as many threads in each, they would only wait for one another.
+# About as many workers as cores run the tests: with as many threads in each, they would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+_LIBRARY = Path(__file__).parent / "bncore"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: whoever tests a service waits most of the time."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The library's tests last: there are so many files of short ones that all workers end together."""
+    items.sort(key=lambda item: item.path.is_relative_to(_LIBRARY))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
