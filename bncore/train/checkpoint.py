@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bncore.spec import ExperimentSpec
 from bncore.train.environment import Environment
-from bncore.train.optim import Optimizer
+from bncore.train.optimizer import Optimizer
 from bncore.train.progress import Progress
 
 FORMAT_VERSION = 1

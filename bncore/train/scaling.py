@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bncore.train.optim import Optimizer
+from bncore.train.optimizer import Optimizer
 
 
 class LossScale:
