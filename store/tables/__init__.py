@@ -5,8 +5,9 @@ them.
 """
 
 from store.columns import Table
-from store.tables.checkpoints import Checkpoint, CheckpointChunk
+from store.tables.checkpoints import Checkpoint
 from store.tables.experiments import Experiment, ExperimentTag
+from store.tables.files import Content, ContentChunk, File
 from store.tables.idempotency import IdempotencyKey
 from store.tables.jobs import Bell, Job, JobEvent
 from store.tables.logs import JobLog
@@ -19,9 +20,11 @@ __all__ = [
     "ApiKey",
     "Bell",
     "Checkpoint",
-    "CheckpointChunk",
+    "Content",
+    "ContentChunk",
     "Experiment",
     "ExperimentTag",
+    "File",
     "IdempotencyKey",
     "Job",
     "JobEvent",
