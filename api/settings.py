@@ -56,7 +56,7 @@ class ApiSettings(BaseSettings):
         default=20_000, ge=1, lt=2**31, description="Jobs of one owner that may wait at a time."
     )
     bytes_per_owner: int = Field(
-        default=100 << 30, ge=0, description="Of checkpoints; an owner who has more may submit nothing new."
+        default=100 << 30, ge=0, description="Of files; an owner who has more may submit nothing new."
     )
 
     requests_per_second: float = Field(

@@ -6,8 +6,10 @@ StoreError
 │   ├── DatasetNotFound
 │   └── EvaluationNotFound
 ├── CheckpointNotFound
-├── CheckpointIncomplete
 ├── CheckpointDamaged
+├── FileNotFound
+├── FileIncomplete
+├── FileDamaged
 ├── KeyNotFound
 ├── KeyEnded
 ├── BeyondGrant
@@ -73,19 +75,6 @@ class CheckpointNotFound(StoreError):
         self.checkpoint_id = checkpoint_id
 
 
-class CheckpointIncomplete(StoreError):
-    """The chunks of a checkpoint do not add up to its announced size, so it stays invisible."""
-
-    code = "checkpoint_incomplete"
-
-    def __init__(self, checkpoint_id: str, file: str, expected_bytes: int, stored_bytes: int) -> None:
-        super().__init__(f"{file} should have {expected_bytes} bytes and has {stored_bytes}.")
-        self.checkpoint_id = checkpoint_id
-        self.file = file
-        self.expected_bytes = expected_bytes
-        self.stored_bytes = stored_bytes
-
-
 class CheckpointDamaged(StoreError):
     """What is stored of a checkpoint is not what was announced."""
 
@@ -95,6 +84,37 @@ class CheckpointDamaged(StoreError):
         super().__init__(f"{file} of this checkpoint is damaged: {why}.")
         self.checkpoint_id = checkpoint_id
         self.file = file
+
+
+class FileNotFound(StoreError):
+    code = "file_not_found"
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__("There is no such file.")
+        self.file_id = file_id
+
+
+class FileIncomplete(StoreError):
+    """The chunks of a file do not add up to its announced size, so it stays invisible."""
+
+    code = "file_incomplete"
+
+    def __init__(self, file_id: str, expected_bytes: int, stored_bytes: int) -> None:
+        super().__init__(f"It should have {expected_bytes} bytes and has {stored_bytes}.")
+        self.file_id = file_id
+        self.expected_bytes = expected_bytes
+        self.stored_bytes = stored_bytes
+
+
+class FileDamaged(StoreError):
+    """What is stored of a file is not what was announced."""
+
+    code = "file_damaged"
+
+    def __init__(self, file_id: str, why: str) -> None:
+        super().__init__(f"This file is damaged: {why}.")
+        self.file_id = file_id
+        self.why = why
 
 
 class KeyNotFound(StoreError):

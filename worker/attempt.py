@@ -13,7 +13,7 @@ from typing import TypeGuard
 
 import structlog
 
-from store import blobs, work
+from store import checkpoints, work
 from store.database import Database
 from store.errors import QuotaExceeded, StaleLease
 from store.work import Claim, Failed, Outcome
@@ -171,7 +171,7 @@ class Attempt:
             with self._place.database.write() as session:
                 if self._restored is not None and _blames_the_checkpoint(outcome):
                     # Whole for us, useless for the trainer: the next attempt must not begin with it again.
-                    blobs.give_up(session, self._claim.lease, self._restored, outcome.message)
+                    checkpoints.give_up(session, self._claim.lease, self._restored, outcome.message)
                 state = work.finish(session, self._claim.lease, outcome).state
             log.info("attempt_ended", ending=type(outcome).__name__.lower(), state=state.value, **_facts(outcome))
 

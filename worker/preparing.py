@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from store import blobs, work
+from store import checkpoints, work
 from store.database import Database
 from store.errors import CheckpointDamaged
 from store.work import Claim
@@ -65,7 +65,7 @@ class Preparation:
 
     def _go_back(self, checkpoint_id: str, why: str) -> None:
         with self._database.write() as session:
-            blobs.give_up(session, self._claim.lease, checkpoint_id, why)
+            checkpoints.give_up(session, self._claim.lease, checkpoint_id, why)
             earlier = work.go_back(session, self._claim.lease)
         self.restored = None if earlier is None else earlier.id
         self.restore_step = 0 if earlier is None else earlier.step

@@ -5,10 +5,11 @@ them.
 """
 
 from store.columns import Table
-from store.tables.checkpoints import Checkpoint, CheckpointChunk
+from store.tables.checkpoints import Checkpoint
 from store.tables.datasets import Dataset, DatasetUse
 from store.tables.evaluations import Evaluation
 from store.tables.experiments import Experiment, ExperimentTag
+from store.tables.files import Content, ContentChunk, File
 from store.tables.idempotency import IdempotencyKey
 from store.tables.jobs import Bell, Job, JobEvent
 from store.tables.logs import JobLog
@@ -21,12 +22,14 @@ __all__ = [
     "ApiKey",
     "Bell",
     "Checkpoint",
-    "CheckpointChunk",
+    "Content",
+    "ContentChunk",
     "Dataset",
     "DatasetUse",
     "Evaluation",
     "Experiment",
     "ExperimentTag",
+    "File",
     "IdempotencyKey",
     "Job",
     "JobEvent",

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from bncore.events import CheckpointSaved, MetricsBlock, StoredFile
 from bncore.spec import ExperimentSpec, load_spec
-from store import blobs, experiments, results, work
+from store import checkpoints, experiments, files, results, work
 from store.__main__ import main
 from store.columns import core
 from store.database import Database
@@ -102,23 +102,29 @@ class Lab:
         """A whole checkpoint, stored as a worker does it."""
         event = checkpoint_saved(kind, step, weights, state if kind == "last" else None)
         with self.database.write() as session:
-            checkpoint_id = blobs.begin(session, lease, event)
-        files: list[tuple[blobs.File, bytes | None]] = [("weights", weights), ("state", state)]
-        for file, content in files:
-            if content is None or (file == "state" and event.state is None):
-                continue
-            for seq, start in enumerate(range(0, len(content), blobs.CHUNK_BYTES)):
-                chunk = content[start : start + blobs.CHUNK_BYTES]
-                with self.database.write() as session:
-                    blobs.write_chunk(session, lease, checkpoint_id, file, seq, chunk)
-        digests = {file: blobs.digest(self.database, checkpoint_id, file) for file, _ in files}
+            begun = checkpoints.begin(session, lease, event)
+        for part, content in (("weights", weights), ("state", state or b"")):
+            if part in begun.files:
+                self.send(lease, begun.files[part], content)
+        self.complete(lease, begun)
+        return begun.id
+
+    def send(self, lease: Lease, begun: files.Begun, content: bytes) -> None:
+        """The bytes of a file, where they are wanted."""
+        for seq, start in enumerate(range(0, 0 if begun.whole else len(content), files.CHUNK_BYTES)):
+            with self.database.write() as session:
+                chunk = content[start : start + files.CHUNK_BYTES]
+                files.write_chunk(session, lease, begun.file_id, seq, chunk)
+
+    def complete(self, lease: Lease, begun: checkpoints.BegunCheckpoint) -> None:
+        """Compare what is stored with what was announced, and show it, as a worker does."""
+        digests = {part: files.digest(self.database, file.file_id) for part, file in begun.files.items()}
         with self.database.write() as session:
-            blobs.complete(session, lease, checkpoint_id, digests)
-        return checkpoint_id
+            checkpoints.complete(session, lease, begun.id, digests)
 
     def checkpoints(self, experiment_id: str) -> list[tuple[str, int]]:
         with self.database.read() as session:
-            return [(found.kind, found.step) for found in blobs.checkpoints(session, experiment_id)]
+            return [(found.kind, found.step) for found in checkpoints.listed(session, experiment_id)]
 
     def points(self, experiment_id: str, key: str) -> tuple[list[int], list[float]]:
         with self.database.read() as session:
