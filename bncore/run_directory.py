@@ -65,3 +65,8 @@ class RunLayout:
     @property
     def restore_state(self) -> Path:
         return self.restore / "state.safetensors"
+
+    @property
+    def data(self) -> Path:
+        """`<sha256>` in here is a data set in canonical form, or a link to one."""
+        return self.path / "data"

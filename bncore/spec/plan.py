@@ -116,7 +116,8 @@ def _misfits(network: NetworkSpec, sizes: DataShape) -> Iterator[Fault]:
         yield Fault(pointer, detail, "signal_does_not_fit")
     elif sizes.task == "tagging" and not network.tags:
         detail = f"{network.kind} has one output for a sequence, and these data have a label for each step"
-        cure = "set output to each_step" if "output" in type(network).model_fields else "set tag to false in /data"
+        has_other = "output" in type(network).model_fields
+        cure = "set output to each_step" if has_other else "use a recurrent network with output each_step"
         yield Fault(pointer, f"{detail}; {cure}", "task_does_not_fit")
     elif sizes.task != "tagging" and network.tags:
         detail = "There would be an output for each step, and these data have one label for a sequence"
@@ -126,7 +127,8 @@ def _misfits(network: NetworkSpec, sizes: DataShape) -> Iterator[Fault]:
 def _cure(network: NetworkSpec, signal: Signal) -> str:
     """What makes of these data something that the network takes, and else who takes them as they are."""
     if signal.kind == "image":
-        return "; as row in /data makes sequences of images" if "sequence" in network.takes else ""
+        is_row = "sequence" in network.takes and signal.channels == 1
+        return "; as row in /data makes sequences of images" if is_row else ""
     if signal.kind == "sequence" and not signal.lengths and "image" in network.takes:
         return "; leave as at image in /data"
     takers = {"vector": "mlp and deep_linear take", "sequence": "recurrent networks and transformer_encoder take"}

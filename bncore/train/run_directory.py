@@ -65,6 +65,11 @@ class RunDirectory:
         os.close(self._events)
         os.close(self._lock)
 
+    @property
+    def layout(self) -> RunLayout:
+        """The paths in it."""
+        return self._layout
+
     def read_spec(self) -> bytes:
         """The text of `spec.json`."""
         return self._layout.spec.read_bytes()

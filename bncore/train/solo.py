@@ -2,13 +2,13 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from bncore.data import Batches, DataSet, Examples
+from bncore.data import Batches, DataSet, Examples, Part
 from bncore.networks import build_network
 from bncore.norm import no_decay_parameters
 from bncore.norm.adaptive_clipping import adaptive_clip_grad_
@@ -53,7 +53,7 @@ class Solo:
             dtype = torch.bfloat16 if train.precision == "bf16" else torch.float16
             self._autocast = torch.autocast(device.type, dtype)
         self._scale = LossScale(device) if train.precision == "fp16" else None
-        self._in_batches: list[Examples] = []
+        self._in_batches: Iterable[Examples] = ()
         if "precise" in spec.evaluation.statistics:
             # Normalized together in training, at the least.
             together = min(train.micro_batches(train.batch_size))
@@ -137,9 +137,9 @@ class Solo:
                         values |= {f"{part}/{name}{end}": value for name, value in found.items()}
         return values
 
-    def _evaluated(self, examples: Examples, statistics: Statistics) -> dict[str, float]:
+    def _evaluated(self, examples: Part, statistics: Statistics) -> dict[str, float]:
         size = self._spec.evaluation.batch_size
-        parts = -(-len(examples.inputs) // size)
+        parts = -(-examples.size // size)
         batches = slices(examples, size) if statistics == "running" else equal_parts(examples, parts)
         return evaluate(self._network, self.task, batches)
 
