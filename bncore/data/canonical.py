@@ -31,8 +31,7 @@ def load_canonical(spec: DatasetSpec, folder: Path | None) -> DataSet:
     path = folder / spec.sha256
     manifest = _manifest(path, spec.sha256)
     _same(manifest, spec)
-    reading = Reading(presentation=spec.as_)
-    parts = {name: _part(path, part, reading) for name, part in manifest.parts.named().items()}
+    parts = {name: _part(path, part) for name, part in manifest.parts.named().items()}
     # Drawn from the training part where there is none.
     test = parts.get("test", parts["train"])
     return DataSet(train=parts["train"], test=test, outputs=manifest.outputs, validation=parts.get("validation"))
@@ -61,13 +60,13 @@ def _same(manifest: Manifest, spec: DatasetSpec) -> None:
     for name, value in found.items():
         if said[name] != value:
             raise InvalidData(f"the spec says another {name} than the data set has")
-    if spec.class_counts is not None and spec.class_counts != manifest.parts.train.class_counts:
+    if spec.class_counts_said is not None and spec.class_counts_said != manifest.parts.train.class_counts:
         raise InvalidData("the spec says other class_counts than the data set has")
 
 
-def _part(path: Path, part: PartSpec, reading: Reading) -> StoredPart:
+def _part(path: Path, part: PartSpec) -> StoredPart:
     rows = {name: _array(path / array.file, array) for name, array in part.arrays().items()}
-    return StoredPart(rows, torch.arange(part.examples), reading)
+    return StoredPart(rows, torch.arange(part.examples), Reading())
 
 
 def _array(path: Path, array: ArraySpec) -> FileRows:

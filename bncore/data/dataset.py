@@ -55,6 +55,13 @@ class Part(Protocol):
         """The same for `device`; what lies in files is read into its memory if it is to be `held` there."""
 
 
+class Mixed(NamedTuple):
+    """The targets of the examples that were mixed in, and the share of the others: it is at least half."""
+
+    targets: Tensor
+    share: float
+
+
 class Examples(NamedTuple):
     """Inputs (N, ...), float32; targets; and of padded sequences the number of steps each has (N,), int64.
 
@@ -65,6 +72,8 @@ class Examples(NamedTuple):
     inputs: Tensor
     targets: Tensor
     lengths: Tensor | None = None
+    mixed: Mixed | None = None
+    """Only of a batch that was mixed up for training."""
 
     @property
     def size(self) -> int:
@@ -109,9 +118,12 @@ class Examples(NamedTuple):
 
     def slice(self, first: int, end: int) -> "Examples":
         """Those from `first` up to `end`, as views."""
-        lengths = self.lengths
+        lengths, mixed = self.lengths, self.mixed
         return Examples(
-            self.inputs[first:end], self.targets[first:end], None if lengths is None else lengths[first:end]
+            self.inputs[first:end],
+            self.targets[first:end],
+            None if lengths is None else lengths[first:end],
+            None if mixed is None else mixed._replace(targets=mixed.targets[first:end]),
         )
 
 

@@ -5,15 +5,15 @@ from collections.abc import Iterable
 import torch
 
 from bncore.data.dataset import Examples
-from bncore.data.standardize import Standardization, is_valid
+from bncore.data.standardize import Standardization, channels_last, is_valid
 
 
-def measure(batches: Iterable[Examples], axis: int) -> Standardization:
+def measure(batches: Iterable[Examples]) -> Standardization:
     """That of the inputs of all batches, accumulated in float64 (Chan, Golub, LeVeque 1979); steps that are padding do
     not count. The deviation is that of the examples themselves: sums are divided by their number."""
     count, mean, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for batch in batches:
-        values = batch.inputs.movedim(axis, -1)
+        values = channels_last(batch.inputs)
         if batch.lengths is not None:
             values = values[is_valid(values, batch.lengths)]
         rows = values.reshape(-1, values.shape[-1]).double()
@@ -24,4 +24,4 @@ def measure(batches: Iterable[Examples], axis: int) -> Standardization:
     deviation = (squares / count).sqrt()
     # Of a channel that is constant, what is left is the rounding of its mean.
     is_constant = deviation <= 1e-7 * mean.abs()
-    return Standardization(mean.float(), torch.where(is_constant, 1.0, deviation).float(), axis)
+    return Standardization(mean.float(), torch.where(is_constant, 1.0, deviation).float())

@@ -9,30 +9,41 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Standardization:
-    """Mean and standard deviation of each channel, (C,), in float32; the latter is 1 where a channel is constant.
-
-    `axis` is that of the channels in a batch: 1 of images, else -1.
-    """
+    """Mean and standard deviation of each channel, (C,), in float32; the latter is 1 where a channel is constant."""
 
     mean: Tensor
     deviation: Tensor
-    axis: int
 
     def to(self, device: torch.device) -> "Standardization":
         """The same on `device`."""
-        return Standardization(self.mean.to(device), self.deviation.to(device), self.axis)
+        return Standardization(self.mean.to(device), self.deviation.to(device))
 
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(x - mean) / deviation; what is behind the end of a sequence stays 0."""
-        tail = (1,) * (inputs.dim() - 2) if self.axis == 1 else ()
-        standardized = (inputs - self.mean.view(-1, *tail)) / self.deviation.view(-1, *tail)
+        shape = [1] * inputs.dim()
+        shape[_channel_axis(inputs)] = -1
+        standardized = (inputs - self.mean.view(shape)) / self.deviation.view(shape)
         if lengths is None:
             return standardized
         return torch.where(is_valid(inputs, lengths).unsqueeze(-1), standardized, 0.0)
 
 
+def channels_of(inputs: Tensor) -> int:
+    """How many channels or features they have."""
+    return inputs.shape[_channel_axis(inputs)]
+
+
+def channels_last(inputs: Tensor) -> Tensor:
+    """The inputs with channels or features as their last axis."""
+    return inputs.movedim(_channel_axis(inputs), -1)
+
+
 def is_valid(sequences: Tensor, lengths: Tensor) -> Tensor:
     """Which steps are no padding, (N, T)."""
     return torch.arange(sequences.shape[1], device=sequences.device) < lengths.unsqueeze(1)
+
+
+def _channel_axis(inputs: Tensor) -> int:
+    return 1 if inputs.dim() == 4 else -1

@@ -20,7 +20,7 @@ from torch import Tensor
 from bncore.data.dataset import Examples, InvalidData
 from bncore.data.reading import Reading
 
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 1 << 20
 """Of what is read through from end to end."""
 
 
@@ -140,7 +140,11 @@ class StoredPart:
         if not held:
             return replace(self, rows={name: rows.on(device) for name, rows in self.rows.items()}, reading=reading)
         kept = {name: rows.held(self.numbers, device) for name, rows in self.rows.items()}
-        return replace(self, numbers=self.numbers.to(device), reading=reading, kept=Examples(**kept))
+        return replace(self, numbers=self.numbers.to(device), reading=reading, kept=_examples(kept))
 
     def _stored(self, numbers: Tensor) -> Examples:
-        return Examples(**{name: rows.take(numbers) for name, rows in self.rows.items()})
+        return _examples({name: rows.take(numbers) for name, rows in self.rows.items()})
+
+
+def _examples(arrays: dict[str, Tensor]) -> Examples:
+    return Examples(arrays["inputs"], arrays["targets"], arrays.get("lengths"))

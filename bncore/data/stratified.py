@@ -1,6 +1,7 @@
 """Some of many examples, each class in proportion to its size, and always the same ones."""
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,17 @@ def stratified(labels: NDArray[np.int64], count: int, salt: str = "") -> tuple[I
     with the largest remainders, the smaller label first among equals.
     """
     classes, sizes = np.unique(labels, return_counts=True)
-    is_chosen = np.zeros(len(labels), dtype=bool)
-    for label, share in zip(classes, shares(sizes.tolist(), count), strict=True):
-        is_chosen[by_rank(np.flatnonzero(labels == label), salt)[:share]] = True
+    given = dict(zip(classes.tolist(), shares(sizes.tolist(), count), strict=True))
+    is_chosen = of_each(labels, given, salt)
     return np.flatnonzero(is_chosen), np.flatnonzero(~is_chosen)
+
+
+def of_each(labels: NDArray[np.int64], counts: Mapping[int, int], salt: str) -> NDArray[np.bool_]:
+    """Which examples are among the first so many of their class by rank."""
+    is_chosen = np.zeros(len(labels), dtype=bool)
+    for label, count in counts.items():
+        is_chosen[by_rank(np.flatnonzero(labels == label), salt)[:count]] = True
+    return is_chosen
 
 
 def by_rank(indices: Indices, salt: str = "") -> Indices:

@@ -75,7 +75,7 @@ def laid_network(network: NetworkSpec, signal: Signal, outputs: int) -> Laid:
 def steps_per_epoch(train: TrainSpec, sizes: DataShape) -> int:
     """Batches in one epoch."""
     whole, rest = divmod(sizes.train_examples, train.batch_size)
-    return whole + (1 if rest and not train.drop_last else 0)
+    return whole + (1 if rest and not (train.drop_last or sizes.whole_batches) else 0)
 
 
 def total_steps(train: TrainSpec, per_epoch: int) -> int:
@@ -148,7 +148,7 @@ def _budget_faults(train: TrainSpec, schedule: ScheduleSpec, sizes: DataShape) -
 def _batch_faults(train: TrainSpec, evaluation: EvaluationSpec, sizes: DataShape, laid: Laid) -> Iterator[Fault]:
     """What is wrong with the batches for the first normalization that cannot work with them."""
     batches = [_smallest_part(train, train.batch_size, "each batch", "use a larger batch")]
-    rest = 0 if train.drop_last else sizes.train_examples % train.batch_size
+    rest = 0 if train.drop_last or sizes.whole_batches else sizes.train_examples % train.batch_size
     if rest and (train.steps is None or train.steps >= steps_per_epoch(train, sizes)):
         cure = "use another batch size or drop_last"
         batches.append(_smallest_part(train, rest, "the last, partial batch of an epoch", cure))

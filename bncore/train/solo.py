@@ -19,7 +19,7 @@ from bncore.train.evaluate import equal_parts, evaluate, nothing_measured, outpu
 from bncore.train.learner import Stepped
 from bncore.train.optim import LearningRate, build_optimizer
 from bncore.train.scaling import LossScale
-from bncore.train.task import Kept, build_task
+from bncore.train.task import Kept, build_task, descended
 
 
 class Solo:
@@ -47,7 +47,14 @@ class Solo:
         spared = no_decay_parameters(self._network)
         self._optimizer = build_optimizer(spec.optimizer, self._parameters, spared)
         self._rate = LearningRate(self._optimizer, spec.optimizer, spec.schedule, planned.total_steps)
-        self._batches = Batches(self._data.train, train.batch_size, train.seed, train.drop_last)
+        self._batches = Batches(
+            self._data.train,
+            train.batch_size,
+            train.seed,
+            train.drop_last,
+            sampler=spec.data.sampler,
+            augment=spec.data.augment,
+        )
         self._autocast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if train.precision != "fp32":
             dtype = torch.bfloat16 if train.precision == "bf16" else torch.float16
@@ -107,7 +114,7 @@ class Solo:
         """Add the gradients of the loss on a batch, or of `share` times it."""
         with self._autocast:
             outputs = outputs_of(self._forward, batch)
-        loss = self.task.loss(outputs, batch)
+        loss = descended(self.task, outputs, batch)
         if share is not None:
             loss = loss * share
         if self._scale is None:

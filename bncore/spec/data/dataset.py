@@ -12,7 +12,9 @@ from pydantic_core import PydanticCustomError
 from bncore.spec.data.manifest import Examples, Outputs, Sha256, SignalSpec, read_manifest, sha256_of
 from bncore.spec.data.pixels import ImageOptions
 from bncore.spec.data.shape import DataShape, Task
-from bncore.spec.data.validation import ValidationSpec, WithValidation
+from bncore.spec.data.standardized import Standardized
+from bncore.spec.data.training import Counts, TrainingPart
+from bncore.spec.data.validation import ValidationSpec, shares
 from bncore.spec.faults import Fault, SpecError
 from bncore.spec.strict import SpecModel
 
@@ -31,7 +33,7 @@ class ExamplesSpec(SpecModel):
     test: Examples | None = None
 
 
-class DatasetSpec(ImageOptions, WithValidation):
+class DatasetSpec(ImageOptions, Standardized, TrainingPart):
     """A data set that was brought in (`bnlab dataset add`), named by its `id`.
 
     The service completes it when an experiment is submitted: what is said from `sha256` to `class_counts` need not be
@@ -46,13 +48,8 @@ class DatasetSpec(ImageOptions, WithValidation):
     task: Task | None = Field(default=None, description="What there is to predict.")
     outputs: Outputs | None = Field(default=None, description="Classes, or the numbers of a regression.")
     examples: ExamplesSpec | None = Field(default=None, description="Of each part.")
-    class_counts: Annotated[tuple[int, ...], Field(strict=False, max_length=COUNTED_CLASSES)] | None = Field(
-        default=None, description="Training examples of each class."
-    )
-    standardize: bool = Field(
-        default=True,
-        description="Subtract the mean and divide by the standard deviation of the training examples, for each channel "
-        "of images and each feature of vectors and sequences; what is constant is only centred.",
+    class_counts_said: Annotated[Counts, Field(strict=False, max_length=COUNTED_CLASSES)] | None = Field(
+        default=None, alias="class_counts", description="Training examples of each class, before any are held out."
     )
     test: ValidationSpec | None = Field(
         default=None,
@@ -87,18 +84,23 @@ class DatasetSpec(ImageOptions, WithValidation):
         if self.test is not None and not 0 < self.test_drawn() < examples.train:
             detail = f"Would test on {self.test_drawn()} of {examples.train} examples; one at least, and one to be left"
             faults.append((f"/test/{'share' if self.test.count is None else 'count'}", detail, "nothing_left"))
-        if self.class_counts is not None and (
-            len(self.class_counts) != self.outputs or sum(self.class_counts) != examples.train
-        ):
+        counts = self.class_counts_said
+        if counts is not None and (len(counts) != self.outputs or sum(counts) != examples.train):
             detail = "Should be the training examples of each class: as many numbers as outputs, with the sum of train"
             faults.append(("/class_counts", detail, "wrong_counts"))
-        faults += self.image_faults(self._signal())
+        faults += self.image_faults(self._signal().signal())
         if faults:
             raise PydanticCustomError("cross_field", "parts", {"faults": faults})
         return self
 
     def all_train_examples(self) -> int:
         return self._examples().train - self.test_drawn()
+
+    def all_class_counts(self) -> Counts | None:
+        if self.class_counts_said is None or self.test is None:
+            return self.class_counts_said
+        drawn = shares(self.class_counts_said, self.test_drawn())
+        return tuple(count - share for count, share in zip(self.class_counts_said, drawn, strict=True))
 
     def test_drawn(self) -> int:
         """Training examples that are tested on, where there is no test part."""
@@ -108,14 +110,16 @@ class DatasetSpec(ImageOptions, WithValidation):
         """Signal and sizes."""
         assert self.outputs is not None
         assert self.task is not None
-        examples, held_out = self._examples(), self.held_out()
+        examples = self._examples()
         return DataShape(
             signal=self.seen(self._signal().signal()),
             outputs=self.outputs,
-            train_examples=self.all_train_examples() - held_out,
-            validation_examples=examples.validation or held_out,
+            train_examples=self.train_examples(),
+            validation_examples=examples.validation or self.held_out(),
             test_examples=examples.test or self.test_drawn(),
             task=self.task,
+            class_counts=self.class_counts(),
+            whole_batches=self.sampler.whole_batches,
         )
 
     def _examples(self) -> ExamplesSpec:
