@@ -16,6 +16,7 @@ from store.tables.logs import JobLog
 from store.tables.metrics import MetricSegment, MetricSeries
 from store.tables.owners import ApiKey, Owner
 from store.tables.processes import Process
+from store.tables.uploads import Upload, UploadPart
 from store.tables.watches import Watch
 
 __all__ = [
@@ -39,5 +40,7 @@ __all__ = [
     "Owner",
     "Process",
     "Table",
+    "Upload",
+    "UploadPart",
     "Watch",
 ]
