@@ -36,6 +36,7 @@ TAGS = [
     {"name": "experiments", "description": "Submit, find, cancel and delete."},
     {"name": "results", "description": "What an experiment has made so far."},
     {"name": "checkpoints", "description": "Trained networks as safetensors files."},
+    {"name": "files", "description": "Named bytes that belong to one of these, each by its own id."},
     {"name": "catalog", "description": "What a spec can choose from."},
     {"name": "owners", "description": "API keys, whose they are, and what their owners use."},
     {"name": "health", "description": "For whoever starts and watches the service; no key needed."},

@@ -11,6 +11,7 @@ from client.actions import ActionCalls
 from client.attempts import AttemptCalls
 from client.errors import Json
 from client.experiments import ExperimentCalls
+from client.files import FileCalls
 from client.keys import KeyCalls
 from client.results import ResultCalls
 from client.transport import Transport
@@ -19,7 +20,7 @@ from client.workers import WorkerCalls
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
-class Client(ExperimentCalls, ActionCalls, ResultCalls, AttemptCalls, WorkerCalls, KeyCalls):
+class Client(ExperimentCalls, ActionCalls, ResultCalls, AttemptCalls, FileCalls, WorkerCalls, KeyCalls):
     """A connection to one BNLab server.
 
     >>> with Client("http://127.0.0.1:8000", api_key="bnl_...") as client:
