@@ -12,6 +12,7 @@ from client.attempts import AttemptCalls
 from client.datasets import DatasetCalls
 from client.errors import Json
 from client.experiments import ExperimentCalls
+from client.files import FileCalls
 from client.keys import KeyCalls
 from client.results import ResultCalls
 from client.transport import Transport
@@ -20,7 +21,7 @@ from client.workers import WorkerCalls
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
-class Client(ExperimentCalls, ActionCalls, ResultCalls, AttemptCalls, DatasetCalls, WorkerCalls, KeyCalls):
+class Client(ExperimentCalls, ActionCalls, ResultCalls, AttemptCalls, DatasetCalls, FileCalls, WorkerCalls, KeyCalls):
     """A connection to one BNLab server.
 
     >>> with Client("http://127.0.0.1:8000", api_key="bnl_...") as client:
