@@ -13,15 +13,20 @@ from bncore.spec.budget import (
 from bncore.spec.catalog import CATALOG, Kind, kinds, members
 from bncore.spec.cautions import cautions
 from bncore.spec.data import (
+    DatasetSpec,
     DataShape,
     DataSpec,
     DigitsSpec,
+    Manifest,
+    ManifestInvalid,
     Mnist5kSpec,
     SanturkarLinearSpec,
     Task,
     ValidationSpec,
     VariableLengthSpec,
+    complete,
     data_shape,
+    named_dataset,
 )
 from bncore.spec.experiment import SPEC_VERSION, ExperimentSpec, fingerprint_of
 from bncore.spec.faults import Fault, SpecError, faults_of
@@ -73,6 +78,7 @@ __all__ = [
     "CrossEntropySpec",
     "DataShape",
     "DataSpec",
+    "DatasetSpec",
     "DefaultInit",
     "DigitsSpec",
     "EmaSpec",
@@ -89,6 +95,8 @@ __all__ = [
     "LayerPlan",
     "LinearRamp",
     "LossSpec",
+    "Manifest",
+    "ManifestInvalid",
     "MeanSquaredErrorSpec",
     "MlpSpec",
     "Mnist5kSpec",
@@ -118,6 +126,7 @@ __all__ = [
     "WarmRestartsSchedule",
     "XavierInit",
     "cautions",
+    "complete",
     "data_shape",
     "faults_of",
     "fingerprint_of",
@@ -125,6 +134,7 @@ __all__ = [
     "load_spec",
     "lr_factor",
     "members",
+    "named_dataset",
     "parse_json",
     "plan",
 ]

@@ -1,6 +1,6 @@
 """What owners change of experiments beyond their job: names, tags, and that they are gone."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -8,11 +8,11 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
+from store import files, retention
 from store.columns import core, one_of
-from store.database import clock, kind_of
-from store.errors import ExperimentNotFound, VersionMismatch
+from store.database import kind_of
+from store.errors import VersionMismatch, job_not_found
 from store.experiments.finding import Filters, get, ids
-from store.experiments.submitting import Limits, require_room
 from store.jobs import wishes
 from store.jobs.conditions import owned_by
 from store.jobs.states import TERMINAL, State
@@ -30,18 +30,6 @@ def lock(session: Session, experiment_id: str, by: By) -> Experiment:
     if session.execute(statement).first() is None:
         _refuse(session, experiment_id, by)
     return get(session, experiment_id, owner=by.owner)
-
-
-def resume(session: Session, experiment_id: str, by: By, limits: Limits) -> None:
-    """`wishes.resume`, which also raises `QuotaExceeded` when the owner's queue is full."""
-    _require_room(session, experiment_id, by, (State.PAUSED,), limits)
-    wishes.resume(session, experiment_id, by)
-
-
-def retry(session: Session, experiment_id: str, by: By, limits: Limits) -> None:
-    """`wishes.retry`, which also raises `QuotaExceeded` when the owner's queue is full."""
-    _require_room(session, experiment_id, by, (State.FAILED, State.CANCELLED), limits)
-    wishes.retry(session, experiment_id, by)
 
 
 def edit(session: Session, experiment_id: str, by: By, changes: Mapping[str, Any]) -> None:
@@ -75,7 +63,7 @@ def delete(session: Session, experiment_id: str, by: By) -> None:
     Raises `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition` before its end.
     """
     wishes.delete(session, experiment_id, by)
-    _drop_checkpoints(session, [experiment_id])
+    _drop_files(session, [experiment_id])
 
 
 def cancel_all(session: Session, filters: Filters, by: By, limit: int) -> int:
@@ -91,7 +79,7 @@ def delete_all(session: Session, filters: Filters, by: By, limit: int) -> int:
     deleted = 0
     for start in range(0, len(found), _BATCH):
         gone = wishes.delete_all(session, found[start : start + _BATCH], by)
-        _drop_checkpoints(session, gone)
+        _drop_files(session, gone)
         deleted += len(gone)
     return deleted
 
@@ -114,25 +102,14 @@ def _locked(session: Session, experiment_ids: list[str], by: By) -> list[str]:
     return list(session.execute(mine.with_for_update(key_share=True)).scalars())
 
 
-def _drop_checkpoints(session: Session, experiment_ids: list[str]) -> None:
-    statement = (
-        update(core(Checkpoint))
-        .where(Checkpoint.experiment_id.in_(experiment_ids), Checkpoint.dropped_at.is_(None))
-        .values(dropped_at=clock())
-    )
-    session.execute(statement)
-
-
-def _require_room(session: Session, experiment_id: str, by: By, states: Collection[State], limits: Limits) -> None:
-    """Of a job in one of these states, which is about to be queued."""
-    moving = select(Job.owner).where(Job.id == experiment_id, *by.may(), Job.state.in_(states))
-    owner = session.scalars(moving).one_or_none()
-    if owner is not None:
-        require_room(session, owner, 1, limits)
+def _drop_files(session: Session, experiment_ids: list[str]) -> None:
+    """Nothing of them can be read any more, with checkpoints or alone."""
+    retention.drop(session, one_of(core(Checkpoint).c.experiment_id, experiment_ids))
+    files.drop_of_jobs(session, experiment_ids)
 
 
 def _refuse(session: Session, experiment_id: str, by: By) -> NoReturn:
     version = session.scalars(select(Job.version).where(Job.id == experiment_id, *owned_by(by.owner))).one_or_none()
     if version is None:
-        raise ExperimentNotFound(experiment_id)
+        raise job_not_found(experiment_id)
     raise VersionMismatch(version)
