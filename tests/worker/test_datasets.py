@@ -21,7 +21,7 @@ from tests.stack import Stack
 ENDS_SECONDS = 90.0
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(small_stack: Stack) -> Iterator[Client]:
     """Of an API over the stack's database."""
     port = free_port()
