@@ -13,6 +13,7 @@ from bncore.spec.budget import (
 from bncore.spec.catalog import CATALOG, Kind, kinds, members
 from bncore.spec.cautions import cautions
 from bncore.spec.data import (
+    BreastCancerSpec,
     DatasetSpec,
     DataShape,
     DataSpec,
@@ -21,9 +22,11 @@ from bncore.spec.data import (
     ManifestInvalid,
     Mnist5kSpec,
     SanturkarLinearSpec,
+    ShiftSpec,
     Task,
     ValidationSpec,
     VariableLengthSpec,
+    WineSpec,
     complete,
     data_shape,
     named_dataset,
@@ -71,6 +74,7 @@ __all__ = [
     "AdamWSpec",
     "BatchNormSpec",
     "BatchRenormSpec",
+    "BreastCancerSpec",
     "CheckpointSpec",
     "CnnSpec",
     "ConstantSchedule",
@@ -114,6 +118,7 @@ __all__ = [
     "SanturkarLinearSpec",
     "ScheduleSpec",
     "SgdSpec",
+    "ShiftSpec",
     "SpecError",
     "Statistics",
     "StepSchedule",
@@ -124,6 +129,7 @@ __all__ = [
     "ValidationSpec",
     "VariableLengthSpec",
     "WarmRestartsSchedule",
+    "WineSpec",
     "XavierInit",
     "cautions",
     "complete",
