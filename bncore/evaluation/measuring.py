@@ -3,8 +3,7 @@
 Invariant: the network is left as it was, to the bit: parameters, buffers, modes, gradients, random state.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from bncore.data import DataSet, Examples, load_data
 from bncore.evaluation.predicting import predicted
 from bncore.evaluation.scores import scores_for, task_of
+from bncore.norm.model.feed import evaluation_mode
 from bncore.norm.model.untouched import untouched
 from bncore.spec.data import DataSpec, Task
 from bncore.spec.evaluation import Part, SourceStatistics, StatisticsSpec
@@ -68,7 +68,7 @@ def measure(
             between()
         return Found(scores.result(), scores.files())
 
-    with _in_evaluation_mode(model), untouched(model):
+    with evaluation_mode(model), untouched(model):
         before = score(SourceStatistics())
         found: dict[str, Any] = {"task": task, "examples": len(examples.inputs), "before": before.result}
         found |= {"after": None, "reason": None}
@@ -106,19 +106,7 @@ def _checked(adapter: TypeAdapter[Any], value: Any) -> Any:
 
 def _outputs_of_model(model: nn.Module, examples: Examples) -> int:
     """How many numbers come out for an example, or for a step of one."""
-    with _in_evaluation_mode(model), untouched(model):
+    with evaluation_mode(model), untouched(model):
         for of, _ in predicted(model, examples.slice(0, 1), SourceStatistics(), 1, ()):
             return of.shape[-1]
     raise ValueError("there are no examples to measure")
-
-
-@contextmanager
-def _in_evaluation_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
