@@ -112,7 +112,10 @@ QUEUE_RETRY_SECONDS = 30
 """A queue that is full of one owner's jobs empties no faster than they are trained."""
 
 STATUS: dict[type[StoreError | ApiError], int] = {
+    store_errors.JobNotFound: 404,
     store_errors.ExperimentNotFound: 404,
+    store_errors.DatasetNotFound: 404,
+    store_errors.EvaluationNotFound: 404,
     store_errors.CheckpointNotFound: 404,
     store_errors.KeyNotFound: 404,
     store_errors.KeyEnded: 409,

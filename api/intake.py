@@ -22,7 +22,8 @@ from api.lanes import DatabaseSilent, Lane, fail, succeed
 from store import experiments
 from store.database import Database
 from store.errors import QuotaExceeded
-from store.experiments import Limits, Submission
+from store.experiments import Submission
+from store.queueing import Limits
 from store.tables import Experiment
 
 _MOST_AT_ONCE = 100

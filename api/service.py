@@ -16,7 +16,7 @@ from api.lanes import Lane
 from api.readiness import Readiness
 from api.settings import ApiSettings
 from store.database import CONNECTIONS, Database
-from store.experiments import Limits
+from store.queueing import Limits
 
 _READ_THREADS = {"sqlite": 1, "postgresql": 2}
 """Of each lane for reading. Python runs one thread at a time, and the event loop waits for its turn among them. Others

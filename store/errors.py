@@ -1,7 +1,10 @@
 """What can go wrong in the store, as codes and facts; what it means over HTTP is decided in `api.errors`.
 
 StoreError
-├── ExperimentNotFound
+├── JobNotFound
+│   ├── ExperimentNotFound
+│   ├── DatasetNotFound
+│   └── EvaluationNotFound
 ├── CheckpointNotFound
 ├── CheckpointIncomplete
 ├── CheckpointDamaged
@@ -30,12 +33,36 @@ class StoreError(Exception):
     code: ClassVar[str] = "store_error"
 
 
-class ExperimentNotFound(StoreError):
-    code = "experiment_not_found"
+class JobNotFound(StoreError):
+    """There is no such job, or it is somebody else's; each kind has a class of its own."""
 
-    def __init__(self, experiment_id: str) -> None:
-        super().__init__("There is no such experiment.")
-        self.experiment_id = experiment_id
+    code = "job_not_found"
+    noun: ClassVar[str] = "job"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no such {self.noun}.")
+        self.job_id = job_id
+
+
+class ExperimentNotFound(JobNotFound):
+    code = "experiment_not_found"
+    noun = "experiment"
+
+
+class DatasetNotFound(JobNotFound):
+    code = "dataset_not_found"
+    noun = "data set"
+
+
+class EvaluationNotFound(JobNotFound):
+    code = "evaluation_not_found"
+    noun = "evaluation"
+
+
+def job_not_found(job_id: str) -> JobNotFound:
+    """The error for an id, whose prefix says what it would be."""
+    kinds = {"exp_": ExperimentNotFound, "dat_": DatasetNotFound, "evl_": EvaluationNotFound}
+    return kinds.get(job_id[:4], JobNotFound)(job_id)
 
 
 class CheckpointNotFound(StoreError):
@@ -97,7 +124,7 @@ class BeyondGrant(StoreError):
 
 
 class StaleLease(StoreError):
-    """The experiment belongs to somebody else by now, or to nobody; whatever the holder does is lost."""
+    """The job belongs to somebody else by now, or to nobody; whatever the holder does is lost."""
 
     code = "stale_lease"
 
@@ -108,12 +135,12 @@ class StaleLease(StoreError):
 
 
 class IllegalTransition(StoreError):
-    """The experiment is in a state that does not allow this; `allowed_actions` says what it does allow."""
+    """The job is in a state that does not allow this; `allowed_actions` says what it does allow."""
 
     code = "illegal_transition"
 
     def __init__(self, state: State, allowed_actions: tuple[str, ...]) -> None:
-        super().__init__(f"Not possible while the experiment is {state.value}.")
+        super().__init__(f"Not possible while it is {state.value}.")
         self.state = state
         self.allowed_actions = allowed_actions
 

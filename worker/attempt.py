@@ -123,7 +123,8 @@ class Attempt:
         self._restored = preparation.restored
         self._trainer = place.trainers.hand_over(directory.path, directory.log)
         self._stopping.watch(self._trainer)
-        log.info("training", pid=self._trainer.pid, resumed_from_step=preparation.restore_step)
+        doing = "training" if self._claim.kind == "experiment" else "working"
+        log.info(doing, pid=self._trainer.pid, resumed_from_step=preparation.restore_step)
         return self._follow(self._trainer)
 
     def _goes_on(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a run directory needs before its trainer: the spec, and the checkpoint to go on from.
+"""What a run directory needs before its trainer: what is asked, and the checkpoint to go on from.
 
 Invariant: a checkpoint that is not what was stored is given up, and the job goes back to the one before it, or to the
 beginning: damage costs time, never other bits.
@@ -37,9 +37,10 @@ class Preparation:
     def finish(self, insistence: Insistence, goes_on: Callable[[], bool]) -> bool:
         """Write everything; False when `goes_on` said in between that there is a reason to stop."""
         spec: dict[str, Any] = dict(self._claim.spec)
-        # The queue has decided; `auto` must not be decided a second time, perhaps differently.
-        spec["resources"] = {**spec["resources"], "device": self._device}
-        self._directory.spec.write_text(json.dumps(spec), encoding="utf-8")
+        if "resources" in spec:
+            # The queue has decided; `auto` must not be decided a second time, perhaps differently.
+            spec["resources"] = {**spec["resources"], "device": self._device}
+        self._directory.asked(self._claim.kind).write_text(json.dumps(spec), encoding="utf-8")
         try:
             while self.restored is not None and not self._restored(insistence, goes_on):
                 continue

@@ -17,7 +17,7 @@ from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown.experiments import Experiment
 from api.shown.waiting import Living
-from store import experiments
+from store import experiments, queueing
 from store.jobs import wishes
 from store.jobs.wishes import By
 
@@ -108,7 +108,7 @@ def resume_experiment(experiment_id: ExperimentId, asked: Asked, living: Living)
     """Queue it again after a pause, or take back a pause that has not come yet; 409 at its end."""
 
     def ask(session: Session, by: By) -> None:
-        experiments.resume(session, experiment_id, by, asked.service.limits)
+        queueing.resume(session, experiment_id, by, asked.service.limits)
 
     return _done(asked, experiment_id, living, ask)
 
@@ -122,7 +122,7 @@ def retry_experiment(experiment_id: ExperimentId, asked: Asked, living: Living) 
     """
 
     def ask(session: Session, by: By) -> None:
-        experiments.retry(session, experiment_id, by, asked.service.limits)
+        queueing.retry(session, experiment_id, by, asked.service.limits)
 
     return _done(asked, experiment_id, living, ask)
 

@@ -6,6 +6,8 @@ them.
 
 from store.columns import Table
 from store.tables.checkpoints import Checkpoint, CheckpointChunk
+from store.tables.datasets import Dataset, DatasetUse
+from store.tables.evaluations import Evaluation
 from store.tables.experiments import Experiment, ExperimentTag
 from store.tables.idempotency import IdempotencyKey
 from store.tables.jobs import Bell, Job, JobEvent
@@ -20,6 +22,9 @@ __all__ = [
     "Bell",
     "Checkpoint",
     "CheckpointChunk",
+    "Dataset",
+    "DatasetUse",
+    "Evaluation",
     "Experiment",
     "ExperimentTag",
     "IdempotencyKey",

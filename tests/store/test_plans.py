@@ -15,12 +15,13 @@ from bench.rows import Rows, fill, job_id
 from bncore.events import MetricsBlock, Note
 from store import blobs, experiments, idempotency, purging, results
 from store.database import Database
-from store.experiments import Filters, Limits
+from store.experiments import Filters
 from store.idempotency import Scope
 from store.jobs import bells, eventlog, leases, reaper, wishes
 from store.jobs.leases import Terms
 from store.jobs.states import State
 from store.jobs.wishes import By
+from store.queueing import Limits
 from store.tables import Checkpoint, Table
 
 ROWS = Rows(20_000, queued=5_000, running=20, of_one=2_000)
