@@ -10,16 +10,13 @@ import hashlib
 import time
 
 from api.lanes import Lane
-from store import blobs
-from store.blobs import CHUNK_BYTES, File
+from store import files
 from store.database import Database
-from store.errors import CheckpointDamaged, CheckpointNotFound
+from store.errors import FileDamaged
+from store.files import CHUNK_BYTES
 
 _KEEP_SECONDS = 600.0
 _MOST_KEPT = 10_000
-
-Name = tuple[str, str, File]
-"""Experiment, checkpoint, file."""
 
 
 class Integrity:
@@ -28,47 +25,37 @@ class Integrity:
     def __init__(self, database: Database, reads: Lane) -> None:
         self._database = database
         self._reads = reads
-        self._whole_until: dict[Name, float] = {}
-        self._comparing: dict[Name, asyncio.Task[None]] = {}
+        self._whole_until: dict[str, float] = {}
+        self._comparing: dict[str, asyncio.Task[None]] = {}
 
-    async def require_whole(self, experiment_id: str, checkpoint_id: str, file: File, size: int, sha256: str) -> None:
-        """Raises `CheckpointDamaged`, and `CheckpointNotFound` when it is dropped meanwhile."""
-        name = (experiment_id, checkpoint_id, file)
-        if self._whole_until.get(name, 0.0) > time.monotonic():
+    async def require_whole(self, file_id: str, size: int, sha256: str) -> None:
+        """Raises `FileDamaged`, and `FileNotFound` when it is dropped meanwhile."""
+        if self._whole_until.get(file_id, 0.0) > time.monotonic():
             return
-        task = self._comparing.get(name)
+        task = self._comparing.get(file_id)
         if task is None:
-            task = self._comparing[name] = asyncio.create_task(self._compare(name, size, sha256))
-            task.add_done_callback(functools.partial(self._done, name))
+            task = self._comparing[file_id] = asyncio.create_task(self._compare(file_id, size, sha256))
+            task.add_done_callback(functools.partial(self._done, file_id))
         # Whoever leaves leaves the others their comparison.
         await asyncio.shield(task)
 
-    async def _compare(self, name: Name, size: int, sha256: str) -> None:
-        experiment_id, checkpoint_id, file = name
+    async def _compare(self, file_id: str, size: int, sha256: str) -> None:
         found = hashlib.sha256()
-        try:
-            for seq in range(-(-size // CHUNK_BYTES)):
-                await self._reads.run(functools.partial(self._add_chunk, found, checkpoint_id, file, seq))
-        except CheckpointNotFound:
-            # A chunk is not there: with its checkpoint, or alone.
-            await self._reads.run(functools.partial(self._require_shown, experiment_id, checkpoint_id))
+        for seq in range(-(-size // CHUNK_BYTES)):
+            await self._reads.run(functools.partial(self._add_chunk, found, file_id, seq))
         if found.hexdigest() != sha256:
-            raise CheckpointDamaged(checkpoint_id, file, "what is stored is not what was announced")
+            raise FileDamaged(file_id, "what is stored is not what was announced")
         while len(self._whole_until) >= _MOST_KEPT:
             del self._whole_until[next(iter(self._whole_until))]
-        self._whole_until[name] = time.monotonic() + _KEEP_SECONDS
+        self._whole_until[file_id] = time.monotonic() + _KEEP_SECONDS
 
-    def _done(self, name: Name, task: asyncio.Task[None]) -> None:
-        del self._comparing[name]
+    def _done(self, file_id: str, task: asyncio.Task[None]) -> None:
+        del self._comparing[file_id]
         if not task.cancelled():
             # Heard, though nobody may wait any more.
             task.exception()
 
-    def _add_chunk(self, found: "hashlib._Hash", checkpoint_id: str, file: File, seq: int) -> None:
+    def _add_chunk(self, found: "hashlib._Hash", file_id: str, seq: int) -> None:
         with self._database.read() as session:
-            data = blobs.chunk(session, checkpoint_id, file, seq)
+            data = files.chunk(session, file_id, seq)
         found.update(data)
-
-    def _require_shown(self, experiment_id: str, checkpoint_id: str) -> None:
-        with self._database.read() as session:
-            blobs.get(session, experiment_id, checkpoint_id)

@@ -30,6 +30,8 @@ class ApiSettings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     exit_on_eof: bool = Field(default=False, description="stdin is a pipe held by the parent; exit when it closes.")
     max_body_bytes: int = Field(default=1 << 20, ge=1, description="A spec has a few kilobytes.")
+    max_part_bytes: int = Field(default=64 << 20, ge=1, description="Of an upload, in one request.")
+    max_upload_bytes: int = Field(default=2 << 30, ge=1, description="Of a data set, as it is uploaded.")
     live_within_seconds: float = Field(
         default=20.0, gt=0, description="A process whose last heartbeat is older counts as gone; they beat every 5 s."
     )
@@ -56,7 +58,7 @@ class ApiSettings(BaseSettings):
         default=20_000, ge=1, lt=2**31, description="Jobs of one owner that may wait at a time."
     )
     bytes_per_owner: int = Field(
-        default=100 << 30, ge=0, description="Of checkpoints; an owner who has more may submit nothing new."
+        default=100 << 30, ge=0, description="Of files; an owner who has more may submit nothing new."
     )
 
     requests_per_second: float = Field(

@@ -22,7 +22,7 @@ import psutil
 
 from bench.service import SPEC, Service, running_service
 from bncore.events import CheckpointSaved, StoredFile
-from store import blobs, work
+from store import checkpoints, files, work
 from store.database import Database
 from store.jobs import leases
 
@@ -119,15 +119,16 @@ def _store_checkpoint(database_url: str) -> str:
         claim = work.take(session, worker, leases.Terms(_LEASE_SECONDS), leases.new_token())
     assert claim is not None
     with database.write() as session:
-        checkpoint_id = blobs.begin(session, claim.lease, event)
-    for seq, start in enumerate(range(0, len(weights), blobs.CHUNK_BYTES)):
-        chunk = weights[start : start + blobs.CHUNK_BYTES]
+        begun = checkpoints.begin(session, claim.lease, event)
+    assert begun is not None
+    for seq, start in enumerate(range(0, len(weights), files.CHUNK_BYTES)):
+        chunk = weights[start : start + files.CHUNK_BYTES]
         with database.write() as session:
-            blobs.write_chunk(session, claim.lease, checkpoint_id, "weights", seq, chunk)
+            files.write_chunk(session, claim.lease, begun.files["weights"].file_id, seq, chunk)
     with database.write() as session:
-        blobs.complete(session, claim.lease, checkpoint_id, {"weights": file.sha256})
+        checkpoints.complete(session, claim.lease, begun.id, {"weights": file.sha256})
     database.dispose()
-    return f"/v1/experiments/{claim.lease.job_id}/checkpoints/{checkpoint_id}/content"
+    return f"/v1/experiments/{claim.lease.job_id}/checkpoints/{begun.id}/content"
 
 
 if __name__ == "__main__":

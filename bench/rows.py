@@ -124,15 +124,26 @@ def _logs(connection: Connection, rows: Rows) -> None:
 
 
 def _checkpoints(connection: Connection, rows: Rows) -> None:
-    shared = {"attempt": "1", "epoch": "0", "metrics": "'{}'", "size": "1", "sha256": "'0'", "created_at": str(_AT)}
-    whole = {**shared, "whole_at": str(_AT)}
-    some = {"id": f"'ckp_' || {_id(connection, 'i')}", "experiment_id": _id(connection, "i * 10"), "kind": "'last'"}
-    _insert(connection, "checkpoints", (rows.ended - 1) // 10, **some, step="2000", **whole)
-    many = {"id": f"'many_' || {_id(connection, 'i')}", "experiment_id": f"'{rows.busiest}'", "kind": "'periodic'"}
-    _insert(connection, "checkpoints", rows.of_one, **many, step="i", **whole)
-    chunk = {"file": "'weights'", "seq": "i % 10", "data": _bytes(connection, "x")}
-    of_many = f"'many_' || {_id(connection, 'i / 10')}"
-    _insert(connection, "checkpoint_chunks", 10 * rows.of_one, checkpoint_id=of_many, **chunk)
+    some = {"experiment_id": _id(connection, "i"), "kind": "'last'", "step": "2000"}
+    _checkpoints_of(connection, "ckp", rows.ended - 1, **some)
+    many = {"experiment_id": f"'{rows.busiest}'", "kind": "'periodic'", "step": "i"}
+    _checkpoints_of(connection, "many", rows.of_one, **many)
+    chunk = {"seq": "i % 10", "data": _bytes(connection, "x")}
+    of_many = f"'con_many_' || {_id(connection, 'i / 10')}"
+    _insert(connection, "content_chunks", 10 * rows.of_one, content_id=of_many, **chunk)
+
+
+def _checkpoints_of(connection: Connection, prefix: str, count: int, **facts: str) -> None:
+    """With a file each, which has a content of its own."""
+    name = f"'{prefix}_' || {_id(connection, 'i')}"
+    whole = {"created_at": str(_AT), "whole_at": str(_AT)}
+    same = {"owner": _owner(f"i % {OWNERS}"), "size": "10", "sha256": name}
+    _insert(connection, "contents", count, id=f"'con_' || {name}", uses="1", **same, **whole)
+    of = {"job_id": facts["experiment_id"], "content_id": f"'con_' || {name}", "step": facts["step"]}
+    said = {"name": "'a.safetensors'", "kind": "'weights'"}
+    _insert(connection, "files", count, id=f"'fil_' || {name}", **same, **of, **said, **whole)
+    trained = {"attempt": "1", "epoch": "0", "metrics": "'{}'", "weights_id": f"'fil_' || {name}"}
+    _insert(connection, "checkpoints", count, id=name, **facts, **trained, **whole)
 
 
 def _series(connection: Connection, rows: Rows) -> None:

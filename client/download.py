@@ -27,16 +27,21 @@ def pick(checkpoints: Sequence[Json], wanted: str, experiment_id: str) -> Json:
 
 
 def fetch(transport: Transport, content: str, checkpoint: Mapping[str, Any], experiment_id: str, target: Path) -> Path:
-    """Stream `content` beside the target, check it, and rename it into place."""
+    """The weights of a checkpoint, in a file or, named after them, in a directory."""
     if target.is_dir():
         target = target / _file_name(experiment_id, checkpoint)
+    return fetch_file(transport, content, checkpoint, target)
+
+
+def fetch_file(transport: Transport, content: str, announced: Mapping[str, Any], target: Path) -> Path:
+    """Stream `content` beside the target, check it against the announced size and sha256, and rename it into place."""
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     except OSError as error:
         raise ClientError(f"Cannot write to {target.parent}: {error.strerror}") from None
     try:
         with os.fdopen(handle, "wb") as file:
-            transport.retried(lambda: _stream(transport, content, checkpoint, file))
+            transport.retried(lambda: _stream(transport, content, announced, file))
         # mkstemp makes files for the owner alone; a download has the mode of any new file.
         mask = os.umask(0)
         os.umask(mask)

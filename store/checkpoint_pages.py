@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from store import blobs, cursors
-from store.blobs import Position
+from store import checkpoints, cursors
+from store.checkpoints import Position
 from store.errors import CursorInvalid
 from store.tables import Checkpoint
 
@@ -29,7 +29,7 @@ def page(session: Session, experiment_id: str, cursor: str | None = None, limit:
     """One page. Raises `CursorInvalid` for a cursor of another experiment or none of ours."""
     scope = ["checkpoints", experiment_id]
     after = None if cursor is None else _position(cursors.decode(cursor, scope))
-    found = blobs.checkpoints(session, experiment_id, after, limit + 1)
+    found = checkpoints.listed(session, experiment_id, after, limit + 1)
     shown = found[:limit]
     if len(found) <= limit:
         return Page(shown, None)
@@ -39,12 +39,12 @@ def page(session: Session, experiment_id: str, cursor: str | None = None, limit:
 
 def newest(session: Session, experiment_id: str, limit: int) -> list[Checkpoint]:
     """The first `limit` of the listing, and the newest of kind best, wherever that is."""
-    found = blobs.checkpoints(session, experiment_id, limit=limit)
+    found = checkpoints.listed(session, experiment_id, limit=limit)
     if len(found) < limit or any(row.kind == "best" for row in found):
         return found
     best = (
         select(Checkpoint)
-        .where(*blobs.readable(experiment_id), Checkpoint.kind == "best")
+        .where(*checkpoints.readable(experiment_id), Checkpoint.kind == "best")
         .order_by(Checkpoint.step.desc(), Checkpoint.attempt.desc())
         .limit(1)
     )

@@ -5,9 +5,20 @@ StoreError
 │   ├── ExperimentNotFound
 │   ├── DatasetNotFound
 │   └── EvaluationNotFound
+├── DatasetUnusable
+├── DatasetInUse
+├── DatasetDamaged
+├── SourceGone
+├── UploadTooLarge
+├── UploadCompleted
+├── UploadMismatch
+├── PartsMissing
+├── PartsChanged
 ├── CheckpointNotFound
-├── CheckpointIncomplete
 ├── CheckpointDamaged
+├── FileNotFound
+├── FileIncomplete
+├── FileDamaged
 ├── KeyNotFound
 ├── KeyEnded
 ├── BeyondGrant
@@ -22,6 +33,7 @@ StoreError
 `EncodingUnfit` is none of them: it is no refusal of a request, but a database that cannot be used.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from store.jobs.states import State
@@ -65,25 +77,96 @@ def job_not_found(job_id: str) -> JobNotFound:
     return kinds.get(job_id[:4], JobNotFound)(job_id)
 
 
+class DatasetUnusable(StoreError):
+    """A job is to read it, and cannot: it is not there, somebody else's, or its import has not succeeded."""
+
+    code = "dataset_unusable"
+
+    def __init__(self, dataset_id: str, state: State | None) -> None:
+        why = "There is no such data set of yours" if state is None else f"Its import is {state.value}, not succeeded"
+        super().__init__(f"{why}; `bnlab dataset list` shows those that there are")
+        self.dataset_id = dataset_id
+
+
+class DatasetInUse(StoreError):
+    """Jobs read it; `used_by` names some of them."""
+
+    code = "dataset_in_use"
+
+    def __init__(self, used_by: Sequence[str]) -> None:
+        super().__init__(f"It is used by {', '.join(used_by)}; delete what uses it first.")
+        self.used_by = list(used_by)
+
+
+class DatasetDamaged(StoreError):
+    """The files of a data set are not those that it is known by."""
+
+    code = "dataset_damaged"
+
+    def __init__(self, dataset_id: str) -> None:
+        super().__init__(f"What is stored of {dataset_id} is not what it was when it was imported.")
+        self.dataset_id = dataset_id
+
+
+class SourceGone(StoreError):
+    """An import cannot be tried again: it failed because of what was uploaded, which was given up."""
+
+    code = "source_gone"
+
+    def __init__(self) -> None:
+        super().__init__("What was uploaded could not be imported, and was given up; upload it anew.")
+
+
+class UploadTooLarge(StoreError):
+    code = "upload_too_large"
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(f"All parts together may have at most {most_bytes} bytes.")
+        self.most_bytes = most_bytes
+
+
+class UploadCompleted(StoreError):
+    """Nothing can be added to it any more."""
+
+    code = "upload_completed"
+
+    def __init__(self, dataset_id: str) -> None:
+        super().__init__(f"This upload is completed; it is the data set {dataset_id}.")
+        self.dataset_id = dataset_id
+
+
+class UploadMismatch(StoreError):
+    """What was uploaded is not what was meant."""
+
+    code = "digest_mismatch"
+
+    def __init__(self, size: int, found: str, wanted: str) -> None:
+        super().__init__(f"The parts put together have {size} bytes and the SHA-256 {found}, not {wanted}.")
+        self.found = found
+
+
+class PartsMissing(StoreError):
+    code = "parts_missing"
+
+    def __init__(self, numbers: Sequence[int], count: int) -> None:
+        named = ", ".join(map(str, numbers)) + (", ..." if count > len(numbers) else "")
+        super().__init__(f"Parts are missing: {named}.")
+        self.numbers = list(numbers)
+
+
+class PartsChanged(StoreError):
+    code = "parts_changed"
+
+    def __init__(self) -> None:
+        super().__init__("A part was sent while the upload was completed; complete it again.")
+
+
 class CheckpointNotFound(StoreError):
     code = "checkpoint_not_found"
 
     def __init__(self, checkpoint_id: str) -> None:
         super().__init__("There is no such checkpoint, or no such file in it.")
         self.checkpoint_id = checkpoint_id
-
-
-class CheckpointIncomplete(StoreError):
-    """The chunks of a checkpoint do not add up to its announced size, so it stays invisible."""
-
-    code = "checkpoint_incomplete"
-
-    def __init__(self, checkpoint_id: str, file: str, expected_bytes: int, stored_bytes: int) -> None:
-        super().__init__(f"{file} should have {expected_bytes} bytes and has {stored_bytes}.")
-        self.checkpoint_id = checkpoint_id
-        self.file = file
-        self.expected_bytes = expected_bytes
-        self.stored_bytes = stored_bytes
 
 
 class CheckpointDamaged(StoreError):
@@ -95,6 +178,37 @@ class CheckpointDamaged(StoreError):
         super().__init__(f"{file} of this checkpoint is damaged: {why}.")
         self.checkpoint_id = checkpoint_id
         self.file = file
+
+
+class FileNotFound(StoreError):
+    code = "file_not_found"
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__("There is no such file.")
+        self.file_id = file_id
+
+
+class FileIncomplete(StoreError):
+    """The chunks of a file do not add up to its announced size, so it stays invisible."""
+
+    code = "file_incomplete"
+
+    def __init__(self, file_id: str, expected_bytes: int, stored_bytes: int) -> None:
+        super().__init__(f"It should have {expected_bytes} bytes and has {stored_bytes}.")
+        self.file_id = file_id
+        self.expected_bytes = expected_bytes
+        self.stored_bytes = stored_bytes
+
+
+class FileDamaged(StoreError):
+    """What is stored of a file is not what was announced."""
+
+    code = "file_damaged"
+
+    def __init__(self, file_id: str, why: str) -> None:
+        super().__init__(f"This file is damaged: {why}.")
+        self.file_id = file_id
+        self.why = why
 
 
 class KeyNotFound(StoreError):

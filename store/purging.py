@@ -1,33 +1,50 @@
 """Giving back the bytes of what was deleted or dropped, a small step at a time.
 
 Invariant: a step deletes few rows and few bytes, found by indexes that hold nothing but what has to go, so that it
-never holds SQLite's write lock for long; rows go only after the bytes that hang on them.
+never holds SQLite's write lock for long; rows go only after what hangs on them: files after their checkpoints, contents
+after their files and chunks, jobs after all of these.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, delete, exists, func, literal, literal_column, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, exists, literal, literal_column, select, update
 from sqlalchemy.orm import Session
 
-from store import owners
+from store import files, owners, retention
 from store.columns import Table, core, one_of
 from store.database import SQLITE_BUSY_SECONDS, Database, clock, kind_of
+from store.files import contents
 from store.jobs.conditions import IS_OVER
 from store.results.segments import SEGMENT_POINTS
-from store.tables import Checkpoint, CheckpointChunk, IdempotencyKey, Job, JobEvent, JobLog, MetricSegment
+from store.tables import (
+    Checkpoint,
+    Content,
+    ContentChunk,
+    File,
+    IdempotencyKey,
+    Job,
+    JobEvent,
+    JobLog,
+    MetricSegment,
+)
 
 STEP_ROWS = 500
 STEP_WHOLES = 50
-"""Jobs, which take tags, series and experiment along, or checkpoints."""
+"""Jobs, which take tags, series and experiment along, checkpoints, files or contents."""
 STEP_CHUNKS = 8
 """A chunk has a megabyte; eight are some ten milliseconds of SQLite's write lock."""
 STEP_POINTS = STEP_CHUNKS * SEGMENT_POINTS
 STEP_LOG_BYTES = 8 << 20
+UNATTACHED_SECONDS = 24 * 3600.0
+"""How long a file may be no job's: an upload that nobody goes on with."""
 _PAGES_PER_STEP = 2500
 _LOG_MILLISECONDS = 100
 
 _DROPPED = select(Checkpoint.id).where(Checkpoint.dropped_at.is_not(None)).order_by(Checkpoint.dropped_at)
+_DROPPED_FILES = select(File.id, File.content_id).where(File.dropped_at.is_not(None)).order_by(File.dropped_at)
+_UNUSED = select(Content.id, Content.owner).where(Content.uses == literal_column("0")).order_by(Content.id)
 _DELETED = select(Job.id).where(Job.deleted_at.is_not(None)).order_by(Job.deleted_at)
 # Of a job that has ended: nobody works on these, they will never be whole.
 _ABANDONED = (
@@ -35,7 +52,25 @@ _ABANDONED = (
     Checkpoint.dropped_at.is_(None),
     exists().where(Job.id == Checkpoint.experiment_id, IS_OVER),
 )
-_WANTED = (_DROPPED, _DELETED, select(Checkpoint.id).where(*_ABANDONED))
+_ABANDONED_FILES = (
+    File.whole_at.is_(None),
+    File.dropped_at.is_(None),
+    exists().where(Job.id == File.job_id, IS_OVER),
+)
+_UNATTACHED = (
+    File.job_id.is_(None),
+    File.dropped_at.is_(None),
+    File.created_at < clock() - UNATTACHED_SECONDS,
+)
+_WANTED = (
+    _DROPPED,
+    _DROPPED_FILES,
+    _UNUSED,
+    _DELETED,
+    select(Checkpoint.id).where(*_ABANDONED),
+    select(File.id).where(*_ABANDONED_FILES),
+    select(File.id).where(*_UNATTACHED),
+)
 
 
 def is_due(session: Session) -> bool:
@@ -44,9 +79,11 @@ def is_due(session: Session) -> bool:
 
 
 def purge(session: Session) -> int:
-    """One step: how many rows of deleted jobs and dropped checkpoints are gone; 0 when nothing is left to do."""
-    session.execute(update(core(Checkpoint)).where(*_ABANDONED).values(dropped_at=clock()))
-    deleted = _purge_checkpoints(session) or _purge_jobs(session)
+    """One step: how many rows of what was deleted or dropped are gone; 0 when nothing is left to do."""
+    retention.drop(session, *_ABANDONED)
+    for given_up in (_ABANDONED_FILES, _UNATTACHED):
+        session.execute(update(core(File)).where(*given_up).values(dropped_at=clock()))
+    deleted = _purge_checkpoints(session) or _purge_files(session) or _purge_contents(session) or _purge_jobs(session)
     if kind_of(session) == "sqlite":
         _shrink_sqlite(session, _PAGES_PER_STEP)
     return deleted
@@ -68,24 +105,44 @@ def truncate_log(database: Database) -> None:
 
 def _purge_checkpoints(session: Session) -> int:
     dropped = session.scalars(_DROPPED.limit(STEP_WHOLES)).all()
+    return _delete_by_id(session, Checkpoint, dropped) if dropped else 0
+
+
+def _purge_files(session: Session) -> int:
+    """Rows only; of each content one use less."""
+    dropped = session.execute(_DROPPED_FILES.limit(STEP_WHOLES)).all()
     if not dropped:
         return 0
-    bytes_left = one_of(CheckpointChunk.checkpoint_id, dropped)
-    return _delete_some(session, CheckpointChunk, bytes_left, literal(1), STEP_CHUNKS) or _forget(session, dropped)
+    # Somebody who refers to one at this moment is not waited for: they may have another that is wanted here.
+    used = select(Content.id).where(one_of(Content.id, {row.content_id for row in dropped})).order_by(Content.id)
+    locked = set(session.scalars(used.with_for_update(skip_locked=True, key_share=True)))
+    table = core(File)
+    ids = [row.id for row in dropped if row.content_id in locked]
+    gone = session.execute(delete(table).where(one_of(table.c.id, ids)).returning(table.c.content_id)).scalars()
+    fewer = Counter(gone)
+    for content_id in sorted(fewer):
+        contents.use_less(session, content_id, fewer[content_id])
+    return fewer.total()
 
 
-def _forget(session: Session, checkpoint_ids: Sequence[str]) -> int:
-    """Delete the rows of checkpoints without bytes, and count them no longer towards their owners."""
-    table = core(Checkpoint)
-    size = table.c.size + func.coalesce(table.c.state_size, 0)
-    statement = delete(table).where(one_of(table.c.id, checkpoint_ids)).returning(table.c.experiment_id, size)
-    rows = session.execute(statement).all()
-    owner_of = dict(
-        session.execute(select(Job.id, Job.owner).where(one_of(Job.id, {job_id for job_id, _ in rows}))).all()
-    )
-    freed: dict[str, int] = {}
-    for job_id, released in rows:
-        freed[owner_of[job_id]] = freed.get(owner_of[job_id], 0) + released
+def _purge_contents(session: Session) -> int:
+    """Bytes first, then the rows, which count no longer towards their owners."""
+    unused = session.execute(_UNUSED.limit(STEP_WHOLES)).all()
+    if not unused:
+        return 0
+    ids = [row.id for row in unused]
+    gone = _delete_some(session, ContentChunk, one_of(ContentChunk.content_id, ids), literal(1), STEP_CHUNKS)
+    if gone:
+        return gone
+    # In the order of all who change contents: the owner first.
+    for owner in sorted({row.owner for row in unused}):
+        owners.take_turn(session, owner)
+    table = core(Content)
+    forgotten = delete(table).where(one_of(table.c.id, ids)).returning(table.c.owner, table.c.size)
+    rows = session.execute(forgotten).all()
+    freed: Counter[str] = Counter()
+    for owner, size in rows:
+        freed[owner] += size
     for owner in sorted(freed):
         owners.add_bytes(session, owner, -freed[owner])
     return len(rows)
@@ -95,6 +152,9 @@ def _purge_jobs(session: Session) -> int:
     deleted = session.scalars(_DELETED.limit(STEP_WHOLES)).all()
     if not deleted:
         return 0
+    gone = files.drop_of_jobs(session, deleted)
+    if gone:
+        return gone
     points_left = one_of(MetricSegment.experiment_id, deleted)
     gone = _delete_some(session, MetricSegment, points_left, MetricSegment.count.expression, STEP_POINTS)
     gone = gone or _delete_some(session, JobLog, one_of(JobLog.job_id, deleted), JobLog.size.expression, STEP_LOG_BYTES)
@@ -104,7 +164,15 @@ def _purge_jobs(session: Session) -> int:
     # A request that could still be repeated goes on standing for what it made (it would run again).
     remembered = core(IdempotencyKey)
     session.execute(update(remembered).where(one_of(remembered.c.experiment_id, deleted)).values(experiment_id=None))
-    return len(session.execute(delete(core(Job)).where(one_of(Job.id, deleted)).returning(literal_column("1"))).all())
+    # A file that is being purged elsewhere is still there.
+    left = set(session.scalars(select(File.job_id).where(one_of(File.job_id, deleted))))
+    return _delete_by_id(session, Job, [job_id for job_id in deleted if job_id not in left])
+
+
+def _delete_by_id(session: Session, table: type[Table], ids: Collection[str]) -> int:
+    mine = core(table)
+    gone = delete(mine).where(one_of(mine.c.id, ids))
+    return len(session.execute(gone.returning(literal_column("1"))).all())
 
 
 def _delete_some(

@@ -1,12 +1,15 @@
 """Which checkpoints of an experiment stay.
 
 Invariant: the newest whole `last` stays, because training resumes from it; so does the newest `best` at or before it,
-because a run that is set back to that `last` still needs its best; and every `best` after it.
+because a run that is set back to that `last` still needs its best; and every `best` after it. A checkpoint is given up
+together with its files.
 """
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
+from store import files
+from store.columns import core, one_of
 from store.database import clock
 from store.tables import Checkpoint
 
@@ -26,18 +29,21 @@ def retain(session: Session, experiment_id: str, *, keep_periodic: bool) -> None
     # By the attempt too: one that began again after its last checkpoint makes the best of that step again.
     newest_best = max(map(_age, reached), default=(0, 0))
     old_bests = [row.id for row in reached if _age(row) < newest_best]
+    table = core(Checkpoint)
     if keep_periodic:
-        _change(session, old_lasts, kind="periodic")
-        _change(session, old_bests, dropped_at=clock())
+        session.execute(update(table).where(one_of(table.c.id, old_lasts)).values(kind="periodic"))
+        drop(session, one_of(table.c.id, old_bests))
     else:
-        _change(session, [*old_lasts, *old_bests], dropped_at=clock())
+        drop(session, one_of(table.c.id, [*old_lasts, *old_bests]))
+
+
+def drop(session: Session, *conditions: ColumnElement[bool]) -> None:
+    """Give up the checkpoints of which that is true, with their files."""
+    table = core(Checkpoint)
+    dropped = update(table).where(table.c.dropped_at.is_(None), *conditions).values(dropped_at=clock())
+    gone = session.execute(dropped.returning(table.c.weights_id, table.c.state_id)).all()
+    files.drop(session, [file_id for row in gone for file_id in row if file_id is not None])
 
 
 def _age(row: Checkpoint) -> tuple[int, int]:
     return row.step, row.attempt
-
-
-def _change(session: Session, ids: list[str], **values: object) -> None:
-    if ids:
-        statement = update(Checkpoint).where(Checkpoint.id.in_(ids)).values(**values)
-        session.execute(statement, execution_options={"synchronize_session": False})

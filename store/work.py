@@ -127,7 +127,10 @@ def finish(session: Session, lease: Lease, outcome: Outcome) -> Moved:
             _conclude(session, moved, result)
             return moved
         case Failed(code, message):
-            return leases.end_badly(session, lease, Failure(code, message))
+            moved = leases.end_badly(session, lease, Failure(code, message))
+            if moved.kind == "dataset" and moved.state is State.FAILED:
+                datasets.fail(session, moved.id, Failure(code, message))
+            return moved
         case Cancelled():
             return leases.stop_as_asked(session, lease, State.CANCELLED)
         case Paused():

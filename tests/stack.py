@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 
 from bncore.spec import load_spec
-from store import blobs, experiments, results
+from store import checkpoints, experiments, results
 from store.database import Database
 from store.experiments import Submission
 from store.jobs import eventlog, wishes
@@ -156,10 +156,10 @@ class Stack:
     def checkpoint(self, experiment_id: str, kind: str = "last") -> Checkpoint:
         """The newest checkpoint of a kind."""
         with self.database.read() as session:
-            return next(found for found in blobs.checkpoints(session, experiment_id) if found.kind == kind)
+            return next(found for found in checkpoints.listed(session, experiment_id) if found.kind == kind)
 
-    def content(self, checkpoint: Checkpoint, file: blobs.File = "weights") -> bytes:
-        return b"".join(blobs.read(self.database, checkpoint.id, file))
+    def content(self, checkpoint: Checkpoint, part: checkpoints.Part = "weights") -> bytes:
+        return b"".join(checkpoints.read(self.database, checkpoint.id, part))
 
     def until(self, what: str, true: Callable[[], bool], seconds: float = 30.0) -> None:
         """Wait until it is so; fail with the logs when it is not in time."""

@@ -13,10 +13,11 @@ from typing import TypeGuard
 
 import structlog
 
-from store import blobs, work
+from store import checkpoints, work
 from store.database import Database
-from store.errors import QuotaExceeded, StaleLease
+from store.errors import DatasetDamaged, FileDamaged, FileNotFound, QuotaExceeded, StaleLease
 from store.work import Claim, Failed, Outcome
+from worker.data_cache import DataCache
 from worker.device import Device
 from worker.ending import Exit, judge
 from worker.event_file import NotAnEvent
@@ -78,12 +79,13 @@ class Attempt:
         )
         self._insist = Insistence(self._stopping, place.wake, place.shutdown, settings.tick_seconds)
         self._trainer: TrainerProcess | None = None
+        self._ending = contextlib.ExitStack()
         self._restored: str | None = None
         self._flush_at = self._flushed_at = 0.0
 
     def run(self) -> None:
         """Restore, train, store the outcome. Raises `GaveUp`; a lost lease is no error."""
-        with self._directory, self._stopping:
+        with self._directory, self._stopping, self._ending:
             sign(self._directory, self._claim.lease)
             try:
                 self._store(self._outcome())
@@ -107,6 +109,8 @@ class Attempt:
             return Failed("trainer_error", f"The trainer wrote a line that is no event: {error}")
         except TrainerGone:
             return Failed("trainer_not_started", "The trainers of this worker end before they are given anything.")
+        except (FileDamaged, FileNotFound, DatasetDamaged) as error:
+            return Failed("invalid_data", str(error))
         except QuotaExceeded as error:
             return Failed("quota", str(error))
         except OSError as error:
@@ -116,7 +120,9 @@ class Attempt:
 
     def _train(self) -> Outcome:
         place, directory = self._place, self._directory
-        preparation = Preparation(self._claim, directory, place.database, place.device.kind)
+        cache = DataCache(place.settings.runs_dir, place.database, place.settings.data_cache_bytes)
+        preparation = Preparation(self._claim, directory, place.database, place.device.kind, cache)
+        self._ending.callback(preparation.close)
         if not preparation.finish(self._insist, self._goes_on):
             assert self._stopping.reason is not None
             return judge(Exit(None, 0, True, ""), self._stopping.reason)
@@ -171,7 +177,7 @@ class Attempt:
             with self._place.database.write() as session:
                 if self._restored is not None and _blames_the_checkpoint(outcome):
                     # Whole for us, useless for the trainer: the next attempt must not begin with it again.
-                    blobs.give_up(session, self._claim.lease, self._restored, outcome.message)
+                    checkpoints.give_up(session, self._claim.lease, self._restored, outcome.message)
                 state = work.finish(session, self._claim.lease, outcome).state
             log.info("attempt_ended", ending=type(outcome).__name__.lower(), state=state.value, **_facts(outcome))
 

@@ -1,20 +1,22 @@
 """Checkpoints on their way from the run directory into the store.
 
 Invariant: a `last` is uploaded only after the newest `best` before it, so that a run set back to that `last` still has
-its best; what is uploaded, or replaced by something newer, is deleted here, also while the database is away.
+its best; what is uploaded, or replaced by something newer, is deleted here, also while the database is away. Bytes that
+the store has already are not sent: they are compared there, as those that were sent are.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 
-from bncore.events import CheckpointSaved
-from store import blobs
-from store.blobs import CHUNK_BYTES, File
+from bncore.events import CheckpointSaved, StoredFile
+from store import checkpoints
+from store.checkpoints import Part
 from store.database import Database
 from store.errors import CheckpointDamaged
 from store.jobs.leases import Go, Lease, Stop
+from worker.file_upload import FileSender
 
 log = structlog.get_logger()
 
@@ -38,6 +40,7 @@ class CheckpointUpload:
         self._keep_periodic = keep_periodic
         self._owner_bytes = owner_bytes
         self._on_answer = on_answer
+        self._sender = FileSender(database, lease, directory, owner_bytes=owner_bytes, on_answer=on_answer)
         self._waiting: list[CheckpointSaved] = []
         self._coming: list[CheckpointSaved] = []
         self._replaced: set[str] = set()
@@ -67,34 +70,24 @@ class CheckpointUpload:
 
     def _store(self, event: CheckpointSaved) -> None:
         with self._database.write() as session:
-            checkpoint_id = blobs.begin(session, self._lease, event, owner_bytes=self._owner_bytes)
-        for file, seq, data in self._chunks(event):
-            with self._database.write() as session:
-                answer = blobs.write_chunk(session, self._lease, checkpoint_id, file, seq, data)
-            self._on_answer(answer)
-        digests = {file: blobs.digest(self._database, checkpoint_id, file) for file, _ in _files(event)}
+            begun = checkpoints.begin(session, self._lease, event, owner_bytes=self._owner_bytes)
+        if begun is None:
+            return
+        digests = {part: self._sender.sent(begun.files[part], stored) for part, stored in _files(event).items()}
         try:
             with self._database.write() as session:
-                answer = blobs.complete(session, self._lease, checkpoint_id, digests)
+                answer = checkpoints.complete(session, self._lease, begun.id, digests)
         except CheckpointDamaged as error:
-            log.error("checkpoint_damaged", error=str(error), checkpoint_id=checkpoint_id)
+            log.error("checkpoint_damaged", error=str(error), checkpoint_id=begun.id)
             with self._database.write() as session:
-                blobs.give_up(session, self._lease, checkpoint_id, str(error))
+                checkpoints.give_up(session, self._lease, begun.id, str(error))
             return
         self._on_answer(answer)
-        log.info("checkpoint_stored", kind=event.checkpoint_kind, step=event.step, checkpoint_id=checkpoint_id)
-
-    def _chunks(self, event: CheckpointSaved) -> Iterator[tuple[File, int, bytes]]:
-        for name, path in _files(event):
-            with (self._directory / path).open("rb") as file:
-                seq = 0
-                while data := file.read(CHUNK_BYTES):
-                    yield name, seq, data
-                    seq += 1
+        log.info("checkpoint_stored", kind=event.checkpoint_kind, step=event.step, checkpoint_id=begun.id)
 
     def _delete_files(self, event: CheckpointSaved) -> None:
-        for _, path in _files(event):
-            (self._directory / path).unlink(missing_ok=True)
+        for stored in _files(event).values():
+            (self._directory / stored.file).unlink(missing_ok=True)
 
 
 def worth_storing(saved: Sequence[CheckpointSaved]) -> list[CheckpointSaved]:
@@ -106,8 +99,5 @@ def worth_storing(saved: Sequence[CheckpointSaved]) -> list[CheckpointSaved]:
     return [*before[-1:], *([saved[cut]] if lasts else []), *after[-1:]]
 
 
-def _files(event: CheckpointSaved) -> list[tuple[File, str]]:
-    files: list[tuple[File, str]] = [("weights", event.weights.file)]
-    if event.state is not None:
-        files.append(("state", event.state.file))
-    return files
+def _files(event: CheckpointSaved) -> dict[Part, StoredFile]:
+    return {"weights": event.weights} if event.state is None else {"weights": event.weights, "state": event.state}

@@ -1,31 +1,28 @@
 """A checkpoint on its way from the store back into a run directory.
 
-Invariant: what is handed to a trainer is what was announced when it was stored (`store.blobs.read`).
+Invariant: what is handed to a trainer is what was announced when it was stored (`store.checkpoints.read`).
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
 from bncore.run_directory import RunLayout
-from store import blobs
-from store.blobs import File
+from store import checkpoints
+from store.checkpoints import Part
 from store.database import Database
-
-
-class RestoreInterrupted(Exception):
-    """There was a reason to stop before everything was there."""
+from worker.fetching import Interrupted
 
 
 def fetch(database: Database, checkpoint_id: str, layout: RunLayout, go_on: Callable[[], bool]) -> None:
     """Write weights and training state into a run directory, a chunk at a time, for as long as `go_on` says so.
 
-    Raises `RestoreInterrupted` when it does not, `CheckpointDamaged`, and `CheckpointNotFound`.
+    Raises `Interrupted` when it does not, `CheckpointDamaged`, and `CheckpointNotFound`.
     """
     layout.restore.mkdir(exist_ok=True)
-    files: tuple[tuple[File, Path], ...] = (("weights", layout.restore_weights), ("state", layout.restore_state))
+    files: tuple[tuple[Part, Path], ...] = (("weights", layout.restore_weights), ("state", layout.restore_state))
     for name, path in files:
         with path.open("wb") as file:
-            for data in blobs.read(database, checkpoint_id, name):
+            for data in checkpoints.read(database, checkpoint_id, name):
                 file.write(data)
                 if not go_on():
-                    raise RestoreInterrupted
+                    raise Interrupted

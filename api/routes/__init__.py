@@ -8,6 +8,8 @@ from api.routes import (
     bulk,
     catalog,
     checkpoints,
+    dataset_files,
+    datasets,
     downloads,
     events,
     experiments,
@@ -18,6 +20,7 @@ from api.routes import (
     owners,
     results,
     submissions,
+    uploads,
     workers,
 )
 
@@ -34,6 +37,9 @@ _NOUNS = (
     logs,
     checkpoints,
     downloads,
+    datasets,
+    uploads,
+    dataset_files,
     keys,
     owners,
     workers,

@@ -14,7 +14,7 @@ from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
 from api.shown.checkpoints import Checkpoint
-from store import blobs, checkpoint_pages, experiments
+from store import checkpoint_pages, checkpoints, experiments
 
 
 class CheckpointsQuery(Parameters):
@@ -55,5 +55,5 @@ def get_checkpoint(experiment_id: ExperimentId, checkpoint_id: CheckpointId, ask
     """Step, sizes, digests and the metrics at its step."""
     with asked.service.database.read() as session:
         experiments.get(session, experiment_id, owner=asked.sees)
-        row = blobs.get(session, experiment_id, checkpoint_id)
+        row = checkpoints.get(session, experiment_id, checkpoint_id)
     return answer(Checkpoint.of(row))

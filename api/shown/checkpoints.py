@@ -35,17 +35,17 @@ class Checkpoint(Shown):
     def of(cls, row: tables.Checkpoint) -> "Checkpoint":
         content = f"{links_of(row.experiment_id).checkpoints}/{row.id}/content"
         state = None
-        if row.state_size is not None and row.state_sha256 is not None:
+        if row.state is not None:
             address = f"{content}?file=training_state"
-            state = StoredFile(size=row.state_size, sha256=row.state_sha256, content=address)
+            state = StoredFile(size=row.state.size, sha256=row.state.sha256, content=address)
         return cls(
             id=row.id,
             kind=row.kind,
             step=row.step,
             epoch=row.epoch,
             attempt=row.attempt,
-            size=row.size,
-            sha256=row.sha256,
+            size=row.weights.size,
+            sha256=row.weights.sha256,
             metrics=row.metrics,
             created_at=utc(row.created_at),
             content=content,

@@ -35,7 +35,7 @@ class Owner(Shown):
     id: str
     name: str
     created_at: datetime
-    stored_bytes: int = Field(description="Of checkpoints, those included that are about to be purged.")
+    stored_bytes: int = Field(description="Of files, the same bytes once; those included that are about to be purged.")
     queued_jobs: int
     running_jobs: int
     limits: OwnerLimits

@@ -44,7 +44,8 @@ class ResultCheckpoint(Shown):
 
     @classmethod
     def of(cls, row: tables.Checkpoint) -> "ResultCheckpoint":
-        return cls(id=row.id, kind=row.kind, step=row.step, size=row.size, sha256=row.sha256, metrics=row.metrics)
+        file = row.weights
+        return cls(id=row.id, kind=row.kind, step=row.step, size=file.size, sha256=file.sha256, metrics=row.metrics)
 
 
 class Results(Shown):

@@ -7,21 +7,21 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from bench.chaos.report import Finding
 from bench.chaos.scene import Scene
-from store import blobs
+from store import checkpoints, orphans
 from store.errors import CheckpointDamaged, CheckpointNotFound
 from store.jobs.states import TERMINAL
 from store.tables import (
     Bell,
     Checkpoint,
-    CheckpointChunk,
+    Content,
     Experiment,
     ExperimentTag,
+    File,
     IdempotencyKey,
     Job,
     JobEvent,
     MetricSegment,
     MetricSeries,
-    Owner,
 )
 
 _PARENTS: tuple[tuple[str, InstrumentedAttribute[str], InstrumentedAttribute[str]], ...] = (
@@ -31,13 +31,17 @@ _PARENTS: tuple[tuple[str, InstrumentedAttribute[str], InstrumentedAttribute[str
     ("series", MetricSeries.experiment_id, Job.id),
     ("segments", MetricSegment.experiment_id, Job.id),
     ("checkpoints", Checkpoint.experiment_id, Job.id),
-    ("chunks", CheckpointChunk.checkpoint_id, Checkpoint.id),
 )
 
 
 def is_clean(session: Session) -> bool:
     """Whether housekeeping has nothing left to do and every bell has been rung."""
-    waiting = (select(Checkpoint.id).where(_unneeded()), select(Bell.id))
+    waiting = (
+        select(Checkpoint.id).where(_unneeded()),
+        select(File.id).where(File.dropped_at.is_not(None)),
+        select(Content.id).where(Content.uses == 0),
+        select(Bell.id),
+    )
     return all(session.execute(one.limit(1)).first() is None for one in waiting)
 
 
@@ -51,16 +55,11 @@ def rows(scene: Scene) -> Finding:
             lost = session.execute(select(func.count()).select_from(table).where(mine.not_in(select(its)))).scalar_one()
             if lost:
                 finding.fault(f"{lost} {name} without a parent")
-        jobs = select(Job.id).where(Job.kind == "experiment", Job.id.not_in(select(Experiment.__table__.c.id)))
-        for job_id in session.scalars(jobs):
-            finding.fault(f"{job_id} has no experiment", job_id)
-        for key in session.scalars(select(IdempotencyKey.key).where(IdempotencyKey.experiment_id.is_(None))):
-            finding.fault(f"the key {key} stands for nothing")
+        _look_for_lost(session, finding)
         for row in session.scalars(select(Checkpoint).where(_unneeded())):
             finding.fault(f"{row.id} of {row.experiment_id} was not purged", row.experiment_id)
         if session.execute(select(func.count()).select_from(Bell)).scalar_one():
             finding.fault("bells hang that nobody rings")
-        _count_bytes(session, finding)
         stored = session.scalars(select(Checkpoint)).all()
     finding.note = f"{len(stored)} checkpoints"
     for row in stored:
@@ -92,21 +91,22 @@ def _unneeded() -> ColumnElement[bool]:
     return Checkpoint.dropped_at.is_not(None) | (Checkpoint.whole_at.is_(None) & ended)
 
 
-def _count_bytes(session: Session, finding: Finding) -> None:
-    size = func.sum(Checkpoint.size + func.coalesce(Checkpoint.state_size, 0))
-    there = select(Job.owner, size).join(Job, Job.id == Checkpoint.experiment_id).group_by(Job.owner)
-    sums = {owner: int(total) for owner, total in session.execute(there)}
-    for owner in session.scalars(select(Owner)):
-        if owner.stored_bytes != (sums.get(owner.id) or 0):
-            finding.fault(f"{owner.id} has {sums.get(owner.id)} bytes; {owner.stored_bytes} are counted")
+def _look_for_lost(session: Session, finding: Finding) -> None:
+    jobs = select(Job.id).where(Job.kind == "experiment", Job.id.not_in(select(Experiment.__table__.c.id)))
+    for job_id in session.scalars(jobs):
+        finding.fault(f"{job_id} has no experiment", job_id)
+    for key in session.scalars(select(IdempotencyKey.key).where(IdempotencyKey.experiment_id.is_(None))):
+        finding.fault(f"the key {key} stands for nothing")
+    for orphan in orphans.find(session):
+        finding.fault(orphan)
 
 
 def _compare_bytes(scene: Scene, row: Checkpoint, finding: Finding) -> None:
     if row.id in scene.ledger.damaged:
         return
-    files: tuple[blobs.File, ...] = ("weights",) if row.state_sha256 is None else ("weights", "state")
-    for file in files:
+    parts: tuple[checkpoints.Part, ...] = ("weights",) if row.state_id is None else ("weights", "state")
+    for part in parts:
         try:
-            deque(blobs.read(scene.stack.database, row.id, file), maxlen=0)
+            deque(checkpoints.read(scene.stack.database, row.id, part), maxlen=0)
         except (CheckpointDamaged, CheckpointNotFound) as error:
             finding.fault(f"{row.id} of {row.experiment_id}: {error}", row.experiment_id)

@@ -11,7 +11,7 @@ from bench.chaos.ledger import Ledger
 from bench.chaos.references import Reference
 from bench.chaos.report import Finding
 from bench.chaos.scene import Scene
-from store import blobs
+from store import checkpoints
 from store.errors import CheckpointDamaged, CheckpointNotFound
 from store.jobs import eventlog
 from store.jobs.failures import CODES, Remedy
@@ -126,7 +126,7 @@ def counted(scene: Scene, jobs: Mapping[str, Experiment]) -> Finding:
 
 def _compare_weights(scene: Scene, job: Experiment, reference: Reference, bits: Finding) -> None:
     with scene.stack.database.read() as session:
-        found = blobs.checkpoints(session, job.id)
+        found = checkpoints.listed(session, job.id)
     kinds = sorted(checkpoint.kind for checkpoint in found)
     if kinds != ["best", "last"]:
         bits.fault(f"{job.id}: its checkpoints are {kinds}", job.id)

@@ -18,9 +18,9 @@ from store.errors import IllegalTransition
 from store.jobs import wishes
 from store.jobs.states import TERMINAL, State
 from store.jobs.wishes import By, Wish
-from store.tables import Checkpoint, CheckpointChunk, Job
+from store.tables import Checkpoint, ContentChunk, File, Job
 
-_TABLES = ("jobs", "checkpoints", "checkpoint_chunks", "metric_segments", "job_events", "watches", "processes", "bells")
+_TABLES = ("jobs", "checkpoints", "contents", "content_chunks", "metric_segments", "job_events", "watches", "bells")
 _LOCK_SECONDS = 5
 _WISHES: dict[str, Wish] = {"job_paused": "pause", "job_cancelled": "cancel", "job_killed": "kill"}
 
@@ -54,8 +54,11 @@ def damage(scene: Scene, action: Action, _ending: threading.Event) -> str:
         if not found:
             raise NothingThere
         checkpoint_id, job_id, step = found[int(action.choice * len(found))]
-        scene.ledger.damaged.add(checkpoint_id)
-        how = _damage(session, checkpoint_id, action)
+        content_id, how = _damage(session, checkpoint_id, action)
+        # And all that have the same bytes.
+        its_files = select(File.id).where(File.content_id == content_id)
+        sharing = Checkpoint.weights_id.in_(its_files) | Checkpoint.state_id.in_(its_files)
+        scene.ledger.damaged.update(session.scalars(select(Checkpoint.id).where(sharing)))
     for trainer in scene.monitor.trainers_of(job_id):
         with contextlib.suppress(Exception):
             trainer.process.kill()
@@ -107,26 +110,30 @@ def _some_job(scene: Scene, action: Action, states: tuple[State, ...]) -> str:
     return found[int(action.choice * len(found))]
 
 
-def _damage(session: Session, checkpoint_id: str, action: Action) -> str:
-    table = core(CheckpointChunk)
+def _damage(session: Session, checkpoint_id: str, action: Action) -> tuple[str, str]:
+    """Of which content, and how."""
+    table = core(ContentChunk)
+    of_checkpoint = (File.id == Checkpoint.weights_id) | (File.id == Checkpoint.state_id)
     chunks = session.execute(
-        select(table.c.file, table.c.seq, table.c.data)
-        .where(table.c.checkpoint_id == checkpoint_id)
-        .order_by(table.c.file, table.c.seq)
+        select(File.kind, table.c.content_id, table.c.seq, table.c.data)
+        .join(File, File.content_id == table.c.content_id)
+        .join(Checkpoint, of_checkpoint)
+        .where(Checkpoint.id == checkpoint_id)
+        .order_by(File.kind, table.c.seq)
     ).all()
     if not chunks:
         raise NothingThere
-    file, seq, data = chunks[action.number % len(chunks)]
-    this = (table.c.checkpoint_id == checkpoint_id, table.c.file == file, table.c.seq == seq)
+    kind, content_id, seq, data = chunks[action.number % len(chunks)]
+    this = (table.c.content_id == content_id, table.c.seq == seq)
     place = int(action.choice * len(data))
     match action.number // 2 % 3:
         case 0:
             flipped = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
             session.execute(update(table).where(*this).values(data=flipped))
-            return f"a bit of byte {place} of {file} flipped"
+            return content_id, f"a bit of byte {place} of {kind} flipped"
         case 1:
             session.execute(update(table).where(*this).values(data=data[:place]))
-            return f"{file} cut after {place} bytes"
+            return content_id, f"{kind} cut after {place} bytes"
         case _:
             session.execute(delete(table).where(*this))
-            return f"chunk {seq} of {file} deleted"
+            return content_id, f"chunk {seq} of {kind} deleted"

@@ -13,15 +13,20 @@ from bncore.spec.budget import (
 from bncore.spec.catalog import CATALOG, Kind, kinds, members
 from bncore.spec.cautions import cautions
 from bncore.spec.data import (
+    DatasetSpec,
     DataShape,
     DataSpec,
     DigitsSpec,
+    Manifest,
+    ManifestInvalid,
     Mnist5kSpec,
     SanturkarLinearSpec,
     Task,
     ValidationSpec,
     VariableLengthSpec,
+    complete,
     data_shape,
+    named_dataset,
 )
 from bncore.spec.experiment import SPEC_VERSION, ExperimentSpec, fingerprint_of
 from bncore.spec.faults import Fault, SpecError, faults_of
@@ -71,6 +76,7 @@ __all__ = [
     "CrossEntropySpec",
     "DataShape",
     "DataSpec",
+    "DatasetSpec",
     "DefaultInit",
     "DigitsSpec",
     "EmaSpec",
@@ -85,6 +91,8 @@ __all__ = [
     "LayerPlan",
     "LinearRamp",
     "LossSpec",
+    "Manifest",
+    "ManifestInvalid",
     "MeanSquaredErrorSpec",
     "MlpSpec",
     "Mnist5kSpec",
@@ -114,6 +122,7 @@ __all__ = [
     "WarmRestartsSchedule",
     "XavierInit",
     "cautions",
+    "complete",
     "data_shape",
     "faults_of",
     "fingerprint_of",
@@ -121,6 +130,7 @@ __all__ = [
     "load_spec",
     "lr_factor",
     "members",
+    "named_dataset",
     "parse_json",
     "plan",
 ]

@@ -82,7 +82,7 @@ def _train(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Finished 
         spec = load_spec(parse_json(directory.read_spec()))
         directory.log(PhaseChanged(phase="loading_data"))
         environment = prepare(spec)
-        trainer = Trainer(directory, spec, environment, load_data(spec.data))
+        trainer = Trainer(directory, spec, environment, load_data(spec.data, directory.layout.data))
         if directory.restorable():
             directory.log(PhaseChanged(phase="restoring"))
             trainer.restore()

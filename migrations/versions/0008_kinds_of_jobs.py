@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0008"
-down_revision: str | None = "0006"
+down_revision: str | None = "0007"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
@@ -15,11 +15,12 @@ def upgrade() -> None:
     _datasets()
     _dataset_uses()
     _evaluations()
+    _uploads()
 
 
 def downgrade() -> None:
     # Jobs of kinds that nobody knows any more would be in the way of every listing.
-    for table in ("evaluations", "dataset_uses", "datasets"):
+    for table in ("upload_parts", "uploads", "evaluations", "dataset_uses", "datasets"):
         op.drop_table(table)
     known = "SELECT id FROM jobs WHERE kind = 'experiment'"
     for table in ("job_logs", "job_events"):
@@ -42,6 +43,7 @@ def _datasets() -> None:
         "datasets",
         *_subject("datasets"),
         sa.Column("name", sa.String(200), nullable=False),
+        sa.Column("file_name", sa.String(200), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("fingerprint", sa.String(64), nullable=False),
         sa.Column("source_size", sa.BigInteger(), nullable=False),
@@ -80,3 +82,36 @@ def _evaluations() -> None:
     )
     op.create_index("ix_evaluations_listed", "evaluations", ["experiment_id", "submitted_at", "id"])
     op.create_index("ix_evaluations_checkpoint_id", "evaluations", ["checkpoint_id"])
+
+
+def _uploads() -> None:
+    op.create_table(
+        "uploads",
+        sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("owner", sa.String(64), nullable=False),
+        sa.Column("key_id", sa.String(64), nullable=True),
+        sa.Column("name", sa.String(200), nullable=False),
+        sa.Column("file_name", sa.String(200), nullable=False),
+        sa.Column("spec", sa.JSON(), nullable=False),
+        sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("idempotency_key", sa.String(255), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
+        sa.Column("dataset_id", sa.String(64), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
+        sa.UniqueConstraint("owner", "idempotency_key", name=op.f("uq_uploads_owner_idempotency_key")),
+    )
+    op.create_index("ix_uploads_listed", "uploads", ["owner", "created_at", "id"])
+    op.create_index("ix_uploads_expires_at", "uploads", ["expires_at"])
+    op.create_table(
+        "upload_parts",
+        sa.Column("upload_id", sa.String(64), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("file_id", sa.String(64), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.String(64), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["upload_id"], ["uploads.id"], name=op.f("fk_upload_parts_upload_id_uploads"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("upload_id", "number", name=op.f("pk_upload_parts")),
+    )

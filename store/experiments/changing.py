@@ -8,8 +8,9 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
+from store import files, retention
 from store.columns import core, one_of
-from store.database import clock, kind_of
+from store.database import kind_of
 from store.errors import VersionMismatch, job_not_found
 from store.experiments.finding import Filters, get, ids
 from store.jobs import wishes
@@ -62,7 +63,7 @@ def delete(session: Session, experiment_id: str, by: By) -> None:
     Raises `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition` before its end.
     """
     wishes.delete(session, experiment_id, by)
-    _drop_checkpoints(session, [experiment_id])
+    _drop_files(session, [experiment_id])
 
 
 def cancel_all(session: Session, filters: Filters, by: By, limit: int) -> int:
@@ -78,7 +79,7 @@ def delete_all(session: Session, filters: Filters, by: By, limit: int) -> int:
     deleted = 0
     for start in range(0, len(found), _BATCH):
         gone = wishes.delete_all(session, found[start : start + _BATCH], by)
-        _drop_checkpoints(session, gone)
+        _drop_files(session, gone)
         deleted += len(gone)
     return deleted
 
@@ -101,13 +102,10 @@ def _locked(session: Session, experiment_ids: list[str], by: By) -> list[str]:
     return list(session.execute(mine.with_for_update(key_share=True)).scalars())
 
 
-def _drop_checkpoints(session: Session, experiment_ids: list[str]) -> None:
-    statement = (
-        update(core(Checkpoint))
-        .where(Checkpoint.experiment_id.in_(experiment_ids), Checkpoint.dropped_at.is_(None))
-        .values(dropped_at=clock())
-    )
-    session.execute(statement)
+def _drop_files(session: Session, experiment_ids: list[str]) -> None:
+    """Nothing of them can be read any more, with checkpoints or alone."""
+    retention.drop(session, one_of(core(Checkpoint).c.experiment_id, experiment_ids))
+    files.drop_of_jobs(session, experiment_ids)
 
 
 def _refuse(session: Session, experiment_id: str, by: By) -> NoReturn:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from store import retention
 from store.columns import core
-from store.database import clock
 from store.results.segments import cut_after, merged
 from store.tables import Checkpoint, Experiment, MetricSegment, MetricSeries
 
@@ -50,16 +50,7 @@ def _newest_restorable(session: Session, experiment_id: str) -> Checkpoint | Non
 
 def _drop_checkpoints_beyond(session: Session, experiment_id: str, step: int | None) -> None:
     beyond = Checkpoint.step > step if step is not None else Checkpoint.step.is_not(None)
-    statement = (
-        update(Checkpoint)
-        .where(
-            Checkpoint.experiment_id == experiment_id,
-            Checkpoint.dropped_at.is_(None),
-            beyond | Checkpoint.whole_at.is_(None),
-        )
-        .values(dropped_at=clock())
-    )
-    session.execute(statement, execution_options=_QUIETLY)
+    retention.drop(session, Checkpoint.experiment_id == experiment_id, beyond | Checkpoint.whole_at.is_(None))
 
 
 def _drop_metrics_beyond(session: Session, experiment_id: str, step: int | None) -> None:

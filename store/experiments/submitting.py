@@ -13,8 +13,10 @@ from sqlalchemy import Connection, insert
 from sqlalchemy.orm import Session
 
 from bncore.spec import SPEC_VERSION, ExperimentSpec, fingerprint_of, plan
-from store import queueing
+from store import owners, queueing
 from store.columns import core, unattached
+from store.datasets import using
+from store.prepared import Data
 from store.queueing import ROWS_A_STATEMENT, Limits, Newcomer, Submitter
 from store.tables import Experiment, ExperimentTag
 
@@ -69,17 +71,24 @@ def submit_many(
     key_id: str | None = None,
     limits: Limits | None = None,
 ) -> list[Experiment]:
-    """Queue many, in this order, all or none. Raises `QuotaExceeded`.
+    """Queue many, in this order, all or none. Raises `QuotaExceeded`, and `DatasetUnusable` where they name data sets,
+    before anything is written.
 
     The rows that come back are as they were stored, and belong to no session.
     """
     connection = session.connection()
+    named = [Data.of(one.document) for one in submissions]
+    if any(named):
+        # The turn first, as whoever has it may be about to hold the same data sets.
+        owners.take_turn(connection, owner)
+        using.hold(connection, owner, [data.dataset_id for data in named if data])
     newcomers = [Newcomer(one.max_restarts, one.deadline_seconds) for one in submissions]
     who = Submitter(owner, device, key_id)
     jobs = queueing.enter(connection, "experiment", newcomers, who, limits or Limits())
     rows = [_row(submission, job) for submission, job in zip(submissions, jobs, strict=True)]
     for start in range(0, len(rows), ROWS_A_STATEMENT):
         _insert(connection, rows[start : start + ROWS_A_STATEMENT])
+    using.use(connection, {job["id"]: data.dataset_id for job, data in zip(jobs, named, strict=True) if data})
     return [
         unattached(Experiment, {**job, **row}, (*queueing.JOB_COLUMNS, *_EXPERIMENT_COLUMNS))
         for row, job in zip(rows, jobs, strict=True)

@@ -39,7 +39,7 @@ Segment = dict[str, Any]
 def append(session: Session, lease: Lease, events: Sequence[Event]) -> Go | Stop:
     """Renew the lease and store metrics, phase, progress and log lines of the events, in the order of the file.
 
-    Checkpoints are stored by `store.blobs`; here they only end segments. Raises `StaleLease`.
+    Checkpoints are stored by `store.checkpoints`; here they only end segments. Raises `StaleLease`.
     """
     runs = _runs(events)
     packed = {key: _fresh_segments(key_runs, -1) for key, key_runs in runs.items()}

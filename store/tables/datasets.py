@@ -24,6 +24,8 @@ class Dataset(Job):
     submitted_by: Mapped[Word]
     submitted_at: Mapped[Seconds]
     name: Mapped[str] = mapped_column(String(NAME_CHARS))
+    file_name: Mapped[str] = mapped_column(String(NAME_CHARS))
+    """What the source is called where it is imported."""
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     """What `import.json` says: the format of the source and how to read it."""
     fingerprint: Mapped[Word]

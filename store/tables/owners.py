@@ -18,7 +18,7 @@ class Owner(Table):
     id: Mapped[Word] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(NAME_CHARS), unique=True)
     stored_bytes: Mapped[Count]
-    """Of checkpoints, from their announcement until they are purged."""
+    """Of contents of files, each once, from their announcement until they are purged."""
     created_at: Mapped[Seconds]
 
 

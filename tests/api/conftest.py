@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +17,7 @@ from api.app import create_app
 from api.server import Server
 from api.settings import ApiSettings
 from bncore.events import CheckpointSaved, Event, MetricsBlock, Started, StoredFile
-from store import blobs, keys, results, work
+from store import checkpoints, files, keys, results, work
 from store.database import Database
 from store.jobs import leases
 from store.jobs.leases import Terms
@@ -80,16 +80,31 @@ class ByHand:
             state=None if state is None else _file(state),
         )  # fmt: skip
         with self.database.write() as session:
-            checkpoint_id = blobs.begin(session, self.lease, event)
-        for name, content in (("weights", weights), ("state", state or b"")):
-            for seq, start in enumerate(range(0, len(content), blobs.CHUNK_BYTES)):
-                chunk = content[start : start + blobs.CHUNK_BYTES]
+            begun = checkpoints.begin(session, self.lease, event)
+        digests = {}
+        for part, file in begun.files.items():
+            content = weights if part == "weights" else state
+            for seq, start in enumerate(range(0, 0 if file.whole else len(content), files.CHUNK_BYTES)):
+                chunk = content[start : start + files.CHUNK_BYTES]
                 with self.database.write() as session:
-                    blobs.write_chunk(session, self.lease, checkpoint_id, name, seq, chunk)
-        digests = {file: blobs.digest(self.database, checkpoint_id, file) for file in get_args(blobs.File)}
+                    files.write_chunk(session, self.lease, file.file_id, seq, chunk)
+            digests[part] = files.digest(self.database, file.file_id)
         with self.database.write() as session:
-            blobs.complete(session, self.lease, checkpoint_id, digests)
-        return checkpoint_id
+            checkpoints.complete(session, self.lease, begun.id, digests)
+        return begun.id
+
+    def file(self, name: str, content: bytes, kind: str = "array") -> str:
+        """Store a result file; its id."""
+        announced = files.Announced(name, kind, None, len(content), hashlib.sha256(content).hexdigest())
+        with self.database.write() as session:
+            begun = files.begin(session, self.lease, announced)
+        for seq, start in enumerate(range(0, 0 if begun.whole else len(content), files.CHUNK_BYTES)):
+            chunk = content[start : start + files.CHUNK_BYTES]
+            with self.database.write() as session:
+                files.write_chunk(session, self.lease, begun.file_id, seq, chunk)
+        with self.database.write() as session:
+            files.complete(session, self.lease, begun.file_id, files.digest(self.database, begun.file_id))
+        return begun.file_id
 
     def finish(self, outcome: work.Outcome | None = None) -> None:
         """End the attempt; by default well."""

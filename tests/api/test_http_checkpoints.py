@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, update
 
-from store.tables import CheckpointChunk
+from store.tables import ContentChunk
 
 WEIGHTS = random.Random(0).randbytes(2 * (1 << 20) + 12_345)
 STATE = random.Random(1).randbytes(1 << 20)
@@ -87,9 +87,9 @@ def test_a_checkpoint_without_training_state_says_so(sqlite_api: Any, by_hand: C
 
 
 DAMAGE = {
-    "another byte": update(CheckpointChunk).where(CheckpointChunk.seq == 2).values(data=b"x" * 12_345),
-    "a cut chunk": update(CheckpointChunk).where(CheckpointChunk.seq == 1).values(data=b"x"),
-    "a lost chunk": delete(CheckpointChunk).where(CheckpointChunk.seq == 1),
+    "another byte": update(ContentChunk).where(ContentChunk.seq == 2).values(data=b"x" * 12_345),
+    "a cut chunk": update(ContentChunk).where(ContentChunk.seq == 1).values(data=b"x"),
+    "a lost chunk": delete(ContentChunk).where(ContentChunk.seq == 1),
 }
 
 
@@ -109,7 +109,7 @@ def test_a_file_that_was_compared_is_not_read_whole_for_a_part(stored: tuple[Any
     api, _, one = stored
     assert api.client.get(f"{one}/content").content == WEIGHTS
     with api.database.write() as session:
-        session.execute(delete(CheckpointChunk).where(CheckpointChunk.seq == 2))
+        session.execute(delete(ContentChunk).where(ContentChunk.seq == 2))
     part = api.client.get(f"{one}/content", headers={"Range": "bytes=0-9"})
     assert (part.status_code, part.content) == (206, WEIGHTS[:10])
 
@@ -121,7 +121,7 @@ def test_a_stream_holds_no_connection_of_the_database(stored: tuple[Any, str, st
         pieces = answer.iter_bytes()
         next(pieces)
         with api.database.write() as session:
-            session.execute(delete(CheckpointChunk).where(CheckpointChunk.file == "state"))
+            session.execute(delete(ContentChunk).where(ContentChunk.seq == 2))
         size = sum(map(len, pieces))
     assert 0 < size < len(WEIGHTS)
     assert pool.checkedout() == 0

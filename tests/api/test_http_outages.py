@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import event, text
 
 from store import keys
-from store.blobs import CHUNK_BYTES
 from store.database import Database
+from store.files import CHUNK_BYTES
 from tests.api.trouble import api_process, until, writer_that_stands_still
 from tests.proxy import Proxy
 

@@ -1,6 +1,7 @@
 """A laboratory: the store with an experiment in it, and short words for what a worker does."""
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +12,20 @@ from sqlalchemy import select, update
 
 from bncore.events import CheckpointSaved, MetricsBlock, StoredFile
 from bncore.spec import ExperimentSpec, load_spec
-from store import blobs, experiments, results, work
+from store import checkpoints, experiments, files, results, work
 from store.__main__ import main
 from store.columns import core
 from store.database import Database
+from store.datasets import completing, uploads
+from store.datasets.completing import Completed
+from store.datasets.uploads import Part, Wanted
 from store.experiments import Submission
+from store.files import Announced
 from store.jobs import leases, wishes
 from store.jobs.leases import Lease, Terms, Worker
 from store.jobs.wishes import By
-from store.tables import Experiment, Job, Table
+from store.queueing import Limits
+from store.tables import Experiment, Job, Table, Upload
 from store.work import Claim
 
 LEASE_SECONDS = 60.0
@@ -102,23 +108,84 @@ class Lab:
         """A whole checkpoint, stored as a worker does it."""
         event = checkpoint_saved(kind, step, weights, state if kind == "last" else None)
         with self.database.write() as session:
-            checkpoint_id = blobs.begin(session, lease, event)
-        files: list[tuple[blobs.File, bytes | None]] = [("weights", weights), ("state", state)]
-        for file, content in files:
-            if content is None or (file == "state" and event.state is None):
-                continue
-            for seq, start in enumerate(range(0, len(content), blobs.CHUNK_BYTES)):
-                chunk = content[start : start + blobs.CHUNK_BYTES]
-                with self.database.write() as session:
-                    blobs.write_chunk(session, lease, checkpoint_id, file, seq, chunk)
-        digests = {file: blobs.digest(self.database, checkpoint_id, file) for file, _ in files}
+            begun = checkpoints.begin(session, lease, event)
+        for part, content in (("weights", weights), ("state", state or b"")):
+            if part in begun.files:
+                self.send(lease, begun.files[part], content)
+        self.complete(lease, begun)
+        return begun.id
+
+    def send(self, lease: Lease, begun: files.Begun, content: bytes) -> None:
+        """The bytes of a file, where they are wanted."""
+        for seq, start in enumerate(range(0, 0 if begun.whole else len(content), files.CHUNK_BYTES)):
+            with self.database.write() as session:
+                chunk = content[start : start + files.CHUNK_BYTES]
+                files.write_chunk(session, lease, begun.file_id, seq, chunk)
+
+    def complete(self, lease: Lease, begun: checkpoints.BegunCheckpoint) -> None:
+        """Compare what is stored with what was announced, and show it, as a worker does."""
+        digests = {part: files.digest(self.database, file.file_id) for part, file in begun.files.items()}
         with self.database.write() as session:
-            blobs.complete(session, lease, checkpoint_id, digests)
-        return checkpoint_id
+            checkpoints.complete(session, lease, begun.id, digests)
+
+    def file(self, lease: Lease, name: str, content: bytes, kind: str = "array") -> str:
+        """A result file, stored as a worker does it."""
+        announced = Announced(name, kind, None, len(content), hashlib.sha256(content).hexdigest())
+        with self.database.write() as session:
+            begun = files.begin(session, lease, announced)
+        for seq, start in enumerate(range(0, 0 if begun.whole else len(content), files.CHUNK_BYTES)):
+            with self.database.write() as session:
+                files.write_chunk(session, lease, begun.file_id, seq, content[start : start + files.CHUNK_BYTES])
+        with self.database.write() as session:
+            files.complete(session, lease, begun.file_id, files.digest(self.database, begun.file_id))
+        return begun.file_id
+
+    def upload(self, *pieces: bytes, owner: str = "own_1", name: str = "n", **spec: Any) -> Upload:
+        """An upload with these parts."""
+        wanted = Wanted(name, "n.npz", spec, hashlib.sha256(repr(spec).encode()).hexdigest())
+        with self.database.write() as session:
+            upload = uploads.begin(session, wanted, owner=owner)
+        for number, piece in enumerate(pieces, start=1):
+            self.part(upload.id, number, piece, owner=owner)
+        return upload
+
+    def part(self, upload_id: str, number: int, piece: bytes, *, owner: str = "own_1", **limits: Any) -> str:
+        """Store one part; the id of its file."""
+        part = Part(number, len(piece), hashlib.sha256(piece).hexdigest())
+        most = limits.get("most_bytes", 1 << 30)
+        with self.database.write() as session:
+            _, begun = uploads.begin_part(
+                session, upload_id, part, owner=owner, most_bytes=most, owner_bytes=limits.get("owner_bytes")
+            )
+        with self.database.write() as session:
+            files.write_chunk_of(session, owner, begun.file_id, 0, piece)
+        with self.database.write() as session:
+            ours = {"owner": owner, "file_id": begun.file_id, "digest": part.sha256, "most_bytes": most}
+            uploads.finish_part(session, upload_id, part, **ours)
+        return begun.file_id
+
+    def complete_upload(self, upload: Upload, sha256: str | None = None) -> Completed:
+        """Complete an upload; by default it is what was meant."""
+        with self.database.read() as session:
+            parts = uploads.parts(session, upload.id)
+        completing.require_all(parts)
+        *_, whole = completing.put_together(self.database, parts)
+        with self.database.write() as session:
+            return completing.complete(session, upload, whole, sha256 or whole.sha256, device="cpu", limits=Limits())
+
+    def dataset(self, source: bytes = b"source", owner: str = "own_1") -> str:
+        """One that is imported; its manifest says what its id is, so that no two are alike."""
+        dataset_id = self.complete_upload(self.upload(source, owner=owner), None).dataset_id
+        claim = self.claim()
+        assert claim is not None
+        self.file(claim.lease, "dataset.json", json.dumps({"id": dataset_id}).encode())
+        with self.database.write() as session:
+            work.finish(session, claim.lease, work.Concluded({"examples": 1}))
+        return dataset_id
 
     def checkpoints(self, experiment_id: str) -> list[tuple[str, int]]:
         with self.database.read() as session:
-            return [(found.kind, found.step) for found in blobs.checkpoints(session, experiment_id)]
+            return [(found.kind, found.step) for found in checkpoints.listed(session, experiment_id)]
 
     def points(self, experiment_id: str, key: str) -> tuple[list[int], list[float]]:
         with self.database.read() as session:

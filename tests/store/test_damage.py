@@ -3,15 +3,17 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from store import blobs, experiments, purging, work
+from store import checkpoints, experiments, files, purging, work
 from store.errors import CheckpointDamaged
 from store.jobs import eventlog
 from store.jobs.leases import Lease
 from store.jobs.states import State
 from store.jobs.wishes import By
-from store.tables import CheckpointChunk
+from store.tables import Checkpoint, ContentChunk, File
+
+QUIETLY = {"synchronize_session": False}
 
 
 @pytest.fixture
@@ -19,10 +21,12 @@ def lease(lab: Any) -> Lease:
     return lab.running()
 
 
-def damage(lab: Any, checkpoint_id: str, file: str = "state") -> None:
+def damage(lab: Any, checkpoint_id: str) -> None:
+    """Of the state, as `lab.checkpoint` stores it."""
     with lab.database.write() as session:
-        mine = (CheckpointChunk.checkpoint_id == checkpoint_id, CheckpointChunk.file == file)
-        session.execute(update(CheckpointChunk).where(*mine).values(data=b"t" + b"s" * 49))
+        state = select(File.content_id).join(Checkpoint, Checkpoint.state_id == File.id)
+        this = ContentChunk.content_id == state.where(Checkpoint.id == checkpoint_id).scalar_subquery()
+        session.execute(update(ContentChunk).where(this).values(data=b"t" + b"s" * 49), execution_options=QUIETLY)
 
 
 def kinds(lab: Any, lease: Lease) -> list[str]:
@@ -34,31 +38,26 @@ def kinds(lab: Any, lease: Lease) -> list[str]:
 def test_wrong_bytes_never_become_a_checkpoint(lab: Any, lease: Lease, saved: Any, wrong: str) -> None:
     content = {"weights": b"w" * 100, "state": b"s" * 50}
     with lab.database.write() as session:
-        checkpoint_id = blobs.begin(session, lease, saved("last", 3, **content))
-        for file, right in content.items():
-            stored = b"x" + right[1:] if file == wrong else right
-            blobs.write_chunk(session, lease, checkpoint_id, file, 0, stored)
-    digests = {file: blobs.digest(lab.database, checkpoint_id, file) for file in content}
-    with lab.database.write() as session, pytest.raises(CheckpointDamaged) as caught:
-        blobs.complete(session, lease, checkpoint_id, digests)
+        begun = checkpoints.begin(session, lease, saved("last", 3, **content))
+    for part, right in content.items():
+        lab.send(lease, begun.files[part], b"x" + right[1:] if part == wrong else right)
+    with pytest.raises(CheckpointDamaged) as caught:
+        lab.complete(lease, begun)
     assert (caught.value.file, lab.checkpoints(lease.job_id)) == (wrong, [])
     # The bytes can be sent again.
-    with lab.database.write() as session:
-        blobs.write_chunk(session, lease, checkpoint_id, wrong, 0, content[wrong])
-    digests = {file: blobs.digest(lab.database, checkpoint_id, file) for file in content}
-    with lab.database.write() as session:
-        blobs.complete(session, lease, checkpoint_id, digests)
+    lab.send(lease, begun.files[wrong], content[wrong])
+    lab.complete(lease, begun)
     assert lab.checkpoints(lease.job_id) == [("last", 3)]
 
 
 def test_damage_is_found_before_anything_is_restored(lab: Any, lease: Lease) -> None:
     checkpoint_id = lab.checkpoint(lease, "last", 3)
     for file in ("weights", "state"):
-        list(blobs.read(lab.database, checkpoint_id, file))
+        list(checkpoints.read(lab.database, checkpoint_id, file))
     damage(lab, checkpoint_id)
-    list(blobs.read(lab.database, checkpoint_id, "weights"))
+    list(checkpoints.read(lab.database, checkpoint_id, "weights"))
     with pytest.raises(CheckpointDamaged):
-        list(blobs.read(lab.database, checkpoint_id, "state"))
+        list(checkpoints.read(lab.database, checkpoint_id, "state"))
 
 
 def test_a_damaged_checkpoint_is_given_up_for_the_one_before(lab: Any, lease: Lease, block: Any) -> None:
@@ -67,14 +66,15 @@ def test_a_damaged_checkpoint_is_given_up_for_the_one_before(lab: Any, lease: Le
     lab.append(lease, block(1, a=[1, 2]))
     second = lab.checkpoint(lease, "last", 4)
     with lab.database.write() as session:
-        session.execute(update(blobs.Checkpoint).where(blobs.Checkpoint.id == first).values(dropped_at=None))
+        session.execute(update(Checkpoint).values(dropped_at=None))
+        session.execute(update(File).values(dropped_at=None))
     lab.append(lease, block(3, a=[3, 4]))
     damage(lab, second)
     lab.release(lease)
     claim = lab.claim()
     assert claim.restore == second
     with lab.database.write() as session:
-        blobs.give_up(session, claim.lease, second, "its SHA-256 is another.")
+        checkpoints.give_up(session, claim.lease, second, "its SHA-256 is another.")
         before = work.go_back(session, claim.lease)
     assert before is not None
     assert (before.id, before.step) == (first, 2)
@@ -89,8 +89,8 @@ def test_without_another_checkpoint_it_goes_back_to_the_beginning(lab: Any, leas
     lab.release(lease)
     again = lab.claim().lease
     with lab.database.write() as session:
-        blobs.give_up(session, again, only, "it is gone.")
-        blobs.give_up(session, again, only, "it is gone.")
+        checkpoints.give_up(session, again, only, "it is gone.")
+        checkpoints.give_up(session, again, only, "it is gone.")
         assert work.go_back(session, again) is None
     assert lab.points(lease.job_id, "a") == ([], [])
     assert kinds(lab, lease).count("checkpoint_damaged") == 1
@@ -118,15 +118,15 @@ def test_what_never_became_whole_is_purged_after_the_end_and_not_before(
 ) -> None:
     lab.checkpoint(lease, "last", 2)
     with lab.database.write() as session:
-        unfinished = blobs.begin(session, lease, saved("last", 4))
-        blobs.write_chunk(session, lease, unfinished, "weights", 0, b"w")
+        begun = checkpoints.begin(session, lease, saved("last", 4, b"v" * 100))
+        files.write_chunk(session, lease, begun.files["weights"].file_id, 0, b"v")
     with lab.database.write() as session:
         assert purging.purge(session) == 0
     lab.finish(lease, end)
     with lab.database.read() as session:
         assert purging.is_due(session)
     with lab.database.write() as session:
-        assert [purging.purge(session) for _ in range(3)] == [1, 1, 0]
+        assert [purging.purge(session) for _ in range(5)] == [1, 2, 1, 1, 0]
     assert lab.checkpoints(lease.job_id) == [("last", 2)]
     with lab.database.read() as session:
         assert not purging.is_due(session)
@@ -134,7 +134,7 @@ def test_what_never_became_whole_is_purged_after_the_end_and_not_before(
 
 def test_a_deleted_experiment_with_an_unfinished_checkpoint_leaves_nothing(lab: Any, lease: Lease, saved: Any) -> None:
     with lab.database.write() as session:
-        blobs.begin(session, lease, saved("last", 4))
+        checkpoints.begin(session, lease, saved("last", 4))
     row = lab.finish(lease, work.Failed("trainer_error", "Broke."))
     assert row.state is State.FAILED
     with lab.database.write() as session:

@@ -7,12 +7,12 @@ from sqlalchemy import delete, update
 
 from bncore.events import CheckpointSaved, StoredFile
 from bncore.spec import load_spec
-from store import blobs, experiments, work
-from store.blobs import CHUNK_BYTES
+from store import checkpoints, experiments, files, work
 from store.errors import CheckpointDamaged, CheckpointNotFound
 from store.experiments import Submission
+from store.files import CHUNK_BYTES
 from store.jobs.leases import Terms, Worker, new_token
-from store.tables import Checkpoint, CheckpointChunk
+from store.tables import Checkpoint, ContentChunk, File
 
 _DATA = b"ab" * CHUNK_BYTES
 
@@ -27,12 +27,12 @@ def checkpoint_id(database):
     file = StoredFile(file="weights", size=len(_DATA), sha256=digest)
     event = CheckpointSaved(checkpoint_kind="last", step=5, epoch=0, weights=file)
     with database.write() as session:
-        found = blobs.begin(session, claim.lease, event)
+        begun = checkpoints.begin(session, claim.lease, event)
         for seq in range(2):
             data = _DATA[seq * CHUNK_BYTES : (seq + 1) * CHUNK_BYTES]
-            blobs.write_chunk(session, claim.lease, found, "weights", seq, data)
-        blobs.complete(session, claim.lease, found, {"weights": digest})
-    return found
+            files.write_chunk(session, claim.lease, begun.files["weights"].file_id, seq, data)
+        checkpoints.complete(session, claim.lease, begun.id, {"weights": digest})
+    return begun.id
 
 
 def _change(database, statement):
@@ -41,7 +41,7 @@ def _change(database, statement):
 
 
 def _read(database, checkpoint_id):
-    return b"".join(blobs.read(database, checkpoint_id, "weights"))
+    return b"".join(checkpoints.read(database, checkpoint_id, "weights"))
 
 
 def test_what_is_whole_is_read_as_it_was_stored(database, checkpoint_id):
@@ -51,17 +51,17 @@ def test_what_is_whole_is_read_as_it_was_stored(database, checkpoint_id):
 @pytest.mark.parametrize("data", [b"ab" * (CHUNK_BYTES // 2 - 1) + b"ac", b"ab", None], ids=["bit", "cut", "gone"])
 @pytest.mark.parametrize("seq", [0, 1])
 def test_damage_is_an_error_and_never_other_bytes(database, checkpoint_id, data, seq):
-    this = (CheckpointChunk.checkpoint_id == checkpoint_id, CheckpointChunk.seq == seq)
-    changed = update(CheckpointChunk).where(*this).values(data=data)
-    _change(database, delete(CheckpointChunk).where(*this) if data is None else changed)
+    changed = update(ContentChunk).values(data=data)
+    _change(database, (delete(ContentChunk) if data is None else changed).where(ContentChunk.seq == seq))
     with pytest.raises(CheckpointDamaged):
         _read(database, checkpoint_id)
 
 
 def test_what_is_purged_while_it_is_read_is_not_damaged(database, checkpoint_id):
-    chunks = blobs.read(database, checkpoint_id, "weights")
+    chunks = checkpoints.read(database, checkpoint_id, "weights")
     next(chunks)
     _change(database, update(Checkpoint).values(dropped_at=1.0))
-    _change(database, delete(CheckpointChunk))
+    _change(database, update(File).values(dropped_at=1.0))
+    _change(database, delete(ContentChunk))
     with pytest.raises(CheckpointNotFound):
         next(chunks)

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy.orm import Session
 
 from bncore.events import Note, PhaseChanged, Started, TargetReached
-from store import blobs, results, work
-from store.errors import CheckpointNotFound, StaleLease
+from store import checkpoints, files, results, work
+from store.errors import CheckpointNotFound, FileNotFound, StaleLease
+from store.files import Announced
 from store.jobs import leases
 from store.jobs.leases import Lease
 from store.work import Cancelled, Failed, Paused, Released, Succeeded
@@ -35,10 +36,13 @@ WRITES: dict[str, Write] = {
         lease,
         [PhaseChanged(phase="saving"), STARTED, TargetReached(step=3, test_accuracy=0.9), Note(code="x", message="y")],
     ),
-    "announcing a checkpoint": lambda session, lease, lab: blobs.begin(session, lease, lab.saved("last", 900)),
-    "writing a chunk": lambda session, lease, lab: blobs.write_chunk(session, lease, lab.begun, "weights", 0, b"other"),
-    "completing a checkpoint": lambda session, lease, lab: blobs.complete(session, lease, lab.begun, {}),
-    "giving a checkpoint up": lambda session, lease, lab: blobs.give_up(session, lease, lab.begun, "It is damaged."),
+    "announcing a checkpoint": lambda session, lease, lab: checkpoints.begin(session, lease, lab.saved("last", 900)),
+    "writing a chunk": lambda session, lease, lab: files.write_chunk(session, lease, lab.file, 0, b"other"),
+    "completing a checkpoint": lambda session, lease, lab: checkpoints.complete(session, lease, lab.begun, {}),
+    "announcing a file": lambda session, lease, _: files.begin(session, lease, Announced("a", "result", None, 1, "0")),
+    "completing a file": lambda session, lease, lab: files.complete(session, lease, lab.file, ""),
+    "starting a file over": lambda session, lease, lab: files.start_over(session, lease, lab.file),
+    "giving a checkpoint up": lambda session, lease, lab: checkpoints.give_up(session, lease, lab.begun, "Damaged."),
     "going back": lambda session, lease, _: work.go_back(session, lease),
 }
 
@@ -50,8 +54,9 @@ def stale(lab: Any, block: Any, saved: Any) -> Lease:
     lab.append(lease, STARTED, block(1, train__loss=[3, 2, 1]))
     lab.checkpoint(lease, "last", 3)
     with lab.database.write() as session:
-        lab.begun = blobs.begin(session, lease, saved("best", 5, b"12345", None))
-        blobs.write_chunk(session, lease, lab.begun, "weights", 0, b"12345")
+        begun = checkpoints.begin(session, lease, saved("best", 5, b"12345", None))
+        lab.begun, lab.file = begun.id, begun.files["weights"].file_id
+        files.write_chunk(session, lease, lab.file, 0, b"12345")
     lab.metrics, lab.saved = block, saved
     lab.release(lease)
     return lease
@@ -70,7 +75,7 @@ def test_a_stale_lease_changes_nothing_while_queued_while_running_and_after_the_
 
 def refused_without_a_trace(lab: Any, stale: Lease, write: Write) -> None:
     before = lab.everything()
-    assert all(before[table] for table in ("jobs", "metric_segments", "metric_series", "checkpoint_chunks"))
+    assert all(before[table] for table in ("jobs", "metric_segments", "metric_series", "content_chunks"))
     with lab.database.write() as session, pytest.raises(StaleLease):
         write(session, stale, lab)
     assert lab.everything() == before
@@ -79,10 +84,10 @@ def refused_without_a_trace(lab: Any, stale: Lease, write: Write) -> None:
 def test_a_lease_opens_only_the_checkpoints_of_its_own_attempt(lab: Any, stale: Lease, saved: Any) -> None:
     current = lab.claim().lease
     before = lab.everything(but=["jobs"])
+    with lab.database.write() as session, pytest.raises(FileNotFound):
+        files.write_chunk(session, current, lab.file, 0, b"other")
     with lab.database.write() as session, pytest.raises(CheckpointNotFound):
-        blobs.write_chunk(session, current, lab.begun, "weights", 0, b"other")
-    with lab.database.write() as session, pytest.raises(CheckpointNotFound):
-        blobs.complete(session, current, lab.begun, {})
+        checkpoints.complete(session, current, lab.begun, {})
     assert lab.everything(but=["jobs"]) == before
 
 

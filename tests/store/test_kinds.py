@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from store import purging, queueing, work
+from store import files, purging, queueing, work
 from store.columns import core
 from store.errors import IllegalTransition, QuotaExceeded, StaleLease
 from store.jobs import leases, reaper, wishes
@@ -16,7 +16,10 @@ from tests.store.conftest import ANYBODY, LEASE_SECONDS, Lab
 
 SPEC = {"kind": "any", "resources": {"device": "auto", "threads": 1}}
 _ROWS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "dataset": (Dataset, {"name": "n", "fingerprint": "f", "source_size": 3, "source_sha256": "0" * 64}),
+    "dataset": (
+        Dataset,
+        {"name": "n", "file_name": "n", "fingerprint": "f", "source_size": 3, "source_sha256": "0" * 64},
+    ),
     "evaluation": (Evaluation, {"experiment_id": "exp_1", "checkpoint_id": "ckp_1"}),
 }
 RESULT = {"accuracy": 0.5, "loss": float("nan")}
@@ -40,6 +43,12 @@ def enter(lab: Lab, kind: Any, limits: Limits | None = None, **newcomer: Any) ->
     return str(job["id"])
 
 
+def conclude(lab: Lab, lease: leases.Lease, kind: Any) -> Any:
+    if kind == "dataset":
+        lab.file(lease, "dataset.json", b"{}\n")
+    return finish(lab, lease, work.Concluded(RESULT))
+
+
 def job(lab: Lab, job_id: str) -> Any:
     with lab.database.read() as session:
         return session.execute(select(core(Job)).where(core(Job).c.id == job_id)).one()
@@ -55,7 +64,7 @@ def test_it_is_claimed_with_what_is_asked_and_ends_with_its_result(lab, kind):
     job_id = enter(lab, kind)
     claim = lab.claim()
     assert (claim.lease.job_id, claim.kind, claim.spec, claim.restore) == (job_id, kind, SPEC, None)
-    assert finish(lab, claim.lease, work.Concluded(RESULT)).state is State.SUCCEEDED
+    assert conclude(lab, claim.lease, kind).state is State.SUCCEEDED
     column = {"dataset": core(Dataset).c.report, "evaluation": core(Evaluation).c.result}[kind]
     with lab.database.read() as session:
         assert session.scalars(select(column)).all() == [{"accuracy": 0.5, "loss": "NaN"}]
@@ -119,10 +128,11 @@ def test_one_that_is_deleted_is_purged_with_its_row(lab, kind):
     job_id = enter(lab, kind)
     with pytest.raises(IllegalTransition), lab.database.write() as session:
         wishes.delete(session, job_id, ANYBODY)
-    finish(lab, lab.claim().lease, work.Concluded(RESULT))
+    conclude(lab, lab.claim().lease, kind)
     with lab.database.write() as session:
         wishes.delete(session, job_id, ANYBODY)
-    for _ in range(10):
+        files.drop_of_jobs(session, [job_id])
+    for _ in range(20):
         with lab.database.write() as session:
             purging.purge(session)
     left = lab.everything(but=("bells", "alembic_version", "owners", "watches"))

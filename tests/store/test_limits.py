@@ -9,14 +9,14 @@ from sqlalchemy import String, func, select
 from bncore.events import MetricsBlock, Note
 from bncore.spec import ExperimentSpec, load_spec
 from bncore.spec.limits import IDEMPOTENCY_KEY_CHARS, METRIC_KEY_CHARS, NAME_CHARS, TAG_KEY_CHARS, TAG_VALUE_CHARS
-from store import blobs, experiments, idempotency, keys, owners, processes, purging, work
+from store import checkpoints, experiments, idempotency, keys, owners, processes, purging, work
 from store.errors import QuotaExceeded
 from store.idempotency import Scope
 from store.jobs.leases import Terms
 from store.jobs.wishes import By
 from store.processes import Heartbeat
 from store.queueing import Limits
-from store.tables import Checkpoint, ExperimentTag, IdempotencyKey, Job, MetricSegment, MetricSeries, Table
+from store.tables import Content, ExperimentTag, IdempotencyKey, MetricSegment, MetricSeries, Table
 
 # Four bytes each in UTF-8: limits count characters.
 WIDE = "\N{GRINNING FACE}"
@@ -63,12 +63,12 @@ def test_an_owner_may_have_so_many_running_and_others_are_not_held_up(lab: Any) 
 def test_an_owner_may_store_so_much(lab: Any, owner: str, saved: Any) -> None:
     lease = lab.running(owner=owner)
     with lab.database.write() as session:
-        blobs.begin(session, lease, saved("last", 1, b"w" * 60, b"s" * 40), owner_bytes=200)
+        checkpoints.begin(session, lease, saved("last", 1, b"w" * 60, b"s" * 40), owner_bytes=200)
         # Announced again, it counts once.
-        blobs.begin(session, lease, saved("last", 1, b"w" * 60, b"s" * 40), owner_bytes=200)
-        blobs.begin(session, lease, saved("best", 1, b"w" * 100, None), owner_bytes=200)
+        checkpoints.begin(session, lease, saved("last", 1, b"w" * 60, b"s" * 40), owner_bytes=200)
+        checkpoints.begin(session, lease, saved("best", 1, b"w" * 100, None), owner_bytes=200)
     with lab.database.write() as session, pytest.raises(QuotaExceeded) as caught:
-        blobs.begin(session, lease, saved("best", 2, b"w", None), owner_bytes=200)
+        checkpoints.begin(session, lease, saved("best", 2, b"w", None), owner_bytes=200)
     assert (caught.value.what, caught.value.limit) == ("stored_bytes", 200)
     with lab.database.write() as session, pytest.raises(QuotaExceeded):
         experiments.submit(session, lab.submission(), owner=owner, device="cpu", limits=Limits(stored_bytes=200))
@@ -77,7 +77,7 @@ def test_an_owner_may_store_so_much(lab: Any, owner: str, saved: Any) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_stored_bytes_are_those_of_the_checkpoints_there_are(lab: Any, owner: str, saved: Any, seed: int) -> None:
+def test_stored_bytes_are_those_of_the_contents_there_are(lab: Any, owner: str, saved: Any, seed: int) -> None:
     dice = random.Random(seed)
     with lab.database.write() as session:
         other = owners.create(session, "others")
@@ -90,7 +90,7 @@ def test_stored_bytes_are_those_of_the_checkpoints_there_are(lab: Any, owner: st
             lab.checkpoint(lease, dice.choice(["best", "last"]), step, b"w" * dice.randrange(99))
         elif act == "begin" and lease:
             with lab.database.write() as session:
-                blobs.begin(session, lease, saved("last", step, b"w" * dice.randrange(99)))
+                checkpoints.begin(session, lease, saved("last", step, b"w" * dice.randrange(99)))
         elif act == "end" and lease:
             running.remove(lease)
             ended.append(lab.finish(lease, work.Failed("trainer_error", "Broke.")).id)
@@ -109,11 +109,8 @@ def counted(lab: Any) -> dict[str, int]:
 
 
 def stored(lab: Any) -> dict[str, int]:
-    size = func.sum(Checkpoint.size + func.coalesce(Checkpoint.state_size, 0))
     with lab.database.read() as session:
-        rows = session.execute(
-            select(Job.owner, size).join(Checkpoint, Checkpoint.experiment_id == Job.id).group_by(Job.owner)
-        )
+        rows = session.execute(select(Content.owner, func.sum(Content.size)).group_by(Content.owner))
         return {owner: int(total) for owner, total in rows if total}
 
 

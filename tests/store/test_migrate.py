@@ -101,7 +101,7 @@ def test_a_process_lives_while_its_heartbeat_is_young(sqlite_url: str, run_store
 
 
 def test_importing_the_store_leaves_torch_out() -> None:
-    code = "import sys, store.results, store.blobs, store.__main__, migrations; assert 'torch' not in sys.modules"
+    code = "import sys, store.results, store.checkpoints, store.__main__, migrations; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import MetaData, insert, select
 
 from bncore.spec import load_spec
-from store import blobs, experiments, idempotency, keys, migrate, owners, processes, results, work
+from store import checkpoints as stored_checkpoints
+from store import experiments, idempotency, keys, migrate, owners, processes, results, work
 from store.database import Database, create_engine_for
 from store.errors import StaleLease
 from store.experiments import Filters
@@ -198,7 +199,7 @@ def test_keys_owners_and_requests_after_the_upgrade(database: Database) -> None:
 
 def test_checkpoints_are_whole_after_the_upgrade(database: Database) -> None:
     for file, content in (("weights", WEIGHTS), ("state", STATE)):
-        assert b"".join(blobs.read(database, "ckp_failed", file)) == content
+        assert b"".join(stored_checkpoints.read(database, "ckp_failed", file)) == content
 
 
 def test_work_goes_on_after_the_upgrade(database: Database) -> None:

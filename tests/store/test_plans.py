@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, event, select, update
+from sqlalchemy import Connection, event
 
 from bench.rows import Rows, fill, job_id
 from bncore.events import MetricsBlock, Note
-from store import blobs, experiments, idempotency, purging, results
+from store import checkpoints, experiments, files, idempotency, purging, results, retention
+from store.columns import one_of
 from store.database import Database
 from store.experiments import Filters
+from store.files import Announced
 from store.idempotency import Scope
 from store.jobs import bells, eventlog, leases, reaper, wishes
 from store.jobs.leases import Terms
@@ -45,6 +47,10 @@ FILTERS = {
 MAY_BE_READ = (
     "ix_checkpoints_dropped",
     "ix_checkpoints_unfinished",
+    "ix_contents_unused",
+    "ix_files_dropped",
+    "ix_files_unattached",
+    "ix_files_unfinished",
     "ix_jobs_deadline",
     "ix_jobs_deleted",
     "ix_jobs_lease",
@@ -108,9 +114,9 @@ def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]
         yield f"list {name}", reading(page)
         yield f"list {name}, further", reading(page)
     yield "events", reading(lambda session: eventlog.page(session, ROWS.busiest, after=1000))
-    yield "checkpoints", reading(lambda session: blobs.checkpoints(session, ROWS.busiest, limit=100))
+    yield "checkpoints", reading(lambda session: checkpoints.listed(session, ROWS.busiest, limit=100))
     behind = (500, "periodic", "many_x")
-    yield "checkpoints, further", reading(lambda session: blobs.checkpoints(session, ROWS.busiest, behind, 100))
+    yield "checkpoints, further", reading(lambda session: checkpoints.listed(session, ROWS.busiest, behind, 100))
     yield "last values", reading(lambda session: results.last_values(session, OLD))
     yield "points", reading(lambda session: results.series(session, OLD, max_points=10))
     yield "claimable", reading(lambda session: bells.claimable(session, "cpu", 32))
@@ -118,14 +124,10 @@ def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]
     yield "nothing to purge", reading(purging.is_due)
     with lab.database.write() as session:
         experiments.delete(session, unwanted, By(None))
-        few = (
-            select(Checkpoint.id)
-            .where(Checkpoint.experiment_id == ROWS.busiest, Checkpoint.dropped_at.is_(None))
-            .limit(10)
-        )
-        session.execute(update(Checkpoint).where(Checkpoint.id.in_(few)).values(dropped_at=0.0))
+        few = checkpoints.listed(session, ROWS.busiest, limit=10)
+        retention.drop(session, one_of(Checkpoint.id, [row.id for row in few]))
     yield "something to purge", reading(purging.is_due)
-    for step in range(5):
+    for step in range(8):
         yield f"purge {step}", writing(purging.purge)
 
 
@@ -145,6 +147,8 @@ def writes(lab: Any, writing: Callable[..., Callable[[], object]]) -> Iterator[t
     yield "renew", writing(lambda session: leases.renew(session, claimed[0]))
     events = [MetricsBlock(first_step=1, count=1, values={"a": [1.0]}), Note(code="x", message="y")]
     yield "append", lambda: lab.append(claimed[0], *events)
+    file = Announced("a", "result", None, 1, "0")
+    yield "announce a file", writing(lambda session: files.begin(session, claimed[0], file))
     yield "look", writing(lambda session: reaper.look(session, lease_seconds=60.0, longest_gap_seconds=10.0))
     yield "reap", writing(reaper.reap)
     yield "end overdue", writing(reaper.end_overdue)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, make_url
 
-from store import experiments, purging, work
+from store import checkpoints, experiments, purging, work
 from store.jobs.wishes import By
-from store.tables import CheckpointChunk
+from store.tables import ContentChunk
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 MEBIBYTES = 100
@@ -47,9 +47,10 @@ def delete_a_large_one(lab: Any) -> None:
     lease = lab.running()
     checkpoint_id = lab.checkpoint(lease, "last", 1)
     mebibyte = os.urandom(1 << 20)
-    chunks = [{"checkpoint_id": checkpoint_id, "file": "weights", "seq": 1 + seq} for seq in range(MEBIBYTES)]
     with lab.database.write() as session:
-        session.execute(insert(CheckpointChunk).values(data=mebibyte), chunks)
+        weights = checkpoints.get(session, lease.job_id, checkpoint_id).weights
+        chunks = [{"content_id": weights.content_id, "seq": 1 + seq} for seq in range(MEBIBYTES)]
+        session.execute(insert(ContentChunk).values(data=mebibyte), chunks)
     lab.finish(lease, work.Failed("trainer_error", "Broke."))
     with lab.database.write() as session:
         experiments.delete(session, lease.job_id, By(None))

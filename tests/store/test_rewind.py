@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy import insert
 
-from store import blobs, results
+from store import checkpoints, results
 from store.jobs.leases import Lease
 from store.results.segments import segment_values
 from store.tables import MetricSegment, MetricSeries
@@ -37,7 +37,7 @@ def test_a_claim_goes_back_to_the_newest_whole_last_checkpoint(lab: Any, lease: 
     lab.append(lease, block(5, a=[5, 6], late=[1, 2]), saved("last", 6))
     lab.checkpoint(lease, "best", 5)
     with lab.database.write() as session:
-        blobs.begin(session, lease, saved("last", 6))
+        checkpoints.begin(session, lease, saved("last", 6))
     lab.release(lease)
     claim = lab.claim()
     assert (claim.restore, claim.restore_step) == (restorable, 4)

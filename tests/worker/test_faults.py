@@ -36,13 +36,12 @@ def _damage(stack, checkpoint_id):
     """Flip one bit of the weights, as a disk might."""
     path = stack.environment["BNLAB_DATABASE_URL"].removeprefix("sqlite:///")
     with sqlite3.connect(path, timeout=30) as connection:
-        place = "FROM checkpoint_chunks WHERE checkpoint_id = ? AND file = 'weights' AND seq = 0"
-        (data,) = connection.execute(f"SELECT data {place}", (checkpoint_id,)).fetchone()
+        weights = "SELECT content_id FROM files JOIN checkpoints ON weights_id = files.id WHERE checkpoints.id = ?"
+        (content,) = connection.execute(weights, (checkpoint_id,)).fetchone()
+        place = "WHERE content_id = ? AND seq = 0"
+        (data,) = connection.execute(f"SELECT data FROM content_chunks {place}", (content,)).fetchone()
         flipped = data[:-1] + bytes([data[-1] ^ 1])
-        connection.execute(
-            "UPDATE checkpoint_chunks SET data = ? WHERE checkpoint_id = ? AND file = 'weights' AND seq = 0",
-            (flipped, checkpoint_id),
-        )
+        connection.execute(f"UPDATE content_chunks SET data = ? {place}", (flipped, content))
     connection.close()
 
 
@@ -62,7 +61,7 @@ def test_a_damaged_checkpoint_is_given_up_for_the_one_before_and_the_bits_stay(s
     row = stack.await_state(experiment)
     assert (row.state, row.restarts, row.attempt) == ("succeeded", 0, 2)
     assert (2, "checkpoint_damaged") in stack.events(experiment)
-    assert stack.checkpoint(experiment).sha256 == stack.checkpoint(undisturbed).sha256
+    assert stack.checkpoint(experiment).weights.sha256 == stack.checkpoint(undisturbed).weights.sha256
     assert stack.series(experiment)["train/loss"][0] == list(range(1, 4001))
 
 

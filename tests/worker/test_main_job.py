@@ -31,8 +31,8 @@ def test_a_spec_trains_to_its_end_and_leaves_nothing_but_its_results(stack):
     assert series["test/accuracy"][0] == [100, 200, 300, 400, 500]
     last = stack.checkpoint(experiments[0], "last")
     assert last.step == 500
-    assert hashlib.sha256(stack.content(last)).hexdigest() == last.sha256
-    assert hashlib.sha256(stack.content(last, "state")).hexdigest() == last.state_sha256
+    assert hashlib.sha256(stack.content(last)).hexdigest() == last.weights.sha256
+    assert hashlib.sha256(stack.content(last, "state")).hexdigest() == last.state.sha256
     assert load(stack.content(stack.checkpoint(experiments[0], "best")))
 
     kinds = [kind for _, kind in stack.events(experiments[0])]

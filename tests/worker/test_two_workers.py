@@ -4,7 +4,7 @@ import psutil
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from store.tables import CheckpointChunk, Experiment, Job, JobEvent, MetricSegment
+from store.tables import ContentChunk, Experiment, Job, JobEvent, MetricSegment
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def _everything(stack):
                 tuple(getattr(row, column.name) for column in table.__table__.columns)
                 for row in session.query(table).all()
             ]
-            for table in (Job, Experiment, JobEvent, MetricSegment, CheckpointChunk)
+            for table in (Job, Experiment, JobEvent, MetricSegment, ContentChunk)
         ]
 
 

@@ -1,0 +1,7 @@
+"""From a user's file to a data set in canonical form, or a clear refusal."""
+
+from bncore.data.importing.job import import_file
+from bncore.data.importing.report import Report
+from bncore.data.importing.streams import Interrupted
+
+__all__ = ["Interrupted", "Report", "import_file"]
