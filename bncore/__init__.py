@@ -4,7 +4,7 @@ Importing `bncore` imports neither torch nor anything of the service; torch come
 `bncore.networks`, `bncore.data` and `bncore.train`, and with the first call of `load` or `evaluate`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,7 @@ def evaluate(
     *,
     part: "Part" = "test",
     batch_size: int = 1024,
-    train: "Sequence[Examples]" = (),
+    train: "Iterable[Examples]" = (),
 ) -> dict[str, Any]:
     """Measure a model on data, before and after other statistics are put in the place of its own.
 

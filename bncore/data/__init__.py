@@ -2,7 +2,17 @@
 
 from bncore.data.batching import Batches
 from bncore.data.dataset import IGNORED, DataSet, Examples, InvalidData, Part
-from bncore.data.load import load_data
+from bncore.data.load import load_data, load_for
 from bncore.data.standardize import Standardization
 
-__all__ = ["IGNORED", "Batches", "DataSet", "Examples", "InvalidData", "Part", "Standardization", "load_data"]
+__all__ = [
+    "IGNORED",
+    "Batches",
+    "DataSet",
+    "Examples",
+    "InvalidData",
+    "Part",
+    "Standardization",
+    "load_data",
+    "load_for",
+]

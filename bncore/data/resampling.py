@@ -5,6 +5,7 @@ Each new pixel is a weighted sum of a few old ones, added up in their order.
 Shapes: N images, C channels, H rows, W columns; P new pixels along an axis, T taps.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -39,6 +40,7 @@ def along(images: Tensor, axis: int, taps: Taps) -> Tensor:
     return total
 
 
+@functools.lru_cache(maxsize=64)
 def areas(old: int, new: int) -> Taps:
     """Each of `new` pixels is the average of what it covers of `old` ones, parts of them included."""
     edges = [old * place / new for place in range(new + 1)]
@@ -49,6 +51,7 @@ def areas(old: int, new: int) -> Taps:
     return _taps(covered * new / old)
 
 
+@functools.lru_cache(maxsize=64)
 def squares(old: int, new: int) -> Taps:
     """`areas`, and each of the `old` pixels has the value of the new one that its middle lies in."""
     coarse = areas(old, new)
@@ -56,6 +59,7 @@ def squares(old: int, new: int) -> Taps:
     return Taps(coarse.places[within], coarse.weights[within])
 
 
+@functools.lru_cache(maxsize=64)
 def gaussian(size: int, deviation: float) -> Taps:
     """A blur with a standard deviation in pixels, cut at four of them and with weights of sum 1; edges are repeated."""
     radius = math.ceil(4 * deviation)

@@ -3,7 +3,7 @@
 Invariant: the network is left as it was, to the bit: parameters, buffers, modes, gradients, random state.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from bncore.data import DataSet, Examples, load_data
+from bncore.data import DataSet, Examples, Part, load_data
 from bncore.evaluation.predicting import predicted
 from bncore.evaluation.scores import scores_for, task_of
 from bncore.norm.model.feed import evaluation_mode
 from bncore.norm.model.untouched import untouched
 from bncore.spec.data import DataSpec, Task
-from bncore.spec.evaluation import Part, SourceStatistics, StatisticsSpec
+from bncore.spec.evaluation import Part as PartName
+from bncore.spec.evaluation import SourceStatistics, StatisticsSpec
 from bncore.spec.faults import SpecError, faults_of
 
 _STATISTICS: TypeAdapter[StatisticsSpec] = TypeAdapter(StatisticsSpec)
@@ -36,27 +37,27 @@ def evaluate(
     data: Examples | tuple[Tensor, ...] | Mapping[str, Any] | DataSpec,
     statistics: str | Mapping[str, Any] | StatisticsSpec = "source",
     *,
-    part: Part = "test",
+    part: PartName = "test",
     batch_size: int = 1024,
-    train: Sequence[Examples] = (),
+    train: Iterable[Examples] = (),
 ) -> dict[str, Any]:
     """Accuracy, loss, confusion and calibration of a model on data; see `bncore.evaluate`."""
     asked = _checked(_STATISTICS, statistics)
     if asked.kind == "precise" and not train:
         raise ValueError("precise statistics are measured on training data; give them as train")
     examples = _examples(data, part)
-    task, outputs = task_of(examples.targets), _outputs_of_model(model, examples)
+    task, outputs = task_of(examples.all_targets()), _outputs_of_model(model, examples)
     return measure(model, examples, task, outputs, asked, batch_size, train).result
 
 
 def measure(
     model: nn.Module,
-    examples: Examples,
+    examples: Part,
     task: Task,
     outputs: int,
     statistics: StatisticsSpec,
     batch_size: int,
-    train: Sequence[Examples],
+    train: Iterable[Examples],
     between: Callable[[], None] = lambda: None,
 ) -> Found:
     """What is found of a network with so many outputs; `between` is called behind each batch."""
@@ -70,7 +71,7 @@ def measure(
 
     with evaluation_mode(model), untouched(model):
         before = score(SourceStatistics())
-        found: dict[str, Any] = {"task": task, "examples": len(examples.inputs), "before": before.result}
+        found: dict[str, Any] = {"task": task, "examples": examples.size, "before": before.result}
         found |= {"after": None, "reason": None}
         arrays = {f"before/{name}": values for name, values in before.arrays.items()}
         if statistics.kind != "source":
@@ -85,7 +86,7 @@ def measure(
     return Found(found, arrays)
 
 
-def _examples(data: Any, part: Part) -> Examples:
+def _examples(data: Any, part: PartName) -> Part:
     if isinstance(data, Examples):
         return data
     if isinstance(data, tuple):
@@ -104,7 +105,7 @@ def _checked(adapter: TypeAdapter[Any], value: Any) -> Any:
         raise SpecError(faults_of(error, union)) from None
 
 
-def _outputs_of_model(model: nn.Module, examples: Examples) -> int:
+def _outputs_of_model(model: nn.Module, examples: Part) -> int:
     """How many numbers come out for an example, or for a step of one."""
     with evaluation_mode(model), untouched(model):
         for of, _ in predicted(model, examples.slice(0, 1), SourceStatistics(), 1, ()):

@@ -4,14 +4,14 @@ Invariant: the network is in evaluation mode throughout, and once the batches ar
 parameters and buffers that it had.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 import torch
 from torch import Tensor, nn
 
 from bncore.adapt import adabn, prediction_time, tent
-from bncore.data import Examples
+from bncore.data import Examples, Part
 from bncore.evaluation.batches import Together
 from bncore.norm import recalibrate
 from bncore.norm.model.untouched import untouched
@@ -29,7 +29,7 @@ Predicted = Iterator[tuple[Tensor, Examples]]
 
 
 def predicted(
-    network: nn.Module, examples: Examples, statistics: StatisticsSpec, batch_size: int, train: Sequence[Examples]
+    network: nn.Module, examples: Part, statistics: StatisticsSpec, batch_size: int, train: Iterable[Examples]
 ) -> Predicted:
     """Outputs for batches of the examples, with these batches; `train` is for `precise`, in batches as in training.
 

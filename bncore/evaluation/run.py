@@ -6,14 +6,15 @@ kind of device.
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.numpy import save_file
 
-from bncore.data import DataSet, Examples, InvalidData, load_data
+from bncore.data import Examples, InvalidData, Part, load_data, load_for
+from bncore.data.dataset import HELD_BYTES
 from bncore.evaluation.measuring import Found, measure
 from bncore.events import Concluded, Failed, PhaseChanged, Stopped
 from bncore.networks import build_network
@@ -23,7 +24,7 @@ from bncore.train.attempt import conclude, failure_of
 from bncore.train.checkpoint import read_weights
 from bncore.train.environment import prepare_device
 from bncore.train.evaluate import equal_parts
-from bncore.train.loading import saved_spec
+from bncore.train.loading import saved_spec, standardization_of
 from bncore.train.run_directory import RunDirectory
 
 CONFUSION_FILE = "confusion.safetensors"
@@ -68,8 +69,10 @@ def _evaluate(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Conclu
     network = build_network(saved.spec.network, shape.signal, shape.outputs, device=device)
     read_weights(layout.checkpoint_weights, network)
     directory.log(PhaseChanged(phase="loading_data"))
-    examples = _part(load_data(asked.data), asked).to(device)
-    train = _training_batches(saved.spec, device) if asked.statistics.kind == "precise" else ()
+    # Shown as the network learned to see inputs, not by what these data have themselves.
+    seen = standardization_of(layout.checkpoint_weights)
+    examples = _placed(load_for(asked.data, layout.data, seen).parts[asked.part], device)
+    train = _training_batches(saved.spec, layout.data, device) if asked.statistics.kind == "precise" else ()
     between()
     directory.log(PhaseChanged(phase="evaluating"))
     found = measure(
@@ -85,15 +88,15 @@ def _check(asked: CheckpointEvaluation, experiment: ExperimentSpec) -> None:
         raise InvalidData(str(SpecError(faults)))
 
 
-def _part(data: DataSet, asked: CheckpointEvaluation) -> Examples:
-    return data.parts[asked.part]
-
-
-def _training_batches(experiment: ExperimentSpec, device: torch.device) -> Sequence[Examples]:
+def _training_batches(experiment: ExperimentSpec, data: Path, device: torch.device) -> Iterable[Examples]:
     """All training data of the experiment, in batches no smaller than those that training normalizes."""
-    train = load_data(experiment.data).train.to(device)
+    train = _placed(load_data(experiment.data, data).train, device)
     together = min(experiment.train.micro_batches(experiment.train.batch_size))
-    return equal_parts(train, len(train.inputs) // together)
+    return equal_parts(train, train.size // together)
+
+
+def _placed(part: Part, device: torch.device) -> Part:
+    return part.placed(device, held=part.stored_bytes <= HELD_BYTES[device.type])
 
 
 def _save_arrays(directory: RunDirectory, found: Found) -> None:

@@ -4,6 +4,7 @@ Invariant: what cannot be measured is refused here, before anything is loaded: t
 those that the network was trained for, and there are statistics that can be put in the place of its own.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -129,6 +130,10 @@ class CheckpointEvaluation(SpecModel):
         default=1024, ge=1, le=65_536, description="Of what is only measured: changes memory, not results."
     )
     resources: DeviceSpec = Field(default_factory=DeviceSpec)
+
+    def canonical_json(self) -> str:
+        """With sorted keys and no white space: what is asked alike has equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def load_evaluation(value: Any) -> CheckpointEvaluation:

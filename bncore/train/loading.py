@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from bncore.data import Standardization
 from bncore.networks import build_network
 from bncore.spec import ExperimentSpec, SpecError, data_shape, load_spec
 from bncore.train.checkpoint import (
@@ -54,6 +55,14 @@ def saved_spec(path: Path) -> SavedSpec:
         return SavedSpec(load_spec(metadata["spec"]), step if isinstance(step, int) else 0)
     except SpecError as error:
         raise CheckpointMismatch(f"{path.name} has a spec that this version does not know: {error}") from error
+
+
+def standardization_of(path: Path) -> Standardization | None:
+    """By which the inputs of the network in a weights file were standardized in training; None where they were not."""
+    found = _metadata(path).get("standardization")
+    if not isinstance(found, dict):
+        return None
+    return Standardization(torch.tensor(found["mean"]), torch.tensor(found["deviation"]))
 
 
 def _take_averages(path: Path, network: nn.Module, step: object) -> None:

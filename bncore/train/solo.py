@@ -100,7 +100,7 @@ class Solo:
         return values
 
     def write_weights(self, path: Path, step: int) -> None:
-        write_weights(path, self._network, self._spec, step)
+        write_weights(path, self._network, self._spec, step, self._data.standardization)
 
     def write_state(self, path: Path, host: HostState) -> None:
         write_state(path, self._network, self._optimizer, host, self._others())

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from bncore.data import dataset, load_data
+from bncore.data import InvalidData, dataset, load_data, load_for
 from bncore.data.stored import StoredPart
 from bncore.spec import complete, load_spec
+from bncore.train.loading import standardization_of
 from tests.canonical import images, write_canonical
 
 IMAGE = {"kind": "image", "shape": [2, 8, 8]}
@@ -107,3 +108,28 @@ def test_it_learns_what_is_in_the_files(runs: Any, spec: dict[str, Any], tmp_pat
     assert run.events[-1].summary.metrics["test/accuracy"] == 1.0
     missing = runs.train(spec)
     assert missing.events[-1].code == "invalid_data"
+
+
+def test_weights_say_how_their_inputs_were_standardized_and_other_data_are_seen_so(runs: Any, tmp_path: Path) -> None:
+    network = {"kind": "mlp", "hidden": [4]}
+    spec = {"data": {"kind": "wine"}, "network": network, "train": {"steps": 2, "batch_size": 20}}
+    run = runs.train(spec)
+    weights = run.path / run.checkpoints("last")[-1].weights.file
+    found = standardization_of(weights)
+    own = load_data(load_spec(spec).data)
+    assert found is not None
+    assert torch.equal(found.mean, own.standardization.mean)
+    assert torch.equal(found.deviation, own.standardization.deviation)
+    wines = load_data(load_spec({"data": {"kind": "wine", "standardize": False}}).data)
+    # As another set it is seen by the numbers of the first, whatever it says of itself.
+    arrays = {"inputs": wines.test.inputs.numpy() + 1, "targets": wines.test.targets.numpy()}
+    signal = {"kind": "vector", "shape": [13]}
+    manifest = write_canonical(tmp_path, signal, "classification", 3, train=arrays, test=arrays)
+    other = load_spec(complete({"data": {"kind": "dataset", "id": "dat_02"}, "train": {"batch_size": 9}}, manifest))
+    seen = load_for(other.data, tmp_path, found).test.slice(0, 58).inputs
+    torch.testing.assert_close(seen, (wines.test.inputs + 1 - found.mean) / found.deviation)
+    assert torch.equal(load_for(other.data, tmp_path, None).test.slice(0, 58).inputs, wines.test.inputs + 1)
+    with pytest.raises(InvalidData, match="1 channels cannot be standardized by those of 13"):
+        load_for(load_spec({}).data, None, found)
+    digits = runs.train({"network": network, "train": {"steps": 1}})
+    assert standardization_of(digits.path / digits.checkpoints("last")[-1].weights.file) is None
