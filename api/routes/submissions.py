@@ -27,6 +27,7 @@ from bncore.spec import ExperimentSpec, Fault, cautions, load_spec
 from store import experiments, idempotency
 from store.experiments import Submission
 from store.idempotency import Scope
+from store.idempotency import Submitted as StoredOnce
 from store.tables import Experiment
 
 _LOG = structlog.get_logger("api")
@@ -137,15 +138,16 @@ async def _accepted(
     service, caller = asked.service, asked.caller
     key = idempotency_key(asked.request)
     device = functools.partial(queue_of, service, spec.resources.device, living)
-    if key is None:
+    if key is None and submission.start_from is None:
         return await service.intake.submit(Order(caller.owner, caller.id, submission, device, answered))
-    scope = Scope(owner=caller.owner, method=asked.request.method, path=asked.request.url.path, key=key)
+    path = asked.request.url.path
+    scope = None if key is None else Scope(owner=caller.owner, method=asked.request.method, path=path, key=key)
     return await service.writes.run(functools.partial(_once, asked, scope, submission, device, answered))
 
 
 def _once(
     asked: Asked,
-    scope: Scope,
+    scope: Scope | None,
     submission: Submission,
     device: Callable[[Session], str],
     answered: Callable[..., Response],
@@ -153,7 +155,11 @@ def _once(
     service = asked.service
     with service.database.write() as session:
         where: dict[str, Any] = {"device": device(session), "key_id": asked.caller.id, "limits": service.limits}
-        submitted = idempotency.submit_once(session, scope, submission, **where)
+        if scope is None:
+            stored = experiments.submit(session, submission, owner=asked.caller.owner, **where)
+            submitted = StoredOnce(stored, replayed=False)
+        else:
+            submitted = idempotency.submit_once(session, scope, submission, **where)
     return answered(submitted.experiment, replayed=submitted.replayed)
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from api.shown import Shown, maybe_utc, utc
 from api.shown.experiments import Failure, failure_of
 from api.shown.waiting import Living, waiting_for
-from store import tables
+from store import held, tables
 from store.jobs.states import TERMINAL
 
 
@@ -62,7 +62,7 @@ class Evaluation(Shown):
 
     @classmethod
     def of(cls, row: tables.Evaluation, files: Sequence[tables.File], living: Living) -> "Evaluation":
-        left = [file for file in files if file.kind != "checkpoint"]
+        left = [file for file in files if file.kind != held.KIND]
         return cls(
             id=row.id,
             experiment_id=row.experiment_id,

@@ -2,6 +2,6 @@
 
 from store.evaluations.changing import delete
 from store.evaluations.finding import get, of_experiment, of_owner
-from store.evaluations.submitting import Submission, hold, submit
+from store.evaluations.submitting import Submission, submit
 
-__all__ = ["Submission", "delete", "get", "hold", "of_experiment", "of_owner", "submit"]
+__all__ = ["Submission", "delete", "get", "of_experiment", "of_owner", "submit"]

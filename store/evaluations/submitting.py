@@ -12,19 +12,15 @@ from sqlalchemy.orm import Session
 
 from bncore.spec import fingerprint_of
 from bncore.spec.evaluation import CheckpointEvaluation
-from store import files, owners, queueing
+from store import held, owners, queueing
 from store.columns import core
 from store.datasets import using
 from store.errors import CheckpointNotFound
-from store.files import Announced
 from store.prepared import Data
 from store.queueing import Limits, Newcomer, Submitter
 from store.tables import Checkpoint, Evaluation
-from store.tables import File as StoredFile
 
 MAX_RESTARTS = 3
-WEIGHTS = "checkpoint"
-"""The kind of the file by which an evaluation, or an experiment that starts from it, holds a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +61,10 @@ def submit(session: Session, submission: Submission, who: Submitter, limits: Lim
         "spec": {**submission.document, "checkpoint": checkpoint.id},
     }
     session.execute(insert(core(Evaluation)).values(row))
-    hold(session, who.owner, str(job["id"]), checkpoint)
+    held.hold(session, who.owner, str(job["id"]), checkpoint)
     if data is not None:
         using.use(session, {str(job["id"]): data.dataset_id})
     return str(job["id"])
-
-
-def hold(session: Session, owner: str, job_id: str, checkpoint: Checkpoint) -> None:
-    """Have a job refer to the weights of a checkpoint of its owner. Raises `CheckpointNotFound` where they are gone."""
-    weights = session.get_one(StoredFile, checkpoint.weights_id)
-    announced = Announced("weights.safetensors", WEIGHTS, checkpoint.step, weights.size, weights.sha256)
-    if not files.announce(session, owner, job_id, announced).whole:
-        # Found damaged meanwhile: nobody may refer to those bytes any more.
-        raise CheckpointNotFound(checkpoint.id)
 
 
 def _meant(session: Session, experiment_id: str, which: str) -> Checkpoint:

@@ -4,10 +4,11 @@ import os
 import signal
 
 import pytest
+from safetensors.numpy import load
 
 import bncore
 from bncore.data import load_data
-from bncore.spec import DigitsSpec
+from bncore.spec import DigitsSpec, load_spec
 from bncore.spec.evaluation import load_evaluation
 from store import evaluations, experiments
 from store.evaluations import Submission
@@ -86,3 +87,16 @@ def test_many_at_once_of_an_experiment_that_is_deleted_meanwhile(small_stack):
     found = [ended(small_stack, one).result for one in made]
     assert found[:4] == found[4:]
     assert len({str(one["after"]["loss"]) for one in found}) == 4
+
+
+def test_a_network_goes_on_learning_from_a_checkpoint_and_frozen_parts_stay(small_stack, trained):
+    best = small_stack.checkpoint(trained, "best")
+    start = {"checkpoint": best.id, "freeze": "all_but_head", "reset_head": True}
+    shown = load_spec(SPEC).model_dump(mode="json", include={"data", "network"})
+    source = {"experiment": trained, "step": best.step, "sha256": best.weights.sha256, **shown}
+    spec = {**SPEC, "train": {"steps": 12, "batch_size": 60}, "start_from": {**start, "source": source}}
+    experiment = small_stack.submit(spec)
+    assert small_stack.await_state(experiment).state == "succeeded"
+    before, after = (load(small_stack.content(one)) for one in (best, small_stack.checkpoint(experiment)))
+    changed = {name for name in before if (before[name] != after[name]).any()}
+    assert changed == {"output.weight", "output.bias"}
