@@ -40,6 +40,7 @@ TAGS = [
     {"name": "datasets", "description": "Data of one's own: upload, look at, delete."},
     {"name": "checkpoints", "description": "Trained networks as safetensors files."},
     {"name": "evaluations", "description": "Checkpoints measured on other data."},
+    {"name": "files", "description": "Named bytes that belong to one of these, each by its own id."},
     {"name": "catalog", "description": "What a spec can choose from."},
     {"name": "owners", "description": "API keys, whose they are, and what their owners use."},
     {"name": "health", "description": "For whoever starts and watches the service; no key needed."},

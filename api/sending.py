@@ -42,6 +42,7 @@ class Sent:
     name: str
     size: int
     sha256: str
+    media_type: str = "application/octet-stream"
 
 
 def file_responses(what: str) -> dict[int | str, dict[str, Any]]:
@@ -72,7 +73,7 @@ async def send(asked: Asked, file: Sent) -> Response:
     headers |= {"Accept-Ranges": "bytes", "Content-Length": str(span.length if span else file.size)}
     headers |= {"Content-Range": span.content_range} if span else {}
     headers |= {"Content-Disposition": _attachment(file.name)}
-    status, kind = 206 if span else 200, "application/octet-stream"
+    status, kind = 206 if span else 200, file.media_type
     if request.scope["state"]["head"] or not file.size:
         return Response(status_code=status, headers=headers, media_type=kind)
     part = span or Span(0, file.size - 1, file.size)

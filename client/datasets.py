@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from client.calls import OUTAGE_SECONDS, Calls, dataset_path
-from client.download import fetch_file
 from client.errors import ClientError, Json
 
 PART_BYTES = 8 << 20
@@ -80,14 +79,9 @@ class DatasetCalls(Calls):
         return self._ended(dataset_path(dataset_id), dataset_id, timeout_seconds, lambda found: found, on_progress)
 
     def dataset_files(self, dataset_id: str) -> list[Json]:
-        """The files that its import has made."""
+        """The files that its import has made; `download_file` fetches one."""
         files: list[Json] = self._json("GET", dataset_path(dataset_id, "files"))["data"]
         return files
-
-    def download_dataset_file(self, dataset_id: str, file: Mapping[str, Any], path: str | Path) -> Path:
-        """Fetch an entry of `dataset_files` into a file, checked against size and sha256, and return where it lies."""
-        content = dataset_path(dataset_id, "files", str(file["id"]), "content")
-        return fetch_file(self._transport, content, file, Path(path))
 
     def cancel_dataset(self, dataset_id: str) -> Json:
         """Ask for the end of an import; repeating changes nothing."""

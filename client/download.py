@@ -1,6 +1,6 @@
-"""From a stored checkpoint to a file: whole and right, or not there at all.
+"""From a stored file to one of this machine: whole and right, or not there at all.
 
-Invariant: what the server calls a checkpoint decides neither in which folder its file lies nor how large it grows.
+Invariant: what the server calls a file decides neither in which folder its file lies nor how large it grows.
 """
 
 import contextlib
@@ -26,48 +26,48 @@ def pick(checkpoints: Sequence[Json], wanted: str, experiment_id: str) -> Json:
     raise ClientError(f"{experiment_id} has no checkpoint '{one_line(wanted)}'; it has: {one_line(listed)}")
 
 
-def fetch(transport: Transport, content: str, checkpoint: Mapping[str, Any], experiment_id: str, target: Path) -> Path:
-    """The weights of a checkpoint, in a file or, named after them, in a directory."""
+def fetch(transport: Transport, content: str, described: Mapping[str, Any], name: str, target: Path) -> Path:
+    """Stream `content` beside the target, check it, and rename it into place; in a directory, under that name."""
     if target.is_dir():
-        target = target / _file_name(experiment_id, checkpoint)
-    return fetch_file(transport, content, checkpoint, target)
-
-
-def fetch_file(transport: Transport, content: str, announced: Mapping[str, Any], target: Path) -> Path:
-    """Stream `content` beside the target, check it against the announced size and sha256, and rename it into place."""
+        target = target / name
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     except OSError as error:
         raise ClientError(f"Cannot write to {target.parent}: {error.strerror}") from None
     try:
         with os.fdopen(handle, "wb") as file:
-            transport.retried(lambda: _stream(transport, content, announced, file))
+            transport.retried(lambda: _stream(transport, content, described, file))
         # mkstemp makes files for the owner alone; a download has the mode of any new file.
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, target)
+        os.chmod(part, 0o666 & ~mask)
+        os.replace(part, target)
     except OSError as error:
-        _discard(name)
+        _discard(part)
         raise ClientError(f"Cannot write {target}: {error.strerror}") from None
     except BaseException:
-        _discard(name)
+        _discard(part)
         raise
     return target
 
 
-def _file_name(experiment_id: str, checkpoint: Mapping[str, Any]) -> str:
+def checkpoint_name(experiment_id: str, checkpoint: Mapping[str, Any]) -> str:
     """A name for the file of a checkpoint, of letters, digits, `-` and `_` whatever the server said."""
     parts = (experiment_id, str(checkpoint["kind"]), str(checkpoint["step"]))
     return "-".join(re.sub(r"[^A-Za-z0-9_-]", "_", part)[:64] for part in parts) + ".safetensors"
 
 
-def _stream(transport: Transport, content: str, checkpoint: Mapping[str, Any], file: Any) -> None:
+def safe_name(name: str) -> str:
+    """What the server calls a file, of letters, digits, `-`, `_` and dots inside; empty where nothing is left."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)[-128:].strip(".")
+
+
+def _stream(transport: Transport, content: str, described: Mapping[str, Any], file: Any) -> None:
     """One try, from the start: a broken one may have left a piece."""
     file.seek(0)
     file.truncate()
-    name = one_line(str(checkpoint["id"]))
-    digest, size, announced = hashlib.sha256(), 0, int(checkpoint["size"])
+    name = one_line(str(described["id"]))
+    digest, size, announced = hashlib.sha256(), 0, int(described["size"])
 
     def take(chunk: bytes) -> None:
         nonlocal size
@@ -82,7 +82,7 @@ def _stream(transport: Transport, content: str, checkpoint: Mapping[str, Any], f
     os.fsync(file.fileno())
     if size != announced:
         raise DownloadMismatch(f"{name}: {size} bytes came, {announced} were announced")
-    if digest.hexdigest() != checkpoint["sha256"]:
+    if digest.hexdigest() != described["sha256"]:
         raise DownloadMismatch(f"{name}: the sha256 of what came is not the one announced")
 
 

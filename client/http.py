@@ -13,6 +13,7 @@ from client.datasets import DatasetCalls
 from client.errors import Json
 from client.evaluations import EvaluationCalls
 from client.experiments import ExperimentCalls
+from client.files import FileCalls
 from client.keys import KeyCalls
 from client.results import ResultCalls
 from client.transport import Transport
@@ -22,7 +23,15 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 class Client(
-    ExperimentCalls, ActionCalls, ResultCalls, AttemptCalls, DatasetCalls, EvaluationCalls, WorkerCalls, KeyCalls
+    ExperimentCalls,
+    ActionCalls,
+    ResultCalls,
+    AttemptCalls,
+    DatasetCalls,
+    EvaluationCalls,
+    FileCalls,
+    WorkerCalls,
+    KeyCalls,
 ):
     """A connection to one BNLab server.
 

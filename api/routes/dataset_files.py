@@ -1,14 +1,13 @@
 """What an import has made: its report, its files, a picture of some images, and what happened."""
 
 import functools
-from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, FastAPI
 from starlette.responses import Response, StreamingResponse
 
 from api.answers import answer
-from api.deps import Admitted, Asked, DatasetId, FileId
+from api.deps import Admitted, Asked, DatasetId
 from api.headers import if_none_match_parameter
 from api.lanes import reading
 from api.openapi import range_parameters
@@ -22,7 +21,6 @@ from api.shown.events import EventPage
 from store import files
 from store.datasets import finding, uploads
 from store.errors import FileNotFound
-from store.tables import File
 
 CONTACT_SHEET, REPORT = "contact.png", "report.json"
 
@@ -33,7 +31,6 @@ def mount(app: FastAPI) -> None:
     routes.add("/files", list_dataset_files, response_model=DatasetFiles, responses=declared(404), summary="Its files")
     headers = {"parameters": [if_none_match_parameter(), *range_parameters()]}
     for path, route, what in (
-        ("/files/{file_id}/content", download_dataset_file, "The file"),
         ("/contact-sheet", download_contact_sheet, "A few of its images, as PNG"),
         ("/report", download_report, "What was found in it, as JSON"),
     ):
@@ -56,22 +53,17 @@ def list_dataset_files(dataset_id: DatasetId, asked: Asked) -> Response:
     with asked.service.database.read() as session:
         finding.get(session, dataset_id, owner=asked.sees)
         rows = [row for row in files.of_job(session, dataset_id) if row.kind != uploads.PART]
-    return answer(DatasetFiles.of(rows, dataset_id))
-
-
-async def download_dataset_file(dataset_id: DatasetId, file_id: FileId, asked: Asked) -> Response:
-    """Its bytes, or the part that Range asks for; 410 when what is stored is damaged."""
-    return await _sent(asked, dataset_id, lambda file: file.id == file_id)
+    return answer(DatasetFiles.of(rows))
 
 
 async def download_contact_sheet(dataset_id: DatasetId, asked: Asked) -> Response:
     """Only images have one."""
-    return await _sent(asked, dataset_id, lambda file: file.name == CONTACT_SHEET, "image/png")
+    return await _sent(asked, dataset_id, CONTACT_SHEET, "image/png")
 
 
 async def download_report(dataset_id: DatasetId, asked: Asked) -> Response:
     """What was found, converted and left out; the same as `report` of the data set, as a file."""
-    return await _sent(asked, dataset_id, lambda file: file.name == REPORT, "application/json")
+    return await _sent(asked, dataset_id, REPORT, "application/json")
 
 
 @reading
@@ -84,20 +76,18 @@ def list_dataset_events(
         return answer(events_of(session, dataset_id, query))
 
 
-async def _sent(
-    asked: Admitted, dataset_id: str, is_wanted: Callable[[File], bool], media_type: str | None = None
-) -> Response:
-    file = await asked.service.reads.run(functools.partial(_find, asked, dataset_id, is_wanted))
+async def _sent(asked: Admitted, dataset_id: str, name: str, media_type: str) -> Response:
+    file = await asked.service.reads.run(functools.partial(_find, asked, dataset_id, name))
     response = await send(asked, file)
-    if media_type is not None and response.status_code != 304:
+    if response.status_code != 304:
         response.headers["Content-Type"] = media_type
     return response
 
 
-def _find(asked: Admitted, dataset_id: str, is_wanted: Callable[[File], bool]) -> Sent:
+def _find(asked: Admitted, dataset_id: str, name: str) -> Sent:
     with asked.service.database.read() as session:
         finding.get(session, dataset_id, owner=asked.sees)
-        rows = [row for row in files.of_job(session, dataset_id) if row.kind != uploads.PART and is_wanted(row)]
+        rows = [row for row in files.of_job(session, dataset_id) if row.kind != uploads.PART and row.name == name]
     if not rows:
         raise FileNotFound(dataset_id)
     return Sent(rows[0].id, rows[0].name, rows[0].size, rows[0].sha256)

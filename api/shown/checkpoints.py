@@ -30,6 +30,8 @@ class Checkpoint(Shown):
     created_at: datetime
     content: str = Field(description="Where the weights are: one safetensors file.")
     training_state: StoredFile | None
+    weights_file: str = Field(description="The id of the weights under /v1/files.")
+    state_file: str | None = Field(description="The same of the training state.")
 
     @classmethod
     def of(cls, row: tables.Checkpoint) -> "Checkpoint":
@@ -50,4 +52,6 @@ class Checkpoint(Shown):
             created_at=utc(row.created_at),
             content=content,
             training_state=state,
+            weights_file=row.weights.id,
+            state_file=row.state_id,
         )

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from api.shown import Shown, maybe_utc, utc
 from api.shown.experiments import Failure, failure_of
+from api.shown.files import File
 from api.shown.waiting import Living, waiting_for
 from store import tables
 from store.jobs.states import TERMINAL
@@ -111,35 +112,12 @@ class CompletedDataset(DatasetNow):
     already_there: bool = Field(description="The same file, to be read in the same way, had been brought before.")
 
 
-class DatasetFile(Shown):
-    id: str
-    name: str
-    kind: str
-    size: int
-    sha256: str
-    created_at: datetime
-    links: dict[str, str]
-
-    @classmethod
-    def of(cls, row: tables.File, dataset_id: str) -> "DatasetFile":
-        content = f"/v1/datasets/{dataset_id}/files/{row.id}/content"
-        return cls(
-            id=row.id,
-            name=row.name,
-            kind=row.kind,
-            size=row.size,
-            sha256=row.sha256,
-            created_at=utc(row.created_at),
-            links={"content": content},
-        )
-
-
 class DatasetFiles(Shown):
-    data: list[DatasetFile]
+    data: list[File]
 
     @classmethod
-    def of(cls, rows: Sequence[tables.File], dataset_id: str) -> "DatasetFiles":
-        return cls(data=[DatasetFile.of(row, dataset_id) for row in rows])
+    def of(cls, rows: Sequence[tables.File]) -> "DatasetFiles":
+        return cls(data=[File.of(row) for row in rows])
 
 
 def _facts(row: tables.Dataset, living: Living) -> dict[str, Any]:

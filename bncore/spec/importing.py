@@ -72,7 +72,9 @@ class HuggingFaceSpec(SpecModel):
 class ImportSpec(SpecModel):
     """How a file becomes a data set. Everything that is left out is found in the file, and shown in the report."""
 
-    format: Literal["auto"] | Format = Field(default="auto", description="auto goes by what is in the file.")
+    format: Literal["auto", "npz", "parquet", "csv", "folders", "idx", "cifar", "huggingface"] = Field(
+        default="auto", description="auto goes by what is in the file."
+    )
     task: Task | None = Field(
         default=None,
         description="None is tagging where each step of a sequence has a class of its own, else classification.",

@@ -126,7 +126,7 @@ def show_dataset(
             sheets = [file for file in client.dataset_files(dataset["id"]) if file["name"] == _CONTACT_SHEET]
             if not sheets:
                 leave(Exit.REFUSED, f"{dataset['id']} has no contact sheet; images have one, once they are imported")
-            client.download_dataset_file(dataset["id"], sheets[0], contact_sheet)
+            client.download_file(sheets[0]["id"], contact_sheet)
     if as_json:
         emit(dataset)
     else:

@@ -71,9 +71,9 @@ def test_what_was_imported_is_read_back_as_it_was_made(api, by_hand, tmp_path):
     assert set(listed) == {"dataset.json", "train-inputs.npy", "train-targets.npy", "report.json", "contact.png"}
     assert listed["dataset.json"]["sha256"] == dataset["sha256"]
     for file in listed.values():
-        answer = api.client.get(file["links"]["content"])
+        answer = api.client.get(file["content"])
         assert (sha256(answer.content), answer.headers["ETag"]) == (file["sha256"], f'"{file["sha256"]}"')
-    part = api.client.get(listed["train-inputs.npy"]["links"]["content"], headers={"Range": "bytes=0-5"})
+    part = api.client.get(listed["train-inputs.npy"]["content"], headers={"Range": "bytes=0-5"})
     assert (part.status_code, part.content) == (206, b"\x93NUMPY")
     sheet = api.client.get(f"{base}/contact-sheet")
     assert (sheet.headers["content-type"], sheet.content) == ("image/png", PNG)
@@ -155,12 +155,12 @@ def test_nobody_sees_or_touches_the_data_of_another_owner(api, by_hand, tmp_path
         for method, path in (
             ("GET", ""), ("DELETE", ""), ("GET", "/parts"), ("POST", "/complete"), ("POST", "/cancel"),
             ("POST", "/retry"), ("GET", "/files"), ("GET", "/report"), ("GET", "/contact-sheet"), ("GET", "/events"),
-            ("GET", f"/files/{file['id']}/content"),
         ):  # fmt: skip
             body = {"json": {"sha256": SHA}} if path == "/complete" else {}
             answer = stranger.request(method, f"/v1/datasets/{one}{path}", **body)
             assert answer.status_code == 404, (method, path, answer.text)
         assert put(stranger, one, 1, b"mine now").status_code == 404
+    assert stranger.get(file["content"]).status_code == 404
     assert stranger.get("/v1/datasets").json()["data"] == []
     refused = stranger.post("/v1/experiments", json={"data": {"kind": "dataset", "id": dataset["id"]}})
     assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/data/id")

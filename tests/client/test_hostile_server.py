@@ -184,3 +184,29 @@ def test_what_is_escaped_is_still_to_be_read():
     assert printable("a\n\tb\r") == "a\n\tb\\r"
     # Joiners hold words and emoji together.
     assert one_line("👩\u200d🔬 می\u200cخواهم") == "👩\u200d🔬 می\u200cخواهم"
+
+
+@pytest.mark.parametrize("name", ["../../up", "/etc/passwd", "..", EVIL, "plain.csv"])
+def test_what_a_file_is_called_does_not_lead_out_of_the_folder(tmp_path, name):
+    file = {"id": "fil_1", "name": name, "size": len(WEIGHTS), "sha256": hashlib.sha256(WEIGHTS).hexdigest()}
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    with (
+        answering(lambda _, path: (200, WEIGHTS if path.endswith("/content") else file)) as url,
+        Client(url, api_key="bnl_secret") as client,
+    ):
+        path = client.download_file("fil_1", inner)
+    assert [*tmp_path.rglob("*")] == [inner, path]
+    assert (path.parent, path.read_bytes()) == (inner, WEIGHTS)
+    assert path.name == name or name != "plain.csv"
+
+
+def test_a_file_of_other_bytes_than_announced_is_not_kept(tmp_path):
+    file = {"id": "fil_1", "name": "a", "size": len(WEIGHTS), "sha256": "0" * 64}
+    with (
+        answering(lambda _, path: (200, WEIGHTS if path.endswith("/content") else file)) as url,
+        Client(url, api_key="bnl_secret") as client,
+        pytest.raises(ClientError, match="sha256"),
+    ):
+        client.download_file("fil_1", tmp_path)
+    assert [*tmp_path.iterdir()] == []

@@ -4,7 +4,6 @@ Invariant: the bytes of these files are a function of what was read, the options
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from bncore.data.importing.draft import Draft
 from bncore.data.importing.measuring import Measured, Moments
 from bncore.data.importing.missing import feature_name
 from bncore.data.importing.report import FeatureReport, PartReport, Report, TargetReport
+from bncore.spec.data.manifest import canonical_text
 
 DATASET = "dataset.json"
 REPORT = "report.json"
@@ -31,7 +31,7 @@ def write_dataset(draft: Draft, checked: Checked) -> Report:
     if draft.laid_out.kind == "image":
         draw_contact_sheet(draft, draft.folder / CONTACT_SHEET)
     described = _described(draft, checked)
-    text = json.dumps(described, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    text = canonical_text(described).encode()
     (draft.folder / DATASET).write_bytes(text)
     arrays = sum(array.size for part in draft.parts.values() for array in part.arrays.values())
     report = _report(draft, checked, described, hashlib.sha256(text).hexdigest(), arrays + len(text))
