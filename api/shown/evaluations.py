@@ -8,19 +8,10 @@ from pydantic import Field
 
 from api.shown import Shown, maybe_utc, utc
 from api.shown.experiments import Failure, failure_of
+from api.shown.files import File
 from api.shown.waiting import Living, waiting_for
 from store import held, tables
 from store.jobs.states import TERMINAL
-
-
-class EvaluationFile(Shown):
-    """A file that an evaluation left: of more than 100 classes, which were taken for which."""
-
-    id: str
-    name: str
-    kind: str
-    size: int
-    sha256: str
 
 
 class EvaluationLinks(Shown):
@@ -57,7 +48,7 @@ class Evaluation(Shown):
         "calibration_error, reliability, classes (precision, recall, f1, count, predicted), confusion (rows are true "
         "classes), sequence_accuracy, mean_absolute_error, r2, outputs. Numbers that are not finite are words.",
     )
-    files: list[EvaluationFile]
+    files: list[File] = Field(description="What it left: of more than 100 classes, which were taken for which.")
     links: EvaluationLinks
 
     @classmethod
@@ -81,10 +72,7 @@ class Evaluation(Shown):
             finished_at=maybe_utc(row.finished_at),
             spec=row.spec,
             result=row.result,
-            files=[
-                EvaluationFile(id=file.id, name=file.name, kind=file.kind, size=file.size, sha256=file.sha256)
-                for file in left
-            ],
+            files=[File.of(file) for file in left],
             links=_links(row),
         )
 

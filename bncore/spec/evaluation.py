@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from bncore.spec.blueprint import Signal
 from bncore.spec.budget import DeviceSpec
-from bncore.spec.data import DataShape, DataSpec, data_shape
+from bncore.spec.data import DatasetSpec, DataShape, DataSpec, data_shape
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.faults import Fault, SpecError, faults_of
 from bncore.spec.norm import BatchSize, NormModel, Place
@@ -189,6 +189,9 @@ def _statistics_faults(
         return
     if isinstance(asked, TentStatistics):
         yield from _tent_faults(norms, source)
+    if isinstance(asked, PreciseStatistics) and _needs_another_set(evaluation.data, experiment.data):
+        detail = "Precise statistics are of the training data of the experiment, and these are another data set"
+        yield Fault(where, f"{detail}; evaluate on a part of those, or use adabn", "another_dataset")
     if isinstance(asked, InBatches):
         if asked.order == "by_class" and target.task != "classification":
             detail = "An example of these data has no one class; use another order"
@@ -197,6 +200,13 @@ def _statistics_faults(
             detail = "The inputs of step_batch_norm depend on its own statistics; set sequential to false"
             yield Fault(where, detail, "statistics_depend_on_themselves")
         yield from _batch_faults(asked, norms, part_examples(target, evaluation.part))
+
+
+def _needs_another_set(wanted: DataSpec, trained: DataSpec) -> bool:
+    """Whether the data that were trained on were brought in, and are others: a worker has one such set at a time."""
+    if not isinstance(trained, DatasetSpec):
+        return False
+    return not (isinstance(wanted, DatasetSpec) and wanted.sha256 == trained.sha256)
 
 
 def _is_sequential(asked: InBatches) -> bool:

@@ -12,6 +12,7 @@ from store.jobs import leases
 from store.jobs.leases import Terms, Worker
 from store.keys import KeyScope
 from store.tables import Checkpoint, Content, Evaluation, File
+from tests.api.datasets import imported
 
 MLP = {"network": {"kind": "mlp", "hidden": [8]}, "train": {"steps": 10}}
 RESULT = {"step": 5, "before": {"accuracy": 0.5, "loss": float("nan")}, "after": None, "reason": None}
@@ -224,3 +225,31 @@ def test_pages_of_many_are_newest_first_and_do_not_shift(api: Any, by_hand: Any)
         assert api.client.get(path, params={"cursor": "x"}).status_code == 422
         if path.startswith("/v1/experiments"):
             assert not second["has_more"]
+
+
+def test_data_of_ones_own_are_completed_held_and_stay_while_they_are_needed(
+    api: Any, by_hand: Any, tmp_path: Any
+) -> None:
+    first, second = (imported(api, by_hand, tmp_path, name) for name in (b"one", b"two"))
+    of = {"kind": "dataset", "id": first["id"]}
+    experiment = api.submit(**{**MLP, "train": {"steps": 10, "batch_size": 8}}, data=of)
+    hand = by_hand(api.database)
+    hand.start()
+    hand.checkpoint("last", 5, b"last", b"state")
+    hand.finish()
+    precise = ask(api, experiment, data={"kind": "dataset", "id": second["id"]}, statistics="precise")
+    assert [fault["code"] for fault in precise.json()["errors"]] == ["another_dataset"]
+    made = ask(api, experiment, data={"kind": "dataset", "id": second["id"]}, statistics="adabn")
+    assert made.status_code == 202, made.text
+    assert made.json()["spec"]["data"]["sha256"] == second["sha256"]
+    claim = claimed(api)
+    assert (claim.data.dataset_id, claim.data.sha256) == (second["id"], second["sha256"])
+    refused = api.client.delete(f"/v1/datasets/{second['id']}")
+    assert (refused.status_code, refused.json()["used_by"]) == (409, [made.json()["id"]])
+    finish(api, claim.lease, work.Concluded(RESULT))
+    assert api.client.delete(f"/v1/evaluations/{made.json()['id']}").status_code == 204
+    assert api.client.delete(f"/v1/datasets/{second['id']}").status_code == 204
+    gone = ask(api, experiment, data={"kind": "dataset", "id": second["id"]})
+    assert gone.status_code == 422
+    assert gone.json()["errors"][0]["pointer"] == "/data/id"
+    assert ask(api, experiment, statistics="precise", data=of).status_code == 202
