@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,19 @@ from bncore.evaluation.run import CONFUSION_FILE
 from bncore.events import Event, decode
 from bncore.networks import build_network
 from bncore.spec import ExperimentSpec, data_shape, load_spec
+from bncore.spec.data.dataset import complete
 from bncore.train.checkpoint import write_weights
 from bncore.train.run_directory import RunDirectory
+from tests.bncore.evaluation import oracles
+from tests.bncore.train.conftest import Runs
+from tests.canonical import vectors, write_canonical
 
 MLP: dict[str, Any] = {"network": {"kind": "mlp", "hidden": [12], "norm": {"kind": "batch_norm"}}}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path)
 
 
 def written(path: Path, spec: ExperimentSpec, asked: dict[str, Any]) -> nn.Module:
@@ -134,3 +144,38 @@ def test_a_file_that_is_damaged_or_none_of_ours_fails_with_the_reason(tmp_path: 
             save_file({"weight": torch.ones(2)}, weights)
         failed = run(tmp_path / name)[-1]
         assert (failed.kind, failed.code) == ("failed", code), failed
+
+
+def test_data_of_ones_own_are_shown_as_the_network_learned_to_see_them(tmp_path: Path, runs: Any) -> None:
+    sets = {}
+    for name, seed in (("source", 1), ("target", 2)):
+        arrays = vectors(60, seed)
+        # Of another scale than the source: its own mean and deviation would hide that.
+        arrays["inputs"] = (arrays["inputs"] * (1 if name == "source" else 3)).astype(np.float32)
+        sets[name] = write_canonical(
+            tmp_path / name, {"kind": "vector", "shape": [4]}, "classification", 3, train=arrays, test=vectors(30, seed)
+        )
+    source, target = (
+        complete({"data": {"kind": "dataset", "id": f"dat_{name}"}}, of)["data"] for name, of in sets.items()
+    )
+    trained = runs.prepare(
+        {"data": source, "network": {"kind": "mlp", "hidden": [6]}, "train": {"steps": 9, "batch_size": 20}}
+    )
+    shutil.copytree(tmp_path / "source", trained.path / "data")
+    weights = runs.attempt(trained).checkpoints("last")[-1].weights.file
+    run_path = tmp_path / "run"
+    (run_path / "checkpoint").mkdir(parents=True)
+    shutil.copy(trained.path / weights, run_path / "checkpoint" / "weights.safetensors")
+    shutil.copytree(tmp_path / "target", run_path / "data")
+    (run_path / "evaluation.json").write_text(json.dumps({"data": target, "statistics": "adabn", "part": "train"}))
+    found = run(run_path)[-1]
+    assert found.kind == "concluded", found
+    seen = vectors(60, 1)["inputs"].astype(np.float64)
+    inputs, labels = vectors(60, 2)["inputs"] * np.float32(3), vectors(60, 2)["targets"]
+    shown = ((inputs - seen.mean(0)) / seen.std(0)).astype(np.float32)
+    model = bncore.load(run_path / "checkpoint" / "weights.safetensors")
+    with torch.no_grad():
+        logits = model(torch.from_numpy(shown)).numpy()
+    expected = oracles.of_classes(logits, labels)
+    assert found.result["before"]["accuracy"] == expected["accuracy"]
+    assert found.result["before"]["loss"] == pytest.approx(expected["loss"], rel=1e-4)
