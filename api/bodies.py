@@ -14,12 +14,11 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from api.completing import spec_of
+from api.completing import is_complete, spec_of
 from api.deps import Admitted, service_of
 from api.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType
 from api.merging import merged
 from bncore.spec import ExperimentSpec, Fault, SpecError, faults_of, load_spec, parse_json
-from bncore.spec.data.dataset import named_dataset
 from bncore.spec.faults import MAX_FAULTS, pointer_part
 from bncore.spec.strict import SpecModel
 
@@ -125,9 +124,9 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 
 def _spec(raw: bytes) -> ExperimentSpec | dict[str, Any]:
-    """A document that names a data set stays one: what that says is in the database."""
+    """A document that names a data set or a checkpoint stays one: what those say is in the database."""
     document = parse_json(raw)
-    return load_spec(document) if named_dataset(document) is None else document
+    return load_spec(document) if is_complete(document) else document
 
 
 def _is_json(headers: Headers) -> bool:

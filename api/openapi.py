@@ -15,6 +15,7 @@ from api.dataset_body import DatasetBody
 from api.parameters import Reading
 from api.problems import Problem
 from bncore.spec import ExperimentSpec
+from bncore.spec.evaluation import CheckpointEvaluation
 from bncore.spec.limits import IDEMPOTENCY_KEY_CHARS
 
 _REF = "#/components/schemas/{model}"
@@ -38,6 +39,7 @@ TAGS = [
     {"name": "results", "description": "What an experiment has made so far."},
     {"name": "datasets", "description": "Data of one's own: upload, look at, delete."},
     {"name": "checkpoints", "description": "Trained networks as safetensors files."},
+    {"name": "evaluations", "description": "Checkpoints measured on other data."},
     {"name": "files", "description": "Named bytes that belong to one of these, each by its own id."},
     {"name": "catalog", "description": "What a spec can choose from."},
     {"name": "owners", "description": "API keys, whose they are, and what their owners use."},
@@ -99,6 +101,12 @@ def request_body(model: type[BaseModel], *, required: bool = True) -> dict[str, 
     """The body of an operation that takes one of these, which have no models inside."""
     schema = model.model_json_schema()
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def model_body(model: type[BaseModel]) -> dict[str, Any]:
+    """The body of an operation that takes one of these, which the description knows by its name."""
+    schema = {"$ref": _REF.format(model=model.__name__)}
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
 def dataset_body() -> dict[str, Any]:
@@ -206,7 +214,7 @@ def _taking(model: type[BaseModel]) -> Callable[..., Awaitable[None]]:
 
 def _complete(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    for model in (ExperimentSpec, DatasetBody, Problem):
+    for model in (ExperimentSpec, CheckpointEvaluation, DatasetBody, Problem):
         schema = model.model_json_schema(ref_template=_REF)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema

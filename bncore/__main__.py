@@ -42,12 +42,16 @@ def main() -> int:
 def _says_what_to_do(run_dir: Path) -> bool:
     """Whether a spec is valid; said before an attempt is made of it, so that a slip does not use up the directory."""
     from bncore.spec import SpecError, load_spec, parse_json
+    from bncore.spec.evaluation import load_evaluation
 
     layout = RunLayout(run_dir)
     path = layout.spec
     try:
+        path = layout.asked(layout.kind)
         if layout.kind == "experiment":
             load_spec(parse_json(path.read_bytes()))
+        elif layout.kind == "evaluation":
+            load_evaluation(parse_json(path.read_bytes()))
     except SpecError as error:
         for fault in error.faults:
             _say(f"{path}: {fault.pointer}: {fault.detail}" if fault.pointer else f"{path}: {fault.detail}")

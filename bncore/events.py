@@ -163,7 +163,7 @@ class Stopped(_Event):
     """Asked to stop by SIGTERM; the last checkpoint before this line has everything. Without training, step is 0."""
 
     kind: Literal["stopped"] = "stopped"
-    step: int
+    step: int = 0
 
 
 class Failed(_Event):

@@ -13,6 +13,7 @@ from client.commands.datasets import add_dataset, delete_dataset, list_datasets,
 from client.commands.demo import demo
 from client.commands.edit import edit
 from client.commands.ending import cancel, delete, kill
+from client.commands.evaluate import evaluate, list_evaluations
 from client.commands.fetch import fetch
 from client.commands.keys import create_key, list_keys, revoke_key, rotate_key
 from client.commands.kinds import kinds
@@ -62,6 +63,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "delete": delete,
     },
     "Results": {"metrics": metrics, "fetch": fetch, "attempts": attempts, "logs": logs},
+    "Evaluations": {"evaluate": evaluate, "evaluations": list_evaluations},
     "Service": {"workers": workers, "owner": owner},
     "Reference": {"kinds": kinds},
 }

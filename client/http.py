@@ -11,6 +11,7 @@ from client.actions import ActionCalls
 from client.attempts import AttemptCalls
 from client.datasets import DatasetCalls
 from client.errors import Json
+from client.evaluations import EvaluationCalls
 from client.experiments import ExperimentCalls
 from client.files import FileCalls
 from client.keys import KeyCalls
@@ -21,7 +22,17 @@ from client.workers import WorkerCalls
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
-class Client(ExperimentCalls, ActionCalls, ResultCalls, AttemptCalls, DatasetCalls, FileCalls, WorkerCalls, KeyCalls):
+class Client(
+    ExperimentCalls,
+    ActionCalls,
+    ResultCalls,
+    AttemptCalls,
+    DatasetCalls,
+    EvaluationCalls,
+    FileCalls,
+    WorkerCalls,
+    KeyCalls,
+):
     """A connection to one BNLab server.
 
     >>> with Client("http://127.0.0.1:8000", api_key="bnl_...") as client:

@@ -10,9 +10,9 @@ from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import Session
 
 from store import cursors
-from store.tables import ApiKey, Dataset, Owner
+from store.tables import ApiKey, Dataset, Evaluation, Owner
 
-Row = TypeVar("Row", ApiKey, Owner, Dataset)
+Row = TypeVar("Row", ApiKey, Owner, Dataset, Evaluation)
 
 
 @dataclass(frozen=True)

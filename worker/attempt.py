@@ -66,7 +66,7 @@ class Attempt:
             place.database,
             claim.lease,
             self._directory.path,
-            keep_periodic=bool(claim.spec.get("checkpoint", {}).get("keep_periodic")),
+            keep_periodic=claim.kind == "experiment" and bool(claim.spec.get("checkpoint", {}).get("keep_periodic")),
             owner_bytes=settings.bytes_per_owner,
             renew_seconds=settings.tick_seconds,
             on_answer=lambda answer: self._stopping.hear(answer),

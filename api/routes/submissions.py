@@ -13,20 +13,21 @@ from api.answers import answer
 from api.bodies import Spec, patch_object
 from api.completing import cloned_document, spec_of
 from api.deps import Asked, ExperimentId, living_now
+from api.devices import queue_of
 from api.headers import idempotency_key
 from api.intake import Order
 from api.openapi import clone_body, idempotency_parameter, spec_request_body
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
-from api.service import ApiService
 from api.shown.experiments import Submitted
 from api.shown.plans import SpecWarning, Validated, warnings_of
-from api.shown.waiting import Living, device_lives
+from api.shown.waiting import Living
 from api.taken_over import taken_over
 from bncore.spec import ExperimentSpec, Fault, cautions, load_spec
-from store import experiments, idempotency, processes
+from store import experiments, idempotency
 from store.experiments import Submission
 from store.idempotency import Scope
+from store.idempotency import Submitted as StoredOnce
 from store.tables import Experiment
 
 _LOG = structlog.get_logger("api")
@@ -136,16 +137,17 @@ async def _accepted(
 ) -> Response:
     service, caller = asked.service, asked.caller
     key = idempotency_key(asked.request)
-    device = functools.partial(_device, service, spec, living)
-    if key is None:
+    device = functools.partial(queue_of, service, spec.resources.device, living)
+    if key is None and submission.start_from is None:
         return await service.intake.submit(Order(caller.owner, caller.id, submission, device, answered))
-    scope = Scope(owner=caller.owner, method=asked.request.method, path=asked.request.url.path, key=key)
+    path = asked.request.url.path
+    scope = None if key is None else Scope(owner=caller.owner, method=asked.request.method, path=path, key=key)
     return await service.writes.run(functools.partial(_once, asked, scope, submission, device, answered))
 
 
 def _once(
     asked: Asked,
-    scope: Scope,
+    scope: Scope | None,
     submission: Submission,
     device: Callable[[Session], str],
     answered: Callable[..., Response],
@@ -153,7 +155,11 @@ def _once(
     service = asked.service
     with service.database.write() as session:
         where: dict[str, Any] = {"device": device(session), "key_id": asked.caller.id, "limits": service.limits}
-        submitted = idempotency.submit_once(session, scope, submission, **where)
+        if scope is None:
+            stored = experiments.submit(session, submission, owner=asked.caller.owner, **where)
+            submitted = StoredOnce(stored, replayed=False)
+        else:
+            submitted = idempotency.submit_once(session, scope, submission, **where)
     return answered(submitted.experiment, replayed=submitted.replayed)
 
 
@@ -162,13 +168,3 @@ def _answered(living: Living, warnings: list[SpecWarning], stored: Experiment, *
     _LOG.info("experiment_submitted", experiment_id=shown.id, device=shown.device, replayed=replayed)
     headers = {"Location": shown.links.self_, "Retry-After": "1"}
     return answer(shown, 202, headers | ({"Idempotency-Replayed": "true"} if replayed else {}))
-
-
-def _device(service: ApiService, spec: ExperimentSpec, living: Living, session: Session) -> str:
-    """The queue: `auto` is cuda if a worker for it lives right now, else cpu."""
-    if spec.resources.device != "auto":
-        return spec.resources.device
-    if living is None:
-        within = service.settings.live_within_seconds
-        return "cuda" if processes.device_is_live(session, "cuda", within_seconds=within) else "cpu"
-    return "cuda" if device_lives(living, "cuda") else "cpu"

@@ -153,11 +153,16 @@ class CheckpointSpec(SpecModel):
     keep_periodic: bool = Field(default=False, description="Keep every periodic checkpoint, not only the last.")
 
 
-class ResourcesSpec(SpecModel):
+class DeviceSpec(SpecModel):
     """Where to run. Results are bit-reproducible for the same device model, thread count and torch version."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads; small networks gain nothing from more.")
+
+
+class ResourcesSpec(DeviceSpec):
+    """Where to run, and how. Results are bit-reproducible for the same device model, thread count and torch version."""
+
     channels_last: bool = Field(
         default=False,
         description="Keep images with their channels innermost (NHWC), which some devices convolve faster. Other bits, "

@@ -14,12 +14,14 @@ from pydantic_core import PydanticCustomError
 from bncore.spec.batches import batch_faults
 from bncore.spec.budget import CheckpointSpec, EvaluationSpec, ResourcesSpec, TrainSpec
 from bncore.spec.data import DataSpec, DigitsSpec, data_shape
+from bncore.spec.faults import Fault
 from bncore.spec.limits import NAME_CHARS, TAG_KEY_CHARS, TAG_VALUE_CHARS, TAGS
 from bncore.spec.loss import LossSpec, usual_loss
 from bncore.spec.measuring import measuring_faults, resources_faults
 from bncore.spec.network import MlpSpec, NetworkSpec
 from bncore.spec.optimizer import ConstantSchedule, OptimizerSpec, ScheduleSpec, SgdSpec
 from bncore.spec.plan import faults_between_parts
+from bncore.spec.start_from import StartFrom, Trained, freeze_faults, start_faults
 from bncore.spec.strict import SpecModel, Text
 
 SPEC_VERSION = 1
@@ -49,6 +51,7 @@ class ExperimentSpec(SpecModel):
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
+    start_from: StartFrom | None = None
     max_restarts: int = Field(
         default=3, ge=0, le=100, description="How often a lost or killed run starts again by itself."
     )
@@ -68,10 +71,19 @@ class ExperimentSpec(SpecModel):
         faults += batch_faults(self.data, sizes, self.train.batch_size)
         faults += measuring_faults(sizes, self.loss, self.train.target)
         faults += resources_faults(sizes, self.train, self.resources)
+        if self.start_from is not None and not faults:
+            faults += self._start_faults(self.start_from)
         if faults:
             listed = [(fault.pointer, fault.detail, fault.code) for fault in faults]
             raise PydanticCustomError("cross_field", "parts of the spec do not fit together", {"faults": listed})
         return self
+
+    def _start_faults(self, start: StartFrom) -> list[Fault]:
+        faults = []
+        if start.source is not None:
+            there, here = Trained(start.source.network, start.source.data), Trained(self.network, self.data)
+            faults = start_faults(start, there, here)
+        return faults or list(freeze_faults(start, self.data, self.network))
 
     def canonical_json(self) -> str:
         """The complete spec with sorted keys and no white space: equal experiments have equal text."""

@@ -86,6 +86,9 @@ def _train(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Finished 
         if directory.restorable():
             directory.log(PhaseChanged(phase="restoring"))
             trainer.restore()
+        elif spec.start_from is not None:
+            directory.log(PhaseChanged(phase="restoring"))
+            trainer.begin_from(directory.layout.checkpoint_weights)
         directory.log(PhaseChanged(phase="training"))
         return trainer.run(stop_asked)
     # Everything is caught: an attempt that failed without saying how would be restarted, and fail again.

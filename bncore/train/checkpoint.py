@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bncore.data import Standardization
 from bncore.spec import ExperimentSpec
+from bncore.spec.blueprint import in_head
 from bncore.train.environment import Environment
 from bncore.train.optimizer import Optimizer
 from bncore.train.progress import Progress
@@ -79,10 +80,21 @@ def read_weights(path: Path, network: nn.Module) -> None:
     """Load a weights file into `network`. Raises `CheckpointDamaged`; `CheckpointMismatch` unless it fits exactly."""
     with _reading(path):
         tensors = load_file(path)
-    try:
-        network.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        raise CheckpointMismatch(f"the weights do not fit the network: {error}") from error
+    _load(tensors, network)
+
+
+def read_start(path: Path, network: nn.Module, *, reset_head: bool) -> None:
+    """Load a weights file into `network`, whose head stays as it is if it is to be reset.
+
+    Raises `CheckpointDamaged`; `CheckpointMismatch` unless all else fits exactly.
+    """
+    with _reading(path):
+        tensors = load_file(path)
+    if reset_head:
+        # With those of the network itself, the rest has to fit exactly.
+        tensors = {name: tensor for name, tensor in tensors.items() if not in_head(name)}
+        tensors |= {name: tensor for name, tensor in network.state_dict().items() if in_head(name)}
+    _load(tensors, network)
 
 
 def read_state(path: Path, network: nn.Module, optimizer: Optimizer, others: Mapping[str, Tensor]) -> HostState:
@@ -108,6 +120,13 @@ def read_state(path: Path, network: nn.Module, optimizer: Optimizer, others: Map
     if "rng/cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["rng/cuda"])
     return state
+
+
+def _load(tensors: dict[str, Tensor], network: nn.Module) -> None:
+    try:
+        network.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise CheckpointMismatch(f"the weights do not fit the network: {error}") from error
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bncore.seeds import derive_seed
 from bncore.spec import ExperimentSpec
+from bncore.spec.budget import DeviceSpec
 
 CUBLAS_WORKSPACE = ":4096:8"
 """With a workspace of its own for each stream cuBLAS is deterministic; read when CUDA starts."""
@@ -62,15 +63,7 @@ def prepare(spec: ExperimentSpec) -> Environment:
 
     Raises RuntimeError without that device, or without a compiler where the spec asks for one.
     """
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = CUBLAS_WORKSPACE
-    # What `use_deterministic_algorithms` does, without importing the compiler to tell it.
-    torch.set_deterministic_debug_mode("error")
-    # Filling fresh memory catches programs that read it; it costs a pass over every output.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
-    _forbid_tf32()
-    torch.set_num_threads(spec.resources.threads)
-    device = _device(spec)
+    device = prepare_device(spec.resources)
     # Seeds every device; dropout is the one consumer, for order and initialization have streams of their own.
     torch.manual_seed(derive_seed(spec.train.seed, "training"))
     return Environment(
@@ -85,6 +78,23 @@ def prepare(spec: ExperimentSpec) -> Environment:
         instruction_limits=" ".join(f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ),
         compiler=_compiler(device) if spec.resources.compile else "",
     )
+
+
+def prepare_device(asked: DeviceSpec) -> Literal["cpu", "cuda"]:
+    """The device to compute on, repeatably. Raises RuntimeError where it is not there."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = CUBLAS_WORKSPACE
+    # What `use_deterministic_algorithms` does, without importing the compiler to tell it.
+    torch.set_deterministic_debug_mode("error")
+    # Filling fresh memory catches programs that read it; it costs a pass over every output.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    _forbid_tf32()
+    torch.set_num_threads(asked.threads)
+    if asked.device == "cpu" or not torch.cuda.is_available():
+        if asked.device == "cuda":
+            raise RuntimeError("the spec asks for cuda, and this machine has no CUDA device")
+        return "cpu"
+    return "cuda"
 
 
 def processor_model() -> str:
@@ -137,12 +147,3 @@ def _forbid_tf32() -> None:
     backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)  # type: ignore[attr-defined]
     for backend in backends:
         backend.fp32_precision = "ieee"
-
-
-def _device(spec: ExperimentSpec) -> Literal["cpu", "cuda"]:
-    asked = spec.resources.device
-    if asked == "cpu" or not torch.cuda.is_available():
-        if asked == "cuda":
-            raise RuntimeError("the spec asks for cuda, and this machine has no CUDA device")
-        return "cpu"
-    return "cuda"

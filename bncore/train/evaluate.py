@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bncore.adapt import prediction_time
 from bncore.data import Examples, Part
 from bncore.norm import recalibrate
+from bncore.norm.model.feed import evaluation_mode
 from bncore.norm.model.untouched import untouched
 from bncore.spec import Statistics
 from bncore.train.task import Task
@@ -30,22 +31,20 @@ def outputs_of(network: Callable[..., Tensor], examples: Examples) -> Tensor:
 def evaluate(network: nn.Module, task: Task, batches: Iterable[Examples]) -> dict[str, float]:
     """Means over all examples: `loss` (without label smoothing) and the metrics of the task.
 
-    In evaluation mode and float32. The network is left in the mode it came in. The numbers are those a plain model with
+    In evaluation mode and float32. Each module is left in the mode it came in. The numbers are those a plain model with
     the same weights gives.
     """
-    training = network.training
-    network.eval()
     names = ("loss", *task.metrics)
     sums: list[Tensor] = []
     count: int | Tensor = 0
-    for batch in batches:
-        if not sums:
-            # Losses are summed in double; so are counts, which are exact in it.
-            sums = [torch.zeros((), dtype=torch.float64, device=batch.inputs.device) for _ in names]
-        for total, part in zip(sums, task.totals(outputs_of(network, batch), batch), strict=True):
-            total += part
-        count += task.weight(batch)
-    network.train(training)
+    with evaluation_mode(network):
+        for batch in batches:
+            if not sums:
+                # Losses are summed in double; so are counts, which are exact in it.
+                sums = [torch.zeros((), dtype=torch.float64, device=batch.inputs.device) for _ in names]
+            for total, part in zip(sums, task.totals(outputs_of(network, batch), batch), strict=True):
+                total += part
+            count += task.weight(batch)
     return {name: total.item() / float(count) for name, total in zip(names, sums, strict=True)}
 
 

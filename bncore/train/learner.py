@@ -43,5 +43,11 @@ class Learner(Protocol):
     def write_state(self, path: Path, host: HostState) -> None:
         """Write what training needs beside that to go on as if it had not stopped."""
 
+    def begin_from(self, weights: Path) -> None:
+        """Begin with the weights of a checkpoint, of the file `weights`, as the spec says in `start_from`.
+
+        Raises `FileNotFoundError`, `CheckpointDamaged` and `CheckpointMismatch`.
+        """
+
     def restore(self, weights: Path, state: Path) -> HostState:
         """Go on from what was written. Raises `CheckpointDamaged` and `CheckpointMismatch`."""

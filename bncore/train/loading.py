@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,15 +21,40 @@ from bncore.train.checkpoint import (
 )
 
 
+class SavedSpec(NamedTuple):
+    """Of a weights file: the experiment that it is of, and the step."""
+
+    spec: ExperimentSpec
+    step: int
+
+
 def load_model(path: Path, device: torch.device | str, averages: Path | None = None) -> nn.Sequential:
     """The network of a weights file, with its weights, in evaluation mode. See `bncore.load`."""
-    spec = _spec_of(path)
+    spec = saved_spec(path).spec
     data = data_shape(spec.data)
     network = build_network(spec.network, data.signal, data.outputs, device=device)
     read_weights(path, network)
     if averages is not None:
         _take_averages(averages, network, _metadata(path)["step"])
     return network.eval()
+
+
+def saved_spec(path: Path) -> SavedSpec:
+    """What the weights file says of itself.
+
+    Raises `FileNotFoundError`, `CheckpointDamaged`, and `CheckpointMismatch` for a file that is not a run's weights.
+    """
+    metadata = _metadata(path)
+    if metadata.get("format_version") != FORMAT_VERSION:
+        said = metadata.get("format_version")
+        raise CheckpointMismatch(f"{path.name} is of format {said}; this version reads {FORMAT_VERSION}")
+    if "spec" not in metadata:
+        raise CheckpointMismatch(f"{path.name} is the training state of a run; load the weights saved beside it")
+    step = metadata.get("step")
+    try:
+        return SavedSpec(load_spec(metadata["spec"]), step if isinstance(step, int) else 0)
+    except SpecError as error:
+        raise CheckpointMismatch(f"{path.name} has a spec that this version does not know: {error}") from error
 
 
 def standardization_of(path: Path) -> Standardization | None:
@@ -52,19 +78,6 @@ def _take_averages(path: Path, network: nn.Module, step: object) -> None:
         network.load_state_dict({**network.state_dict(), **found})
     except RuntimeError as error:
         raise CheckpointMismatch(f"the averages do not fit the network: {error}") from error
-
-
-def _spec_of(path: Path) -> ExperimentSpec:
-    metadata = _metadata(path)
-    if metadata.get("format_version") != FORMAT_VERSION:
-        said = metadata.get("format_version")
-        raise CheckpointMismatch(f"{path.name} is of format {said}; this version reads {FORMAT_VERSION}")
-    if "spec" not in metadata:
-        raise CheckpointMismatch(f"{path.name} is the training state of a run; load the weights saved beside it")
-    try:
-        return load_spec(metadata["spec"])
-    except SpecError as error:
-        raise CheckpointMismatch(f"{path.name} has a spec that this version does not know: {error}") from error
 
 
 def _metadata(path: Path) -> dict[str, object]:

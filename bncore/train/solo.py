@@ -19,6 +19,7 @@ from bncore.train.evaluate import equal_parts, evaluate, nothing_measured, outpu
 from bncore.train.learner import Stepped
 from bncore.train.optim import LearningRate, build_optimizer
 from bncore.train.scaling import LossScale
+from bncore.train.starting import freeze_part, load_start
 from bncore.train.task import Kept, build_task, descended
 
 
@@ -36,6 +37,8 @@ class Solo:
         if spec.resources.channels_last:
             # Of weights that are convolved; what they put out has the same layout, and so on.
             self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if spec.start_from is not None and spec.start_from.freeze is not None:
+            freeze_part(self._network, spec.start_from.freeze)
         # Each size of a batch is compiled by itself: a kernel for all sizes, made when a second one comes, would make
         # the numbers depend on which came before. State and evaluation are those of the network as it is written.
         self._forward: Callable[..., Tensor] = self._network
@@ -101,6 +104,11 @@ class Solo:
 
     def write_state(self, path: Path, host: HostState) -> None:
         write_state(path, self._network, self._optimizer, host, self._others())
+
+    def begin_from(self, weights: Path) -> None:
+        start = self._spec.start_from
+        assert start is not None
+        load_start(weights, self._spec, start, self._network)
 
     def restore(self, weights: Path, state: Path) -> HostState:
         read_weights(weights, self._network)

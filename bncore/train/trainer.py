@@ -7,6 +7,7 @@ any `last` checkpoint ends with the bits it would have had.
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -39,6 +40,10 @@ class Trainer:
         self._progress = Progress()
         self._start = 0
         self._saved_step: int | None = None
+
+    def begin_from(self, weights: Path) -> None:
+        """Begin with the weights of another run's checkpoint, instead of new ones."""
+        self._learner.begin_from(weights)
 
     def restore(self) -> None:
         """Go on from the checkpoint in the run directory, if there is one."""

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
+from store import held
 from store.columns import core
 from store.jobs.leases import Lease
 from store.prepared import Data, Prepared
@@ -16,12 +17,13 @@ _SPEC = select(core(Evaluation).c.spec).where(core(Evaluation).c.id == bindparam
 
 
 def prepare(session: Session, lease: Lease) -> Prepared:
-    """What is asked, and on which data."""
+    """What is asked, of which weights, on which data."""
     spec = session.execute(_SPEC, {"of_evaluation": lease.job_id}).scalar_one()
-    return Prepared(spec, data=Data.of(spec))
+    return Prepared(spec, inputs=held.inputs(session, lease.job_id), data=Data.of(spec))
 
 
 def conclude(session: Session, evaluation_id: str, result: Mapping[str, Any]) -> None:
-    """Store the result."""
+    """Store the result, and let go of the checkpoint, which is not needed any more."""
     table = core(Evaluation)
     session.execute(update(table).where(table.c.id == evaluation_id).values(result=finite_json(dict(result))))
+    held.let_go(session, evaluation_id)

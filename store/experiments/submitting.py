@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert
 from sqlalchemy.orm import Session
 
 from bncore.spec import SPEC_VERSION, ExperimentSpec, fingerprint_of, plan
-from store import owners, queueing
+from store import held, owners, queueing
 from store.columns import core, unattached
 from store.datasets import using
 from store.prepared import Data
@@ -33,6 +33,8 @@ class Submission:
     max_restarts: int
     deadline_seconds: float | None
     retry_of: str | None = None
+    start_from: str | None = None
+    """The id of the checkpoint that it begins with."""
 
     @classmethod
     def of(cls, spec: ExperimentSpec, *, retry_of: str | None = None) -> "Submission":
@@ -46,6 +48,7 @@ class Submission:
             max_restarts=spec.max_restarts,
             deadline_seconds=spec.deadline_seconds,
             retry_of=retry_of,
+            start_from=None if spec.start_from is None else spec.start_from.checkpoint,
         )
 
 
@@ -72,7 +75,7 @@ def submit_many(
     limits: Limits | None = None,
 ) -> list[Experiment]:
     """Queue many, in this order, all or none. Raises `QuotaExceeded`, and `DatasetUnusable` where they name data sets,
-    before anything is written.
+    before anything is written; and `CheckpointNotFound` where one begins with a checkpoint that is gone.
 
     The rows that come back are as they were stored, and belong to no session.
     """
@@ -89,6 +92,9 @@ def submit_many(
     for start in range(0, len(rows), ROWS_A_STATEMENT):
         _insert(connection, rows[start : start + ROWS_A_STATEMENT])
     using.use(connection, {job["id"]: data.dataset_id for job, data in zip(jobs, named, strict=True) if data})
+    for one, job in zip(submissions, jobs, strict=True):
+        if one.start_from is not None:
+            held.hold(session, owner, job["id"], held.find(session, owner, one.start_from)[0])
     return [
         unattached(Experiment, {**job, **row}, (*queueing.JOB_COLUMNS, *_EXPERIMENT_COLUMNS))
         for row, job in zip(rows, jobs, strict=True)

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
+from store import held
 from store.columns import core
 from store.experiments.rewind import rewind
 from store.jobs import eventlog, leases
@@ -24,7 +25,9 @@ def prepare(session: Session, lease: Lease, moved: Moved, worker: Worker) -> Pre
     checkpoint = rewind(session, lease.job_id) if moved.attempt > 1 else None
     doubt = _doubt(session, lease, moved, worker, checkpoint)
     spec = session.execute(_SPEC, {"of_experiment": lease.job_id}).scalar_one()
-    return Prepared(spec, data=Data.of(spec), restore=checkpoint, not_bit_exact=doubt)
+    return Prepared(
+        spec, inputs=_inputs(session, lease.job_id, spec), data=Data.of(spec), restore=checkpoint, not_bit_exact=doubt
+    )
 
 
 def conclude(session: Session, experiment_id: str, stop_reason: str, summary: Mapping[str, Any]) -> None:
@@ -32,6 +35,11 @@ def conclude(session: Session, experiment_id: str, stop_reason: str, summary: Ma
     values = {"stop_reason": stop_reason, "summary": finite_json(dict(summary))}
     table = core(Experiment)
     session.execute(update(table).where(table.c.id == experiment_id).values(values))
+
+
+def _inputs(session: Session, experiment_id: str, spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The checkpoint that it begins with, which every attempt without one of its own needs."""
+    return held.inputs(session, experiment_id) if spec.get("start_from") else {}
 
 
 def _doubt(session: Session, lease: Lease, moved: Moved, worker: Worker, checkpoint: Checkpoint | None) -> str | None:

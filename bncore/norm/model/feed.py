@@ -26,16 +26,24 @@ def run(model: nn.Module, batch: Any, forward: Forward | None) -> Any:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Within it, every module is in evaluation mode and gradients are off; after it, modes are what they were.
 
-    The flags are set one by one: `eval()` may be overridden, and would then do more than can be undone. A compiled
-    model runs as it is written: what was compiled for the same shapes before would not see the hooks by which layers
-    are looked at.
+    A compiled model runs as it is written: what was compiled for the same shapes before would not see the hooks by
+    which layers are looked at.
+    """
+    with evaluation_mode(model), _uncompiled(), torch.no_grad():
+        yield
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Within it, every module is in evaluation mode; after it, each is in the mode that it was in.
+
+    The flags are set one by one: `eval()` may be overridden, and would then do more than can be undone.
     """
     modes = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in modes:
             module.training = False
-        with _uncompiled(), torch.no_grad():
-            yield
+        yield
     finally:
         for module, training in modes:
             module.training = training

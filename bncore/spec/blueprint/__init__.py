@@ -1,6 +1,6 @@
 """A network before it is built: a tree of layers that knows shapes, parameters and faults without torch."""
 
-from bncore.spec.blueprint.lay import Laid, LayerPlan, lay
+from bncore.spec.blueprint.lay import Laid, LayerPlan, in_head, lay
 from bncore.spec.blueprint.layers import (
     Activation,
     ActivationName,
@@ -57,5 +57,6 @@ __all__ = [
     "Subsample",
     "Weights",
     "WithoutWeights",
+    "in_head",
     "lay",
 ]

@@ -39,6 +39,14 @@ class Laid:
     """Whether every layer fits; one that does not is the last fault's."""
 
 
+def in_head(name: str) -> bool:
+    """Whether the layer, or something in it, gives the outputs: the last weights, and what normalizes what they give.
+
+    Every network ends in them, under these names.
+    """
+    return name.partition(".")[0] in ("output", "output_norm")
+
+
 def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
     """Lay the network out; pointers of faults begin with `root`, where the network stands in the document."""
     walk = _Walk(blueprint, signal, root)

@@ -20,6 +20,7 @@ class RunningStatistics(NormModel):
     """What they share. A batch must give each channel more than one value: the variance of one value is 0."""
 
     counts_padding: ClassVar[bool] = True
+    has_running_statistics: ClassVar[bool] = True
 
     eps: Epsilon = Field(default=1e-5, description="Added to the variance.")
     momentum: Momentum | None = Field(

@@ -104,6 +104,7 @@ class PowerNormSpec(NormModel):
     """Power normalization (arXiv 2003.07845): by a running quadratic mean, without centring."""
 
     counts_padding: ClassVar[bool] = True
+    has_running_statistics: ClassVar[bool] = True
 
     kind: Literal["power_norm"] = "power_norm"
     eps: Epsilon = Field(default=1e-5, description="Added to the quadratic mean.")

@@ -67,6 +67,9 @@ class NormModel(SpecModel):
     has_layer: ClassVar[bool] = True
     """False for what normalizes the weights of the layer in front, or nothing."""
 
+    has_running_statistics: ClassVar[bool] = False
+    """Whether evaluation uses averages over the batches of training, in whose place others can be put."""
+
     def parameters(self, channels: int) -> int:
         """Numbers that its layer learns for so many channels."""
         return 2 * channels if getattr(self, "affine", False) else 0
