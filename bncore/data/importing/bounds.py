@@ -23,5 +23,5 @@ PIXELS = 50_000_000
 IMAGE_BYTES = 256 * 2**20
 """Of one image as it is stored in an archive."""
 LABEL_CHARS = 200
-SHOWN = 512
+SHOWN = 256
 """Classes, columns and entries that a report lists one by one."""

@@ -30,6 +30,18 @@ from bncore.data.importing.writing import write_dataset
 from bncore.data.importing.zips import ZipArchive
 from bncore.spec.importing import ImportSpec
 
+_COLUMNS = ("part", "columns", "csv")
+_NAMES = ("inputs", "targets", "lengths")
+_IDLE = {
+    "npz": _COLUMNS,
+    "csv": ("lengths",),
+    "parquet": ("csv",),
+    "folders": (*_COLUMNS, *_NAMES, "impute"),
+    "idx": (*_COLUMNS, *_NAMES, "impute"),
+    "cifar": (*_COLUMNS, *_NAMES, "impute"),
+}
+"""Options that say nothing of a format."""
+
 Say = Callable[[str], None]
 
 
@@ -67,6 +79,7 @@ def build(
         read(draft, scratch)
         shutil.rmtree(scratch)
         _refuse_unfilled(draft)
+        _refuse_image_options(draft, options)
         say("checking")
         checked = check_draft(draft, options)
         say("writing")
@@ -121,6 +134,18 @@ def _read_archive(archive: ZipArchive | TarArchive, options: ImportSpec, draft: 
 def _refuse_other(name: str, options: ImportSpec, found: str) -> None:
     if options.format not in ("auto", found):
         raise InvalidData(f"{name} should be {options.format}, and is {found} by what is in it")
+    idle = [option for option in _IDLE[found] if getattr(options, option) not in (None, {})]
+    if idle:
+        raise InvalidData(f"{name} is read as {found}, where {' and '.join(idle)} mean nothing; leave them out")
+    if found in ("folders", "idx", "cifar") and (options.task or "classification") != "classification":
+        raise InvalidData(f"{name} is read as {found}, which has classes; leave task out")
+    if found in ("folders", "idx", "cifar") and (options.kind or "image") != "image":
+        raise InvalidData(f"{name} is read as {found}, which has images; leave kind out")
+
+
+def _refuse_image_options(draft: Draft, options: ImportSpec) -> None:
+    if draft.laid_out.kind != "image" and (options.resize or options.grayscale):
+        raise InvalidData(f"resize and grayscale are for images, and these are {draft.laid_out.kind}s; leave them out")
 
 
 def _tables(archive: Archive, found: str, options: ImportSpec, draft: Draft, scratch: Path) -> list[Table]:

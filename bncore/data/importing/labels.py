@@ -38,9 +38,9 @@ class Labels:
         number = self._numbers.get(name)
         if number is not None:
             return number
-        if not name or len(name) > bounds.LABEL_CHARS:
-            what = f"a class whose name is longer than {bounds.LABEL_CHARS} characters" if name else "an empty label"
-            raise InvalidData(f"{self._where} has {what}: {name[:40]!r}")
+        if not is_name(name):
+            what = f"a class whose name is longer than {bounds.LABEL_CHARS} characters, or cannot be shown"
+            raise InvalidData(f"{self._where} has {what if name else 'an empty label'}: {name[:40]!a}")
         if len(self._numbers) >= bounds.FEATURES:
             raise InvalidData(
                 f"{self._where} has more than {bounds.FEATURES:,} classes: is it the label? "
@@ -59,16 +59,8 @@ class Labels:
         final = {name: place for place, name in enumerate(self.names)}
         return np.array([final[name] for name in self._numbers], dtype=np.int64)
 
-    def _names(self, kinds: NDArray[Any]) -> list[str]:
-        if kinds.dtype.kind == "b":
-            return [str(bool(kind)).lower() for kind in kinds]
-        if kinds.dtype.kind in "iu":
-            return [str(int(kind)) for kind in kinds]
-        if kinds.dtype.kind == "f":
-            return [self._whole(float(kind)) for kind in kinds]
-        return [str(kind).strip() for kind in kinds]
-
-    def _whole(self, number: float) -> str:
+    def whole(self, number: float) -> str:
+        """The name of the class with that number. Raises `InvalidData` for a fraction."""
         if np.isnan(number):
             raise InvalidData(f"{self._where} has missing labels: remove these examples")
         if not number.is_integer():
@@ -77,6 +69,20 @@ class Labels:
                 "say task: regression if it is a number to be predicted"
             )
         return str(int(number))
+
+    def _names(self, kinds: NDArray[Any]) -> list[str]:
+        if kinds.dtype.kind == "b":
+            return [str(bool(kind)).lower() for kind in kinds]
+        if kinds.dtype.kind in "iu":
+            return [str(int(kind)) for kind in kinds]
+        if kinds.dtype.kind == "f":
+            return [self.whole(float(kind)) for kind in kinds]
+        return [str(kind).strip() for kind in kinds]
+
+
+def is_name(text: str) -> bool:
+    """Whether a class or a column can be called so: not too long, and harmless to a terminal and a database."""
+    return 0 < len(text) <= bounds.LABEL_CHARS and text.isprintable()
 
 
 def sorted_names(names: Iterable[str]) -> list[str]:

@@ -116,8 +116,6 @@ class _Arrays:
             self._turn = Channels(inputs.shape[1:], inputs.what)
             begin_images(self._draft, self._spec, self._turn.shape, outputs)
             return
-        if self._spec.resize is not None or self._spec.grayscale:
-            raise InvalidData(f"{inputs.what} has {self._kind}s, and resize and grayscale are for images")
         shape = inputs.shape[1:] if len(inputs.shape) > 2 or self._kind == "vector" else (*inputs.shape[1:], 1)
         self._draft.begin(Layout(self._kind, shape, self._task, outputs, "lengths" in self._parts["train"]))
 

@@ -18,7 +18,7 @@ class PartReport(_Shown):
 
     examples: int
     class_counts: list[int] | None = Field(
-        description="In the order of `classes`, the first 512; None of a regression."
+        description="In the order of `classes`, the first 256; None of a regression."
     )
     duplicates: int = Field(description="Examples whose inputs are those of an earlier one of the same part.")
     duplicates_of_train: int = Field(description="Examples whose inputs are those of a training example.")
@@ -58,9 +58,9 @@ class Report(_Shown):
     dtype: str = Field(description="Of inputs as they are stored.")
     task: Task
     outputs: int
-    classes: list[str] | None = Field(description="In the order of their numbers, the first 512.")
+    classes: list[str] | None = Field(description="In the order of their numbers, the first 256.")
     parts: dict[str, PartReport]
-    features: list[FeatureReport] = Field(description="The first 512.")
+    features: list[FeatureReport] = Field(description="The first 256.")
     feature_count: int
     missing_values: int
     constant_features: int

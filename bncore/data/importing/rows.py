@@ -1,7 +1,8 @@
 """Rows of a table become examples: features, sequences or images, and what is to be predicted of them."""
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,10 @@ from bncore.data.importing.pictures import decode
 from bncore.data.importing.survey import Column, image_bytes
 from bncore.data.importing.table import decoded, is_text, lists, numbers, texts
 from bncore.spec.importing import ImportSpec
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,400}")
+_EXACT = 2**24
+"""Up to here single precision has every whole number."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,9 @@ class Inputs(ABC):
 class Features(Inputs):
     """A number for each column, and one for each value of a categorical one."""
 
-    def __init__(self, columns: list[Column], spec: ImportSpec) -> None:
+    def __init__(self, columns: list[Column], spec: ImportSpec, note: Callable[[str], None]) -> None:
         self._columns = columns
+        self._note = note
         self._categories: dict[str, list[str]] = {}
         self.names = []
         for column in columns:
@@ -62,8 +68,7 @@ class Features(Inputs):
             content = batch.columns[column.name]
             categories = self._categories.get(column.name)
             if categories is None:
-                with np.errstate(over="ignore"):
-                    found[:, place] = numbers(content, column.what)
+                found[:, place] = self._single(numbers(content, column.what), column)
                 place += 1
             else:
                 cleaned = texts(content)
@@ -73,6 +78,14 @@ class Features(Inputs):
                     found[:, place] = np.where(there, np.nan, is_value)
                     place += 1
         return found
+
+    def _single(self, values: NDArray[np.float64], column: Column) -> Array:
+        with np.errstate(over="ignore"):
+            single = values.astype(np.float32)
+        large = np.abs(values) > _EXACT
+        if large.any() and (large & (single != values) & (values == np.rint(values))).any():
+            self._note(f"Column {column.name!r} has whole numbers beyond 2^24, which are rounded to single precision.")
+        return single
 
 
 class Flat(Inputs):
@@ -107,10 +120,10 @@ class Sequences(Inputs):
             found[np.arange(self.shape[0]) < lengths[:, np.newaxis]] = content
         return found
 
-    def lengths(self, batch: Rows) -> NDArray[np.int64] | None:
-        """Steps of each sequence (k,); None where all have as many."""
+    def lengths(self, batch: Rows) -> NDArray[np.int64]:
+        """Steps of each sequence (k,)."""
         column = self._columns[0]
-        return lists(batch.columns[column.name], column.what)[0] if self.varies else None
+        return lists(batch.columns[column.name], column.what)[0]
 
     def _content(self, batch: Rows) -> tuple[NDArray[np.int64], Array]:
         lengths: NDArray[np.int64] | None = None
@@ -149,26 +162,28 @@ class Pictures(Inputs):
         )
 
 
-def classes(content: pa.Array, what: str, labels: Labels, names: Sequence[str] | None = None) -> NDArray[np.int64]:
-    """Numbers of classes (k,), -1 where nothing is said; `names` are those of numbers, where they have some."""
-    if is_text(content.type):
-        coded = texts(content).dictionary_encode()
-        numbered = np.array([labels.number(name) for name in coded.dictionary.to_pylist()] or [0], dtype=np.int64)
+def classes(
+    content: pa.Array, what: str, labels: Labels, *, are_numbers: bool = False, names: Sequence[str] | None = None
+) -> NDArray[np.int64]:
+    """Numbers of classes (k,), -1 where nothing is said.
+
+    `are_numbers` says that all texts of the column are numbers, so that 1 and 1.0 are one class; `names` are what
+    classes are called that stand as numbers.
+    """
+    if pa.types.is_boolean(content.type):
+        content = content.cast(pa.string())
+    if is_text(content.type) or names is not None:
+        coded = (texts(content) if is_text(content.type) else content).dictionary_encode()
+        called = [_called(value, labels, are_numbers, names) for value in coded.dictionary.to_pylist()]
+        numbered = np.array([IGNORED if name is None else labels.number(name) for name in called] or [IGNORED])
         places = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         return np.where(places < 0, IGNORED, numbered[places])
-    if pa.types.is_boolean(content.type):
-        return classes(content.cast(pa.string()), what, labels)
-    found = numbers(content, what)
+    # Integers stay what they are: in double precision two large ones may be the same.
+    found = content.to_numpy(zero_copy_only=False) if _is_whole(content) else numbers(content, what)
     there = ~np.isnan(found)
-    if names is not None:
-        # A number without a name stands for a class that is not known, as -1 does.
-        there &= (found >= 0) & (found < len(names))
-        values: Array = np.array(names, dtype=object)[found[there].astype(np.int64)].astype(str)
-    else:
-        values = found[there]
     encoded = np.full(found.shape, IGNORED, dtype=np.int64)
     if there.any():
-        encoded[there] = labels.encode(values)
+        encoded[there] = labels.encode(found[there])
     return encoded
 
 
@@ -176,3 +191,17 @@ def rows_of(batch: pa.RecordBatch, names: tuple[str, ...], first: int) -> Rows:
     """A batch, whose first row has that number."""
     columns = {name: decoded(column) for name, column in zip(names, batch.columns, strict=True)}
     return Rows(columns, first, batch.num_rows)
+
+
+def _is_whole(content: pa.Array) -> bool:
+    return bool(pa.types.is_integer(content.type)) and not content.null_count
+
+
+def _called(value: object, labels: Labels, are_numbers: bool, names: Sequence[str] | None) -> str | None:
+    if names is not None:
+        # What is no number of a class stands for one that is not known, as -1 does.
+        return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
+    if not are_numbers:
+        return str(value)
+    text = str(value)
+    return str(int(text)) if _INTEGER.fullmatch(text) else labels.whole(float(text))

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bncore.data.dataset import InvalidData
+from bncore.data.importing.labels import is_name
 from bncore.data.importing.pictures import Measured, measure
 from bncore.data.importing.table import Table, decoded, has_numbers, is_list, is_number, is_text, lists, texts
 
@@ -49,10 +50,7 @@ class Column:
 def survey(tables: list[Table]) -> list[Column]:
     """Look at all of the tables, which must have the same columns. Raises `InvalidData` where they have not."""
     first = tables[0]
-    for table in tables[1:]:
-        if set(table.names) != set(first.names):
-            lacking = sorted(set(table.names) ^ set(first.names))[:10]
-            raise InvalidData(f"{table.what} and {first.what} have different columns: {', '.join(map(repr, lacking))}")
+    _check_names(tables)
     columns = {name: Column(name, f"column {name!r} of {first.what}") for name in first.names}
     for table in tables:
         for batch in table.batches():
@@ -71,6 +69,17 @@ def image_bytes(column: pa.Array, what: str) -> list[bytes]:
     if None in found:
         raise InvalidData(f"{what} has a row without an image, or with its path alone; store the bytes of the file")
     return found
+
+
+def _check_names(tables: list[Table]) -> None:
+    first = tables[0]
+    for table in tables[1:]:
+        if set(table.names) != set(first.names):
+            lacking = sorted(set(table.names) ^ set(first.names))[:10]
+            raise InvalidData(f"{table.what} and {first.what} have different columns: {', '.join(map(repr, lacking))}")
+    for name in first.names:
+        if name and not is_name(name):
+            raise InvalidData(f"{first.what} has a column whose name is too long or cannot be shown: {name[:40]!a}")
 
 
 def _look(column: Column, content: pa.Array) -> None:

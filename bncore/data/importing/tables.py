@@ -14,7 +14,7 @@ from bncore.data.importing.pictures import Measured
 from bncore.data.importing.roles import Roles, find_roles
 from bncore.data.importing.rows import Features, Flat, Inputs, Pictures, Rows, Sequences, classes, rows_of
 from bncore.data.importing.survey import Column, survey
-from bncore.data.importing.table import Table, is_text, lists, numbers, texts
+from bncore.data.importing.table import Table, lists, numbers, texts
 from bncore.spec.data.shape import Task
 from bncore.spec.importing import ImportSpec, SignalKind
 
@@ -60,7 +60,7 @@ def _inputs(roles: Roles, spec: ImportSpec, draft: Draft) -> Inputs:
         return Flat(first)
     if spec.kind in ("image", "sequence"):
         raise InvalidData(f"{first.what} has numbers, and {spec.kind}s want images or lists")
-    return Features(roles.inputs, spec)
+    return Features(roles.inputs, spec, draft.note)
 
 
 def _picture_shape(column: Column, spec: ImportSpec, draft: Draft) -> tuple[int, int, int]:
@@ -87,6 +87,10 @@ def _say_changes(pictures: Counter[Measured], size: tuple[int, int], draft: Draf
 def _task(roles: Roles, inputs: Inputs, spec: ImportSpec) -> Task:
     steps = roles.targets[0].depth == 1
     task: Task = spec.task or ("tagging" if steps and isinstance(inputs, Sequences) else "classification")
+    if task == "tagging" and not isinstance(inputs, Sequences):
+        raise InvalidData("tagging wants sequences, and inputs are none; name columns of lists with inputs")
+    if roles.lengths is not None and not isinstance(inputs, Sequences):
+        raise InvalidData(f"{roles.lengths.what} has lengths, and only lists are sequences that have some")
     for column in roles.targets:
         if column.image or column.other or column.depth > 1 or (column.depth == 1) != (task == "tagging"):
             raise InvalidData(f"{column.what} cannot be predicted by {task}; name another with targets")
@@ -172,12 +176,20 @@ class _Rows:
 
     def _lengths(self, batch: Rows) -> NDArray[np.int64] | None:
         column = self._roles.lengths
+        if not isinstance(self._inputs, Sequences):
+            return None
+        steps = self._inputs.lengths(batch)
         if column is None:
-            return self._inputs.lengths(batch) if isinstance(self._inputs, Sequences) else None
+            return steps if self._inputs.varies else None
         found = numbers(batch.columns[column.name], column.what)
-        if not np.isfinite(found).all() or (found != np.rint(found)).any():
-            raise InvalidData(f"{column.what} has lengths that are no whole numbers")
-        return found.clip(-1, 2**31 - 1).astype(np.int64)
+        wrong = np.flatnonzero(~((found >= 1) & (found <= steps) & (found == np.rint(found))))
+        if len(wrong):
+            row = batch.first + int(wrong[0]) + 1
+            raise InvalidData(
+                f"{column.what} has {found[wrong[0]]:g} in row {row}; a length is a whole number from 1 to that of the "
+                f"list, which is {steps[wrong[0]]}"
+            )
+        return found.astype(np.int64)
 
     def _targets(self, batch: Rows, table: Table) -> NDArray[np.generic]:
         column = self._roles.targets[0]
@@ -188,25 +200,27 @@ class _Rows:
         names = table.class_names.get(column.name)
         if self._task == "tagging":
             return self._tags(batch, column, names)
-        content = batch.columns[column.name]
-        if is_text(content.type) and column.numbers:
-            content = pa.array(numbers(content, column.what))
-        encoded = classes(content, column.what, self._draft.labels, names)
+        encoded = classes(
+            batch.columns[column.name], column.what, self._draft.labels, are_numbers=column.numbers, names=names
+        )
         if (encoded == IGNORED).any():
             row = batch.first + int(np.flatnonzero(encoded == IGNORED)[0]) + 1
             raise InvalidData(f"{column.what} has no label in row {row}; remove the row, or name another with targets")
         return encoded
 
     def _tags(self, batch: Rows, column: Column, names: Sequence[str] | None) -> NDArray[np.int64]:
+        assert isinstance(self._inputs, Sequences)
         counts, content = lists(batch.columns[column.name], column.what)
-        steps = self._lengths(batch)
-        wanted = np.full(len(counts), self._inputs.shape[0]) if steps is None else steps
+        wanted = self._inputs.lengths(batch)
         if (counts != wanted).any():
             row = int(np.flatnonzero(counts != wanted)[0])
-            raise InvalidData(
-                f"{column.what} has {counts[row]} classes for {wanted[row]} steps in row {batch.first + row + 1}"
-            )
-        found = np.full((len(counts), self._inputs.shape[0]), IGNORED, dtype=np.int64)
-        inside = np.arange(found.shape[1]) < counts[:, np.newaxis]
-        found[inside] = classes(content, column.what, self._draft.labels, names)
+            place = f"row {batch.first + row + 1}"
+            raise InvalidData(f"{column.what} has {counts[row]} classes for {wanted[row]} steps in {place}")
+        ends = self._lengths(batch)
+        inside = np.arange(self._inputs.shape[0]) < (counts if ends is None else ends)[:, np.newaxis]
+        listed = np.arange(self._inputs.shape[0]) < counts[:, np.newaxis]
+        found = np.full(inside.shape, IGNORED, dtype=np.int64)
+        # What stands behind an end that was told is no class.
+        counted = content.filter(pa.array(inside[listed]))
+        found[inside] = classes(counted, column.what, self._draft.labels, are_numbers=False, names=names)
         return found

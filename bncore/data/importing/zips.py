@@ -4,7 +4,7 @@ import stat
 import zipfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from bncore.data.dataset import InvalidData
 from bncore.data.importing import bounds
@@ -14,8 +14,11 @@ from bncore.data.importing.streams import Capped, as_binary, check_ratio, readin
 _END = b"PK\x05\x06"
 _END_BYTES = 22
 _COMMENT_BYTES = 65_535
-_INDEX_ENTRY_BYTES = 46
-"""Of an entry in the index at the end, without its name."""
+_ELSEWHERE = 0xFFFFFFFF
+_LOCATOR, _LOCATOR_BYTES = b"PK\x06\x07", 20
+_LARGE_END, _LARGE_END_BYTES = b"PK\x06\x06", 56
+_INDEX_ENTRY_BYTES = 246
+"""Of an entry in the index at the end, with a long name."""
 _ENCRYPTED = 0x1 | 0x40
 
 
@@ -75,20 +78,26 @@ class ZipArchive:
 
 
 def _refuse_large_index(path: Path) -> None:
-    """Before an object is made of each entry: the index at the end says how large it is."""
+    """Before an object is made of each entry: the end says how large the index is."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - _END_BYTES - _COMMENT_BYTES))
         tail = file.read()
-    at = tail.rfind(_END)
-    if at < 0 or len(tail) < at + _END_BYTES:
-        raise InvalidData(f"{path.name} begins like a zip file and has no end: it is truncated")
-    index_at = int.from_bytes(tail[at + 16 : at + 20], "little")
-    # With more than 4 GB or 65,535 entries sizes are said elsewhere, and this is all ones; what lies behind is all.
-    index_bytes = size - index_at if index_at < 0xFFFFFFFF else size
-    entries = int.from_bytes(tail[at + 10 : at + 12], "little")
-    said = int.from_bytes(tail[at + 12 : at + 16], "little")
-    index_bytes = min(index_bytes, said) if said < 0xFFFFFFFF else index_bytes
-    most = bounds.ENTRIES * (_INDEX_ENTRY_BYTES + 200)
-    if index_bytes > most or (entries < 0xFFFF and entries * _INDEX_ENTRY_BYTES > index_bytes):
-        raise InvalidData(f"{path.name} has an index that is too large or damaged; npz or Parquet hold more")
+        at = tail.rfind(_END)
+        if at < 0 or len(tail) < at + _END_BYTES:
+            raise InvalidData(f"{path.name} begins like a zip file and has no end: it is truncated")
+        index_bytes = int.from_bytes(tail[at + 12 : at + 16], "little")
+        if index_bytes == _ELSEWHERE:
+            index_bytes = _large_index_bytes(file, tail[max(0, at - _LOCATOR_BYTES) : at])
+    if index_bytes > min(size, bounds.ENTRIES * _INDEX_ENTRY_BYTES):
+        raise InvalidData(
+            f"{path.name} has an index of {index_bytes:,} bytes: it is damaged, or has more than {bounds.ENTRIES:,} "
+            "entries; npz or Parquet hold more"
+        )
+
+
+def _large_index_bytes(file: BinaryIO, locator: bytes) -> int:
+    """Where a zip was written as one of more than 4 GB, whether it has that or not: the size stands before the end."""
+    file.seek(int.from_bytes(locator[8:16], "little") if locator.startswith(_LOCATOR) else 0)
+    end = file.read(_LARGE_END_BYTES)
+    return int.from_bytes(end[40:48], "little") if end.startswith(_LARGE_END) else _ELSEWHERE

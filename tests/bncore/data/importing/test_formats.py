@@ -92,9 +92,7 @@ def test_a_regression_of_several_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("header", [True, False])
 def test_csv_as_the_csv_module_writes_it(tmp_path: Path, delimiter: str, header: bool) -> None:
-    rows = [
-        [repr(float(number)) for number in CHANCE.normal(size=3)] + [word] for word in ("a b", 'q"q', "x,;|\ty") * 3
-    ]
+    rows = [[repr(float(number)) for number in CHANCE.normal(size=3)] + [word] for word in ("a b", 'q"q', "x,;| y") * 3]
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter)
     writer.writerows(([["one", "two", "three", "kind"]] if header else []) + rows)
@@ -220,3 +218,76 @@ def test_cifar_binary(tmp_path: Path, hundred: bool) -> None:
     np.testing.assert_array_equal(made.array("train", "inputs"), images[:9])
     np.testing.assert_array_equal(made.array("test", "inputs"), images[9:])
     assert made.names("train") == [["plane", "bird", "frog"][label] for label in labels[:9]]
+
+
+def test_classes_that_single_numbers_cannot_tell_apart(tmp_path: Path) -> None:
+    large = [2**53, 2**53 + 1] * 3
+    text = "a,label\n" + "".join(f"{row}.5,{label}\n" for row, label in enumerate(large))
+    wanted = [str(2**53), str(2**53 + 1)]
+    assert imported(tmp_path / "1", "a.csv", text.encode()).described["classes"] == wanted
+    table = pa.table({"a": [0.5] * 6, "label": large})
+    assert imported(tmp_path / "2", "a.parquet", as_parquet(table)).described["classes"] == wanted
+    assert (
+        imported(tmp_path / "3", "a.npz", as_npz(x=np.ones((6, 1)), y=np.array(large))).described["classes"] == wanted
+    )
+
+
+def test_what_single_precision_rounds_is_said(tmp_path: Path) -> None:
+    text = "id,a,label\n" + "".join(f"{2**24 + row},{row}.1,{row % 2}\n" for row in range(6))
+    notes = imported(tmp_path, "a.csv", text.encode()).report.notes
+    assert [note for note in notes if "2^24" in note] == [
+        "Column 'id' has whole numbers beyond 2^24, which are rounded to single precision."
+    ]
+
+
+def test_lengths_of_padded_lists_are_told_by_a_column(tmp_path: Path) -> None:
+    steps, lengths = CHANCE.normal(size=(6, 4, 2)).astype(np.float32), np.array([4, 1, 3, 2, 4, 2])
+    tags = np.where(np.arange(4) < lengths[:, np.newaxis], np.arange(24).reshape(6, 4) % 2, 9)
+    table = pa.table({"steps": steps.tolist(), "n": lengths, "tags": tags.tolist()})
+    made = imported(tmp_path, "a.parquet", as_parquet(table), lengths="n")
+    assert (made.described["task"], made.described["classes"]) == ("tagging", ["0", "1"])
+    inside = np.arange(4) < lengths[:, np.newaxis]
+    np.testing.assert_array_equal(made.array("train", "inputs"), np.where(inside[..., np.newaxis], steps, 0))
+    np.testing.assert_array_equal(made.array("train", "targets"), np.where(inside, tags, -1))
+    np.testing.assert_array_equal(made.array("train", "lengths"), lengths)
+
+
+@pytest.mark.parametrize("how", ["mean", "median", 7.5])
+def test_missing_features_are_imputed_from_the_training_part(tmp_path: Path, how) -> None:
+    train, test = CHANCE.normal(size=(40, 3)), CHANCE.normal(size=(10, 3))
+    train[::7, 1], train[3, 2], test[:, 1], test[0, 0] = np.nan, np.inf, np.nan, -np.inf
+    arrays = {"x_train": train, "y_train": np.arange(40) % 2, "x_test": test, "y_test": np.arange(10) % 2}
+    made = imported(tmp_path, "a.npz", as_npz(**arrays), impute=how)
+    single = np.where(np.isfinite(train), train, np.nan).astype(np.float32).astype(np.float64)
+    values = {"mean": np.nanmean(single, axis=0), "median": np.nanmedian(single, axis=0)}.get(how, np.full(3, 7.5))
+    for part, rows in (("train", train), ("test", test)):
+        wanted = np.where(np.isfinite(rows), rows, values).astype(np.float32)
+        np.testing.assert_allclose(made.array(part, "inputs"), wanted, rtol=1e-6)
+    filled = made.array("train", "inputs").astype(np.float64)
+    report = made.report
+    assert [feature.missing for feature in report.features] == [1, 16, 1]
+    assert report.missing_values == 18
+    np.testing.assert_allclose([feature.mean for feature in report.features], filled.mean(axis=0))
+    np.testing.assert_allclose([feature.sd for feature in report.features], filled.std(axis=0))
+
+
+def test_the_report_counts_duplicates_constants_and_moments(tmp_path: Path) -> None:
+    images = CHANCE.integers(0, 256, (20, 3, 4, 5), dtype=np.uint8)
+    images[:, 2] = 9
+    images[5], images[6] = images[1], images[1]
+    arrays = {
+        "x": images,
+        "y": np.arange(20) % 2,
+        "x_test": images[[1, 1, 7, 2]] + np.uint8([[[[0]]], [[[0]]], [[[1]]], [[[0]]]]),
+    }
+    made = imported(tmp_path, "a.npz", as_npz(**arrays, y_test=np.array([0, 1, 0, 1])))
+    report = made.report
+    assert (report.parts["train"].duplicates, report.parts["test"].duplicates) == (2, 1)
+    assert report.parts["test"].duplicates_of_train == 3
+    assert (report.constant_features, [feature.constant for feature in report.features]) == (1, [False, False, True])
+    pixels = images.transpose(1, 0, 2, 3).reshape(3, -1) / 255
+    np.testing.assert_allclose([feature.mean for feature in report.features], pixels.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose([feature.sd for feature in report.features], pixels.std(axis=1), atol=1e-12)
+    text = report.text()
+    assert "3 of 4 test examples have the inputs of a training example" in text
+    assert report.sha256 in text

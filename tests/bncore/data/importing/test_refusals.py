@@ -164,6 +164,8 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "dates": (lambda: as_parquet(pa.table({"a": pa.array([1, 2], pa.timestamp("s")), "y": [0, 1]})), "type timestamp"),
     "Excel": (lambda: as_zip({"[Content_Types].xml": b"<x/>", "xl/a.xml": b"<x/>"}), "Excel"),
+    "a label that steers terminals": (lambda: (ROWS + "1,2,\x1b[2J\n").encode(), "cannot be shown"),
+    "a column that does": (lambda: ROWS.replace("b", "\x1b[2J").encode(), "cannot be shown"),
     "a PDF": (lambda: b"%PDF-1.7\n", "a PDF"),
 }
 
@@ -189,7 +191,7 @@ def test_a_bad_file_is_refused_by_its_own_report(tmp_path: Path, name: str) -> N
         ),
         ("FILE_BYTES", 900, lambda: as_npz(x=np.arange(10**5).reshape(-1, 5), y=np.arange(20000) % 2), "bytes"),
         ("ENTRIES", 10, lambda: as_tar(picture_files()), "more than 10 entries"),
-        ("ENTRIES", 10, lambda: as_zip({f"{n}": b"" for n in range(60)}), "index|entries"),
+        ("ENTRIES", 10, lambda: as_zip({f"{n}": b"" for n in range(60)}), "more than 10 entries"),
         ("EXAMPLES", 7, lambda: as_npz(x=X, y=Y), "8 examples; at most 7"),
         ("FEATURES", 2, lambda: as_npz(x=X, y=Y), "3 columns"),
         ("RATIO_FROM_BYTES", 10**5, lambda: as_zip({"a/0.png": bytes(10**6)}), "bomb"),
@@ -214,6 +216,33 @@ def test_limits_hold_before_anything_is_held_or_written(tmp_path: Path, monkeypa
     with pytest.raises(InvalidData, match=words):
         imported(tmp_path, "upload", content)
     assert [path.name for path in tmp_path.iterdir()] == ["upload"]
+
+
+LISTED = pa.table({"x": [[1.0, 2.0], [3.0]] * 3, "n": [2, 2] * 3, "y": list("ababab")})
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "words"),
+    [
+        (ROWS.encode(), {"targets": "c"}, "no column 'c'; there are 'a', 'b', 'label'"),
+        (ROWS.encode(), {"inputs": "label"}, "named as an input, and as something else"),
+        (ROWS.encode(), {"resize": 8}, "for images"),
+        (ROWS.encode(), {"kind": "sequence"}, "lists"),
+        (ROWS.encode(), {"task": "tagging"}, "tagging"),
+        (ROWS.encode(), {"part": "b"}, "'0'; parts are train, validation and test"),
+        (ROWS.replace("1", "x").encode(), {"task": "regression"}, "texts, and a regression predicts numbers"),
+        (as_npz(x=X, y=Y), {"columns": {"a": "ignore"}}, "read as npz, where columns mean nothing"),
+        (as_npz(x=X, y=Y), {"inputs": "z"}, "no inputs of the train part; it has the arrays 'x', 'y'"),
+        (as_npz(x=X, y=Y), {"kind": "image"}, "2 axes for images"),
+        (as_zip(picture_files()), {"impute": 0.0}, "read as folders, where impute mean nothing"),
+        (as_zip(picture_files()), {"task": "regression"}, "leave task out"),
+        (as_parquet(LISTED), {"lengths": "n"}, "column 'n' of upload has 2 in row 2.*which is 1"),
+        (as_parquet(LISTED), {"kind": "vector", "columns": {"n": "ignore"}}, "as many numbers in each row"),
+    ],
+)
+def test_options_that_do_not_fit_the_file_are_refused(tmp_path: Path, content, options, words) -> None:
+    with pytest.raises(InvalidData, match=words):
+        imported(tmp_path, "upload", content, **options)
 
 
 def test_a_format_that_is_told_must_be_there(tmp_path: Path) -> None:
