@@ -23,27 +23,23 @@ class Standardization:
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(x - mean) / deviation; what is behind the end of a sequence stays 0."""
         shape = [1] * inputs.dim()
-        shape[_channel_axis(inputs)] = -1
+        shape[channel_axis(inputs)] = -1
         standardized = (inputs - self.mean.view(shape)) / self.deviation.view(shape)
         if lengths is None:
             return standardized
         return torch.where(is_valid(inputs, lengths).unsqueeze(-1), standardized, 0.0)
 
 
+def channel_axis(inputs: Tensor) -> int:
+    """Along which axis channels or features lie."""
+    return 1 if inputs.dim() == 4 else -1
+
+
 def channels_of(inputs: Tensor) -> int:
     """How many channels or features they have."""
-    return inputs.shape[_channel_axis(inputs)]
-
-
-def channels_last(inputs: Tensor) -> Tensor:
-    """The inputs with channels or features as their last axis."""
-    return inputs.movedim(_channel_axis(inputs), -1)
+    return inputs.shape[channel_axis(inputs)]
 
 
 def is_valid(sequences: Tensor, lengths: Tensor) -> Tensor:
     """Which steps are no padding, (N, T)."""
     return torch.arange(sequences.shape[1], device=sequences.device) < lengths.unsqueeze(1)
-
-
-def _channel_axis(inputs: Tensor) -> int:
-    return 1 if inputs.dim() == 4 else -1

@@ -9,8 +9,9 @@ import torch
 
 from bncore.data import InvalidData, dataset, load_data, load_for
 from bncore.data.stored import StoredPart
-from bncore.spec import complete, load_spec
+from bncore.spec import complete, load_spec, plan
 from bncore.train.loading import standardization_of
+from bncore.train.solo import Solo
 from tests.canonical import images, write_canonical
 
 IMAGE = {"kind": "image", "shape": [2, 8, 8]}
@@ -99,6 +100,17 @@ def test_where_examples_are_read_from_is_decided_by_the_room_there_is(
             torch.equal(first, second)
             for first, second in zip(parts[0].gather(index)[:2], parts[1].gather(index)[:2], strict=True)
         )
+
+
+def test_evaluation_and_precise_statistics_see_examples_as_they_are(spec: dict[str, Any], tmp_path: Path) -> None:
+    plain = {**spec, "data": {**spec["data"], "augment": []}}
+    values = []
+    for one in (spec, plain):
+        parsed = load_spec(one)
+        data = load_data(parsed.data, tmp_path / "sets")
+        values.append(Solo(parsed, plan(parsed), torch.device("cpu"), data).evaluate())
+    assert values[0] == values[1]
+    assert {"test/loss", "test/loss@batch", "test/loss@precise", "validation/loss@ema@precise"} <= values[0].keys()
 
 
 def test_it_learns_what_is_in_the_files(runs: Any, spec: dict[str, Any], tmp_path: Path) -> None:
