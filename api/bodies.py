@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from api.deps import service_of
+from api.completing import spec_of
+from api.deps import Admitted, service_of
 from api.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType
 from api.merging import merged
 from bncore.spec import ExperimentSpec, Fault, SpecError, faults_of, load_spec, parse_json
+from bncore.spec.data.dataset import named_dataset
 from bncore.spec.faults import MAX_FAULTS, pointer_part
 from bncore.spec.strict import SpecModel
 
@@ -43,8 +45,13 @@ async def raw_body(request: Request) -> bytes:
 
 
 async def submitted_spec(request: Request) -> ExperimentSpec:
-    """The complete spec. Raises `SpecError`."""
-    return await _read_by(_spec, request)
+    """The complete spec. Raises `SpecError`, `DatasetUnusable`."""
+    found = await _read_by(_spec, request)
+    if isinstance(found, ExperimentSpec):
+        return found
+    asked: Admitted = request.scope["state"]["asked"]
+    complete = functools.partial(spec_of, asked.service.database, asked.caller.owner, found)
+    return await asked.service.reads.run(complete)
 
 
 Spec = Annotated[ExperimentSpec, Depends(submitted_spec)]
@@ -117,8 +124,10 @@ def _object(raw: bytes) -> dict[str, Any]:
     return found
 
 
-def _spec(raw: bytes) -> ExperimentSpec:
-    return load_spec(parse_json(raw))
+def _spec(raw: bytes) -> ExperimentSpec | dict[str, Any]:
+    """A document that names a data set stays one: what that says is in the database."""
+    document = parse_json(raw)
+    return load_spec(document) if named_dataset(document) is None else document
 
 
 def _is_json(headers: Headers) -> bool:

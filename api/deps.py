@@ -67,15 +67,19 @@ class BearerKey(SecurityBase):
             raise Forbidden(scope.value)
         if request.scope["query_string"] and not _reads_query(request.scope["route"]):
             await NO_PARAMETERS(request)
-        return Admitted(request, service, key)
+        admitted = Admitted(request, service, key)
+        # For a body that is complete only with what its sender has here.
+        request.scope["state"]["asked"] = admitted
+        return admitted
 
 
 authenticate = BearerKey()
 
 Asked = Annotated[Admitted, Depends(authenticate)]
 ExperimentId = Annotated[str, Path(pattern="^exp_[0-9a-f]{32}$", examples=["exp_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
-CheckpointId = Annotated[str, Path(pattern="^ckp_[0-9a-f]{32}$", examples=["ckp_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
+DatasetId = Annotated[str, Path(pattern="^dat_[0-9a-f]{32}$", examples=["dat_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
 FileId = Annotated[str, Path(pattern="^fil_[0-9a-f]{32}$", examples=["fil_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
+CheckpointId = Annotated[str, Path(pattern="^ckp_[0-9a-f]{32}$", examples=["ckp_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
 KeyId = Annotated[str, Path(pattern="^key_[0-9a-f]{32}$", examples=["key_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
 
 

@@ -94,6 +94,28 @@ class UnsupportedMediaType(ApiError):
         super().__init__("Send JSON in UTF-8, as application/json and without a content encoding.")
 
 
+class LengthRequired(ApiError):
+    code = "length_required"
+
+    def __init__(self) -> None:
+        super().__init__("Say in Content-Length how many bytes come, at least one; send no Content-Encoding.")
+
+
+class DigestRequired(ApiError):
+    code = "digest_required"
+
+    def __init__(self) -> None:
+        super().__init__("Say what comes: `Content-Digest: sha-256=:<base64>:` (RFC 9530).")
+        self.faults = [Fault("/header/Content-Digest", "Must have the sha-256 of the body", self.code)]
+
+
+class DigestMismatch(ApiError):
+    code = "digest_mismatch"
+
+    def __init__(self, found: str) -> None:
+        super().__init__("What came is not what Content-Digest says; send it again.", sha256=found)
+
+
 class RangeNotSatisfiable(ApiError):
     code = "range_not_satisfiable"
 
@@ -112,7 +134,19 @@ QUEUE_RETRY_SECONDS = 30
 """A queue that is full of one owner's jobs empties no faster than they are trained."""
 
 STATUS: dict[type[StoreError | ApiError], int] = {
+    store_errors.JobNotFound: 404,
     store_errors.ExperimentNotFound: 404,
+    store_errors.DatasetNotFound: 404,
+    store_errors.EvaluationNotFound: 404,
+    store_errors.DatasetUnusable: 422,
+    store_errors.DatasetInUse: 409,
+    store_errors.DatasetDamaged: 410,
+    store_errors.SourceGone: 409,
+    store_errors.UploadTooLarge: 413,
+    store_errors.UploadCompleted: 409,
+    store_errors.UploadMismatch: 422,
+    store_errors.PartsMissing: 409,
+    store_errors.PartsChanged: 409,
     store_errors.CheckpointNotFound: 404,
     store_errors.KeyNotFound: 404,
     store_errors.KeyEnded: 409,
@@ -134,6 +168,9 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     InvalidBody: 422,
     InvalidParameter: 422,
     BodyTooLarge: 413,
+    LengthRequired: 411,
+    DigestRequired: 400,
+    DigestMismatch: 422,
     UnsupportedMediaType: 415,
     IdempotencyKeyInvalid: 400,
     RangeNotSatisfiable: 416,
@@ -153,29 +190,55 @@ def install(app: FastAPI) -> None:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, StoreError | ApiError)
-    facts: dict[str, Any] = {}
-    faults: list[Fault] = []
-    headers: dict[str, str] = {}
-    match error:
-        case store_errors.IllegalTransition():
-            facts = {"state": error.state.value, "allowed_actions": list(error.allowed_actions)}
-        case store_errors.CursorInvalid():
-            faults = [Fault("/query/cursor", "Start again without a cursor.", error.code)]
-        case IdempotencyKeyInvalid() | store_errors.IdempotencyConflict():
-            faults = [Fault("/header/Idempotency-Key", str(error), error.code)]
-        case store_errors.VersionMismatch():
-            headers = {"ETag": f'"{error.version}"'}
-        case store_errors.QuotaExceeded():
-            facts = {"what": error.what, "limit": error.limit}
-            headers = {"Retry-After": str(QUEUE_RETRY_SECONDS)} if error.passes else {}
-        case ApiError():
-            facts, headers, faults = error.facts, error.headers, list(error.faults)
-        case _:
-            pass
+    if isinstance(error, store_errors.DatasetUnusable):
+        return await _invalid_spec(request, SpecError([Fault("/data/id", str(error), error.code)]))
     status = STATUS[type(error)]
     if isinstance(error, store_errors.QuotaExceeded) and not error.passes:
         status = 403
+    faults, facts, headers = _faults_of(error), _facts_of(error), _headers_of(error)
     return problem(request, status, error.code, str(error), faults=faults, facts=facts, headers=headers)
+
+
+def _faults_of(error: StoreError | ApiError) -> list[Fault]:
+    match error:
+        case store_errors.CursorInvalid():
+            return [Fault("/query/cursor", "Start again without a cursor.", error.code)]
+        case IdempotencyKeyInvalid() | store_errors.IdempotencyConflict():
+            return [Fault("/header/Idempotency-Key", str(error), error.code)]
+        case store_errors.UploadMismatch():
+            return [Fault("/sha256", f"What has come has {error.found}", error.code)]
+        case ApiError():
+            return list(error.faults)
+        case _:
+            return []
+
+
+def _facts_of(error: StoreError | ApiError) -> dict[str, Any]:
+    match error:
+        case store_errors.IllegalTransition():
+            return {"state": error.state.value, "allowed_actions": list(error.allowed_actions)}
+        case store_errors.QuotaExceeded():
+            return {"what": error.what, "limit": error.limit}
+        case store_errors.DatasetInUse():
+            return {"used_by": error.used_by}
+        case store_errors.PartsMissing():
+            return {"missing": error.numbers}
+        case ApiError():
+            return error.facts
+        case _:
+            return {}
+
+
+def _headers_of(error: StoreError | ApiError) -> dict[str, str]:
+    match error:
+        case store_errors.VersionMismatch():
+            return {"ETag": f'"{error.version}"'}
+        case store_errors.QuotaExceeded() if error.passes:
+            return {"Retry-After": str(QUEUE_RETRY_SECONDS)}
+        case ApiError():
+            return error.headers
+        case _:
+            return {}
 
 
 async def _invalid_spec(request: Request, error: Exception) -> Response:

@@ -18,12 +18,12 @@ _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
 def entity_tag(version: int) -> str:
-    """The ETag of an experiment's representations: they change exactly when its version does."""
+    """The ETag of a job's representations: they change exactly when its version does."""
     return f'"{version}"'
 
 
-def experiment_headers(row: tables.Experiment) -> dict[str, str]:
-    """What an answer says that shows this experiment."""
+def job_headers(row: tables.Job) -> dict[str, str]:
+    """What an answer says that shows this job."""
     headers = {"ETag": entity_tag(row.version), "Cache-Control": "no-cache"}
     return headers if row.state in TERMINAL else {**headers, "Retry-After": "1"}
 
@@ -44,7 +44,7 @@ def matched_versions(request: Request) -> frozenset[int] | None:
 
 def if_match_parameter() -> dict[str, Any]:
     """For the description of an operation that calls `matched_versions`."""
-    return _parameter("If-Match", "ETags, or *: only if the experiment still has one of them, else 412.")
+    return _parameter("If-Match", "ETags, or *: only if it still has one of them, else 412.")
 
 
 def if_none_match_parameter() -> dict[str, Any]:

@@ -21,8 +21,9 @@ from starlette.responses import Response
 from api.lanes import DatabaseSilent, Lane, fail, succeed
 from store import experiments
 from store.database import Database
-from store.errors import QuotaExceeded
-from store.experiments import Limits, Submission
+from store.errors import DatasetUnusable, QuotaExceeded
+from store.experiments import Submission
+from store.queueing import Limits
 from store.tables import Experiment
 
 _MOST_AT_ONCE = 100
@@ -41,6 +42,7 @@ class Order:
 
 
 _Outcome = Response | Exception
+_Refused = QuotaExceeded | DatasetUnusable
 
 
 class _Waiting(NamedTuple):
@@ -65,7 +67,8 @@ class Intake:
     async def submit(self, order: Order) -> Response:
         """The answer, once it is stored.
 
-        Raises `QuotaExceeded`, what the database raised, or `DatabaseSilent` when that takes too long.
+        Raises `QuotaExceeded`, `DatasetUnusable`, what the database raised, or `DatabaseSilent` when that takes too
+        long.
         """
         loop = asyncio.get_running_loop()
         waiting = _Waiting(order, copy_context(), loop.create_future())
@@ -109,29 +112,29 @@ class Intake:
             return [(waiting, error) for waiting in wanted]
         return [(waiting, _answered(waiting, one)) for waiting, one in zip(wanted, stored, strict=True)]
 
-    def _stored(self, session: Session, orders: Sequence[Order]) -> list[Experiment | QuotaExceeded]:
+    def _stored(self, session: Session, orders: Sequence[Order]) -> list[Experiment | _Refused]:
         """What is stored of each, in this order."""
-        stored: list[Experiment | QuotaExceeded] = []
+        stored: list[Experiment | _Refused] = []
         for alike, group in itertools.groupby(orders, lambda order: (order.device(session), order.key_id)):
             stored += self._stored_alike(session, list(group), *alike)
         return stored
 
     def _stored_alike(
         self, session: Session, orders: Sequence[Order], device: str, key_id: str
-    ) -> Sequence[Experiment | QuotaExceeded]:
+    ) -> Sequence[Experiment | _Refused]:
         submissions = [order.submission for order in orders]
         where: dict[str, Any] = {"owner": orders[0].owner, "device": device, "key_id": key_id, "limits": self._limits}
         try:
             return experiments.submit_many(session, submissions, **where)
-        except QuotaExceeded as error:
+        except (QuotaExceeded, DatasetUnusable) as error:
             # It is raised before anything is written.
             if len(orders) == 1:
                 return [error]
             return [one for order in orders for one in self._stored_alike(session, [order], device, key_id)]
 
 
-def _answered(waiting: _Waiting, stored: Experiment | QuotaExceeded) -> _Outcome:
-    if isinstance(stored, QuotaExceeded):
+def _answered(waiting: _Waiting, stored: Experiment | _Refused) -> _Outcome:
+    if isinstance(stored, _Refused):
         return stored
     try:
         return waiting.context.run(waiting.order.answer, stored)

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Query
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from api.dataset_body import DatasetBody
 from api.parameters import Reading
 from api.problems import Problem
 from bncore.spec import ExperimentSpec
@@ -35,6 +36,7 @@ headers `RateLimit-Policy` and `RateLimit` say how much is left.
 TAGS = [
     {"name": "experiments", "description": "Submit, find, cancel and delete."},
     {"name": "results", "description": "What an experiment has made so far."},
+    {"name": "datasets", "description": "Data of one's own: upload, look at, delete."},
     {"name": "checkpoints", "description": "Trained networks as safetensors files."},
     {"name": "files", "description": "Named bytes that belong to one of these, each by its own id."},
     {"name": "catalog", "description": "What a spec can choose from."},
@@ -97,6 +99,26 @@ def request_body(model: type[BaseModel], *, required: bool = True) -> dict[str, 
     """The body of an operation that takes one of these, which have no models inside."""
     schema = model.model_json_schema()
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def dataset_body() -> dict[str, Any]:
+    """The body of the operation that begins an upload."""
+    media = {"schema": {"$ref": _REF.format(model="DatasetBody")}, "example": {"name": "cifar", "resize": 32}}
+    return {"requestBody": {"required": True, "content": {"application/json": media}}}
+
+
+def part_body() -> dict[str, Any]:
+    """Body and header of the operation that sends a part of an upload."""
+    media = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    digest = {
+        "name": "Content-Digest",
+        "in": "header",
+        "required": True,
+        "description": "RFC 9530: the sha-256 of the body.",
+        "schema": {"type": "string"},
+        "example": "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:",
+    }
+    return {"requestBody": {"required": True, "content": media}, "parameters": [digest]}
 
 
 def edit_body() -> dict[str, Any]:
@@ -184,7 +206,7 @@ def _taking(model: type[BaseModel]) -> Callable[..., Awaitable[None]]:
 
 def _complete(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    for model in (ExperimentSpec, Problem):
+    for model in (ExperimentSpec, DatasetBody, Problem):
         schema = model.model_json_schema(ref_template=_REF)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema

@@ -16,7 +16,7 @@ from api.lanes import Lane
 from api.readiness import Readiness
 from api.settings import ApiSettings
 from store.database import CONNECTIONS, Database
-from store.experiments import Limits
+from store.queueing import Limits
 
 _READ_THREADS = {"sqlite": 1, "postgresql": 2}
 """Of each lane for reading. Python runs one thread at a time, and the event loop waits for its turn among them. Others
@@ -34,11 +34,13 @@ class ApiService:
         kind = self.database.engine.dialect.name
         readers = _READ_THREADS[kind]
         # SQLite lets one write at a time: the next one waits here for its turn, not in there, blindly and in no order.
-        writers = 1 if kind == "sqlite" else CONNECTIONS - 3 * readers
+        writers = 1 if kind == "sqlite" else CONNECTIONS - 1 - 3 * readers
         self.reads, self.long_reads, self.chunk_reads = (
             Lane(name, readers, settings.database_seconds) for name in ("reads", "long reads", "chunk reads")
         )
         self.bodies = Lane("bodies", 1, settings.database_seconds)
+        # Pieces of uploads come by the thousand, and nothing else waits for more than one of them.
+        self.uploads = Lane("uploads", 1, settings.database_seconds)
         self.writes = Lane("writes", writers, settings.database_seconds)
         self.intake = Intake(self.database, self.writes, self.limits, settings.database_seconds)
         self.keyring = Keyring(
@@ -70,6 +72,6 @@ class ApiService:
         await self.keyring.note_last_uses()
         self.changes.close()
         self.readiness.close()
-        for lane in (self.reads, self.long_reads, self.chunk_reads, self.bodies, self.writes):
+        for lane in (self.reads, self.long_reads, self.chunk_reads, self.bodies, self.uploads, self.writes):
             lane.close()
         self.database.dispose()

@@ -30,6 +30,8 @@ class ApiSettings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     exit_on_eof: bool = Field(default=False, description="stdin is a pipe held by the parent; exit when it closes.")
     max_body_bytes: int = Field(default=1 << 20, ge=1, description="A spec has a few kilobytes.")
+    max_part_bytes: int = Field(default=64 << 20, ge=1, description="Of an upload, in one request.")
+    max_upload_bytes: int = Field(default=2 << 30, ge=1, description="Of a data set, as it is uploaded.")
     live_within_seconds: float = Field(
         default=20.0, gt=0, description="A process whose last heartbeat is older counts as gone; they beat every 5 s."
     )

@@ -35,9 +35,10 @@ def train_by_hand(spec: ExperimentSpec) -> Times:
     torch.set_num_threads(spec.resources.threads)
     torch.manual_seed(spec.train.seed)
     data, shape = load_data(spec.data), data_shape(spec.data)
-    network = _plain(build_network(spec.network, shape.signal, shape.outputs), data.train.inputs[:2])
+    train, test = data.train.slice(0, data.train.size), data.test.slice(0, data.test.size)
+    network = _plain(build_network(spec.network, shape.signal, shape.outputs), train.inputs[:2])
     with TemporaryDirectory() as folder:
-        return _loop(spec, network, data.train, data.test, Path(folder))
+        return _loop(spec, network, train, test, Path(folder))
 
 
 def _loop(spec: ExperimentSpec, network: nn.Module, train: Examples, test: Examples, folder: Path) -> Times:

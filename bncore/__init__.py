@@ -20,7 +20,9 @@ def load(
     """The trained network of a downloaded checkpoint, in evaluation mode: `bncore.load("model.safetensors")`.
 
     The file is the weights of a run (`bnlab fetch`, or `checkpoints/*.safetensors` of a run directory); it holds the
-    spec of its network, and nothing that is executed. Input: (N, *input_shape) of the data set, output (N, classes).
+    spec of its network, and nothing that is executed. Input: (N, *input_shape) of the data set, output (N, classes). Of
+    data that were standardized (`data.standardize`), the input is (x - mean) / deviation with the two lists that the
+    file's metadata name `standardization`.
 
     `averages` is the training state saved beside it, of a run with `train.ema`: the network then has the averages of
     the weights in their place, and of running statistics.

@@ -1,4 +1,4 @@
-"""The trainer process: `python -m bncore RUN_DIR` trains one run directory, `python -m bncore --zygote` waits for jobs.
+"""The trainer process: `python -m bncore RUN_DIR` does what one run directory asks for, `--zygote` waits for jobs.
 
 It exits with a code of `bncore.run_directory`. SIGTERM and SIGINT save a checkpoint at the next step and stop. Nothing
 of torch is imported before it is needed.
@@ -18,38 +18,41 @@ from bncore.stop_request import StopRequest
 
 
 def main() -> int:
-    """Parse the command line and train."""
-    parser = argparse.ArgumentParser(prog="python -m bncore", description="Train one run directory.")
+    """Parse the command line and work."""
+    description = "Train what spec.json in a run directory says, or import or evaluate what import.json or"
+    parser = argparse.ArgumentParser(prog="python -m bncore", description=f"{description} evaluation.json say.")
     chosen = parser.add_mutually_exclusive_group(required=True)
-    chosen.add_argument("run_dir", type=Path, nargs="?", help="directory with spec.json; everything is written there")
+    chosen.add_argument("run_dir", type=Path, nargs="?", help="directory with one of these; all is written there")
     chosen.add_argument("--zygote", action="store_true", help="take jobs from a worker, whose socket is standard input")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     stop = StopRequest()
     if not arguments.zygote:
-        if not _says_what_to_train(arguments.run_dir):
+        if not _says_what_to_do(arguments.run_dir):
             return EXIT_FAILED
-        return _train(arguments.run_dir, stop, wait_seconds=0.0, ring=lambda: None)
+        return _work(arguments.run_dir, stop, wait_seconds=0.0, ring=lambda: None)
     job = zygote.serve(stop, _warm_up)
     if job is None:
         return EXIT_DONE
     from bncore.train.run_directory import LOCK_SECONDS
 
-    return _train(job.run_directory, stop, wait_seconds=LOCK_SECONDS, ring=lambda: hand_over.ring(job))
+    return _work(job.run_directory, stop, wait_seconds=LOCK_SECONDS, ring=lambda: hand_over.ring(job))
 
 
-def _says_what_to_train(run_dir: Path) -> bool:
-    """Whether its spec is valid; said before an attempt is made of it, so that a slip does not use up the directory."""
+def _says_what_to_do(run_dir: Path) -> bool:
+    """Whether a spec is valid; said before an attempt is made of it, so that a slip does not use up the directory."""
     from bncore.spec import SpecError, load_spec, parse_json
 
-    path = RunLayout(run_dir).spec
+    layout = RunLayout(run_dir)
+    path = layout.spec
     try:
-        load_spec(parse_json(path.read_bytes()))
+        if layout.kind == "experiment":
+            load_spec(parse_json(path.read_bytes()))
     except SpecError as error:
         for fault in error.faults:
             _say(f"{path}: {fault.pointer}: {fault.detail}" if fault.pointer else f"{path}: {fault.detail}")
         return False
-    except OSError as error:
+    except (OSError, ValueError) as error:
         _say(error)
         return False
     return True
@@ -61,12 +64,13 @@ def _warm_up() -> None:
     warm_up()
 
 
-def _train(run_dir: Path, stop: StopRequest, *, wait_seconds: float, ring: Callable[[], None]) -> int:
-    from bncore.train.attempt import is_disk_full, run_attempt
+def _work(run_dir: Path, stop: StopRequest, *, wait_seconds: float, ring: Callable[[], None]) -> int:
+    from bncore.job import run_job
+    from bncore.train.attempt import is_disk_full
     from bncore.train.run_directory import RunDirectoryBusy, RunDirectoryUsed
 
     try:
-        outcome = run_attempt(run_dir, lambda: stop.asked, wait_seconds=wait_seconds, ring=ring)
+        outcome = run_job(run_dir, lambda: stop.asked, wait_seconds=wait_seconds, ring=ring)
     except RunDirectoryBusy as error:
         _say(error)
         return EXIT_BUSY

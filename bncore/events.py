@@ -7,11 +7,14 @@ metrics never spans a checkpoint, so that cutting the file at a checkpoint cuts 
 import time
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, field_validator
+from pydantic_core import to_json
 
-from bncore.spec.limits import METRIC_KEY_CHARS
+from bncore.spec.limits import METRIC_KEY_CHARS, NAME_CHARS, WORD_CHARS
 
-Phase = Literal["restoring", "loading_data", "training", "evaluating", "saving"]
+Phase = Literal["restoring", "loading_data", "training", "evaluating", "saving", "reading", "checking", "writing"]
+RESULT_BYTES = 1 << 20
+"""What the result of a job that trains nothing may have, as JSON."""
 StopReason = Literal["budget", "target_reached", "diverged"]
 MetricKey = Annotated[str, Field(min_length=1, max_length=METRIC_KEY_CHARS)]
 FailureCode = Literal["invalid_data", "out_of_memory", "checkpoint_damaged", "disk_full", "trainer_error"]
@@ -78,6 +81,15 @@ class CheckpointSaved(_Event):
     metrics: dict[str, float] = Field(default_factory=dict)
 
 
+class FileSaved(_Event):
+    """Written after a result file was renamed into place; a later one of the same name replaces it."""
+
+    kind: Literal["file"] = "file"
+    name: str = Field(min_length=1, max_length=NAME_CHARS, description="What the file is called where it is shown.")
+    file_kind: str = Field(min_length=1, max_length=WORD_CHARS, description="What it is, in a word.")
+    file: StoredFile
+
+
 class TargetReached(_Event):
     """The first evaluation at the target or better; `test_accuracy` where that is what was measured."""
 
@@ -132,8 +144,23 @@ class Finished(_Event):
     summary: Summary
 
 
+class Concluded(_Event):
+    """The end of a job that trains nothing: what it found out, non-finite numbers as texts."""
+
+    kind: Literal["concluded"] = "concluded"
+    result: dict[str, JsonValue]
+
+    @field_validator("result")
+    @classmethod
+    def _is_bounded(cls, result: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        size = len(to_json(result))
+        if size > RESULT_BYTES:
+            raise ValueError(f"a result has at most {RESULT_BYTES} bytes as JSON, this one has {size}")
+        return result
+
+
 class Stopped(_Event):
-    """Asked to stop by SIGTERM; the last checkpoint before this line has everything."""
+    """Asked to stop by SIGTERM; the last checkpoint before this line has everything. Without training, step is 0."""
 
     kind: Literal["stopped"] = "stopped"
     step: int
@@ -151,9 +178,11 @@ Event = Annotated[
     | FirstStep
     | MetricsBlock
     | CheckpointSaved
+    | FileSaved
     | TargetReached
     | Note
     | Finished
+    | Concluded
     | Stopped
     | Failed,
     Field(discriminator="kind"),

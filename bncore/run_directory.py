@@ -1,9 +1,14 @@
 """What a trainer and whoever watches it agree on: the files of a run directory, and how the process ends.
 
-Invariant: every name and exit code stands here and nowhere else. Nothing of torch is imported: both sides import this.
+Invariant: every name and exit code stands here and nowhere else, and one file says what is to be done (`kind`). Nothing
+of torch is imported: both sides import this.
 """
 
 from pathlib import Path
+from typing import Literal
+
+JobKind = Literal["experiment", "dataset", "evaluation"]
+"""What a run directory asks for: to train an experiment, to import a data set, to evaluate a checkpoint."""
 
 EXIT_DONE = 0
 """The run finished or was stopped; the last event says which."""
@@ -23,10 +28,40 @@ class RunLayout:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def asked(self, kind: JobKind) -> Path:
+        """The file that says what to do, as JSON; written before the trainer is told of the directory."""
+        match kind:
+            case "experiment":
+                return self.spec
+            case "dataset":
+                return self.import_
+            case "evaluation":
+                return self.evaluation
+
+    @property
+    def kind(self) -> JobKind:
+        """What is asked for by the file that is there; without any, to train. Raises ValueError where two are."""
+        kinds: tuple[JobKind, ...] = ("experiment", "dataset", "evaluation")
+        there = [kind for kind in kinds if self.asked(kind).exists()]
+        if len(there) > 1:
+            names = " and ".join(self.asked(kind).name for kind in there)
+            raise ValueError(f"{self.path} has {names}; a run directory is for one job")
+        return there[0] if there else "experiment"
+
     @property
     def spec(self) -> Path:
-        """What to train, as JSON; written before the trainer is told of the directory."""
+        """What to train."""
         return self.path / "spec.json"
+
+    @property
+    def import_(self) -> Path:
+        """Which data set to import from `source`."""
+        return self.path / "import.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """How to evaluate `checkpoint`."""
+        return self.path / "evaluation.json"
 
     @property
     def events(self) -> Path:
@@ -65,3 +100,27 @@ class RunLayout:
     @property
     def restore_state(self) -> Path:
         return self.restore / "state.safetensors"
+
+    @property
+    def files(self) -> Path:
+        """Result files; one is whole once it has its final name."""
+        return self.path / "files"
+
+    @property
+    def source(self) -> Path:
+        """What is to be imported, as it was uploaded: one file."""
+        return self.path / "source"
+
+    @property
+    def data(self) -> Path:
+        """`<sha256>` in here is a data set in canonical form, or a link to one."""
+        return self.path / "data"
+
+    @property
+    def checkpoint(self) -> Path:
+        """A checkpoint to evaluate, or to start from."""
+        return self.path / "checkpoint"
+
+    @property
+    def checkpoint_weights(self) -> Path:
+        return self.checkpoint / "weights.safetensors"

@@ -6,10 +6,9 @@ Invariant: asking again after a lost answer does nothing more, and what was done
 from collections.abc import Mapping
 from typing import Any, TypedDict, Unpack
 
-from client.calls import Calls, path_of
+from client.calls import Calls, is_terminal, path_of
 from client.errors import ApiError, Json
 from client.filters import Filters, query
-from client.results import is_terminal
 
 
 class Edits(TypedDict, total=False):

@@ -6,9 +6,8 @@ from urllib.parse import parse_qsl
 
 import httpx
 
-from client.calls import Calls, path_of
+from client.calls import LONG_POLL_SECONDS, LONG_POLL_SLACK_SECONDS, OUTAGE_SECONDS, Calls, path_of
 from client.errors import Json
-from client.results import LONG_POLL_SECONDS, LONG_POLL_SLACK_SECONDS, OUTAGE_SECONDS
 
 
 class AttemptCalls(Calls):

@@ -9,6 +9,7 @@ import typer
 
 from client.commands.attempts import attempts
 from client.commands.clone import clone
+from client.commands.datasets import add_dataset, delete_dataset, list_datasets, show_dataset
 from client.commands.demo import demo
 from client.commands.edit import edit
 from client.commands.ending import cancel, delete, kill
@@ -40,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+datasets = typer.Typer(help="Bring in your own data, look at it, delete it.", epilog=EXIT_CODES, no_args_is_help=True)
 keys = typer.Typer(help="Make, list and end API keys.", epilog=EXIT_CODES, no_args_is_help=True)
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
@@ -69,11 +71,20 @@ _KEYS: dict[str, Callable[..., None]] = {
     "rotate": rotate_key,
     "revoke": revoke_key,
 }
+_DATASETS: dict[str, Callable[..., None]] = {
+    "add": add_dataset,
+    "list": list_datasets,
+    "show": show_dataset,
+    "delete": delete_dataset,
+}
 for _panel, _members in _COMMANDS.items():
     for _name, _command in _members.items():
         app.command(_name, rich_help_panel=_panel, epilog=EXIT_CODES)(_command)
 for _name, _command in _KEYS.items():
     keys.command(_name, epilog=EXIT_CODES)(_command)
+for _name, _command in _DATASETS.items():
+    datasets.command(_name, epilog=EXIT_CODES)(_command)
+app.add_typer(datasets, name="dataset", rich_help_panel="Experiments")
 app.add_typer(keys, name="keys", rich_help_panel="Service")
 
 

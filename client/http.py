@@ -9,6 +9,7 @@ from types import TracebackType
 
 from client.actions import ActionCalls
 from client.attempts import AttemptCalls
+from client.datasets import DatasetCalls
 from client.errors import Json
 from client.experiments import ExperimentCalls
 from client.files import FileCalls
@@ -20,7 +21,7 @@ from client.workers import WorkerCalls
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
-class Client(ExperimentCalls, ActionCalls, ResultCalls, AttemptCalls, FileCalls, WorkerCalls, KeyCalls):
+class Client(ExperimentCalls, ActionCalls, ResultCalls, AttemptCalls, DatasetCalls, FileCalls, WorkerCalls, KeyCalls):
     """A connection to one BNLab server.
 
     >>> with Client("http://127.0.0.1:8000", api_key="bnl_...") as client:
@@ -74,7 +75,7 @@ class Client(ExperimentCalls, ActionCalls, ResultCalls, AttemptCalls, FileCalls,
         return answer
 
     def catalog(self, noun: str) -> list[Json]:
-        """What a spec may choose: `normalizers`, `networks`, `datasets`, `optimizers`, `schedules` and so on."""
+        """What a spec may choose: `normalizers`, `networks`, `data`, `optimizers`, `schedules` and so on."""
         answer = self._json("GET", f"/v1/{noun}")
         entries: list[Json] = answer["data"] if isinstance(answer, dict) else answer
         return entries

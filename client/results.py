@@ -1,27 +1,14 @@
 """What an experiment has come to: results, series, events, checkpoints. Numbers are numbers, NaN among them."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from client.calls import Calls, path_of, several
 from client.download import checkpoint_name, fetch, pick
-from client.errors import Json, WaitTimeout
+from client.errors import Json
 from client.numbers import decoded
 from client.series import Series, decode_series, every_point
-
-TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
-LONG_POLL_SECONDS = 10.0
-"""Short enough that a server which stands still is noticed while somebody watches."""
-LONG_POLL_SLACK_SECONDS = 10.0
-OUTAGE_SECONDS = 120.0
-"""How long `wait` sits out a server that is away: an experiment outlives a restart of the API."""
-
-
-def is_terminal(experiment: Mapping[str, Any]) -> bool:
-    """Whether nothing will change any more. A state that this client does not know is not the end."""
-    return experiment.get("state") in TERMINAL
 
 
 class ResultCalls(Calls):
@@ -41,30 +28,7 @@ class ResultCalls(Calls):
 
         `on_progress` is called with the results each time they have changed. Raises `WaitTimeout`.
         """
-        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        etag, results = None, None
-        while True:
-            left = LONG_POLL_SECONDS if deadline is None else min(LONG_POLL_SECONDS, deadline - time.monotonic())
-            asked = time.monotonic()
-            answer = self._transport.request(
-                "GET",
-                path_of(experiment_id, "results"),
-                params={"wait": max(0, round(left, 1))} if results is not None else None,
-                headers={"If-None-Match": etag} if etag else None,
-                timeout_seconds=LONG_POLL_SECONDS + LONG_POLL_SLACK_SECONDS,
-                retry_seconds=OUTAGE_SECONDS,
-            )
-            if answer.status_code != 304:
-                results, etag = _results(answer.json()), answer.headers.get("ETag")
-                if on_progress is not None:
-                    on_progress(results)
-                if is_terminal(results):
-                    return results
-            if deadline is not None and time.monotonic() >= deadline:
-                raise WaitTimeout(experiment_id, timeout_seconds or 0.0, results)
-            if etag is None:
-                # Without a tag the server cannot wait for a change; ask it once a second.
-                time.sleep(max(0.0, 1.0 - (time.monotonic() - asked)))
+        return self._ended(path_of(experiment_id, "results"), experiment_id, timeout_seconds, _results, on_progress)
 
     def metrics(
         self,

@@ -75,6 +75,7 @@ class Transport:
         *,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
         retry_seconds: float | None = None,
@@ -87,7 +88,7 @@ class Transport:
             path,
             params=params,
             # NaN is sent as it is: the server then names the field it stands in.
-            content=None if body is None else json.dumps(body),
+            content=content if body is None else json.dumps(body),
             headers={**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})},
             timeout=httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS)),
         )

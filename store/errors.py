@@ -1,7 +1,19 @@
 """What can go wrong in the store, as codes and facts; what it means over HTTP is decided in `api.errors`.
 
 StoreError
-├── ExperimentNotFound
+├── JobNotFound
+│   ├── ExperimentNotFound
+│   ├── DatasetNotFound
+│   └── EvaluationNotFound
+├── DatasetUnusable
+├── DatasetInUse
+├── DatasetDamaged
+├── SourceGone
+├── UploadTooLarge
+├── UploadCompleted
+├── UploadMismatch
+├── PartsMissing
+├── PartsChanged
 ├── CheckpointNotFound
 ├── CheckpointDamaged
 ├── FileNotFound
@@ -21,6 +33,7 @@ StoreError
 `EncodingUnfit` is none of them: it is no refusal of a request, but a database that cannot be used.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from store.jobs.states import State
@@ -32,12 +45,120 @@ class StoreError(Exception):
     code: ClassVar[str] = "store_error"
 
 
-class ExperimentNotFound(StoreError):
-    code = "experiment_not_found"
+class JobNotFound(StoreError):
+    """There is no such job, or it is somebody else's; each kind has a class of its own."""
 
-    def __init__(self, experiment_id: str) -> None:
-        super().__init__("There is no such experiment.")
-        self.experiment_id = experiment_id
+    code = "job_not_found"
+    noun: ClassVar[str] = "job"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no such {self.noun}.")
+        self.job_id = job_id
+
+
+class ExperimentNotFound(JobNotFound):
+    code = "experiment_not_found"
+    noun = "experiment"
+
+
+class DatasetNotFound(JobNotFound):
+    code = "dataset_not_found"
+    noun = "data set"
+
+
+class EvaluationNotFound(JobNotFound):
+    code = "evaluation_not_found"
+    noun = "evaluation"
+
+
+def job_not_found(job_id: str) -> JobNotFound:
+    """The error for an id, whose prefix says what it would be."""
+    kinds = {"exp_": ExperimentNotFound, "dat_": DatasetNotFound, "evl_": EvaluationNotFound}
+    return kinds.get(job_id[:4], JobNotFound)(job_id)
+
+
+class DatasetUnusable(StoreError):
+    """A job is to read it, and cannot: it is not there, somebody else's, or its import has not succeeded."""
+
+    code = "dataset_unusable"
+
+    def __init__(self, dataset_id: str, state: State | None) -> None:
+        why = "There is no such data set of yours" if state is None else f"Its import is {state.value}, not succeeded"
+        super().__init__(f"{why}; `bnlab dataset list` shows those that there are")
+        self.dataset_id = dataset_id
+
+
+class DatasetInUse(StoreError):
+    """Jobs read it; `used_by` names some of them."""
+
+    code = "dataset_in_use"
+
+    def __init__(self, used_by: Sequence[str]) -> None:
+        super().__init__(f"It is used by {', '.join(used_by)}; delete what uses it first.")
+        self.used_by = list(used_by)
+
+
+class DatasetDamaged(StoreError):
+    """The files of a data set are not those that it is known by."""
+
+    code = "dataset_damaged"
+
+    def __init__(self, dataset_id: str) -> None:
+        super().__init__(f"What is stored of {dataset_id} is not what it was when it was imported.")
+        self.dataset_id = dataset_id
+
+
+class SourceGone(StoreError):
+    """An import cannot be tried again: it failed because of what was uploaded, which was given up."""
+
+    code = "source_gone"
+
+    def __init__(self) -> None:
+        super().__init__("What was uploaded could not be imported, and was given up; upload it anew.")
+
+
+class UploadTooLarge(StoreError):
+    code = "upload_too_large"
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(f"All parts together may have at most {most_bytes} bytes.")
+        self.most_bytes = most_bytes
+
+
+class UploadCompleted(StoreError):
+    """Nothing can be added to it any more."""
+
+    code = "upload_completed"
+
+    def __init__(self, dataset_id: str) -> None:
+        super().__init__(f"This upload is completed; it is the data set {dataset_id}.")
+        self.dataset_id = dataset_id
+
+
+class UploadMismatch(StoreError):
+    """What was uploaded is not what was meant."""
+
+    code = "digest_mismatch"
+
+    def __init__(self, size: int, found: str, wanted: str) -> None:
+        super().__init__(f"The parts put together have {size} bytes and the SHA-256 {found}, not {wanted}.")
+        self.found = found
+
+
+class PartsMissing(StoreError):
+    code = "parts_missing"
+
+    def __init__(self, numbers: Sequence[int], count: int) -> None:
+        named = ", ".join(map(str, numbers)) + (", ..." if count > len(numbers) else "")
+        super().__init__(f"Parts are missing: {named}.")
+        self.numbers = list(numbers)
+
+
+class PartsChanged(StoreError):
+    code = "parts_changed"
+
+    def __init__(self) -> None:
+        super().__init__("A part was sent while the upload was completed; complete it again.")
 
 
 class CheckpointNotFound(StoreError):
@@ -117,7 +238,7 @@ class BeyondGrant(StoreError):
 
 
 class StaleLease(StoreError):
-    """The experiment belongs to somebody else by now, or to nobody; whatever the holder does is lost."""
+    """The job belongs to somebody else by now, or to nobody; whatever the holder does is lost."""
 
     code = "stale_lease"
 
@@ -128,12 +249,12 @@ class StaleLease(StoreError):
 
 
 class IllegalTransition(StoreError):
-    """The experiment is in a state that does not allow this; `allowed_actions` says what it does allow."""
+    """The job is in a state that does not allow this; `allowed_actions` says what it does allow."""
 
     code = "illegal_transition"
 
     def __init__(self, state: State, allowed_actions: tuple[str, ...]) -> None:
-        super().__init__(f"Not possible while the experiment is {state.value}.")
+        super().__init__(f"Not possible while it is {state.value}.")
         self.state = state
         self.allowed_actions = allowed_actions
 

@@ -13,7 +13,8 @@ from store import experiments
 from store.columns import core
 from store.database import clock, insert_if_absent
 from store.errors import ExperimentNotFound, IdempotencyConflict
-from store.experiments import Limits, Submission
+from store.experiments import Submission
+from store.queueing import Limits
 from store.tables import Experiment, IdempotencyKey
 
 LIFETIME_SECONDS = 24 * 3600.0

@@ -10,9 +10,9 @@ from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import Session
 
 from store import cursors
-from store.tables import ApiKey, Owner
+from store.tables import ApiKey, Dataset, Owner
 
-Row = TypeVar("Row", ApiKey, Owner)
+Row = TypeVar("Row", ApiKey, Owner, Dataset)
 
 
 @dataclass(frozen=True)

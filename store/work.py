@@ -1,49 +1,64 @@
 """What a worker takes, and how it ends: the queue kernel's jobs with what each kind of them is about.
 
 Invariant: a claimed job is prepared in the transaction that claims it, and its result is stored in the one that ends
-it.
+it. What a kind adds to a job is in a module of its own (`store.<kind>s.working`), and named in two `match`es here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, assert_never
+from dataclasses import dataclass, field
+from typing import Any, assert_never, cast
 
-from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
-from store.columns import core
+from bncore.run_directory import JobKind
+from store.datasets import working as datasets
+from store.evaluations import working as evaluations
+from store.experiments import working as experiments
 from store.experiments.rewind import rewind
-from store.jobs import eventlog, leases
+from store.jobs import leases
 from store.jobs.eventlog import Entry
 from store.jobs.failures import Failure
 from store.jobs.leases import Lease, Terms, Worker
 from store.jobs.moves import Moved
 from store.jobs.states import State
-from store.tables import Checkpoint, Experiment
-from store.text import finite_json
-
-_SPEC = select(core(Experiment).c.spec).where(core(Experiment).c.id == bindparam("of_experiment"))
+from store.prepared import Data, Prepared
+from store.tables import Checkpoint
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a worker needs to begin: the complete spec as stored, and the checkpoint to resume from."""
+    """What a worker needs to begin: what is asked, complete as stored, and what has to lie in the run directory."""
 
     lease: Lease
-    kind: str
+    kind: JobKind
     spec: dict[str, Any]
+    """Of an experiment, import or evaluation."""
     restore: str | None
+    """The checkpoint to resume from; an experiment's alone."""
     restore_step: int
     not_bit_exact: str | None
     """Why this attempt cannot be bit-identical to an undisturbed run; None when it will be."""
     seconds_left: float | None
     """Until the deadline, by the worker's own clock from now on; None when there is none."""
+    inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Files to be written first: the path in the run directory, and the files that it is put together of."""
+    data: Data | None = None
+    """The data set that is read."""
 
 
 @dataclass(frozen=True)
 class Succeeded:
+    """An experiment has a result."""
+
     stop_reason: str
     summary: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Concluded:
+    """A job of another kind has one."""
+
+    result: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ class Released:
     """Handed back: nothing went wrong."""
 
 
-Outcome = Succeeded | Failed | Cancelled | Paused | Released
+Outcome = Succeeded | Concluded | Failed | Cancelled | Paused | Released
 
 
 def take(session: Session, worker: Worker, terms: Terms, token: str) -> Claim | None:
@@ -97,7 +112,7 @@ def go_back(session: Session, lease: Lease) -> Checkpoint | None:
 
 
 def finish(session: Session, lease: Lease, outcome: Outcome) -> Moved:
-    """End the attempt. A run that completed its budget has succeeded, whatever was asked meanwhile.
+    """End the attempt. A job that is done has succeeded, whatever was asked meanwhile.
 
     Raises `StaleLease`.
     """
@@ -105,12 +120,17 @@ def finish(session: Session, lease: Lease, outcome: Outcome) -> Moved:
         case Succeeded(stop_reason, summary):
             entry = Entry("succeeded", f"Ended by {stop_reason}.", {"stop_reason": stop_reason})
             moved = leases.succeed(session, lease, entry)
-            values = {"stop_reason": stop_reason, "summary": finite_json(dict(summary))}
-            table = core(Experiment)
-            session.execute(update(table).where(table.c.id == lease.job_id).values(values))
+            experiments.conclude(session, lease.job_id, stop_reason, summary)
+            return moved
+        case Concluded(result):
+            moved = leases.succeed(session, lease, Entry("succeeded", "Done."))
+            _conclude(session, moved, result)
             return moved
         case Failed(code, message):
-            return leases.end_badly(session, lease, Failure(code, message))
+            moved = leases.end_badly(session, lease, Failure(code, message))
+            if moved.kind == "dataset" and moved.state is State.FAILED:
+                datasets.fail(session, moved.id, Failure(code, message))
+            return moved
         case Cancelled():
             return leases.stop_as_asked(session, lease, State.CANCELLED)
         case Paused():
@@ -122,32 +142,42 @@ def finish(session: Session, lease: Lease, outcome: Outcome) -> Moved:
 
 
 def _prepared(session: Session, moved: Moved, worker: Worker, token: str) -> Claim:
-    """Set the experiment back to its newest restorable checkpoint; the first attempt has nothing to go back from."""
     lease = Lease(moved.id, moved.attempt, token)
-    checkpoint = rewind(session, moved.id) if moved.attempt > 1 else None
-    doubt = _doubt(session, lease, moved, worker, checkpoint)
-    spec = session.execute(_SPEC, {"of_experiment": moved.id}).scalar_one()
+    kind = cast(JobKind, moved.kind)
+    prepared = _prepare(session, kind, lease, moved, worker)
     seconds_left = None
     if moved.deadline_seconds is not None and moved.elapsed_seconds is not None:
         seconds_left = moved.deadline_seconds - moved.elapsed_seconds
     return Claim(
         lease=lease,
-        kind=moved.kind,
-        spec=spec,
-        restore=None if checkpoint is None else checkpoint.id,
-        restore_step=0 if checkpoint is None else checkpoint.step,
-        not_bit_exact=doubt,
+        kind=kind,
+        spec=prepared.spec,
+        restore=None if prepared.restore is None else prepared.restore.id,
+        restore_step=0 if prepared.restore is None else prepared.restore.step,
+        not_bit_exact=prepared.not_bit_exact,
         seconds_left=seconds_left,
+        inputs=prepared.inputs,
+        data=prepared.data,
     )
 
 
-def _doubt(session: Session, lease: Lease, moved: Moved, worker: Worker, checkpoint: Checkpoint | None) -> str | None:
-    if moved.pinned_torch_version == worker.torch_version:
-        return None
-    if checkpoint is None:
-        # Nothing of another torch version is left in it.
-        leases.pin_torch(session, lease, worker.torch_version)
-        return None
-    doubt = f"Began with torch {moved.pinned_torch_version}, resumes with torch {worker.torch_version}."
-    eventlog.append(session, lease.job_id, lease.attempt, [Entry("not_bit_exact", doubt)])
-    return doubt
+def _prepare(session: Session, kind: JobKind, lease: Lease, moved: Moved, worker: Worker) -> Prepared:
+    match kind:
+        case "experiment":
+            return experiments.prepare(session, lease, moved, worker)
+        case "dataset":
+            return datasets.prepare(session, lease)
+        case "evaluation":
+            return evaluations.prepare(session, lease)
+        case _:
+            assert_never(kind)
+
+
+def _conclude(session: Session, moved: Moved, result: Mapping[str, Any]) -> None:
+    match cast(JobKind, moved.kind):
+        case "dataset":
+            datasets.conclude(session, moved.id, result)
+        case "evaluation":
+            evaluations.conclude(session, moved.id, result)
+        case "experiment":
+            raise ValueError("an experiment ends by a summary")

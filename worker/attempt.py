@@ -15,8 +15,9 @@ import structlog
 
 from store import checkpoints, work
 from store.database import Database
-from store.errors import QuotaExceeded, StaleLease
+from store.errors import DatasetDamaged, FileDamaged, FileNotFound, QuotaExceeded, StaleLease
 from store.work import Claim, Failed, Outcome
+from worker.data_cache import DataCache
 from worker.device import Device
 from worker.ending import Exit, judge
 from worker.event_file import NotAnEvent
@@ -78,12 +79,13 @@ class Attempt:
         )
         self._insist = Insistence(self._stopping, place.wake, place.shutdown, settings.tick_seconds)
         self._trainer: TrainerProcess | None = None
+        self._ending = contextlib.ExitStack()
         self._restored: str | None = None
         self._flush_at = self._flushed_at = 0.0
 
     def run(self) -> None:
         """Restore, train, store the outcome. Raises `GaveUp`; a lost lease is no error."""
-        with self._directory, self._stopping:
+        with self._directory, self._stopping, self._ending:
             sign(self._directory, self._claim.lease)
             try:
                 self._store(self._outcome())
@@ -107,6 +109,8 @@ class Attempt:
             return Failed("trainer_error", f"The trainer wrote a line that is no event: {error}")
         except TrainerGone:
             return Failed("trainer_not_started", "The trainers of this worker end before they are given anything.")
+        except (FileDamaged, FileNotFound, DatasetDamaged) as error:
+            return Failed("invalid_data", str(error))
         except QuotaExceeded as error:
             return Failed("quota", str(error))
         except OSError as error:
@@ -116,14 +120,17 @@ class Attempt:
 
     def _train(self) -> Outcome:
         place, directory = self._place, self._directory
-        preparation = Preparation(self._claim, directory, place.database, place.device.kind)
+        cache = DataCache(place.settings.runs_dir, place.database, place.settings.data_cache_bytes)
+        preparation = Preparation(self._claim, directory, place.database, place.device.kind, cache)
+        self._ending.callback(preparation.close)
         if not preparation.finish(self._insist, self._goes_on):
             assert self._stopping.reason is not None
             return judge(Exit(None, 0, True, ""), self._stopping.reason)
         self._restored = preparation.restored
         self._trainer = place.trainers.hand_over(directory.path, directory.log)
         self._stopping.watch(self._trainer)
-        log.info("training", pid=self._trainer.pid, resumed_from_step=preparation.restore_step)
+        doing = "training" if self._claim.kind == "experiment" else "working"
+        log.info(doing, pid=self._trainer.pid, resumed_from_step=preparation.restore_step)
         return self._follow(self._trainer)
 
     def _goes_on(self) -> bool:

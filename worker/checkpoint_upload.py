@@ -5,18 +5,18 @@ its best; what is uploaded, or replaced by something newer, is deleted here, als
 the store has already are not sent: they are compared there, as those that were sent are.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 
 from bncore.events import CheckpointSaved, StoredFile
-from store import checkpoints, files
+from store import checkpoints
 from store.checkpoints import Part
 from store.database import Database
 from store.errors import CheckpointDamaged
-from store.files import CHUNK_BYTES, Begun
 from store.jobs.leases import Go, Lease, Stop
+from worker.file_upload import FileSender
 
 log = structlog.get_logger()
 
@@ -40,6 +40,7 @@ class CheckpointUpload:
         self._keep_periodic = keep_periodic
         self._owner_bytes = owner_bytes
         self._on_answer = on_answer
+        self._sender = FileSender(database, lease, directory, owner_bytes=owner_bytes, on_answer=on_answer)
         self._waiting: list[CheckpointSaved] = []
         self._coming: list[CheckpointSaved] = []
         self._replaced: set[str] = set()
@@ -72,7 +73,7 @@ class CheckpointUpload:
             begun = checkpoints.begin(session, self._lease, event, owner_bytes=self._owner_bytes)
         if begun is None:
             return
-        digests = {part: self._stored(begun.files[part], stored) for part, stored in _files(event).items()}
+        digests = {part: self._sender.sent(begun.files[part], stored) for part, stored in _files(event).items()}
         try:
             with self._database.write() as session:
                 answer = checkpoints.complete(session, self._lease, begun.id, digests)
@@ -83,28 +84,6 @@ class CheckpointUpload:
             return
         self._on_answer(answer)
         log.info("checkpoint_stored", kind=event.checkpoint_kind, step=event.step, checkpoint_id=begun.id)
-
-    def _stored(self, begun: Begun, file: StoredFile) -> str:
-        """Send what is not there; the SHA-256 of what is there then."""
-        if begun.whole:
-            digest = files.digest(self._database, begun.file_id)
-            if digest == file.sha256:
-                return digest
-            log.warning("shared_content_damaged", file_id=begun.file_id)
-            with self._database.write() as session:
-                files.start_over(session, self._lease, begun.file_id, self._owner_bytes)
-        for seq, data in self._chunks(file):
-            with self._database.write() as session:
-                answer = files.write_chunk(session, self._lease, begun.file_id, seq, data)
-            self._on_answer(answer)
-        return files.digest(self._database, begun.file_id)
-
-    def _chunks(self, stored: StoredFile) -> Iterator[tuple[int, bytes]]:
-        with (self._directory / stored.file).open("rb") as file:
-            seq = 0
-            while data := file.read(CHUNK_BYTES):
-                yield seq, data
-                seq += 1
 
     def _delete_files(self, event: CheckpointSaved) -> None:
         for stored in _files(event).values():

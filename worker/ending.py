@@ -1,6 +1,6 @@
 """How an attempt ended, and what follows from it.
 
-Invariant: a run that finished its budget has succeeded, whatever was asked meanwhile. Which failures are final and
+Invariant: a job that is done has succeeded, whatever was asked meanwhile. Which failures are final and
 which are restarts is said by their codes (`store.jobs.failures`).
 """
 
@@ -8,10 +8,11 @@ import signal
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
+from bncore.events import Concluded as JobConcluded
 from bncore.events import Event, Finished, Stopped
 from bncore.events import Failed as TrainerFailed
 from bncore.run_directory import EXIT_ALONE, EXIT_BUSY, EXIT_DISK_FULL
-from store.work import Cancelled, Failed, Outcome, Paused, Released, Succeeded
+from store.work import Cancelled, Concluded, Failed, Outcome, Paused, Released, Succeeded
 
 Reason = Literal["cancel", "pause", "kill", "deadline", "stall", "shutdown"]
 """Why a trainer was told to stop."""
@@ -32,6 +33,8 @@ def judge(end: Exit, asked: Reason | None) -> Outcome:
     match end.last_event:
         case Finished(stop_reason=stop_reason, summary=summary):
             return Succeeded(stop_reason, summary.model_dump())
+        case JobConcluded(result=result):
+            return Concluded(result)
         case TrainerFailed(code=code, message=message):
             return Failed(code, message)
         case Stopped() if asked is None:
@@ -49,7 +52,7 @@ def _as_asked(reason: Reason) -> Outcome:
         case "pause":
             return Paused()
         case "deadline":
-            return Failed("deadline", "The experiment took longer than deadline_seconds.")
+            return Failed("deadline", "It took longer than deadline_seconds.")
         case "stall":
             return Failed("trainer_stalled", "The trainer said nothing for stall_seconds, and was killed.")
         case "shutdown":

@@ -11,6 +11,7 @@ import structlog
 
 from store import idempotency, processes, purging
 from store.database import Database
+from store.datasets import uploads
 from store.jobs import reaper
 from store.jobs.reaper import Reaped
 
@@ -82,6 +83,7 @@ class Purge:
         with self._database.write() as session:
             processes.purge(session, older_than_seconds=_FORGET_PROCESS_SECONDS)
             idempotency.purge(session)
+            uploads.purge(session)
             deleted = purging.purge(session) if due else 0
         if deleted:
             log.info("purged", rows=deleted)

@@ -1,6 +1,6 @@
 """Structured logs of worker and relay, Celery's and every library's lines among them, on standard error.
 
-Invariant: a line about an experiment carries `experiment_id` and `attempt`; the attempt binds them once
+Invariant: a line about a job carries `experiment_id`, or that of its kind, and `attempt`; the attempt binds them once
 (`structlog.contextvars`), nobody passes them along.
 """
 

@@ -1,9 +1,10 @@
-"""What a run directory needs before its trainer: the spec, and the checkpoint to go on from.
+"""What a run directory needs before its trainer: what is asked, files, data, and the checkpoint to go on from.
 
 Invariant: a checkpoint that is not what was stored is given up, and the job goes back to the one before it, or to the
 beginning: damage costs time, never other bits.
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -15,38 +16,68 @@ from store import checkpoints, work
 from store.database import Database
 from store.errors import CheckpointDamaged
 from store.work import Claim
+from worker.data_cache import DataCache
+from worker.fetching import Interrupted, write
 from worker.insisting import Insistence
-from worker.restore import RestoreInterrupted, fetch
+from worker.restore import fetch
 from worker.run_directory import RunDirectory
 
 log = structlog.get_logger()
 
 
 class Preparation:
-    """The preparation of one attempt; use `finish` once."""
+    """The preparation of one attempt; use `finish` once, and `close` at the attempt's end."""
 
-    def __init__(self, claim: Claim, directory: RunDirectory, database: Database, device: str) -> None:
+    def __init__(
+        self, claim: Claim, directory: RunDirectory, database: Database, device: str, cache: DataCache
+    ) -> None:
         self._claim = claim
         self._directory = directory
         self._database = database
         self._device = device
+        self._cache = cache
+        self._held = contextlib.ExitStack()
         self.restored = claim.restore
         """The checkpoint that is, or will be, in the directory."""
         self.restore_step = claim.restore_step
 
     def finish(self, insistence: Insistence, goes_on: Callable[[], bool]) -> bool:
-        """Write everything; False when `goes_on` said in between that there is a reason to stop."""
+        """Write everything; False when `goes_on` said in between that there is a reason to stop.
+
+        Raises `FileDamaged`, `FileNotFound` and `DatasetDamaged`, where what the job needs is not what was stored.
+        """
         spec: dict[str, Any] = dict(self._claim.spec)
-        # The queue has decided; `auto` must not be decided a second time, perhaps differently.
-        spec["resources"] = {**spec["resources"], "device": self._device}
-        self._directory.spec.write_text(json.dumps(spec), encoding="utf-8")
+        if "resources" in spec:
+            # The queue has decided; `auto` must not be decided a second time, perhaps differently.
+            spec["resources"] = {**spec["resources"], "device": self._device}
+        self._directory.asked(self._claim.kind).write_text(json.dumps(spec), encoding="utf-8")
         try:
+            insistence.on(lambda: self._fetch_inputs(goes_on))
+            insistence.on(lambda: self._hold_data(goes_on))
             while self.restored is not None and not self._restored(insistence, goes_on):
                 continue
-        except RestoreInterrupted:
+        except Interrupted:
             log.info("restore_interrupted")
             return False
         return goes_on()
+
+    def close(self) -> None:
+        """Let go of the data set, once nobody reads it any more."""
+        self._held.close()
+
+    def _fetch_inputs(self, goes_on: Callable[[], bool]) -> None:
+        for path, file_ids in self._claim.inputs.items():
+            target = self._directory.path / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write(self._database, file_ids, target, goes_on)
+
+    def _hold_data(self, goes_on: Callable[[], bool]) -> None:
+        data = self._claim.data
+        if data is None:
+            return
+        there = self._held.enter_context(self._cache.holding(data, goes_on))
+        self._directory.data.mkdir(exist_ok=True)
+        (self._directory.data / data.sha256).symlink_to(there)
 
     def _restored(self, insistence: Insistence, goes_on: Callable[[], bool]) -> bool:
         """Whether the checkpoint is there; when it is damaged, an earlier one is to be tried."""

@@ -48,7 +48,7 @@ def give_back(database: Database, layout: RunLayout) -> None:
     except OUTAGE as error:
         log.warning("give_back_failed", error=in_a_line(error))
         return
-    log.info("given_back", experiment_id=lease.job_id, attempt=lease.attempt, state=state.value)
+    log.info("given_back", job_id=lease.job_id, attempt=lease.attempt, state=state.value)
 
 
 def _lease(layout: RunLayout) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from bncore.events import CheckpointSaved, Event
+from bncore.events import CheckpointSaved, Event, FileSaved
 from bncore.run_directory import RunLayout
 from store import results
 from store.database import Database
@@ -19,6 +19,7 @@ from store.jobs import leases
 from store.jobs.leases import Go, Lease, Stop
 from worker.checkpoint_upload import CheckpointUpload
 from worker.event_file import EventFile
+from worker.file_upload import FileSender, FileUpload
 from worker.outage import OUTAGE, in_a_line
 from worker.trainer_log import TrainerLog
 
@@ -47,6 +48,8 @@ class Reporting:
         self._upload = CheckpointUpload(
             database, lease, directory, keep_periodic=keep_periodic, owner_bytes=owner_bytes, on_answer=self._renewed
         )
+        sender = FileSender(database, lease, directory, owner_bytes=owner_bytes, on_answer=self._renewed)
+        self._files = FileUpload(sender)
         self._log = TrainerLog(database, lease, RunLayout(directory).log, on_answer=self._renewed)
         self.renewed_at = time.monotonic()
         """When the newest renewal that was answered had been sent, or a moment later."""
@@ -69,6 +72,8 @@ class Reporting:
             self.last_event = batch.events[-1]
         self._upload.add(_checkpoints(batch.events))
         self._upload.run()
+        self._files.add([event for event in batch.events if isinstance(event, FileSaved)])
+        self._files.run()
         return self._log.store() or bool(batch.events)
 
     def hold_on(self) -> None:

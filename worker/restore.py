@@ -10,16 +10,13 @@ from bncore.run_directory import RunLayout
 from store import checkpoints
 from store.checkpoints import Part
 from store.database import Database
-
-
-class RestoreInterrupted(Exception):
-    """There was a reason to stop before everything was there."""
+from worker.fetching import Interrupted
 
 
 def fetch(database: Database, checkpoint_id: str, layout: RunLayout, go_on: Callable[[], bool]) -> None:
     """Write weights and training state into a run directory, a chunk at a time, for as long as `go_on` says so.
 
-    Raises `RestoreInterrupted` when it does not, `CheckpointDamaged`, and `CheckpointNotFound`.
+    Raises `Interrupted` when it does not, `CheckpointDamaged`, and `CheckpointNotFound`.
     """
     layout.restore.mkdir(exist_ok=True)
     files: tuple[tuple[Part, Path], ...] = (("weights", layout.restore_weights), ("state", layout.restore_state))
@@ -28,4 +25,4 @@ def fetch(database: Database, checkpoint_id: str, layout: RunLayout, go_on: Call
             for data in checkpoints.read(database, checkpoint_id, name):
                 file.write(data)
                 if not go_on():
-                    raise RestoreInterrupted
+                    raise Interrupted

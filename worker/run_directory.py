@@ -1,7 +1,7 @@
-"""The directories that supervisor and trainer share, one an attempt: `<runs>/<experiment id>/<attempt>`.
+"""The directories that supervisor and trainer share, one an attempt: `<runs>/<job id>/<attempt>`.
 
 Invariant: a directory is removed only by the process that made it, or once neither a supervisor nor a trainer holds its
-lock; a kernel lock goes with its process, however that died. The trainers of one experiment share one lock, whichever
+lock; a kernel lock goes with its process, however that died. The trainers of one job share one lock, whichever
 attempt they belong to: on one host there are never two at work.
 """
 
@@ -15,7 +15,7 @@ from typing import BinaryIO, Self
 
 from bncore.run_directory import RunLayout
 
-_ATTEMPTS, _WAITING = "exp_*/*/", ".waiting/*/"
+_ATTEMPTS, _WAITING = "[a-z][a-z][a-z]_*/*/", ".waiting/*/"
 _SHARED_LOCK = "lock"
 
 
@@ -57,8 +57,8 @@ class WaitingDirectory(HeldDirectory):
 class RunDirectory(HeldDirectory):
     """One attempt's directory."""
 
-    def __init__(self, runs_dir: Path, experiment_id: str, attempt: int) -> None:
-        super().__init__(runs_dir, runs_dir.resolve() / experiment_id / str(attempt))
+    def __init__(self, runs_dir: Path, job_id: str, attempt: int) -> None:
+        super().__init__(runs_dir, runs_dir.resolve() / job_id / str(attempt))
 
     def __enter__(self) -> Self:
         super().__enter__()

@@ -36,6 +36,9 @@ class WorkerSettings(_QueueSettings):
         default=64, ge=1, lt=2**31, description="How many jobs of one owner may run at a time."
     )
     bytes_per_owner: int = Field(default=100 << 30, ge=0, description="Of files that one owner may have stored.")
+    data_cache_bytes: int = Field(
+        default=20 << 30, ge=0, description="Of data sets kept below the runs' directory; those in use stay."
+    )
     spare_bytes: int = Field(default=256 << 20, ge=0, description="With less room on its disk a worker takes no job.")
 
     @model_validator(mode="after")

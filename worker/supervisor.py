@@ -119,7 +119,8 @@ class Supervisor:
             claim = self._claim()
             if claim is None:
                 return
-            with structlog.contextvars.bound_contextvars(experiment_id=claim.lease.job_id, attempt=claim.lease.attempt):
+            named = {f"{claim.kind}_id": claim.lease.job_id, "attempt": claim.lease.attempt}
+            with structlog.contextvars.bound_contextvars(**named):
                 self._run(claim)
 
     def _has_room(self) -> bool:

@@ -8,6 +8,8 @@ from api.routes import (
     bulk,
     catalog,
     checkpoints,
+    dataset_files,
+    datasets,
     downloads,
     events,
     experiments,
@@ -19,6 +21,7 @@ from api.routes import (
     owners,
     results,
     submissions,
+    uploads,
     workers,
 )
 
@@ -35,6 +38,9 @@ _NOUNS = (
     logs,
     checkpoints,
     downloads,
+    datasets,
+    uploads,
+    dataset_files,
     files,
     keys,
     owners,

@@ -7,17 +7,17 @@ from fastapi import Depends, FastAPI
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from api.answers import answer
+from api.acting import by, done
 from api.bodies import edit_patch, edits_of
 from api.deps import Asked, ExperimentId, living_lately
-from api.headers import experiment_headers, if_match_parameter, matched_versions
+from api.headers import if_match_parameter
 from api.lanes import writing
 from api.openapi import edit_body
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown.experiments import Experiment
 from api.shown.waiting import Living
-from store import experiments
+from store import experiments, queueing
 from store.jobs import wishes
 from store.jobs.wishes import By
 
@@ -108,7 +108,7 @@ def resume_experiment(experiment_id: ExperimentId, asked: Asked, living: Living)
     """Queue it again after a pause, or take back a pause that has not come yet; 409 at its end."""
 
     def ask(session: Session, by: By) -> None:
-        experiments.resume(session, experiment_id, by, asked.service.limits)
+        queueing.resume(session, experiment_id, by, asked.service.limits)
 
     return _done(asked, experiment_id, living, ask)
 
@@ -122,7 +122,7 @@ def retry_experiment(experiment_id: ExperimentId, asked: Asked, living: Living) 
     """
 
     def ask(session: Session, by: By) -> None:
-        experiments.retry(session, experiment_id, by, asked.service.limits)
+        queueing.retry(session, experiment_id, by, asked.service.limits)
 
     return _done(asked, experiment_id, living, ask)
 
@@ -149,7 +149,7 @@ def edit_experiment(
 def delete_experiment(experiment_id: ExperimentId, asked: Asked) -> Response:
     """Only at its end, else 409 with the state and the actions that it allows. It is gone at once, its bytes soon."""
     with asked.service.database.write() as session:
-        experiments.delete(session, experiment_id, _by(asked))
+        experiments.delete(session, experiment_id, by(asked))
     return Response(status_code=204)
 
 
@@ -159,12 +159,9 @@ def _done(
     living: Living,
     ask: Callable[[Session, By], None],
 ) -> Response:
-    """The experiment as it is after that; 202 when its worker has yet to do something."""
-    with asked.service.database.write() as session:
-        ask(session, _by(asked))
-        row = experiments.get(session, experiment_id, owner=asked.sees)
-    return answer(Experiment.of(row, living), 200 if row.desired is None else 202, experiment_headers(row))
-
-
-def _by(asked: Asked) -> By:
-    return By(asked.sees, asked.caller.id, matched_versions(asked.request))
+    return done(
+        asked,
+        ask,
+        lambda session: experiments.get(session, experiment_id, owner=asked.sees),
+        lambda row: Experiment.of(row, living),
+    )

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI
 from pydantic import Field
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.answers import answer
@@ -37,7 +38,12 @@ def list_events(
     """Submitted, claimed, checkpointed, restarted, ended: lines are only ever added, numbered without gaps."""
     with asked.service.database.read() as session:
         experiments.get(session, experiment_id, owner=asked.sees)
-        rows = eventlog.page(session, experiment_id, after=query.after, limit=query.limit + 1)
+        return answer(events_of(session, experiment_id, query))
+
+
+def events_of(session: Session, job_id: str, query: EventQuery) -> EventPage:
+    """A page of the log of a job that the caller may see."""
+    rows = eventlog.page(session, job_id, after=query.after, limit=query.limit + 1)
     shown = [Event.of(row) for row in rows[: query.limit]]
     more = len(rows) > query.limit
-    return answer(EventPage(data=shown, has_more=more, next_cursor=shown[-1].number if more else None))
+    return EventPage(data=shown, has_more=more, next_cursor=shown[-1].number if more else None)

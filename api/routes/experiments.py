@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.deps import Asked, ExperimentId, living_lately
 from api.filters import FilterQuery
-from api.headers import experiment_headers, if_none_match_parameter, none_match
+from api.headers import if_none_match_parameter, job_headers, none_match
 from api.lanes import reading
 from api.parameters import Reading
 from api.problems import declared
@@ -73,7 +73,7 @@ def get_experiment(experiment_id: ExperimentId, asked: Asked, living: Living) ->
     """
     with asked.service.database.look() as session:
         sight = experiments.look(session, experiment_id, owner=asked.sees)
-    headers = experiment_headers(sight.experiment)
+    headers = job_headers(sight.experiment)
     if none_match(asked.request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return answer(ExperimentNow.seen(sight, living), headers=headers)

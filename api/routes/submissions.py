@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from api.answers import answer
 from api.bodies import Spec, patch_object
+from api.completing import cloned_document, spec_of
 from api.deps import Asked, ExperimentId, living_now
 from api.headers import idempotency_key
 from api.intake import Order
-from api.merging import merged
 from api.openapi import clone_body, idempotency_parameter, spec_request_body
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
@@ -106,7 +106,7 @@ async def clone_experiment(
     service = asked.service
     source = await service.reads.run(functools.partial(_source, asked, experiment_id))
     # The patch may have been a large body.
-    spec, submission, known, warnings = await service.bodies.run(functools.partial(_cloned, source, patch))
+    spec, submission, known, warnings = await service.bodies.run(functools.partial(_cloned, asked, source, patch))
     answered = functools.partial(_answered, living, warnings_of(spec, living, known) + warnings)
     return await _accepted(asked, living, spec, submission, answered)
 
@@ -122,10 +122,12 @@ def _source(asked: Asked, experiment_id: str) -> Experiment:
 
 
 def _cloned(
-    source: Experiment, patch: dict[str, Any]
+    asked: Asked, source: Experiment, patch: dict[str, Any]
 ) -> tuple[ExperimentSpec, Submission, list[Fault], list[SpecWarning]]:
     """The clone's spec and what is stored of it; what may not have been meant in its source, and what is new in it."""
-    spec, known = load_spec(merged(source.spec, patch)), cautions(load_spec(source.spec))
+    document = cloned_document(source.spec, patch)
+    spec = spec_of(asked.service.database, asked.caller.owner, document)
+    known = cautions(load_spec(source.spec))
     return spec, Submission.of(spec, retry_of=source.id), known, list(taken_over(source.spec, patch, spec))
 
 

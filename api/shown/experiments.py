@@ -162,7 +162,7 @@ def progress_of(row: tables.Experiment) -> Progress:
     return Progress(**_progress(row))
 
 
-def failure_of(row: tables.Experiment) -> Failure | None:
+def failure_of(row: tables.Job) -> Failure | None:
     """Why the row failed, if it did."""
     if row.state is not State.FAILED:
         return None

@@ -1,4 +1,4 @@
-"""In words, what a queued experiment waits for, as far as this process knows who is there."""
+"""In words, what a queued job waits for, as far as this process knows who is there."""
 
 import time
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ Living = Sequence[tables.Process] | None
 """The processes that say they live, a moment ago; None when that is not known."""
 
 
-def waiting_for(row: tables.Experiment, living: Living) -> str | None:
-    """A time, a worker, or one that is not there; None unless the experiment is queued."""
+def waiting_for(row: tables.Job, living: Living) -> str | None:
+    """A time, a worker, or one that is not there; None unless the job is queued."""
     wanted = row.waiting_for
     if wanted is None:
         return None

@@ -38,4 +38,5 @@ def present(images: Tensor, presentation: Presentation) -> Tensor:
 
 def pixel_order(pixels: int) -> list[int]:
     """The one shuffled order of so many pixels."""
-    return by_rank(list(range(pixels)), "pixel ")
+    order: list[int] = by_rank(np.arange(pixels), "pixel ").tolist()
+    return order

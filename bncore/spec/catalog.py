@@ -35,7 +35,7 @@ def members(union: Any) -> tuple[type[BaseModel], ...]:
 CATALOG: dict[str, Any] = {
     "normalizers": NormSpec,
     "networks": NetworkSpec,
-    "datasets": DataSpec,
+    "data": DataSpec,
     "initializers": InitSpec,
     "optimizers": OptimizerSpec,
     "schedules": ScheduleSpec,

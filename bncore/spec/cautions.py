@@ -77,9 +77,10 @@ def _blank_starts(spec: ExperimentSpec) -> Iterator[Fault]:
 
 
 def _lonely_batches(spec: ExperimentSpec) -> Iterator[Fault]:
-    train, examples = spec.train, data_shape(spec.data).train_examples
-    per_epoch = steps_per_epoch(train, data_shape(spec.data))
-    if train.batch_size > 1 and examples % train.batch_size == 1 and not train.drop_last:
+    train, sizes = spec.train, data_shape(spec.data)
+    examples, is_dropped = sizes.train_examples, train.drop_last or sizes.whole_batches
+    per_epoch = steps_per_epoch(train, sizes)
+    if train.batch_size > 1 and examples % train.batch_size == 1 and not is_dropped:
         if total_steps(train, per_epoch) < per_epoch:
             return
         detail = (

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from bncore.spec.batches import batch_faults
 from bncore.spec.budget import CheckpointSpec, EvaluationSpec, ResourcesSpec, TrainSpec
 from bncore.spec.data import DataSpec, DigitsSpec, data_shape
 from bncore.spec.limits import NAME_CHARS, TAG_KEY_CHARS, TAG_VALUE_CHARS, TAGS
@@ -64,6 +65,7 @@ class ExperimentSpec(SpecModel):
     def _parts_fit_together(self) -> "ExperimentSpec":
         faults = faults_between_parts(self.data, self.network, self.train, self.schedule, self.evaluation)
         sizes = data_shape(self.data)
+        faults += batch_faults(self.data, sizes, self.train.batch_size)
         faults += measuring_faults(sizes, self.loss, self.train.target)
         faults += resources_faults(sizes, self.train, self.resources)
         if faults:

@@ -75,7 +75,7 @@ def laid_network(network: NetworkSpec, signal: Signal, outputs: int) -> Laid:
 def steps_per_epoch(train: TrainSpec, sizes: DataShape) -> int:
     """Batches in one epoch."""
     whole, rest = divmod(sizes.train_examples, train.batch_size)
-    return whole + (1 if rest and not train.drop_last else 0)
+    return whole + (1 if rest and not (train.drop_last or sizes.whole_batches) else 0)
 
 
 def total_steps(train: TrainSpec, per_epoch: int) -> int:
@@ -116,7 +116,8 @@ def _misfits(network: NetworkSpec, sizes: DataShape) -> Iterator[Fault]:
         yield Fault(pointer, detail, "signal_does_not_fit")
     elif sizes.task == "tagging" and not network.tags:
         detail = f"{network.kind} has one output for a sequence, and these data have a label for each step"
-        cure = "set output to each_step" if "output" in type(network).model_fields else "set tag to false in /data"
+        has_other = "output" in type(network).model_fields
+        cure = "set output to each_step" if has_other else "use a recurrent network with output each_step"
         yield Fault(pointer, f"{detail}; {cure}", "task_does_not_fit")
     elif sizes.task != "tagging" and network.tags:
         detail = "There would be an output for each step, and these data have one label for a sequence"
@@ -126,7 +127,8 @@ def _misfits(network: NetworkSpec, sizes: DataShape) -> Iterator[Fault]:
 def _cure(network: NetworkSpec, signal: Signal) -> str:
     """What makes of these data something that the network takes, and else who takes them as they are."""
     if signal.kind == "image":
-        return "; as row in /data makes sequences of images" if "sequence" in network.takes else ""
+        is_row = "sequence" in network.takes and signal.channels == 1
+        return "; as row in /data makes sequences of images" if is_row else ""
     if signal.kind == "sequence" and not signal.lengths and "image" in network.takes:
         return "; leave as at image in /data"
     takers = {"vector": "mlp and deep_linear take", "sequence": "recurrent networks and transformer_encoder take"}
@@ -146,7 +148,7 @@ def _budget_faults(train: TrainSpec, schedule: ScheduleSpec, sizes: DataShape) -
 def _batch_faults(train: TrainSpec, evaluation: EvaluationSpec, sizes: DataShape, laid: Laid) -> Iterator[Fault]:
     """What is wrong with the batches for the first normalization that cannot work with them."""
     batches = [_smallest_part(train, train.batch_size, "each batch", "use a larger batch")]
-    rest = 0 if train.drop_last else sizes.train_examples % train.batch_size
+    rest = 0 if train.drop_last or sizes.whole_batches else sizes.train_examples % train.batch_size
     if rest and (train.steps is None or train.steps >= steps_per_epoch(train, sizes)):
         cure = "use another batch size or drop_last"
         batches.append(_smallest_part(train, rest, "the last, partial batch of an epoch", cure))

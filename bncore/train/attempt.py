@@ -5,16 +5,19 @@ import errno
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from bncore.data import InvalidData, load_data
-from bncore.events import Failed, FailureCode, Finished, PhaseChanged, Stopped
+from bncore.events import Concluded, Failed, FailureCode, Finished, PhaseChanged, Stopped
 from bncore.spec import load_spec, parse_json
 from bncore.train.checkpoint import CheckpointDamaged
 from bncore.train.environment import prepare
 from bncore.train.run_directory import RunDirectory
 from bncore.train.trainer import Trainer
+
+Outcome = TypeVar("Outcome", Finished | Stopped | Failed, Concluded | Stopped | Failed)
 
 _logger = logging.getLogger(__name__)
 
@@ -44,9 +47,29 @@ def run_attempt(
     """
     directory = RunDirectory(path, wait_seconds=wait_seconds, stop_asked=stop_asked, ring=ring)
     try:
-        return _conclude(directory, _train(directory, stop_asked))
+        return conclude(directory, _train(directory, stop_asked))
     finally:
         directory.close()
+
+
+def conclude(directory: RunDirectory, outcome: Outcome) -> Outcome | Failed:
+    """Log the last event of an attempt, and return it. Where there is no room for it, a failure that is shorter."""
+    try:
+        directory.log(outcome)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        failed = failure_of(error)
+        # The exit code says it too.
+        with contextlib.suppress(OSError):
+            directory.log(failed)
+        return failed
+    return outcome
+
+
+def failure_of(error: Exception) -> Failed:
+    """What an exception that nobody caught comes to."""
+    return Failed(code=_code(error), message=_line(error))
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -59,7 +82,7 @@ def _train(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Finished 
         spec = load_spec(parse_json(directory.read_spec()))
         directory.log(PhaseChanged(phase="loading_data"))
         environment = prepare(spec)
-        trainer = Trainer(directory, spec, environment, load_data(spec.data))
+        trainer = Trainer(directory, spec, environment, load_data(spec.data, directory.layout.data))
         if directory.restorable():
             directory.log(PhaseChanged(phase="restoring"))
             trainer.restore()
@@ -68,21 +91,7 @@ def _train(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Finished 
     # Everything is caught: an attempt that failed without saying how would be restarted, and fail again.
     except Exception as error:
         _logger.exception("training failed")
-        return Failed(code=_code(error), message=_line(error))
-
-
-def _conclude(directory: RunDirectory, outcome: Finished | Stopped | Failed) -> Finished | Stopped | Failed:
-    try:
-        directory.log(outcome)
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        failed = Failed(code="disk_full", message=_line(error))
-        # It is shorter than a result; the exit code says it too.
-        with contextlib.suppress(OSError):
-            directory.log(failed)
-        return failed
-    return outcome
+        return failure_of(error)
 
 
 def _code(error: Exception) -> FailureCode:

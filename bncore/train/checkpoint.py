@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from bncore.data import Standardization
 from bncore.spec import ExperimentSpec
 from bncore.train.environment import Environment
 from bncore.train.optim import Optimizer
@@ -44,10 +45,16 @@ class CheckpointDamaged(ValueError):
     """A file of a checkpoint that is missing or not what was written: an older one may do."""
 
 
-def write_weights(path: Path, network: nn.Module, spec: ExperimentSpec, step: int) -> None:
-    """Write the network's state_dict; metadata `{format_version, spec, step}`."""
+def write_weights(
+    path: Path, network: nn.Module, spec: ExperimentSpec, step: int, standardization: Standardization | None = None
+) -> None:
+    """Write the network's state_dict; metadata `{format_version, spec, step}`, and of data that were standardized
+    `standardization: {mean, deviation}`, without which nobody knows what the network takes."""
     tensors = {name: _plain(tensor) for name, tensor in network.state_dict().items()}
-    metadata = {"format_version": FORMAT_VERSION, "spec": spec.model_dump(mode="json"), "step": step}
+    metadata: dict[str, object] = {"format_version": FORMAT_VERSION, "spec": spec.model_dump(mode="json"), "step": step}
+    if standardization is not None:
+        found = {"mean": standardization.mean, "deviation": standardization.deviation}
+        metadata["standardization"] = {name: tensor.tolist() for name, tensor in found.items()}
     _write(path, tensors, json.dumps(metadata, sort_keys=True, separators=(",", ":")))
 
 

@@ -3,14 +3,14 @@
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from bncore.adapt import prediction_time
-from bncore.data import Examples
+from bncore.data import Examples, Part
 from bncore.norm import recalibrate
 from bncore.norm.model.untouched import untouched
 from bncore.spec import Statistics
@@ -49,21 +49,19 @@ def evaluate(network: nn.Module, task: Task, batches: Iterable[Examples]) -> dic
     return {name: total.item() / float(count) for name, total in zip(names, sums, strict=True)}
 
 
-def slices(examples: Examples, size: int) -> Iterator[Examples]:
+def slices(examples: Part, size: int) -> Iterator[Examples]:
     """Batches of `size`, in the order of the examples; the last one may be smaller."""
-    count = len(examples.inputs)
+    count = examples.size
     return (examples.slice(first, min(first + size, count)) for first in range(0, count, size))
 
 
-def equal_parts(examples: Examples, parts: int) -> list[Examples]:
-    """So many batches, none more than one example larger than another."""
-    count = len(examples.inputs)
-    ends = [count * part // parts for part in range(parts + 1)]
-    return [examples.slice(first, end) for first, end in itertools.pairwise(ends)]
+def equal_parts(examples: Part, parts: int) -> Iterable[Examples]:
+    """So many batches, none more than one example larger than another, made as often as they are gone through."""
+    return _EqualParts(examples, parts)
 
 
 @contextmanager
-def using(statistics: Statistics, network: nn.Module, train: Sequence[Examples]) -> Iterator[bool]:
+def using(statistics: Statistics, network: nn.Module, train: Iterable[Examples]) -> Iterator[bool]:
     """Within it, the network evaluates with these statistics; whether there are any that are finite.
 
     `train` are the training data in batches no smaller than in training, for `precise`.
@@ -86,7 +84,18 @@ def nothing_measured(task: Task) -> dict[str, float]:
     return dict.fromkeys(("loss", *task.metrics), math.nan)
 
 
-def _recalibrated(network: nn.Module, train: Sequence[Examples]) -> bool:
+class _EqualParts:
+    """What does not fit into memory at once is not held at once."""
+
+    def __init__(self, examples: Part, parts: int) -> None:
+        self._examples, self._parts = examples, parts
+
+    def __iter__(self) -> Iterator[Examples]:
+        ends = (self._examples.size * part // self._parts for part in range(self._parts + 1))
+        return (self._examples.slice(first, end) for first, end in itertools.pairwise(ends))
+
+
+def _recalibrated(network: nn.Module, train: Iterable[Examples]) -> bool:
     try:
         recalibrate(network, train, forward=outputs_of)
     except ValueError as error:

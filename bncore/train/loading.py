@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from bncore.data import Standardization
 from bncore.networks import build_network
 from bncore.spec import ExperimentSpec, SpecError, data_shape, load_spec
 from bncore.train.checkpoint import (
@@ -28,6 +29,14 @@ def load_model(path: Path, device: torch.device | str, averages: Path | None = N
     if averages is not None:
         _take_averages(averages, network, _metadata(path)["step"])
     return network.eval()
+
+
+def standardization_of(path: Path) -> Standardization | None:
+    """By which the inputs of the network in a weights file were standardized in training; None where they were not."""
+    found = _metadata(path).get("standardization")
+    if not isinstance(found, dict):
+        return None
+    return Standardization(torch.tensor(found["mean"]), torch.tensor(found["deviation"]))
 
 
 def _take_averages(path: Path, network: nn.Module, step: object) -> None:

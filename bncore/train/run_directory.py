@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bncore.events import Event, StoredFile, encode
+from bncore.events import Event, FileSaved, StoredFile, encode
 from bncore.run_directory import RunLayout
 
 LOCK_SECONDS = 60.0
@@ -65,6 +65,11 @@ class RunDirectory:
         os.close(self._events)
         os.close(self._lock)
 
+    @property
+    def layout(self) -> RunLayout:
+        """The paths in it."""
+        return self._layout
+
     def read_spec(self) -> bytes:
         """The text of `spec.json`."""
         return self._layout.spec.read_bytes()
@@ -91,7 +96,16 @@ class RunDirectory:
 
     def store(self, name: str, write: Callable[[Path], None]) -> StoredFile:
         """Have `write` make a file, and give it its name under `checkpoints/` when all of it is on the disk."""
-        folder = self._layout.checkpoints
+        return self._keep(self._layout.checkpoints, name, write)
+
+    def save(self, name: str, file_kind: str, write: Callable[[Path], None]) -> FileSaved:
+        """Have `write` make a result file under `files/`, and log it. On a full disk OSError is raised."""
+        saved = FileSaved(name=name, file_kind=file_kind, file=self._keep(self._layout.files, name, write))
+        self.log(saved)
+        self.ring()
+        return saved
+
+    def _keep(self, folder: Path, name: str, write: Callable[[Path], None]) -> StoredFile:
         folder.mkdir(exist_ok=True)
         unfinished, final = folder / f"{name}.tmp", folder / name
         try:

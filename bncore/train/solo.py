@@ -2,13 +2,13 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from bncore.data import Batches, DataSet, Examples
+from bncore.data import Batches, DataSet, Examples, Part
 from bncore.networks import build_network
 from bncore.norm import no_decay_parameters
 from bncore.norm.adaptive_clipping import adaptive_clip_grad_
@@ -19,7 +19,7 @@ from bncore.train.evaluate import equal_parts, evaluate, nothing_measured, outpu
 from bncore.train.learner import Stepped
 from bncore.train.optim import LearningRate, build_optimizer
 from bncore.train.scaling import LossScale
-from bncore.train.task import Kept, build_task
+from bncore.train.task import Kept, build_task, descended
 
 
 class Solo:
@@ -47,13 +47,20 @@ class Solo:
         spared = no_decay_parameters(self._network)
         self._optimizer = build_optimizer(spec.optimizer, self._parameters, spared)
         self._rate = LearningRate(self._optimizer, spec.optimizer, spec.schedule, planned.total_steps)
-        self._batches = Batches(self._data.train, train.batch_size, train.seed, train.drop_last)
+        self._batches = Batches(
+            self._data.train,
+            train.batch_size,
+            train.seed,
+            train.drop_last,
+            sampler=spec.data.sampler,
+            augment=spec.data.augment,
+        )
         self._autocast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if train.precision != "fp32":
             dtype = torch.bfloat16 if train.precision == "bf16" else torch.float16
             self._autocast = torch.autocast(device.type, dtype)
         self._scale = LossScale(device) if train.precision == "fp16" else None
-        self._in_batches: list[Examples] = []
+        self._in_batches: Iterable[Examples] = ()
         if "precise" in spec.evaluation.statistics:
             # Normalized together in training, at the least.
             together = min(train.micro_batches(train.batch_size))
@@ -90,7 +97,7 @@ class Solo:
         return values
 
     def write_weights(self, path: Path, step: int) -> None:
-        write_weights(path, self._network, self._spec, step)
+        write_weights(path, self._network, self._spec, step, self._data.standardization)
 
     def write_state(self, path: Path, host: HostState) -> None:
         write_state(path, self._network, self._optimizer, host, self._others())
@@ -107,7 +114,7 @@ class Solo:
         """Add the gradients of the loss on a batch, or of `share` times it."""
         with self._autocast:
             outputs = outputs_of(self._forward, batch)
-        loss = self.task.loss(outputs, batch)
+        loss = descended(self.task, outputs, batch)
         if share is not None:
             loss = loss * share
         if self._scale is None:
@@ -137,9 +144,9 @@ class Solo:
                         values |= {f"{part}/{name}{end}": value for name, value in found.items()}
         return values
 
-    def _evaluated(self, examples: Examples, statistics: Statistics) -> dict[str, float]:
+    def _evaluated(self, examples: Part, statistics: Statistics) -> dict[str, float]:
         size = self._spec.evaluation.batch_size
-        parts = -(-len(examples.inputs) // size)
+        parts = -(-examples.size // size)
         batches = slices(examples, size) if statistics == "running" else equal_parts(examples, parts)
         return evaluate(self._network, self.task, batches)
 

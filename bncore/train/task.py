@@ -149,6 +149,15 @@ def build_task(name: TaskName, loss: LossSpec) -> Task:
             assert_never(loss)
 
 
+def descended(task: Task, outputs: Tensor, examples: Examples) -> Tensor:
+    """The loss of a training step: of examples that were mixed, by the shares of the two."""
+    loss = task.loss(outputs, examples)
+    if examples.mixed is None:
+        return loss
+    targets, share = examples.mixed
+    return share * loss + (1.0 - share) * task.loss(outputs, examples._replace(targets=targets))
+
+
 def _ends(steps: Sequence[Tensor]) -> list[int]:
     return list(itertools.accumulate(map(len, steps)))
 

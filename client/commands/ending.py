@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from client.calls import TERMINAL
 from client.commands.acting import NAMES_HELP, Experiments, ask_each, ids_of
 from client.commands.connection import AsJson, Url, connect
 from client.commands.filters import CreatedBefore, CreatedFrom, Name, States, Tags, filters_of
@@ -18,7 +19,6 @@ from client.commands.outcome import Exit, leave, reported
 from client.commands.output import ask, emit, show
 from client.filters import Filters
 from client.http import Client
-from client.results import TERMINAL
 
 LIVING = ("queued", "running", "paused")
 MOST_COUNTED = 1000

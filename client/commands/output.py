@@ -7,13 +7,21 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -146,6 +154,15 @@ class Bars:
         self._progress.update(task, completed=fraction, state=inline(state), numbers=numbers)
         if results.get("is_terminal"):
             self._progress.stop_task(task)
+
+
+@contextmanager
+def byte_bar(name: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A live bar on standard error for what is sent; told how many bytes are there, and of how many."""
+    layout = (TextColumn("{task.description}"), BarColumn(bar_width=30), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*layout, console=Console(stderr=True), disable=not shown) as progress:
+        task = progress.add_task(inline(name), total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of)
 
 
 def _measured(summary: Json) -> str:

@@ -4,7 +4,7 @@ Invariant: a submitted experiment, its job and the bell that rings its queue are
 at once for every reader, its bytes with later purges (`store.purging`).
 """
 
-from store.experiments.changing import cancel_all, delete, delete_all, edit, lock, resume, retry
+from store.experiments.changing import cancel_all, delete, delete_all, edit, lock
 from store.experiments.finding import (
     MAX_PAGE,
     MOST_AHEAD,
@@ -19,13 +19,12 @@ from store.experiments.finding import (
     page,
     visible,
 )
-from store.experiments.submitting import Limits, Submission, require_room, submit, submit_many
+from store.experiments.submitting import Submission, submit, submit_many
 
 __all__ = [
     "MAX_PAGE",
     "MOST_AHEAD",
     "Filters",
-    "Limits",
     "Mark",
     "Page",
     "Sight",
@@ -40,9 +39,6 @@ __all__ = [
     "look",
     "marks",
     "page",
-    "require_room",
-    "resume",
-    "retry",
     "submit",
     "submit_many",
     "visible",

@@ -1,6 +1,6 @@
 """What owners change of experiments beyond their job: names, tags, and that they are gone."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -11,9 +11,8 @@ from sqlalchemy.orm import Session
 from store import files, retention
 from store.columns import core, one_of
 from store.database import kind_of
-from store.errors import ExperimentNotFound, VersionMismatch
+from store.errors import VersionMismatch, job_not_found
 from store.experiments.finding import Filters, get, ids
-from store.experiments.submitting import Limits, require_room
 from store.jobs import wishes
 from store.jobs.conditions import owned_by
 from store.jobs.states import TERMINAL, State
@@ -31,18 +30,6 @@ def lock(session: Session, experiment_id: str, by: By) -> Experiment:
     if session.execute(statement).first() is None:
         _refuse(session, experiment_id, by)
     return get(session, experiment_id, owner=by.owner)
-
-
-def resume(session: Session, experiment_id: str, by: By, limits: Limits) -> None:
-    """`wishes.resume`, which also raises `QuotaExceeded` when the owner's queue is full."""
-    _require_room(session, experiment_id, by, (State.PAUSED,), limits)
-    wishes.resume(session, experiment_id, by)
-
-
-def retry(session: Session, experiment_id: str, by: By, limits: Limits) -> None:
-    """`wishes.retry`, which also raises `QuotaExceeded` when the owner's queue is full."""
-    _require_room(session, experiment_id, by, (State.FAILED, State.CANCELLED), limits)
-    wishes.retry(session, experiment_id, by)
 
 
 def edit(session: Session, experiment_id: str, by: By, changes: Mapping[str, Any]) -> None:
@@ -121,16 +108,8 @@ def _drop_files(session: Session, experiment_ids: list[str]) -> None:
     files.drop_of_jobs(session, experiment_ids)
 
 
-def _require_room(session: Session, experiment_id: str, by: By, states: Collection[State], limits: Limits) -> None:
-    """Of a job in one of these states, which is about to be queued."""
-    moving = select(Job.owner).where(Job.id == experiment_id, *by.may(), Job.state.in_(states))
-    owner = session.scalars(moving).one_or_none()
-    if owner is not None:
-        require_room(session, owner, 1, limits)
-
-
 def _refuse(session: Session, experiment_id: str, by: By) -> NoReturn:
     version = session.scalars(select(Job.version).where(Job.id == experiment_id, *owned_by(by.owner))).one_or_none()
     if version is None:
-        raise ExperimentNotFound(experiment_id)
+        raise job_not_found(experiment_id)
     raise VersionMismatch(version)

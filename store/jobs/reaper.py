@@ -23,7 +23,7 @@ _JOB = core(Job).c
 
 _NAME = "reaper"
 _LOST = Failure("worker_lost", "The worker stopped renewing its lease.")
-_OVERDUE = Failure("deadline", "The experiment took longer than deadline_seconds.")
+_OVERDUE = Failure("deadline", "It took longer than deadline_seconds.")
 _JITTER_SECONDS = 1.0
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from store.columns import core, one_of
 from store.database import clock
-from store.errors import ExperimentNotFound, IllegalTransition, VersionMismatch
+from store.errors import IllegalTransition, VersionMismatch, job_not_found
 from store.jobs import eventlog
 from store.jobs.conditions import IS_OVER, IS_RUNNING, in_state, owned_by
 from store.jobs.eventlog import Entry, Line
@@ -54,7 +54,7 @@ def ask(session: Session, job_id: str, wish: Wish, by: By) -> None:
     """End or pause a job: at once when nothing runs, else as a wish that its worker hears.
 
     What is asked already, or done, changes nothing; nor does `cancel` or `kill` of a job at its end. Raises
-    `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition` for a pause after the end.
+    `JobNotFound`, `VersionMismatch`, or `IllegalTransition` for a pause after the end.
     """
     if ask_all(session, [job_id], wish, by):
         return
@@ -87,7 +87,7 @@ def ask_all(session: Session, job_ids: Collection[str], wish: Wish, by: By) -> i
 def resume(session: Session, job_id: str, by: By) -> None:
     """Queue a paused job again; of one that is about to be paused, take the wish back. Else nothing changes.
 
-    Raises `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition` at its end.
+    Raises `JobNotFound`, `VersionMismatch`, or `IllegalTransition` at its end.
     """
     entry = by.entry("resumed", "Queued again.")
     turn = _turn(session, job_id)
@@ -112,7 +112,7 @@ def resume(session: Session, job_id: str, by: By) -> None:
 def retry(session: Session, job_id: str, by: By) -> None:
     """Queue a failed or cancelled job again: its next attempt, with restarts and deadline counted anew.
 
-    Raises `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition` in any other state.
+    Raises `JobNotFound`, `VersionMismatch`, or `IllegalTransition` in any other state.
     """
     anew: dict[str, Any] = {
         "failure_code": None,
@@ -131,7 +131,7 @@ def retry(session: Session, job_id: str, by: By) -> None:
 
 
 def delete(session: Session, job_id: str, by: By) -> None:
-    """Hide a job that has ended, for good. Raises `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition`."""
+    """Hide a job that has ended, for good. Raises `JobNotFound`, `VersionMismatch`, or `IllegalTransition`."""
     if not delete_all(session, [job_id], by):
         state = _state(session, job_id, by)
         raise IllegalTransition(state, actions(state))
@@ -162,7 +162,7 @@ def _state(session: Session, job_id: str, by: By) -> State:
         select(_JOB.state, _JOB.version).where(_JOB.id == job_id, *owned_by(by.owner))
     ).one_or_none()
     if found is None:
-        raise ExperimentNotFound(job_id)
+        raise job_not_found(job_id)
     if by.versions is not None and found.version not in by.versions:
         raise VersionMismatch(found.version)
     return State(found.state)

@@ -6,6 +6,8 @@ them.
 
 from store.columns import Table
 from store.tables.checkpoints import Checkpoint
+from store.tables.datasets import Dataset, DatasetUse
+from store.tables.evaluations import Evaluation
 from store.tables.experiments import Experiment, ExperimentTag
 from store.tables.files import Content, ContentChunk, File
 from store.tables.idempotency import IdempotencyKey
@@ -14,6 +16,7 @@ from store.tables.logs import JobLog
 from store.tables.metrics import MetricSegment, MetricSeries
 from store.tables.owners import ApiKey, Owner
 from store.tables.processes import Process
+from store.tables.uploads import Upload, UploadPart
 from store.tables.watches import Watch
 
 __all__ = [
@@ -22,6 +25,9 @@ __all__ = [
     "Checkpoint",
     "Content",
     "ContentChunk",
+    "Dataset",
+    "DatasetUse",
+    "Evaluation",
     "Experiment",
     "ExperimentTag",
     "File",
@@ -34,5 +40,7 @@ __all__ = [
     "Owner",
     "Process",
     "Table",
+    "Upload",
+    "UploadPart",
     "Watch",
 ]

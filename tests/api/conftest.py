@@ -93,6 +93,19 @@ class ByHand:
             checkpoints.complete(session, self.lease, begun.id, digests)
         return begun.id
 
+    def file(self, name: str, content: bytes, kind: str = "array") -> str:
+        """Store a result file; its id."""
+        announced = files.Announced(name, kind, None, len(content), hashlib.sha256(content).hexdigest())
+        with self.database.write() as session:
+            begun = files.begin(session, self.lease, announced)
+        for seq, start in enumerate(range(0, 0 if begun.whole else len(content), files.CHUNK_BYTES)):
+            chunk = content[start : start + files.CHUNK_BYTES]
+            with self.database.write() as session:
+                files.write_chunk(session, self.lease, begun.file_id, seq, chunk)
+        with self.database.write() as session:
+            files.complete(session, self.lease, begun.file_id, files.digest(self.database, begun.file_id))
+        return begun.file_id
+
     def finish(self, outcome: work.Outcome | None = None) -> None:
         """End the attempt; by default well."""
         with self.database.write() as session:

@@ -20,9 +20,10 @@ from api.lanes import Lane
 from bncore.spec import load_spec
 from store.columns import core
 from store.database import Database
-from store.experiments import Limits, Submission
+from store.experiments import Submission
 from store.jobs import bells, eventlog
 from store.owners import DEFAULT_OWNER
+from store.queueing import Limits
 from store.tables import Experiment, Job
 from tests.api.holders import holder
 from tests.api.trouble import until

@@ -19,7 +19,9 @@ OPERATIONS = {
     "list_initializers", "list_optimizers", "list_schedules", "list_losses", "list_keys", "get_key", "create_key",
     "rotate_key", "revoke_key", "list_owners", "get_own_owner", "pause_experiment", "resume_experiment",
     "retry_experiment", "kill_experiment", "clone_experiment", "edit_experiment", "cancel_experiments",
-    "delete_experiments", "list_attempts", "get_logs", "list_workers", "get_file", "download_file",
+    "delete_experiments", "list_attempts", "get_logs", "list_workers", "get_file", "download_file", "list_data",
+    "get_dataset", "begin_upload", "list_parts", "store_part", "complete_upload", "cancel_dataset", "retry_dataset",
+    "delete_dataset", "list_dataset_files", "download_contact_sheet", "download_report", "list_dataset_events",
 }  # fmt: skip
 
 
@@ -93,6 +95,7 @@ def _try(described: Any, api: Any, operation_id: str, mode: schemathesis.Generat
     loose = operation_id in (
         "submit_experiment", "validate_experiment", "list_experiments", "create_key", "list_keys", "list_owners",
         "edit_experiment", "list_checkpoints", "cancel_experiments", "delete_experiments", "get_logs",
+        "begin_upload", "list_datasets", "store_part",
     )  # fmt: skip
     excluded = [positive_data_acceptance] if loose else []
 

@@ -87,7 +87,7 @@ def test_every_refusal_has_a_status(kind: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize("noun", [
-    "normalizers", "networks", "datasets", "initializers", "optimizers", "schedules", "losses",
+    "normalizers", "networks", "data", "initializers", "optimizers", "schedules", "losses",
 ])  # fmt: skip
 def test_the_catalog_lists_every_kind_with_its_schema(shared_api: Any, noun: str) -> None:
     from bncore.spec import kinds

@@ -11,11 +11,11 @@ from bncore.spec import ExperimentSpec, load_spec
 from bncore.spec.limits import IDEMPOTENCY_KEY_CHARS, METRIC_KEY_CHARS, NAME_CHARS, TAG_KEY_CHARS, TAG_VALUE_CHARS
 from store import checkpoints, experiments, idempotency, keys, owners, processes, purging, work
 from store.errors import QuotaExceeded
-from store.experiments import Limits
 from store.idempotency import Scope
 from store.jobs.leases import Terms
 from store.jobs.wishes import By
 from store.processes import Heartbeat
+from store.queueing import Limits
 from store.tables import Content, ExperimentTag, IdempotencyKey, MetricSegment, MetricSeries, Table
 
 # Four bytes each in UTF-8: limits count characters.

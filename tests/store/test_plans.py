@@ -16,13 +16,14 @@ from bncore.events import MetricsBlock, Note
 from store import checkpoints, experiments, files, idempotency, purging, results, retention
 from store.columns import one_of
 from store.database import Database
-from store.experiments import Filters, Limits
+from store.experiments import Filters
 from store.files import Announced
 from store.idempotency import Scope
 from store.jobs import bells, eventlog, leases, reaper, wishes
 from store.jobs.leases import Terms
 from store.jobs.states import State
 from store.jobs.wishes import By
+from store.queueing import Limits
 from store.tables import Checkpoint, Table
 
 ROWS = Rows(20_000, queued=5_000, running=20, of_one=2_000)

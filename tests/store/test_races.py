@@ -17,12 +17,13 @@ from bncore.spec import load_spec
 from store import experiments, files, idempotency, orphans, owners, purging, results, work
 from store.database import Database
 from store.errors import QuotaExceeded
-from store.experiments import Filters, Limits, Submission
+from store.experiments import Filters, Submission
 from store.files import Announced
 from store.idempotency import Scope
 from store.jobs.leases import Terms, Worker, new_token
 from store.jobs.states import State
 from store.jobs.wishes import By
+from store.queueing import Limits
 from store.tables import Content
 
 CLAIMANTS, ROUNDS = 32, 50

@@ -14,7 +14,8 @@ from store.errors import CheckpointDamaged, CheckpointNotFound
 from store.experiments import Submission
 from store.jobs import leases
 from store.jobs.leases import Terms, Worker
-from worker.restore import RestoreInterrupted, fetch
+from worker.fetching import Interrupted
+from worker.restore import fetch
 
 CONTENT = {"weights": os.urandom(files.CHUNK_BYTES + 100), "state": os.urandom(50)}
 
@@ -70,7 +71,7 @@ def test_damage_is_told_with_its_place(database, stored, tmp_path, damage, file,
 
 
 def test_it_ends_when_it_is_told_to_and_says_that_there_is_no_such_checkpoint(database, stored, tmp_path):
-    with pytest.raises(RestoreInterrupted):
+    with pytest.raises(Interrupted):
         fetch(database, stored, RunLayout(tmp_path), lambda: False)
     with pytest.raises(CheckpointNotFound):
         fetch(database, "ckp_0", RunLayout(tmp_path), lambda: True)

@@ -8,25 +8,38 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from bncore.spec.data.dataset import DatasetSpec, complete, named_dataset
 from bncore.spec.data.digits import DigitsSpec
+from bncore.spec.data.manifest import Manifest, ManifestInvalid
 from bncore.spec.data.mnist5k import Mnist5kSpec
 from bncore.spec.data.pixels import Presentation
 from bncore.spec.data.santurkar_linear import SanturkarLinearSpec
 from bncore.spec.data.shape import DataShape, Task
+from bncore.spec.data.shift import ShiftSpec
+from bncore.spec.data.tables import BreastCancerSpec, TableSpec, WineSpec
 from bncore.spec.data.validation import ValidationSpec
 from bncore.spec.data.variable_length import VariableLengthSpec
 
 __all__ = [
+    "BreastCancerSpec",
     "DataShape",
     "DataSpec",
+    "DatasetSpec",
     "DigitsSpec",
+    "Manifest",
+    "ManifestInvalid",
     "Mnist5kSpec",
     "Presentation",
     "SanturkarLinearSpec",
+    "ShiftSpec",
+    "TableSpec",
     "Task",
     "ValidationSpec",
     "VariableLengthSpec",
+    "WineSpec",
+    "complete",
     "data_shape",
+    "named_dataset",
 ]
 
 
@@ -36,7 +49,7 @@ def _digits_if_unsaid(value: Any) -> Any:
 
 
 DataSpec = Annotated[
-    DigitsSpec | Mnist5kSpec | VariableLengthSpec | SanturkarLinearSpec,
+    DigitsSpec | Mnist5kSpec | VariableLengthSpec | SanturkarLinearSpec | WineSpec | BreastCancerSpec | DatasetSpec,
     Field(discriminator="kind"),
     BeforeValidator(_digits_if_unsaid),
 ]

@@ -22,3 +22,6 @@ class Mnist5kSpec(PixelsSpec):
 
     def test_examples(self) -> int:
         return 1000
+
+    def class_sizes(self) -> tuple[int, ...]:
+        return (500,) * 10

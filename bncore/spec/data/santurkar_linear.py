@@ -6,10 +6,10 @@ from pydantic import Field
 
 from bncore.spec.blueprint.signal import Signal
 from bncore.spec.data.shape import DataShape
-from bncore.spec.data.validation import WithValidation
+from bncore.spec.data.training import TrainingPart
 
 
-class SanturkarLinearSpec(WithValidation):
+class SanturkarLinearSpec(TrainingPart):
     """Gaussian vectors x, and A x to predict, for one Gaussian matrix A (arXiv 1805.11604, section 2.3).
 
     All numbers are drawn from a standard normal distribution by `data_seed`, which has nothing to do with that of
@@ -27,12 +27,11 @@ class SanturkarLinearSpec(WithValidation):
 
     def shape(self) -> DataShape:
         """Signal and sizes."""
-        held_out = self.held_out()
         return DataShape(
             signal=Signal((self.features,), "vector"),
             outputs=self.features,
-            train_examples=self.examples - held_out,
-            validation_examples=held_out,
+            train_examples=self.train_examples(),
+            validation_examples=self.held_out(),
             test_examples=self.test_examples,
             task="regression",
         )

@@ -22,6 +22,10 @@ class DataShape:
     test_examples: int
     validation_examples: int = 0
     task: Task = "classification"
+    class_counts: tuple[int, ...] | None = None
+    """Training examples of each class, where that is known before they are loaded."""
+    whole_batches: bool = False
+    """Whether an epoch has no smaller last batch."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Annotated
 
@@ -9,6 +10,17 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from bncore.spec.strict import SpecModel
+
+
+def shares(sizes: Sequence[int], count: int) -> list[int]:
+    """How many each class of these sizes gives of `count` examples: in proportion, rounded down; what is left over goes
+    one by one to the classes with the largest remainders, the first ones among equals."""
+    total = sum(sizes)
+    given = [size * count // total for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda place: (-(sizes[place] * count % total), place))
+    for place in by_remainder[: count - sum(given)]:
+        given[place] += 1
+    return given
 
 
 class ValidationSpec(SpecModel):

@@ -7,13 +7,13 @@ from pydantic_core import PydanticCustomError
 
 from bncore.spec.blueprint.signal import Signal
 from bncore.spec.data.shape import DataShape
-from bncore.spec.data.validation import WithValidation
+from bncore.spec.data.training import TrainingPart
 
 MAX_NUMBERS = 50_000_000
 """Of inputs in both parts: 200 MB in single precision."""
 
 
-class VariableLengthSpec(WithValidation):
+class VariableLengthSpec(TrainingPart):
     """Noise in which now and then a cue stands out: which was the last one?
 
     A sequence has `min_length` to `max_length` steps, each length as likely, and zeros behind its end. A step is
@@ -52,12 +52,12 @@ class VariableLengthSpec(WithValidation):
 
     def shape(self) -> DataShape:
         """Signal and sizes."""
-        held_out = self.held_out()
         return DataShape(
             signal=Signal((self.max_length, self.classes), "sequence", lengths=True),
             outputs=self.classes,
-            train_examples=self.examples - held_out,
-            validation_examples=held_out,
+            train_examples=self.train_examples(),
+            validation_examples=self.held_out(),
             test_examples=self.test_examples,
             task="tagging" if self.tag else "classification",
+            whole_batches=self.sampler.whole_batches,
         )

@@ -19,7 +19,7 @@ def test_an_epoch_visits_every_example_once_and_ends_with_the_rest() -> None:
 
 
 def test_inputs_and_labels_stay_together() -> None:
-    inputs, labels, _ = batches().batch(2)
+    inputs, labels, *_ = batches().batch(2)
     assert torch.equal(inputs[:, 0].long(), labels)
 
 

@@ -23,7 +23,7 @@ def tagged() -> DataSet:
 
 
 def test_a_step_has_the_class_of_the_latest_cue_and_none_behind_the_end(tagged: DataSet) -> None:
-    inputs, targets, lengths = tagged.train
+    inputs, targets, lengths, _ = tagged.train
     for sequence, labels, length in zip(inputs[:50], targets[:50], lengths[:50].tolist(), strict=True):
         latest = None
         for step in range(len(sequence)):

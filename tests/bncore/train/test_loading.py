@@ -30,7 +30,7 @@ def test_a_checkpoint_is_a_model_that_predicts_what_the_run_measured(weights: tu
     model = bncore.load(str(path))
     assert not any(module.training for module in model.modules())
     assert all(torch.equal(value, load_file(path)[key]) for key, value in model.state_dict().items())
-    inputs, labels, _ = load_data(load_spec(SPEC).data).test
+    inputs, labels, *_ = load_data(load_spec(SPEC).data).test
     with torch.no_grad():
         logits = model(inputs)
     series = run.series()
@@ -43,7 +43,7 @@ def test_the_averages_of_a_run_are_a_model_too(runs: Any) -> None:
     first, last = run.checkpoints("last")
     weights, state = run.path / last.weights.file, run.path / last.state.file
     model = bncore.load(weights, averages=state)
-    inputs, labels, _ = load_data(load_spec(SPEC).data).test
+    inputs, labels, *_ = load_data(load_spec(SPEC).data).test
     with torch.no_grad():
         accuracy = (model(inputs).argmax(1) == labels).double().mean().item()
     assert accuracy == run.series()["test/accuracy@ema"][3]

@@ -1,0 +1,219 @@
+"""CSV: what delimiter and header a file has, found from its first lines or told; its rows as batches of texts.
+
+Invariant: each row has as many cells as the first, every byte is UTF-8, and what is not so is refused by its line.
+"""
+
+import codecs
+import csv
+import io
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from bncore.data.dataset import InvalidData
+from bncore.data.importing import bounds
+from bncore.data.importing.streams import Capped, is_packed, plain, unpacked
+from bncore.data.importing.table import MISSING, Table
+from bncore.spec.importing import CsvSpec
+
+_DELIMITERS = (",", ";", "\t", "|", " ")
+_NAMED = {"\t": "a tab", " ": "a space"}
+_HEAD_BYTES = 2**20
+_LINES = 50
+_BLOCK_BYTES = 4 * 2**20
+
+
+class _Utf8(io.RawIOBase):
+    """A stream without its byte order mark, checked while it is read."""
+
+    def __init__(self, raw: Capped, what: str) -> None:
+        self._raw = raw
+        self._what = what
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._line = 1
+        self._begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._raw.read(size if size >= 0 else bounds.PIECE_BYTES)
+        if not self._begun:
+            self._begun = True
+            piece = self._without_mark(piece)
+        self._check(piece)
+        return piece
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+    def _without_mark(self, piece: bytes) -> bytes:
+        if piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InvalidData(f"{self._what} is UTF-16; save it as UTF-8")
+        # A piece is never shorter than the mark, unless the file is; an empty piece would be taken for the end.
+        return piece.removeprefix(codecs.BOM_UTF8) or self._raw.read(bounds.PIECE_BYTES)
+
+    def _check(self, piece: bytes) -> None:
+        at = piece.find(b"\0")
+        if at >= 0:
+            line = self._line + piece.count(b"\n", 0, at)
+            raise InvalidData(f"{self._what} has a NUL byte in line {line}: it is no text, or UTF-16; save it as UTF-8")
+        try:
+            self._decoder.decode(piece, final=not piece)
+        except UnicodeDecodeError as error:
+            line = self._line + error.object.count(b"\n", 0, error.start)
+            raise InvalidData(f"{self._what} is not UTF-8 in line {line}; save it as UTF-8") from None
+        self._line += piece.count(b"\n")
+
+
+@dataclass(frozen=True)
+class _Form:
+    delimiter: str
+    header: bool
+    names: tuple[str, ...]
+
+
+def csv_table(path: Path, what: str, spec: CsvSpec | None, check: Callable[[], None], part: str | None = None) -> Table:
+    """The table of a CSV file, packed by gzip, bzip2, xz or not. Raises `InvalidData` for what is none."""
+    told = spec or CsvSpec()
+    form = _form(_head(path, what), told, what)
+    notes = []
+    if told.delimiter is None:
+        notes.append(f"Cells are separated by {_NAMED.get(form.delimiter, repr(form.delimiter))}.")
+    if told.header is None:
+        notes.append("The first line names the columns." if form.header else "No line names the columns.")
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        return _batches(path, what, form, check)
+
+    return Table(what, form.names, batches, part, notes=tuple(notes))
+
+
+def _opened(path: Path, what: str) -> _Utf8:
+    with path.open("rb") as file:
+        head = file.read(8)
+    if not is_packed(head):
+        return _Utf8(plain(path), what)
+    return _Utf8(unpacked(path.open("rb"), head, what, path.stat().st_size), what)
+
+
+def _head(path: Path, what: str) -> str:
+    """The first lines, whole ones unless there is only one."""
+    with closing(_opened(path, what)) as stream:
+        head = b""
+        while len(head) < _HEAD_BYTES and (piece := stream.read(_HEAD_BYTES)):
+            head += piece
+    text = head.decode("utf-8", "ignore")
+    return text[: text.rfind("\n") + 1] or text if len(head) >= _HEAD_BYTES else text
+
+
+def _form(head: str, told: CsvSpec, what: str) -> _Form:
+    choices = (told.delimiter,) if told.delimiter is not None else _DELIMITERS
+    rows = {delimiter: _rows(head, delimiter) for delimiter in choices}
+    delimiter = max(choices, key=lambda choice: _fitness(rows[choice]))
+    lines = rows[delimiter]
+    if not lines:
+        raise InvalidData(f"{what} has no lines in it that are CSV; is there a quote without an end?")
+    width = len(lines[0])
+    if width > bounds.FEATURES:
+        raise InvalidData(f"{what} has {width:,} columns; at most {bounds.FEATURES:,} are taken")
+    if width < 2:
+        raise InvalidData(f"{what} has one column only; a label and an input are wanted, separated by csv.delimiter")
+    header = _is_header(lines) if told.header is None else told.header
+    names = tuple(name.strip() for name in lines[0]) if header else tuple(map(str, range(width)))
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < width else []
+    if twice:
+        raise InvalidData(f"{what} has columns of the same name: {', '.join(map(repr, twice[:10]))}; rename them")
+    return _Form(delimiter, header, names)
+
+
+def _rows(head: str, delimiter: str) -> list[list[str]]:
+    """The first lines in cells; none where this is no delimiter of theirs."""
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter):
+            if row:
+                rows.append(row)
+            if len(rows) == _LINES:
+                break
+    except csv.Error:
+        # A cell of more than 128 KiB, such as all of a wide line.
+        return []
+    return rows
+
+
+def _fitness(rows: list[list[str]]) -> tuple[bool, int]:
+    """A delimiter fits best where all lines have as many cells, and more than one; then, where it is most."""
+    widths = {len(row) for row in rows}
+    return len(widths) == 1 and max(widths) > 1, len(rows[0]) if rows else 0
+
+
+def _is_header(rows: list[list[str]]) -> bool:
+    """A first line without any number, where the lines below have some, or no word of the first line."""
+    if any(_is_number(cell) for cell in rows[0]):
+        return False
+    below = rows[1:]
+    if any(_is_number(cell) for row in below for cell in row):
+        return True
+    return not any(set(column[1:]) & {column[0]} for column in zip(*rows, strict=False))
+
+
+def _is_number(cell: str) -> bool:
+    if cell.strip() in MISSING:
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _batches(path: Path, what: str, form: _Form, check: Callable[[], None]) -> Iterator[pa.RecordBatch]:
+    ragged: list[arrow_csv.InvalidRow] = []
+
+    def note(row: arrow_csv.InvalidRow) -> str:
+        ragged.append(row)
+        return "error"
+
+    with closing(_opened(path, what)) as stream:
+        try:
+            reader = arrow_csv.open_csv(
+                pa.PythonFile(stream, mode="r"),
+                arrow_csv.ReadOptions(
+                    use_threads=False,
+                    block_size=_BLOCK_BYTES,
+                    column_names=list(map(str, range(len(form.names)))),
+                    skip_rows_after_names=int(form.header),
+                ),
+                arrow_csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True, invalid_row_handler=note),
+                arrow_csv.ConvertOptions(
+                    check_utf8=False,
+                    strings_can_be_null=False,
+                    column_types={str(place): pa.string() for place in range(len(form.names))},
+                ),
+            )
+            while True:
+                check()
+                yield reader.read_next_batch()
+        except StopIteration:
+            return
+        except pa.ArrowException as error:
+            raise _refusal(what, ragged, error) from None
+
+
+def _refusal(what: str, ragged: list[arrow_csv.InvalidRow], error: Exception) -> InvalidData:
+    if ragged:
+        row = ragged[0]
+        where = f"row {row.number}" if row.number is not None else f"the row {row.text[:40]!r}"
+        return InvalidData(
+            f"{what} has {row.actual_columns} cells in {where}, and {row.expected_columns} in the first; "
+            "is a delimiter within a cell that is not quoted?"
+        )
+    if "straddling" in str(error):
+        return InvalidData(f"{what} has a row of more than {_BLOCK_BYTES:,} bytes; is there a quote without an end?")
+    return InvalidData(f"{what} is no CSV: {str(error).splitlines()[0][:200]}")

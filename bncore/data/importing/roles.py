@@ -1,0 +1,110 @@
+"""What the columns of a table are for: label, part, lengths, inputs; told, or found by names that are usual."""
+
+from dataclasses import dataclass, field
+
+from bncore.data.dataset import InvalidData
+from bncore.data.importing import bounds
+from bncore.data.importing.draft import PART_NAMES, Draft
+from bncore.data.importing.survey import Column
+from bncore.spec.importing import ImportSpec
+
+_LABELS = ("label", "labels", "class", "target", "targets", "y", "category", "species")
+_PARTS = ("split", "part", "subset", "partition")
+_ROW_NUMBERS = ("", "unnamed: 0", "__index_level_0__", "index")
+
+
+@dataclass
+class Roles:
+    """Columns by what they are for."""
+
+    targets: list[Column]
+    inputs: list[Column] = field(default_factory=list)
+    part: Column | None = None
+    lengths: Column | None = None
+
+
+def find_roles(columns: list[Column], spec: ImportSpec, draft: Draft, one_part: bool) -> Roles:
+    """What each column is for; `one_part` says that no file is a part by itself. Raises `InvalidData` where that cannot
+    be said."""
+    by_name = {column.name: column for column in columns}
+    ignored = [_named(by_name, name) for name, kind in spec.columns.items() if kind == "ignore"]
+    for name in spec.columns:
+        _named(by_name, name)
+    left = [column for column in columns if column not in ignored]
+    part = _part(by_name, left, spec, draft) if one_part else None
+    lengths = _named(by_name, spec.lengths) if spec.lengths is not None else None
+    left = [column for column in left if column is not part and column is not lengths]
+    roles = Roles(_targets(by_name, left, spec, draft), part=part, lengths=lengths)
+    left = [column for column in left if column not in roles.targets]
+    roles.inputs = _inputs(by_name, left, spec, draft)
+    _check_inputs(roles, spec)
+    return roles
+
+
+def _named(by_name: dict[str, Column], name: str) -> Column:
+    if name not in by_name:
+        known = ", ".join(map(repr, list(by_name)[:20]))
+        raise InvalidData(f"there is no column {name!r}; there are {known}{', ...' * (len(by_name) > 20)}")
+    return by_name[name]
+
+
+def _part(by_name: dict[str, Column], left: list[Column], spec: ImportSpec, draft: Draft) -> Column | None:
+    if spec.part is not None:
+        return _named(by_name, spec.part)
+    for column in left:
+        values = {value.lower() for value in column.values or ()}
+        if column.name.lower() in _PARTS and values and values <= set(PART_NAMES) and not column.missing:
+            draft.note(f"The part of each row was read from column {column.name!r}.")
+            return column
+    return None
+
+
+def _targets(by_name: dict[str, Column], left: list[Column], spec: ImportSpec, draft: Draft) -> list[Column]:
+    if spec.targets is not None:
+        names = [spec.targets] if isinstance(spec.targets, str) else spec.targets
+        return [_named(by_name, name) for name in names]
+    if not left:
+        raise InvalidData("there is no column left for a label; name one with targets")
+    usual = [column for column in left if column.name.lower() in _LABELS]
+    if len(usual) > 1:
+        raise InvalidData(f"{' and '.join(repr(column.name) for column in usual)} may be the label; say which: targets")
+    found = usual[0] if usual else left[-1]
+    draft.note(f"The label was read from column {found.name!r}{'' if usual else ', the last one'}.")
+    return [found]
+
+
+def _inputs(by_name: dict[str, Column], left: list[Column], spec: ImportSpec, draft: Draft) -> list[Column]:
+    if spec.inputs is not None:
+        names = [spec.inputs] if isinstance(spec.inputs, str) else spec.inputs
+        chosen = [_named(by_name, name) for name in names]
+        wrong = [column.name for column in chosen if column not in left]
+        if wrong:
+            raise InvalidData(f"column {wrong[0]!r} is named as an input, and as something else, too")
+        return chosen
+    rows = [column for column in left if column.name.lower() in _ROW_NUMBERS and column.counting]
+    for column in rows:
+        draft.note(f"Column {column.name!r} is the number of the row, and was ignored.")
+    return [column for column in left if column not in rows]
+
+
+def _check_inputs(roles: Roles, spec: ImportSpec) -> None:
+    if not roles.inputs:
+        raise InvalidData("there is no column left for an input; name some with inputs")
+    for column in roles.inputs:
+        if column.other:
+            raise InvalidData(
+                f"{column.what} is of the type {column.other}; say columns: {{name: ignore}}, or convert it"
+            )
+        told = spec.columns.get(column.name)
+        if told == "number" and not column.numbers:
+            raise InvalidData(f"{column.what} should have numbers, and has something else")
+        if column.categorical and (column.values is None or (told is None and len(column.values) > bounds.CATEGORIES)):
+            raise InvalidData(
+                f"{column.what} has texts, more than {bounds.CATEGORIES} different ones; "
+                "say ignore of it under columns, or categorical"
+            )
+    kinds = {"lists" if column.depth else "images" if column.image else "numbers" for column in roles.inputs}
+    if len(kinds) > 1:
+        raise InvalidData(f"inputs have {' and '.join(sorted(kinds))}; name columns of one kind with inputs")
+    if kinds == {"images"} and len(roles.inputs) > 1:
+        raise InvalidData(f"{' and '.join(c.name for c in roles.inputs[:5])} have images; name one with inputs")

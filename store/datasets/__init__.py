@@ -1,0 +1,1 @@
+"""Data sets that owners bring in: uploaded, imported, found, used, deleted."""

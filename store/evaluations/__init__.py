@@ -1,0 +1,1 @@
+"""Evaluations of checkpoints: asked for, found, ended, deleted."""
