@@ -36,7 +36,7 @@ class ArrayFile:
         self._data_at = len(header)
         self._file = path.open("w+b")
         self._file.write(header)
-        # Rows may come in any order, and a full disk is better known now.
+        # Rows may come in any order.
         self._file.truncate(self.size)
 
     @property
