@@ -31,8 +31,8 @@ class Reading:
 
     def then(self, other: "Reading") -> "Reading":
         """This one with what the other one does."""
-        said = {field.name: getattr(other, field.name) for field in fields(other)}
-        return replace(self, **{name: value for name, value in said.items() if value not in (None, "image")})
+        said = {field.name: (getattr(other, field.name), field.default) for field in fields(other)}
+        return replace(self, **{name: value for name, (value, default) in said.items() if value != default})
 
     def to(self, device: torch.device) -> "Reading":
         """The same for inputs on `device`."""

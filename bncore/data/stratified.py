@@ -27,8 +27,11 @@ def stratified(labels: NDArray[np.int64], count: int, salt: str = "") -> tuple[I
 def of_each(labels: NDArray[np.int64], counts: Mapping[int, int], salt: str) -> NDArray[np.bool_]:
     """Which examples are among the first so many of their class by rank."""
     is_chosen = np.zeros(len(labels), dtype=bool)
-    for label, count in counts.items():
-        is_chosen[by_rank(np.flatnonzero(labels == label), salt)[:count]] = True
+    by_label = np.argsort(labels, kind="stable")
+    ends = np.searchsorted(labels[by_label], np.array([[label, label + 1] for label in counts]))
+    for (first, end), count in zip(ends.tolist(), counts.values(), strict=True):
+        members = by_label[first:end]
+        is_chosen[members if count >= len(members) else by_rank(members, salt)[:count]] = True
     return is_chosen
 
 

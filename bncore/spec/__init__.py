@@ -13,6 +13,7 @@ from bncore.spec.budget import (
 from bncore.spec.catalog import CATALOG, Kind, kinds, members
 from bncore.spec.cautions import cautions
 from bncore.spec.data import (
+    BreastCancerSpec,
     DatasetSpec,
     DataShape,
     DataSpec,
@@ -21,9 +22,11 @@ from bncore.spec.data import (
     ManifestInvalid,
     Mnist5kSpec,
     SanturkarLinearSpec,
+    ShiftSpec,
     Task,
     ValidationSpec,
     VariableLengthSpec,
+    WineSpec,
     complete,
     data_shape,
     named_dataset,
@@ -69,6 +72,7 @@ __all__ = [
     "AdamWSpec",
     "BatchNormSpec",
     "BatchRenormSpec",
+    "BreastCancerSpec",
     "CheckpointSpec",
     "CnnSpec",
     "ConstantSchedule",
@@ -110,6 +114,7 @@ __all__ = [
     "SanturkarLinearSpec",
     "ScheduleSpec",
     "SgdSpec",
+    "ShiftSpec",
     "SpecError",
     "Statistics",
     "StepSchedule",
@@ -120,6 +125,7 @@ __all__ = [
     "ValidationSpec",
     "VariableLengthSpec",
     "WarmRestartsSchedule",
+    "WineSpec",
     "XavierInit",
     "cautions",
     "complete",

@@ -134,7 +134,7 @@ def show_dataset(
 
 
 @reported
-def delete_dataset(wanted: DatasetId, url: Url = None) -> None:
+def delete_dataset(wanted: DatasetId, url: Url = None, as_json: AsJson = False) -> None:
     """Delete a data set with all its files; not while an experiment or evaluation uses it.
 
     Example: bnlab dataset delete cifar
@@ -142,7 +142,10 @@ def delete_dataset(wanted: DatasetId, url: Url = None) -> None:
     with connect(url) as client:
         dataset_id = _id_of(client, wanted)
         client.delete_dataset(dataset_id)
-    show(f"{inline(dataset_id)} [dim]deleted[/]")
+    if as_json:
+        emit({"id": dataset_id, "deleted": True})
+    else:
+        show(f"{inline(dataset_id)} [dim]deleted[/]")
 
 
 def _see_through(client: Client, dataset_id: str, timeout: float | None, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from bncore.spec import load_spec
 from client import ApiError, Client, ClientError, DownloadMismatch, WaitTimeout
-from client.results import is_terminal
+from client.calls import is_terminal
 from tests.client.answers import answering
 
 

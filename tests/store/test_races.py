@@ -1,5 +1,6 @@
 """Many at once: one winner, nobody locked out."""
 
+import hashlib
 import subprocess
 import sys
 import threading
@@ -10,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from bncore.spec import load_spec
-from store import experiments, idempotency, owners, results, work
+from store import experiments, files, idempotency, orphans, owners, purging, results, work
 from store.database import Database
 from store.errors import QuotaExceeded
 from store.experiments import Filters, Submission
+from store.files import Announced
 from store.idempotency import Scope
 from store.jobs.leases import Terms, Worker, new_token
 from store.jobs.states import State
 from store.jobs.wishes import By
 from store.queueing import Limits
+from store.tables import Content
 
 CLAIMANTS, ROUNDS = 32, 50
 
@@ -182,3 +185,104 @@ def _await_one(url: str, question: str, value: int) -> None:
         while connection.execute(question, [value]).fetchone() != (1,):
             assert time.monotonic() < deadline
             time.sleep(0.005)
+
+
+def test_of_many_who_bring_the_same_bytes_at_once_all_have_them_and_they_count_once(postgresql_url: str) -> None:
+    database = Database(postgresql_url)
+    data = b"x" * (files.CHUNK_BYTES + 1)
+    announced = Announced("a", "source", None, len(data), hashlib.sha256(data).hexdigest())
+    with database.write() as session:
+        owner = owners.create(session, "team")
+
+    def bring(_number: int) -> str:
+        with database.write() as session:
+            begun = files.begin_of(session, owner, announced)
+        for seq in range(0 if begun.whole else 2):
+            with database.write() as session:
+                chunk = data[seq * files.CHUNK_BYTES : (seq + 1) * files.CHUNK_BYTES]
+                files.write_chunk_of(session, owner, begun.file_id, seq, chunk)
+        with database.write() as session:
+            files.complete_of(session, owner, begun.file_id, announced.sha256)
+        return begun.file_id
+
+    for file_id in at_once(8, bring):
+        assert b"".join(files.read(database, file_id)) == data
+    purge_all(database)
+    with database.read() as session:
+        assert orphans.find(session) == []
+        assert owners.find(session, owner).stored_bytes == len(data)
+    database.dispose()
+
+
+def test_bytes_announced_while_they_are_purged_are_there_for_whoever_was_told_so(postgresql_url: str) -> None:
+    """Whoever comes before the last use ends has the bytes; whoever comes after is told to send them."""
+    database = Database(postgresql_url)
+    announced = Announced("a", "source", None, 1, hashlib.sha256(b"x").hexdigest())
+    with database.write() as session:
+        owner = owners.create(session, "team")
+
+    def bring() -> str:
+        with database.write() as session:
+            begun = files.begin_of(session, owner, announced)
+        if not begun.whole:
+            with database.write() as session:
+                files.write_chunk_of(session, owner, begun.file_id, 0, b"x")
+                files.complete_of(session, owner, begun.file_id, announced.sha256)
+        return begun.file_id
+
+    for _ in range(20):
+        old = bring()
+        with database.write() as session:
+            files.drop(session, [old])
+        new = at_once(4, lambda number: bring() if number % 2 else purge_all(database))
+        for file_id in filter(None, new):
+            assert b"".join(files.read(database, file_id)) == b"x"
+        with database.write() as session:
+            assert orphans.find(session) == []
+            files.drop(session, [file_id for file_id in new if file_id])
+    purge_all(database)
+    with database.read() as session:
+        assert owners.find(session, owner).stored_bytes == 0
+        assert session.scalars(select(Content.id)).all() == []
+    database.dispose()
+
+
+def test_one_who_refers_to_bytes_while_their_last_use_ends_waits_and_is_told_to_send_them(postgresql_url: str) -> None:
+    database = Database(postgresql_url)
+    announced = Announced("a", "source", None, 0, hashlib.sha256(b"").hexdigest())
+    with database.write() as session:
+        owner = owners.create(session, "team")
+        old = files.begin_of(session, owner, announced).file_id
+        files.complete_of(session, owner, old, announced.sha256)
+        files.drop(session, [old])
+
+    def announce() -> files.Begun:
+        with database.write() as session:
+            return files.begin_of(session, owner, announced)
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.write() as session:
+            assert purging.purge(session) == 1
+            waiting = pool.submit(announce)
+            # It has found the content, whose row is locked here.
+            until_somebody_waits_for_a_lock(database)
+        assert not waiting.result().whole
+    database.dispose()
+
+
+def purge_all(database: Database) -> None:
+    gone = 1
+    while gone:
+        with database.write() as session:
+            gone = purging.purge(session)
+
+
+def until_somebody_waits_for_a_lock(database: Database) -> None:
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    deadline = time.monotonic() + 30
+    while True:
+        with database.read() as session:
+            if session.execute(waits).scalar_one():
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

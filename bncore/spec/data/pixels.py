@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from bncore.spec.blueprint.signal import Signal
 from bncore.spec.data.shape import DataShape
 from bncore.spec.data.shift import ShiftSpec
+from bncore.spec.data.standardized import Standardized
 from bncore.spec.data.training import Counts, TrainingPart
 from bncore.spec.data.validation import shares
 from bncore.spec.strict import SpecModel
@@ -59,8 +60,12 @@ class ImageOptions(SpecModel):
         return faults
 
 
-class PixelsSpec(ImageOptions, TrainingPart):
+class PixelsSpec(ImageOptions, Standardized, TrainingPart):
     """A set of square images with ten classes, as images or as sequences."""
+
+    standardize: bool = Field(
+        default=False, description="Subtract the mean and divide by the standard deviation of all training pixels."
+    )
 
     @abstractmethod
     def side(self) -> int:

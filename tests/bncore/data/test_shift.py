@@ -166,6 +166,14 @@ def test_images_are_resized_then_shifted_then_read_as_sequences() -> None:
     np.testing.assert_allclose(rows.test.inputs, expected[:, 0], atol=1e-6)
 
 
+def test_images_of_the_package_are_standardized_where_that_is_said() -> None:
+    plain = load(validation={"count": 200})
+    seen = load(validation={"count": 200}, standardize=True, **{"as": "row"})
+    train = plain.train.inputs.double().numpy()
+    expected = (plain.test.inputs.numpy() - train.mean()) / train.std()
+    np.testing.assert_allclose(seen.test.inputs, expected[:, 0], rtol=1e-4, atol=1e-5)
+
+
 def test_mnist_at_8x8_has_signal_and_range_of_the_digits() -> None:
     spec = load_spec({"data": {"kind": "mnist5k", "resize": 8}}).data
     assert spec.shape().signal == load_spec({}).data.shape().signal
