@@ -25,6 +25,8 @@ _NAMED = {"\t": "a tab", " ": "a space"}
 _HEAD_BYTES = 2**20
 _LINES = 50
 _BLOCK_BYTES = 4 * 2**20
+_COLUMN_BYTES = 1024
+"""Of a column in a block: each costs some time in each block, however few rows it has there."""
 
 
 class _Utf8(io.RawIOBase):
@@ -120,8 +122,8 @@ def _form(head: str, told: CsvSpec, what: str) -> _Form:
     if not lines:
         raise InvalidData(f"{what} has no lines in it that are CSV; is there a quote without an end?")
     width = len(lines[0])
-    if width > bounds.FEATURES:
-        raise InvalidData(f"{what} has {width:,} columns; at most {bounds.FEATURES:,} are taken")
+    if width > bounds.COLUMNS:
+        raise InvalidData(f"{what} has {width:,} columns; at most {bounds.COLUMNS:,} are taken, and more as an npz")
     if width < 2:
         raise InvalidData(f"{what} has one column only; a label and an input are wanted, separated by csv.delimiter")
     header = _is_header(lines) if told.header is None else told.header
@@ -173,6 +175,10 @@ def _is_number(cell: str) -> bool:
     return True
 
 
+def _block_bytes(form: _Form) -> int:
+    return max(_BLOCK_BYTES, _COLUMN_BYTES * len(form.names))
+
+
 def _batches(path: Path, what: str, form: _Form, check: Callable[[], None]) -> Iterator[pa.RecordBatch]:
     ragged: list[arrow_csv.InvalidRow] = []
 
@@ -186,7 +192,7 @@ def _batches(path: Path, what: str, form: _Form, check: Callable[[], None]) -> I
                 pa.PythonFile(stream, mode="r"),
                 arrow_csv.ReadOptions(
                     use_threads=False,
-                    block_size=_BLOCK_BYTES,
+                    block_size=_block_bytes(form),
                     column_names=list(map(str, range(len(form.names)))),
                     skip_rows_after_names=int(form.header),
                 ),
@@ -203,10 +209,10 @@ def _batches(path: Path, what: str, form: _Form, check: Callable[[], None]) -> I
         except StopIteration:
             return
         except pa.ArrowException as error:
-            raise _refusal(what, ragged, error) from None
+            raise _refusal(what, form, ragged, error) from None
 
 
-def _refusal(what: str, ragged: list[arrow_csv.InvalidRow], error: Exception) -> InvalidData:
+def _refusal(what: str, form: _Form, ragged: list[arrow_csv.InvalidRow], error: Exception) -> InvalidData:
     if ragged:
         row = ragged[0]
         where = f"row {row.number}" if row.number is not None else f"the row {row.text[:40]!r}"
@@ -215,5 +221,7 @@ def _refusal(what: str, ragged: list[arrow_csv.InvalidRow], error: Exception) ->
             "is a delimiter within a cell that is not quoted?"
         )
     if "straddling" in str(error):
-        return InvalidData(f"{what} has a row of more than {_BLOCK_BYTES:,} bytes; is there a quote without an end?")
+        return InvalidData(
+            f"{what} has a row of more than {_block_bytes(form):,} bytes; is there a quote without an end?"
+        )
     return InvalidData(f"{what} is no CSV: {str(error).splitlines()[0][:200]}")
