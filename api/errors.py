@@ -116,6 +116,24 @@ class DigestMismatch(ApiError):
         super().__init__("What came is not what Content-Digest says; send it again.", sha256=found)
 
 
+class NoAnswerInTime(ApiError):
+    """Every worker was busy, or there was none."""
+
+    code = "no_answer_in_time"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"No worker answered within {seconds:g} seconds; try again.", {"Retry-After": "10"})
+
+
+class PredictionFailed(ApiError):
+    """A worker tried."""
+
+    code = "prediction_failed"
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"The worker could not predict: {message}", {"Retry-After": "10"}, failure=code)
+
+
 class RangeNotSatisfiable(ApiError):
     code = "range_not_satisfiable"
 
@@ -138,6 +156,7 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     store_errors.ExperimentNotFound: 404,
     store_errors.DatasetNotFound: 404,
     store_errors.EvaluationNotFound: 404,
+    store_errors.PredictionNotFound: 404,
     store_errors.DatasetUnusable: 422,
     store_errors.DatasetInUse: 409,
     store_errors.DatasetDamaged: 410,
@@ -174,6 +193,8 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     UnsupportedMediaType: 415,
     IdempotencyKeyInvalid: 400,
     RangeNotSatisfiable: 416,
+    NoAnswerInTime: 504,
+    PredictionFailed: 503,
 }
 
 

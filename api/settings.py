@@ -38,6 +38,7 @@ class ApiSettings(BaseSettings):
     poll_seconds: float = Field(default=0.03, gt=0, description="How soon a request that comes to wait is looked for.")
     graceful_shutdown_seconds: int = Field(default=10, ge=1, description="For requests in flight at shutdown.")
 
+    prediction_seconds: float = Field(default=30.0, gt=0, le=300, description="A prediction is awaited that long: 504.")
     database_seconds: float = Field(default=20.0, gt=0, description="A request waits that long for the database: 503.")
     key_cache_seconds: float = Field(default=5.0, ge=0, description="A revoked key may go on working for that long.")
     key_use_seconds: float = Field(default=60.0, gt=0, description="How often it is stored which keys were used.")

@@ -43,6 +43,7 @@ def _says_what_to_do(run_dir: Path) -> bool:
     """Whether a spec is valid; said before an attempt is made of it, so that a slip does not use up the directory."""
     from bncore.spec import SpecError, load_spec, parse_json
     from bncore.spec.evaluation import load_evaluation
+    from bncore.spec.prediction import load_prediction
 
     layout = RunLayout(run_dir)
     path = layout.spec
@@ -51,7 +52,9 @@ def _says_what_to_do(run_dir: Path) -> bool:
         if layout.kind == "experiment":
             load_spec(parse_json(path.read_bytes()))
         elif layout.kind == "evaluation":
-            load_evaluation(parse_json(path.read_bytes()))
+            document = parse_json(path.read_bytes())
+            predicts = isinstance(document, dict) and "inputs" in document
+            _ = load_prediction(document) if predicts else load_evaluation(document)
     except SpecError as error:
         for fault in error.faults:
             _say(f"{path}: {fault.pointer}: {fault.detail}" if fault.pointer else f"{path}: {fault.detail}")

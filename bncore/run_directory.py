@@ -7,8 +7,9 @@ of torch is imported: both sides import this.
 from pathlib import Path
 from typing import Literal
 
-JobKind = Literal["experiment", "dataset", "evaluation"]
-"""What a run directory asks for: to train an experiment, to import a data set, to evaluate a checkpoint."""
+JobKind = Literal["experiment", "dataset", "evaluation", "prediction"]
+"""What a run directory asks for: to train an experiment, to import a data set, to evaluate a checkpoint or to predict
+with it, which stands in the same file."""
 
 EXIT_DONE = 0
 """The run finished or was stopped; the last event says which."""
@@ -35,7 +36,7 @@ class RunLayout:
                 return self.spec
             case "dataset":
                 return self.import_
-            case "evaluation":
+            case "evaluation" | "prediction":
                 return self.evaluation
 
     @property

@@ -4,7 +4,8 @@ StoreError
 ├── JobNotFound
 │   ├── ExperimentNotFound
 │   ├── DatasetNotFound
-│   └── EvaluationNotFound
+│   ├── EvaluationNotFound
+│   └── PredictionNotFound
 ├── DatasetUnusable
 ├── DatasetInUse
 ├── DatasetDamaged
@@ -71,9 +72,19 @@ class EvaluationNotFound(JobNotFound):
     noun = "evaluation"
 
 
+class PredictionNotFound(JobNotFound):
+    code = "prediction_not_found"
+    noun = "prediction"
+
+
 def job_not_found(job_id: str) -> JobNotFound:
     """The error for an id, whose prefix says what it would be."""
-    kinds = {"exp_": ExperimentNotFound, "dat_": DatasetNotFound, "evl_": EvaluationNotFound}
+    kinds = {
+        "exp_": ExperimentNotFound,
+        "dat_": DatasetNotFound,
+        "evl_": EvaluationNotFound,
+        "prd_": PredictionNotFound,
+    }
     return kinds.get(job_id[:4], JobNotFound)(job_id)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, bindparam, delete, exists, literal, literal_column, select, update
 from sqlalchemy.orm import Session
 
-from store import files, owners, retention
+from store import files, owners, predictions, retention
 from store.columns import Table, core, one_of
 from store.database import SQLITE_BUSY_SECONDS, Database, clock, kind_of
 from store.files import contents
@@ -70,6 +70,7 @@ _WANTED = (
     select(Checkpoint.id).where(*_ABANDONED),
     select(File.id).where(*_ABANDONED_FILES),
     select(File.id).where(*_UNATTACHED),
+    predictions.ENDED,
 )
 
 
@@ -80,6 +81,7 @@ def is_due(session: Session) -> bool:
 
 def purge(session: Session) -> int:
     """One step: how many rows of what was deleted or dropped are gone; 0 when nothing is left to do."""
+    predictions.forget_ended(session)
     retention.drop(session, *_ABANDONED)
     for given_up in (_ABANDONED_FILES, _UNATTACHED):
         session.execute(update(core(File)).where(*given_up).values(dropped_at=clock()))

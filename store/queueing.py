@@ -28,7 +28,7 @@ _JOB, _OWNER = core(Job).c, core(Owner).c
 JOB_COLUMNS = tuple(core(Job).c.keys())
 # SQLite binds at most 32,766 values in a statement, PostgreSQL 65,535.
 ROWS_A_STATEMENT = 500
-_PREFIXES: Mapping[JobKind, str] = {"experiment": "exp", "dataset": "dat", "evaluation": "evl"}
+_PREFIXES: Mapping[JobKind, str] = {"experiment": "exp", "dataset": "dat", "evaluation": "evl", "prediction": "prd"}
 _INSERT_JOBS = insert(core(Job))
 
 
@@ -59,17 +59,22 @@ class Newcomer:
 
 
 def enter(
-    connection: Connection, kind: JobKind, newcomers: Sequence[Newcomer], who: Submitter, limits: Limits
+    connection: Connection,
+    kind: JobKind,
+    newcomers: Sequence[Newcomer],
+    who: Submitter,
+    limits: Limits,
+    priority: int = 0,
 ) -> list[dict[str, Any]]:
     """Queue new jobs, in this order; the columns of each that are set. Raises `QuotaExceeded`, and changes nothing."""
     owners.take_turn(connection, who.owner)
-    bound = {**turns.place(who.owner, who.device, 0), **_bound(who.owner, limits)}
+    bound = {**turns.place(who.owner, who.device, priority), **_bound(who.owner, limits)}
     queued, stored, mine, claimed, waiting, at = connection.execute(_STANDING, bound).one()
     _check(limits, queued + len(newcomers), stored)
     turn = turns.turn_after(mine, claimed, waiting)
     # As it is shown: who asks for what came before this moment is not shown this.
     at = round(at, 6)
-    rows = [_row(kind, one, who, turn + place, at) for place, one in enumerate(newcomers)]
+    rows = [_row(kind, one, who, turn + place, at, priority) for place, one in enumerate(newcomers)]
     data = {} if who.key_id is None else {"key_id": who.key_id}
     entry = Entry("submitted", f"Queued for {who.device}.", data)
     for start in range(0, len(rows), ROWS_A_STATEMENT):
@@ -127,7 +132,7 @@ def _check(limits: Limits, queued: int, stored: int) -> None:
         raise QuotaExceeded("stored_bytes", limits.stored_bytes)
 
 
-def _row(kind: JobKind, newcomer: Newcomer, who: Submitter, turn: int, at: float) -> dict[str, Any]:
+def _row(kind: JobKind, newcomer: Newcomer, who: Submitter, turn: int, at: float, priority: int) -> dict[str, Any]:
     return {
         "id": newcomer.id or new_id(_PREFIXES[kind]),
         "kind": kind,
@@ -136,7 +141,7 @@ def _row(kind: JobKind, newcomer: Newcomer, who: Submitter, turn: int, at: float
         "state": State.QUEUED,
         "version": 1,
         "queue": who.device,
-        "priority": 0,
+        "priority": priority,
         "turn": turn,
         "attempt": 0,
         "restarts": 0,

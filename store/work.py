@@ -21,6 +21,7 @@ from store.jobs.failures import Failure
 from store.jobs.leases import Lease, Terms, Worker
 from store.jobs.moves import Moved
 from store.jobs.states import State
+from store.predictions import working as predictions
 from store.prepared import Data, Prepared
 from store.tables import Checkpoint
 
@@ -169,6 +170,8 @@ def _prepare(session: Session, kind: JobKind, lease: Lease, moved: Moved, worker
             return datasets.prepare(session, lease)
         case "evaluation":
             return evaluations.prepare(session, lease)
+        case "prediction":
+            return predictions.prepare(session, lease)
         case _:
             assert_never(kind)
 
@@ -179,5 +182,7 @@ def _conclude(session: Session, moved: Moved, result: Mapping[str, Any]) -> None
             datasets.conclude(session, moved.id, result)
         case "evaluation":
             evaluations.conclude(session, moved.id, result)
+        case "prediction":
+            predictions.conclude(session, moved.id, result)
         case "experiment":
             raise ValueError("an experiment ends by a summary")

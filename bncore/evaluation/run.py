@@ -15,11 +15,13 @@ from safetensors.numpy import save_file
 
 from bncore.data import Examples, InvalidData, Part, load_data, load_for
 from bncore.data.dataset import HELD_BYTES
+from bncore.evaluation.answering import answered
 from bncore.evaluation.measuring import Found, measure
 from bncore.events import Concluded, Failed, PhaseChanged, Stopped
 from bncore.networks import build_network
 from bncore.spec import ExperimentSpec, SpecError, data_shape, parse_json
 from bncore.spec.evaluation import CheckpointEvaluation, evaluation_faults, load_evaluation
+from bncore.spec.prediction import Prediction, load_prediction, prediction_faults
 from bncore.train.attempt import conclude, failure_of
 from bncore.train.checkpoint import read_weights
 from bncore.train.environment import prepare_device
@@ -60,7 +62,10 @@ def _evaluate(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Conclu
             raise _StopAsked
 
     layout = directory.layout
-    asked = load_evaluation(parse_json(layout.evaluation.read_bytes()))
+    document = parse_json(layout.evaluation.read_bytes())
+    if isinstance(document, dict) and "inputs" in document:
+        return _predict(directory, load_prediction(document))
+    asked = load_evaluation(document)
     directory.log(PhaseChanged(phase="restoring"))
     saved = saved_spec(layout.checkpoint_weights)
     _check(asked, saved.spec)
@@ -80,6 +85,20 @@ def _evaluate(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Conclu
     )
     _save_arrays(directory, found)
     return Concluded(result=_in_json({"step": saved.step, "device": device.type, **found.result}))
+
+
+def _predict(directory: RunDirectory, asked: Prediction) -> Concluded:
+    weights = directory.layout.checkpoint_weights
+    saved = saved_spec(weights)
+    faults = prediction_faults(asked, saved.spec)
+    if faults:
+        raise InvalidData(str(SpecError(faults)))
+    shape = data_shape(saved.spec.data)
+    device = torch.device(prepare_device(asked.resources))
+    network = build_network(saved.spec.network, shape.signal, shape.outputs, device=device)
+    read_weights(weights, network)
+    found = answered(network, asked, shape.signal, shape.task, standardization_of(weights))
+    return Concluded(result=_in_json({"step": saved.step, **found}))
 
 
 def _check(asked: CheckpointEvaluation, experiment: ExperimentSpec) -> None:

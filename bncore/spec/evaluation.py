@@ -110,7 +110,8 @@ StatisticsSpec = Annotated[
 ]
 
 
-def _names_a_checkpoint(text: str) -> str:
+def names_a_checkpoint(text: str) -> str:
+    """best, last or an id."""
     if not _CHECKPOINT.fullmatch(text):
         raise PydanticCustomError("not_a_checkpoint", "Should be best, last or the id of a checkpoint")
     return text
@@ -120,7 +121,7 @@ class CheckpointEvaluation(SpecModel):
     """Measure a checkpoint on a part of a data set: with its own statistics, and with those that are asked for."""
 
     data: DataSpec = Field(description="Of the signal, the task and the outputs that the network was trained for.")
-    checkpoint: Annotated[str, AfterValidator(_names_a_checkpoint)] = Field(
+    checkpoint: Annotated[str, AfterValidator(names_a_checkpoint)] = Field(
         default="best",
         description="best: the best weights, or the last ones where none were kept as the best; last; or an id.",
     )

@@ -49,7 +49,7 @@ def submit(session: Session, submission: Submission, who: Submitter, limits: Lim
     data = Data.of(submission.document)
     if data is not None:
         using.hold(session, who.owner, [data.dataset_id])
-    checkpoint = _meant(session, submission.experiment_id, submission.checkpoint)
+    checkpoint = meant(session, submission.experiment_id, submission.checkpoint)
     newcomer = Newcomer(MAX_RESTARTS)
     (job,) = queueing.enter(session.connection(), "evaluation", [newcomer], who, limits)
     row = {
@@ -67,7 +67,7 @@ def submit(session: Session, submission: Submission, who: Submitter, limits: Lim
     return str(job["id"])
 
 
-def _meant(session: Session, experiment_id: str, which: str) -> Checkpoint:
+def meant(session: Session, experiment_id: str, which: str) -> Checkpoint:
     """The checkpoint with that id; of `last` and `best` the newest, and for want of a best one the last."""
     mine = (
         Checkpoint.experiment_id == experiment_id,

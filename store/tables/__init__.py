@@ -15,6 +15,7 @@ from store.tables.jobs import Bell, Job, JobEvent
 from store.tables.logs import JobLog
 from store.tables.metrics import MetricSegment, MetricSeries
 from store.tables.owners import ApiKey, Owner
+from store.tables.predictions import Prediction
 from store.tables.processes import Process
 from store.tables.uploads import Upload, UploadPart
 from store.tables.watches import Watch
@@ -38,6 +39,7 @@ __all__ = [
     "MetricSegment",
     "MetricSeries",
     "Owner",
+    "Prediction",
     "Process",
     "Table",
     "Upload",

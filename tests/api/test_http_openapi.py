@@ -23,7 +23,7 @@ OPERATIONS = {
     "get_dataset", "begin_upload", "list_parts", "store_part", "complete_upload", "cancel_dataset", "retry_dataset",
     "delete_dataset", "list_dataset_files", "download_contact_sheet", "download_report", "list_dataset_events",
     "submit_evaluation", "list_evaluations_of", "list_evaluations", "get_evaluation", "cancel_evaluation",
-    "kill_evaluation", "pause_evaluation", "resume_evaluation", "retry_evaluation", "delete_evaluation",
+    "kill_evaluation", "pause_evaluation", "resume_evaluation", "retry_evaluation", "delete_evaluation", "predict",
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def test_a_line_is_standard_json_and_ends_with_a_newline() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", "{}", '{"kind":"unheard"}', '{"kind":"stopped"}', '{"kind":"stopped","step":1,"x":2}']
+    "line", ["", "{}", '{"kind":"unheard"}', '{"kind":"first_step"}', '{"kind":"stopped","step":1,"x":2}']
 )
 def test_a_line_that_is_no_event_is_refused(line: str) -> None:
     with pytest.raises(ValidationError):

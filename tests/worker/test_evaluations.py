@@ -4,13 +4,15 @@ import os
 import signal
 
 import pytest
+import torch
 from safetensors.numpy import load
 
 import bncore
 from bncore.data import load_data
 from bncore.spec import DigitsSpec, load_spec
 from bncore.spec.evaluation import load_evaluation
-from store import evaluations, experiments
+from bncore.spec.prediction import Prediction
+from store import evaluations, experiments, predictions
 from store.evaluations import Submission
 from store.jobs.wishes import By
 from store.queueing import Limits, Submitter
@@ -100,3 +102,22 @@ def test_a_network_goes_on_learning_from_a_checkpoint_and_frozen_parts_stay(smal
     before, after = (load(small_stack.content(one)) for one in (best, small_stack.checkpoint(experiment)))
     changed = {name for name in before if (before[name] != after[name]).any()}
     assert changed == {"output.weight", "output.bias"}
+
+
+def test_a_few_inputs_are_predicted_as_the_library_does(small_stack, trained, tmp_path):
+    part = load_data(DigitsSpec()).test.slice(0, 5)
+    asked = Prediction.model_validate({"inputs": part.inputs.tolist()}).model_dump(mode="json")
+    with small_stack.database.write() as session:
+        made = predictions.ask(session, trained, "best", asked, Submitter("own_tests", "cpu"), Limits())
+
+    def found():
+        with small_stack.database.read() as session:
+            return predictions.get(session, made)
+
+    small_stack.until("it is answered", lambda: found().finished_at is not None)
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(small_stack.content(small_stack.checkpoint(trained, "best")))
+    with torch.no_grad():
+        expected = bncore.load(path)(part.inputs).double().softmax(-1)
+    assert found().result["probabilities"] == expected.tolist()
+    assert found().result["classes"] == expected.argmax(-1).tolist()
