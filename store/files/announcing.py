@@ -43,6 +43,8 @@ class Begun:
 def begin(session: Session, lease: Lease, announced: Announced, owner_bytes: int | None = None) -> Begun:
     """Announce a file of the lease's job; the same one when the job has announced it before, in whichever attempt.
 
+    Complete it in any case: only then goes what the job had under its name.
+
     Raises `StaleLease`, and `QuotaExceeded` when the owner would have more than `owner_bytes`.
     """
     renew(session, lease)
