@@ -44,16 +44,15 @@ class Batches:
         self._order_of = order_of(sampler, count, examples.all_targets, batch_size, seed)
         self.steps_per_epoch = count // batch_size if drop_last or sampler.whole_batches else -(-count // batch_size)
         self._epoch = -1
-        self._order: list[Tensor] = []
+        self._order: Tensor | None = None
 
     def batch(self, step: int) -> Examples:
         """The examples of step `step`, counted from 1."""
         epoch, position = divmod(step - 1, self.steps_per_epoch)
-        if epoch != self._epoch:
-            order, size = self._placed(self._order_of(epoch)), self._batch_size
-            self._order = [order[first : first + size] for first in range(0, len(order), size)]
-            self._epoch = epoch
-        batch = self._examples.gather(self._order[position])
+        if self._order is None or epoch != self._epoch:
+            self._order, self._epoch = self._placed(self._order_of(epoch)), epoch
+        first = position * self._batch_size
+        batch = self._examples.gather(self._order[first : first + self._batch_size])
         return augmented(batch, self._augment, self._seed, step) if self._augment else batch
 
     def _placed(self, order: Tensor) -> Tensor:

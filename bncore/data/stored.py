@@ -20,7 +20,7 @@ from torch import Tensor
 from bncore.data.dataset import Examples, InvalidData
 from bncore.data.reading import Reading
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 18
 """Of what is read through from end to end."""
 
 

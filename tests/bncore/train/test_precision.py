@@ -60,7 +60,7 @@ def test_fp16_steps_are_those_of_a_loop_in_plain_torch() -> None:
     batches = Batches(load_data(spec.data).to(DEVICE).train, 60, 0)
     solo = learner()
     for step in range(1, 13):
-        inputs, labels, _ = batches.batch(step)
+        inputs, labels, *_ = batches.batch(step)
         optimizer.zero_grad()
         with torch.autocast(DEVICE.type, torch.float16):
             outputs = network(inputs)

@@ -37,7 +37,7 @@ def test_micro_batches_are_those_of_a_loop_in_plain_torch(runs: Any) -> None:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.3, momentum=0.9)
     run = runs.train(spec)
     for step, loss in run.series()["train/loss"].items():
-        inputs, labels, _ = batches.batch(step)
+        inputs, labels, *_ = batches.batch(step)
         sizes = [24, 23, 23] if len(inputs) == 70 else [10]
         optimizer.zero_grad()
         total = 0.0
