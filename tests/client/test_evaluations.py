@@ -18,7 +18,6 @@ def test_one_is_asked_for_waited_for_and_deleted(client: Any, finished: dict[str
     assert client.evaluation(made["id"])["result"] == found["result"]
     assert made["id"] in [one["id"] for one in client.evaluations(finished["id"])]
     client.delete_evaluation(made["id"])
-    client.delete_evaluation(made["id"])
     assert made["id"] not in [one["id"] for one in client.evaluations()]
 
 
