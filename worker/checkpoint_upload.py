@@ -5,17 +5,14 @@ its best; what is uploaded, or replaced by something newer, is deleted here, als
 the store has already are not sent: they are compared there, as those that were sent are.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import structlog
 
 from bncore.events import CheckpointSaved, StoredFile
 from store import checkpoints
 from store.checkpoints import Part
-from store.database import Database
 from store.errors import CheckpointDamaged
-from store.jobs.leases import Go, Lease, Stop
 from worker.file_upload import FileSender
 
 log = structlog.get_logger()
@@ -24,23 +21,9 @@ log = structlog.get_logger()
 class CheckpointUpload:
     """The checkpoints of one attempt that are not stored yet."""
 
-    def __init__(
-        self,
-        database: Database,
-        lease: Lease,
-        directory: Path,
-        *,
-        keep_periodic: bool,
-        owner_bytes: int,
-        on_answer: Callable[[Go | Stop], None],
-    ) -> None:
-        self._database = database
-        self._lease = lease
-        self._directory = directory
+    def __init__(self, sender: FileSender, *, keep_periodic: bool) -> None:
+        self._sender = sender
         self._keep_periodic = keep_periodic
-        self._owner_bytes = owner_bytes
-        self._on_answer = on_answer
-        self._sender = FileSender(database, lease, directory, owner_bytes=owner_bytes, on_answer=on_answer)
         self._waiting: list[CheckpointSaved] = []
         self._coming: list[CheckpointSaved] = []
         self._replaced: set[str] = set()
@@ -69,25 +52,25 @@ class CheckpointUpload:
             self._delete_files(self._waiting.pop(0))
 
     def _store(self, event: CheckpointSaved) -> None:
-        with self._database.write() as session:
-            begun = checkpoints.begin(session, self._lease, event, owner_bytes=self._owner_bytes)
+        with self._sender.database.write() as session:
+            begun = checkpoints.begin(session, self._sender.lease, event, owner_bytes=self._sender.owner_bytes)
         if begun is None:
             return
         digests = {part: self._sender.sent(begun.files[part], stored) for part, stored in _files(event).items()}
         try:
-            with self._database.write() as session:
-                answer = checkpoints.complete(session, self._lease, begun.id, digests)
+            with self._sender.database.write() as session:
+                answer = checkpoints.complete(session, self._sender.lease, begun.id, digests)
         except CheckpointDamaged as error:
             log.error("checkpoint_damaged", error=str(error), checkpoint_id=begun.id)
-            with self._database.write() as session:
-                checkpoints.give_up(session, self._lease, begun.id, str(error))
+            with self._sender.database.write() as session:
+                checkpoints.give_up(session, self._sender.lease, begun.id, str(error))
             return
-        self._on_answer(answer)
+        self._sender.on_answer(answer)
         log.info("checkpoint_stored", kind=event.checkpoint_kind, step=event.step, checkpoint_id=begun.id)
 
     def _delete_files(self, event: CheckpointSaved) -> None:
         for stored in _files(event).values():
-            (self._directory / stored.file).unlink(missing_ok=True)
+            (self._sender.directory / stored.file).unlink(missing_ok=True)
 
 
 def worth_storing(saved: Sequence[CheckpointSaved]) -> list[CheckpointSaved]:

@@ -4,6 +4,8 @@ Invariant: bytes that the store has already are not sent: they are compared ther
 stored is deleted here.
 """
 
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from bncore.events import FileSaved, StoredFile
 from store import files
 from store.database import Database
 from store.files import CHUNK_BYTES, Announced, Begun
+from store.jobs import leases
 from store.jobs.leases import Go, Lease, Stop
 
 log = structlog.get_logger()
@@ -28,6 +31,7 @@ class FileSender:
         directory: Path,
         *,
         owner_bytes: int,
+        renew_seconds: float,
         on_answer: Callable[[Go | Stop], None],
     ) -> None:
         self.database = database
@@ -35,11 +39,13 @@ class FileSender:
         self.directory = directory
         self.owner_bytes = owner_bytes
         self.on_answer = on_answer
+        self.renew_seconds = renew_seconds
+        self._renewed_at = -math.inf
 
     def sent(self, begun: Begun, file: StoredFile) -> str:
         """Send what is not there of a file; the SHA-256 of what is there then."""
         if begun.whole:
-            digest = files.digest(self.database, begun.file_id)
+            digest = self._digest(begun.file_id)
             if digest == file.sha256:
                 return digest
             log.warning("shared_content_damaged", file_id=begun.file_id)
@@ -48,8 +54,22 @@ class FileSender:
         for seq, data in self._chunks(file):
             with self.database.write() as session:
                 answer = files.write_chunk(session, self.lease, begun.file_id, seq, data)
-            self.on_answer(answer)
-        return files.digest(self.database, begun.file_id)
+            self._hear(answer)
+        return self._digest(begun.file_id)
+
+    def _digest(self, file_id: str) -> str:
+        """To read a large file takes longer than a lease lasts, so it is renewed meanwhile."""
+        return files.digest(self.database, file_id, meanwhile=self._keep_lease)
+
+    def _keep_lease(self) -> None:
+        if time.monotonic() - self._renewed_at >= self.renew_seconds:
+            with self.database.write() as session:
+                answer = leases.renew(session, self.lease)
+            self._hear(answer)
+
+    def _hear(self, answer: Go | Stop) -> None:
+        self._renewed_at = time.monotonic()
+        self.on_answer(answer)
 
     def _chunks(self, stored: StoredFile) -> Iterator[tuple[int, bytes]]:
         with (self.directory / stored.file).open("rb") as file:

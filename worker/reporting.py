@@ -45,10 +45,15 @@ class Reporting:
         self._renew_seconds = renew_seconds
         self._on_answer = on_answer
         self._events = EventFile(directory / "events.jsonl")
-        self._upload = CheckpointUpload(
-            database, lease, directory, keep_periodic=keep_periodic, owner_bytes=owner_bytes, on_answer=self._renewed
+        sender = FileSender(
+            database,
+            lease,
+            directory,
+            owner_bytes=owner_bytes,
+            renew_seconds=renew_seconds,
+            on_answer=self._renewed,
         )
-        sender = FileSender(database, lease, directory, owner_bytes=owner_bytes, on_answer=self._renewed)
+        self._upload = CheckpointUpload(sender, keep_periodic=keep_periodic)
         self._files = FileUpload(sender)
         self._log = TrainerLog(database, lease, RunLayout(directory).log, on_answer=self._renewed)
         self.renewed_at = time.monotonic()

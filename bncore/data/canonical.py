@@ -73,6 +73,8 @@ def _array(path: Path, array: ArraySpec) -> FileRows:
     """The array of a file whose every byte is the one that was named."""
     try:
         with path.open("rb") as file:
+            if path.stat().st_size != array.size:
+                raise InvalidData(f"{path.name} is not the file that dataset.json names: its size is another one")
             if hashlib.file_digest(file, "sha256").hexdigest() != array.sha256:
                 raise InvalidData(f"{path.name} is not the file that dataset.json names: its SHA-256 is another one")
             file.seek(0)

@@ -24,6 +24,10 @@ Order = Callable[[int], Tensor]
 the same on every device."""
 
 
+_STEPS = 256
+"""For so many at a time classes are drawn."""
+
+
 def order_of(sampler: SamplerSpec, size: int, labels: Callable[[], Tensor], batch_size: int, seed: int) -> Order:
     """That of a sampler over `size` examples, whose classes are asked for where they matter.
 
@@ -78,14 +82,22 @@ class _Classes:
         """The class of each example of each batch, (S, B), shuffled within a batch: micro-batches are alike then."""
         steps, size = self._shape
         count = len(self._present)
-        drawn = torch.rand(steps, count, generator=stream).argsort(1)
         if self._sampler is None:
             every = torch.arange(count).repeat(size // count).expand(steps, -1)
-            chosen = torch.cat([every, drawn[:, : size % count]], 1)
+            chosen = torch.cat([every, self._drawn(size % count, stream)], 1)
         else:
-            chosen = drawn[:, : self._sampler.classes].repeat_interleave(self._sampler.examples, 1)
+            chosen = self._drawn(self._sampler.classes, stream).repeat_interleave(self._sampler.examples, 1)
         within = torch.rand(steps, size, generator=stream).argsort(1)
         return self._present[chosen.gather(1, within)]
+
+    def _drawn(self, wanted: int, stream: torch.Generator) -> Tensor:
+        """Places of so many different classes for each step, (S, wanted)."""
+        count, steps = len(self._present), self._shape[0]
+        # In pieces: a long epoch of many classes would be a large matrix.
+        pieces = [min(_STEPS, steps - first) for first in range(0, steps, _STEPS)]
+        return torch.cat(
+            [torch.rand(piece, count, generator=stream).argsort(1)[:, :wanted].clone() for piece in pieces]
+        )
 
     @staticmethod
     def _given(members: Tensor, count: int, stream: torch.Generator) -> Tensor:

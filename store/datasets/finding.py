@@ -4,7 +4,7 @@ from sqlalchemy import ColumnElement, TextClause, literal_column, select, text, 
 from sqlalchemy.orm import Session
 
 from store import cursors
-from store.columns import core
+from store.columns import core, one_of
 from store.errors import DatasetNotFound
 from store.jobs.conditions import IS_VISIBLE, in_state, owned_by
 from store.jobs.states import State
@@ -35,8 +35,15 @@ def page(
     if cursor is not None:
         conditions += [tuple_(_JOB.created_at, _JOB.id) < tuple_(*cursors.decode(cursor, scope))]
     limit = max(1, min(limit, MAX_PAGE))
-    statement = select(Dataset).where(*conditions).order_by(_JOB.created_at.desc(), _JOB.id.desc()).limit(limit + 1)
-    found = list(session.scalars(statement))
+    # The positions from one index, which ends after a page, and the rows by their ids in both tables: a join a planner
+    # would rather hash and sort.
+    positions = select(_JOB.id).where(*conditions).order_by(_JOB.created_at.desc(), _JOB.id.desc()).limit(limit + 1)
+    ids = list(session.scalars(positions))
+    rows = {
+        row.id: row
+        for row in session.scalars(select(Dataset).where(one_of(_JOB.id, ids), one_of(core(Dataset).c.id, ids)))
+    }
+    found = [rows[one] for one in ids if one in rows]
     if len(found) <= limit:
         return Page(found, None)
     last = found[limit - 1]

@@ -4,7 +4,7 @@ Invariant: what is read to its end is what was announced, or an error.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
@@ -53,15 +53,17 @@ def chunk(session: Session, file_id: str, seq: int) -> bytes:
     raise FileNotFound(file_id)
 
 
-def digest(database: Database, file_id: str) -> str:
-    """The SHA-256 of what is stored of a file, whole or not, in hex."""
+def digest(database: Database, file_id: str, meanwhile: Callable[[], object] = lambda: None) -> str:
+    """The SHA-256 of what is stored of a file, whole or not, in hex; `meanwhile` is called after each chunk."""
     found = hashlib.sha256()
     mine = select(_CHUNKS.c.seq).join(_FILES, _FILES.c.content_id == _CHUNKS.c.content_id)
     with database.read() as session:
         numbers = session.scalars(mine.where(_FILES.c.id == file_id).order_by(_CHUNKS.c.seq)).all()
     for seq in numbers:
         with database.read() as session:
-            found.update(chunk(session, file_id, seq))
+            data = chunk(session, file_id, seq)
+        found.update(data)
+        meanwhile()
     return found.hexdigest()
 
 

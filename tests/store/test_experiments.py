@@ -155,8 +155,8 @@ def test_purging_deletes_all_bytes_in_bounded_batches(lab: Any, block: Any) -> N
         lab.finish(one, Succeeded("budget", {}))
     assert purge(lab) == 0
     delete(lab, lease.job_id)
-    # Chunks and then the checkpoint; segments, log lines and then the job.
-    assert purge_all(lab) == [purging.STEP_CHUNKS, 2, 1, 5, 5, 1]
+    # A checkpoint, its files, the chunks and the content that nobody else has; segments, log lines and the job.
+    assert purge_all(lab) == [1, 2, purging.STEP_CHUNKS, 1, 1, 5, 5, 1]
     for table, rows in lab.everything().items():
         assert not any(lease.job_id in row for row in rows), table
     assert len(lab.points(other.job_id, "a")[0]) == 5

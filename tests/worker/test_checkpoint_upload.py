@@ -9,12 +9,14 @@ from sqlalchemy import event, select, update
 from bncore.events import CheckpointSaved, StoredFile
 from bncore.spec import load_spec
 from store import checkpoints, experiments, orphans, owners, work
+from store.errors import StaleLease
 from store.experiments import Submission
-from store.files import CHUNK_BYTES
+from store.files import CHUNK_BYTES, Begun
 from store.jobs import leases
-from store.jobs.leases import Terms, Worker
+from store.jobs.leases import Go, Terms, Worker
 from store.tables import ContentChunk, Owner
 from worker.checkpoint_upload import CheckpointUpload, worth_storing
+from worker.file_upload import FileSender
 
 
 def _saved(*words):
@@ -61,13 +63,15 @@ def _write(directory, kind, step, weights):
     return CheckpointSaved(at=0.0, checkpoint_kind=kind, step=step, epoch=0, weights=stored)
 
 
+def _sender(database, lease, directory, on_answer, renew_seconds=5.0):
+    return FileSender(database, lease, directory, owner_bytes=1 << 30, renew_seconds=renew_seconds, on_answer=on_answer)
+
+
 def _upload(database, lease, directory, *events):
     """The chunks that were sent."""
     sent = []
     with _heard(database, "INSERT INTO content_chunks", sent):
-        upload = CheckpointUpload(
-            database, lease, directory, keep_periodic=True, owner_bytes=1 << 30, on_answer=lambda _: None
-        )
+        upload = CheckpointUpload(_sender(database, lease, directory, lambda _: None), keep_periodic=True)
         upload.add(events)
         upload.run()
     return len(sent)
@@ -112,3 +116,19 @@ def test_bytes_that_are_there_and_damaged_are_sent_again(database, lease, tmp_pa
         last = next(row for row in checkpoints.listed(session, lease.job_id) if row.kind == "last")
         assert orphans.find(session) == []
     assert b"".join(checkpoints.read(database, last.id, "weights")) == weights
+
+
+def test_while_a_large_file_is_compared_the_lease_is_renewed(database, lease, tmp_path):
+    """A whole one, of which nothing is sent: reading it may take longer than the lease lasts."""
+    saved = _write(tmp_path, "last", 3, b"w" * (3 * CHUNK_BYTES))
+    _upload(database, lease, tmp_path, saved)
+    with database.read() as session:
+        (row,) = checkpoints.listed(session, lease.job_id)
+    answers = []
+    sender = _sender(database, lease, tmp_path, answers.append, renew_seconds=0.0)
+    assert sender.sent(Begun(row.weights_id, whole=True), saved.weights) == saved.weights.sha256
+    assert answers == [Go()] * 3
+    with database.write() as session:
+        work.finish(session, lease, work.Cancelled())
+    with pytest.raises(StaleLease):
+        sender.sent(Begun(row.weights_id, whole=True), saved.weights)

@@ -16,7 +16,7 @@ from bncore.spec.data.pixels import Presentation
 from bncore.spec.data.santurkar_linear import SanturkarLinearSpec
 from bncore.spec.data.shape import DataShape, Task
 from bncore.spec.data.shift import ShiftSpec
-from bncore.spec.data.tables import BreastCancerSpec, TableSpec, WineSpec
+from bncore.spec.data.tables import BreastCancerSpec, WineSpec
 from bncore.spec.data.validation import ValidationSpec
 from bncore.spec.data.variable_length import VariableLengthSpec
 
@@ -32,7 +32,6 @@ __all__ = [
     "Presentation",
     "SanturkarLinearSpec",
     "ShiftSpec",
-    "TableSpec",
     "Task",
     "ValidationSpec",
     "VariableLengthSpec",

@@ -173,6 +173,7 @@ def test_sequences_keep_zeros_behind_their_end_and_statistics_leave_them_out(tmp
         ("missing", "is not here"),
         ("manifest", "is not that of the data set"),
         ("byte", "its SHA-256 is another one"),
+        ("short", "its size is another one"),
         ("gone", "cannot be read"),
         ("spec", "another examples than"),
         ("format", r"of the \.npy format 2\.0"),
@@ -195,6 +196,8 @@ def test_what_is_not_the_data_set_is_said(tmp_path: Path, damage: str, said: str
             content = bytearray(file.read_bytes())
             content[-1] ^= 1
             file.write_bytes(content)
+        case "short":
+            file.write_bytes(file.read_bytes()[:-1])
         case "gone":
             file.unlink()
         case "spec":
@@ -225,7 +228,8 @@ def _rewrite(folder: Path, manifest: dict[str, Any], damage: str) -> None:
         np.lib.format.write_array(
             file, np.asfortranarray(array) if damage == "order" else array, (2, 0) if damage == "format" else (1, 0)
         )
-    record["sha256"] = hashlib.sha256((folder / record["file"]).read_bytes()).hexdigest()
+    content = (folder / record["file"]).read_bytes()
+    record |= {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
     if damage == "class":
         manifest["outputs"] = 3
         for part in manifest["parts"].values():

@@ -103,7 +103,7 @@ def test_the_losses_are_those_of_a_loop_in_plain_torch(runs: Any) -> None:
     batches = Batches(data.train, parsed.train.batch_size, parsed.train.seed)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.2, momentum=0.9)
     for step, loss in runs.train(spec).series()["train/loss"].items():
-        inputs, labels, _ = batches.batch(step)
+        inputs, labels, *_ = batches.batch(step)
         expected = nn.functional.cross_entropy(network(inputs), labels, label_smoothing=0.1)
         assert loss == pytest.approx(expected.item(), rel=1e-5)
         optimizer.zero_grad()
@@ -118,7 +118,7 @@ def test_adaptive_clipping_limits_each_unit_but_those_of_the_output(runs: Any) -
     batches = Batches(data.train, parsed.train.batch_size, parsed.train.seed)
     clipped = 0
     for step, loss in runs.train(spec).series()["train/loss"].items():
-        inputs, labels, _ = batches.batch(step)
+        inputs, labels, *_ = batches.batch(step)
         expected = nn.functional.cross_entropy(network(inputs), labels)
         assert loss == pytest.approx(expected.item(), rel=1e-5)
         network.zero_grad()
