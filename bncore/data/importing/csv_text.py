@@ -6,10 +6,12 @@ Invariant: each row has as many cells as the first, every byte is UTF-8, and wha
 import codecs
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
@@ -20,7 +22,10 @@ from bncore.data.importing.streams import Capped, is_packed, plain, unpacked
 from bncore.data.importing.table import MISSING, Table
 from bncore.spec.importing import CsvSpec
 
-_DELIMITERS = (",", ";", "\t", "|", " ")
+Delimiter = Literal[",", ";", "\t", "|", " "]
+_DELIMITERS: tuple[Delimiter, ...] = ("\t", ";", ",", "|", " ")
+"""The likeliest first: commas stand in numbers, too, where these are separated by semicolons."""
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _NAMED = {"\t": "a tab", " ": "a space"}
 _HEAD_BYTES = 2**20
 _LINES = 50
@@ -116,8 +121,8 @@ def _head(path: Path, what: str) -> str:
 
 def _form(head: str, told: CsvSpec, what: str) -> _Form:
     choices = (told.delimiter,) if told.delimiter is not None else _DELIMITERS
-    rows = {delimiter: _rows(head, delimiter) for delimiter in choices}
-    delimiter = max(choices, key=lambda choice: _fitness(rows[choice]))
+    rows = {choice: _rows(head, choice) for choice in choices}
+    delimiter = _delimiter(rows)
     lines = rows[delimiter]
     if not lines:
         raise InvalidData(f"{what} has no lines in it that are CSV; is there a quote without an end?")
@@ -126,6 +131,7 @@ def _form(head: str, told: CsvSpec, what: str) -> _Form:
         raise InvalidData(f"{what} has {width:,} columns; at most {bounds.COLUMNS:,} are taken, and more as an npz")
     if width < 2:
         raise InvalidData(f"{what} has one column only; a label and an input are wanted, separated by csv.delimiter")
+    _refuse_decimal_commas(lines, what)
     header = _is_header(lines) if told.header is None else told.header
     names = tuple(name.strip() for name in lines[0]) if header else tuple(map(str, range(width)))
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < width else []
@@ -149,10 +155,20 @@ def _rows(head: str, delimiter: str) -> list[list[str]]:
     return rows
 
 
-def _fitness(rows: list[list[str]]) -> tuple[bool, int]:
-    """A delimiter fits best where all lines have as many cells, and more than one; then, where it is most."""
-    widths = {len(row) for row in rows}
-    return len(widths) == 1 and max(widths) > 1, len(rows[0]) if rows else 0
+def _delimiter(rows: dict[Delimiter, list[list[str]]]) -> Delimiter:
+    """The first by which all lines have as many cells, and more than one; else what cuts the first line most."""
+    for delimiter, lines in rows.items():
+        widths = {len(line) for line in lines}
+        if len(widths) == 1 and max(widths) > 1:
+            return delimiter
+    return max(rows, key=lambda delimiter: len(rows[delimiter][0]) if rows[delimiter] else 0)
+
+
+def _refuse_decimal_commas(lines: list[list[str]], what: str) -> None:
+    for line in lines:
+        for cell in line:
+            if _DECIMAL_COMMA.fullmatch(cell.strip()):
+                raise InvalidData(f"{what} has a comma within the number {cell.strip()[:20]}; write it with a point")
 
 
 def _is_header(rows: list[list[str]]) -> bool:
