@@ -21,9 +21,11 @@ from api.long_poll import Found, WaitQuery, found_in_time
 from api.openapi import idempotency_parameter, model_body
 from api.parameters import Parameters, Reading
 from api.problems import declared
+from api.routes.events import EventQuery, events_of
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
 from api.shown.evaluations import Evaluation
+from api.shown.events import EventPage
 from api.shown.waiting import Living
 from bncore.spec import Fault, SpecError, load_spec
 from bncore.spec.evaluation import CheckpointEvaluation, evaluation_faults, load_evaluation
@@ -71,6 +73,13 @@ def mount(app: FastAPI) -> None:
         responses={304: {"description": "Nothing has changed"}, **missing},
         openapi_extra={"parameters": [if_none_match_parameter()]},
         summary="One of them, at once or on change",
+    )
+    routes.add(
+        "/evaluations/{evaluation_id}/events",
+        list_evaluation_events,
+        response_model=EventPage,
+        responses=missing,
+        summary="What happened to it",
     )
 
 
@@ -120,6 +129,16 @@ async def get_evaluation(
 ) -> Response:
     """State, what was asked, and the result once there is one."""
     return await found_in_time(asked, evaluation_id, functools.partial(_read, asked, evaluation_id, living), query.wait)
+
+
+@reading
+def list_evaluation_events(
+    evaluation_id: EvaluationId, asked: Asked, query: Annotated[EventQuery, Depends(Reading(EventQuery))]
+) -> Response:
+    """Submitted, claimed, restarted, ended: lines are only ever added, numbered without gaps."""
+    with asked.service.database.read() as session:
+        evaluations.get(session, evaluation_id, owner=asked.sees)
+        return answer(events_of(session, evaluation_id, query))
 
 
 def _wanted(

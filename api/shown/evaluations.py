@@ -19,6 +19,7 @@ class EvaluationLinks(Shown):
 
     self_: str = Field(alias="self")
     experiment: str
+    events: str
     cancel: str
     retry: str
 
@@ -82,6 +83,7 @@ def _links(row: tables.Evaluation) -> EvaluationLinks:
     return EvaluationLinks(
         self_=base,
         experiment=f"/v1/experiments/{row.experiment_id}",
+        events=f"{base}/events",
         cancel=f"{base}/cancel",
         retry=f"{base}/retry",
     )

@@ -177,6 +177,8 @@ def test_it_is_cancelled_tried_again_and_deleted_with_what_it_holds(api: Any, by
     assert claim.inputs, "what was cancelled can be tried again"
     assert api.client.post(f"{path}/cancel").status_code == 202
     finish(api, claim.lease, work.Cancelled())
+    events = [line["kind"] for line in api.client.get(f"{path}/events").json()["data"]]
+    assert events[:4] == ["submitted", "cancelled", "retried", "claimed"]
     assert api.client.delete(path).status_code == 204
     assert api.client.get(path).status_code == 404
     with api.database.read() as session:

@@ -24,6 +24,7 @@ OPERATIONS = {
     "delete_dataset", "list_dataset_files", "download_contact_sheet", "download_report", "list_dataset_events",
     "submit_evaluation", "list_evaluations_of", "list_evaluations", "get_evaluation", "cancel_evaluation",
     "kill_evaluation", "pause_evaluation", "resume_evaluation", "retry_evaluation", "delete_evaluation", "predict",
+    "list_evaluation_events",
 }  # fmt: skip
 
 
