@@ -31,12 +31,13 @@ class ArrayFile:
         self.shape = shape
         self._check = check
         self._row_bytes = self.dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
-        self._written = 0
+        self._next = 0
+        self._filled = 0
         header = _header(self.dtype, shape)
         self._data_at = len(header)
         self._file = path.open("w+b")
         self._file.write(header)
-        # Rows may come in any order, and a full disk is better known now.
+        # Rows may come in any order.
         self._file.truncate(self.size)
 
     @property
@@ -51,13 +52,13 @@ class ArrayFile:
 
     @property
     def is_whole(self) -> bool:
-        """Whether as many rows have been appended as there are to be."""
-        return self._written == self.shape[0]
+        """Whether as many rows have been written as there are to be."""
+        return self._filled >= self.shape[0]
 
     def append(self, rows: Array) -> None:
         """Write the next rows (k, ...)."""
-        self.put(self._written, rows)
-        self._written += len(rows)
+        self.put(self._next, rows)
+        self._next += len(rows)
 
     def put(self, first: int, rows: Array) -> None:
         """Write rows (k, ...) from number `first` on."""
@@ -66,6 +67,7 @@ class ArrayFile:
         assert first + len(rows) <= self.shape[0], (first, len(rows), self.shape)
         self._file.seek(self._data_at + first * self._row_bytes)
         self._file.write(np.ascontiguousarray(rows, dtype=self.dtype).data)
+        self._filled += len(rows)
 
     def pieces(self, rows: int | None = None) -> Iterator[tuple[int, Array]]:
         """The first row's number and the rows (k, ...), piece by piece."""

@@ -16,6 +16,8 @@ EXAMPLES = 20_000_000
 """Of a part: each leaves a hash of 8 bytes in memory."""
 FEATURES = 65_536
 """Of an example, steps of a sequence, and classes: what a layer can be wide."""
+COLUMNS = 16_384
+"""Of a table: each costs time, however few rows there are. Wider rows are an npz."""
 CATEGORIES = 64
 """Values of a column that is taken for categorical unless it is said."""
 PIXELS = 50_000_000

@@ -6,10 +6,12 @@ Invariant: each row has as many cells as the first, every byte is UTF-8, and wha
 import codecs
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
@@ -20,11 +22,16 @@ from bncore.data.importing.streams import Capped, is_packed, plain, unpacked
 from bncore.data.importing.table import MISSING, Table
 from bncore.spec.importing import CsvSpec
 
-_DELIMITERS = (",", ";", "\t", "|", " ")
+Delimiter = Literal[",", ";", "\t", "|", " "]
+_DELIMITERS: tuple[Delimiter, ...] = ("\t", ";", ",", "|", " ")
+"""The likeliest first: commas stand in numbers, too, where these are separated by semicolons."""
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _NAMED = {"\t": "a tab", " ": "a space"}
 _HEAD_BYTES = 2**20
 _LINES = 50
 _BLOCK_BYTES = 4 * 2**20
+_COLUMN_BYTES = 1024
+"""Of a column in a block: each costs some time in each block, however few rows it has there."""
 
 
 class _Utf8(io.RawIOBase):
@@ -114,16 +121,17 @@ def _head(path: Path, what: str) -> str:
 
 def _form(head: str, told: CsvSpec, what: str) -> _Form:
     choices = (told.delimiter,) if told.delimiter is not None else _DELIMITERS
-    rows = {delimiter: _rows(head, delimiter) for delimiter in choices}
-    delimiter = max(choices, key=lambda choice: _fitness(rows[choice]))
+    rows = {choice: _rows(head, choice) for choice in choices}
+    delimiter = _delimiter(rows)
     lines = rows[delimiter]
     if not lines:
         raise InvalidData(f"{what} has no lines in it that are CSV; is there a quote without an end?")
     width = len(lines[0])
-    if width > bounds.FEATURES:
-        raise InvalidData(f"{what} has {width:,} columns; at most {bounds.FEATURES:,} are taken")
+    if width > bounds.COLUMNS:
+        raise InvalidData(f"{what} has {width:,} columns; at most {bounds.COLUMNS:,} are taken, and more as an npz")
     if width < 2:
         raise InvalidData(f"{what} has one column only; a label and an input are wanted, separated by csv.delimiter")
+    _refuse_decimal_commas(lines, what)
     header = _is_header(lines) if told.header is None else told.header
     names = tuple(name.strip() for name in lines[0]) if header else tuple(map(str, range(width)))
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < width else []
@@ -147,10 +155,20 @@ def _rows(head: str, delimiter: str) -> list[list[str]]:
     return rows
 
 
-def _fitness(rows: list[list[str]]) -> tuple[bool, int]:
-    """A delimiter fits best where all lines have as many cells, and more than one; then, where it is most."""
-    widths = {len(row) for row in rows}
-    return len(widths) == 1 and max(widths) > 1, len(rows[0]) if rows else 0
+def _delimiter(rows: dict[Delimiter, list[list[str]]]) -> Delimiter:
+    """The first by which all lines have as many cells, and more than one; else what cuts the first line most."""
+    for delimiter, lines in rows.items():
+        widths = {len(line) for line in lines}
+        if len(widths) == 1 and max(widths) > 1:
+            return delimiter
+    return max(rows, key=lambda delimiter: len(rows[delimiter][0]) if rows[delimiter] else 0)
+
+
+def _refuse_decimal_commas(lines: list[list[str]], what: str) -> None:
+    for line in lines:
+        for cell in line:
+            if _DECIMAL_COMMA.fullmatch(cell.strip()):
+                raise InvalidData(f"{what} has a comma within the number {cell.strip()[:20]}; write it with a point")
 
 
 def _is_header(rows: list[list[str]]) -> bool:
@@ -173,6 +191,10 @@ def _is_number(cell: str) -> bool:
     return True
 
 
+def _block_bytes(form: _Form) -> int:
+    return max(_BLOCK_BYTES, _COLUMN_BYTES * len(form.names))
+
+
 def _batches(path: Path, what: str, form: _Form, check: Callable[[], None]) -> Iterator[pa.RecordBatch]:
     ragged: list[arrow_csv.InvalidRow] = []
 
@@ -186,7 +208,7 @@ def _batches(path: Path, what: str, form: _Form, check: Callable[[], None]) -> I
                 pa.PythonFile(stream, mode="r"),
                 arrow_csv.ReadOptions(
                     use_threads=False,
-                    block_size=_BLOCK_BYTES,
+                    block_size=_block_bytes(form),
                     column_names=list(map(str, range(len(form.names)))),
                     skip_rows_after_names=int(form.header),
                 ),
@@ -203,10 +225,10 @@ def _batches(path: Path, what: str, form: _Form, check: Callable[[], None]) -> I
         except StopIteration:
             return
         except pa.ArrowException as error:
-            raise _refusal(what, ragged, error) from None
+            raise _refusal(what, form, ragged, error) from None
 
 
-def _refusal(what: str, ragged: list[arrow_csv.InvalidRow], error: Exception) -> InvalidData:
+def _refusal(what: str, form: _Form, ragged: list[arrow_csv.InvalidRow], error: Exception) -> InvalidData:
     if ragged:
         row = ragged[0]
         where = f"row {row.number}" if row.number is not None else f"the row {row.text[:40]!r}"
@@ -215,5 +237,7 @@ def _refusal(what: str, ragged: list[arrow_csv.InvalidRow], error: Exception) ->
             "is a delimiter within a cell that is not quoted?"
         )
     if "straddling" in str(error):
-        return InvalidData(f"{what} has a row of more than {_BLOCK_BYTES:,} bytes; is there a quote without an end?")
+        return InvalidData(
+            f"{what} has a row of more than {_block_bytes(form):,} bytes; is there a quote without an end?"
+        )
     return InvalidData(f"{what} is no CSV: {str(error).splitlines()[0][:200]}")

@@ -100,7 +100,7 @@ def _check_inputs(roles: Roles, spec: ImportSpec) -> None:
             raise InvalidData(f"{column.what} should have numbers, and has something else")
         if column.categorical and (column.values is None or (told is None and len(column.values) > bounds.CATEGORIES)):
             raise InvalidData(
-                f"{column.what} has texts, more than {bounds.CATEGORIES} different ones; "
+                f"{column.what} has texts, more than {bounds.CATEGORIES} different ones or after numbers; "
                 "say ignore of it under columns, or categorical"
             )
     kinds = {"lists" if column.depth else "images" if column.image else "numbers" for column in roles.inputs}

@@ -44,6 +44,8 @@ def run_import(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Concl
 
 def _run(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Concluded | Stopped | Failed:
     unfinished = directory.path / _UNFINISHED
+    # Of an attempt that was killed.
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
         report = _import(directory, unfinished, stop_asked)
         for path in dataset_files(unfinished):

@@ -150,14 +150,6 @@ def read_exactly(stream: IO[bytes], size: int, what: str) -> bytes:
     return b"".join(pieces)
 
 
-def skip_rest(stream: IO[bytes]) -> int:
-    """Read to the end, where checksums stand; how much there was."""
-    count = 0
-    while piece := stream.read(bounds.PIECE_BYTES):
-        count += len(piece)
-    return count
-
-
 def as_binary(stream: Capped) -> BinaryIO:
     """The same, to those who want the type."""
     return cast(BinaryIO, stream)

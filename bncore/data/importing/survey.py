@@ -1,6 +1,7 @@
 """The first look at a table: what each column has in it, before it is decided what it is for."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.compute as pc
 from bncore.data.dataset import InvalidData
 from bncore.data.importing.labels import is_name
 from bncore.data.importing.pictures import Measured, measure
-from bncore.data.importing.table import Table, decoded, has_numbers, is_list, is_number, is_text, lists, texts
+from bncore.data.importing.table import Table, decoded, is_list, is_number, is_text, lists, parsed, texts
 
 _VALUES = 4096
 """Distinct texts of a column that are counted; with more it can be no category."""
@@ -32,7 +33,7 @@ class Column:
     """A type that means nothing here."""
     missing: int = 0
     values: Counter[str] | None = field(default_factory=Counter)
-    """Texts and how often; None once there are too many."""
+    """Texts and how often; None where there are too many, or were numbers first."""
     least: int = 0
     longest: int = 0
     width: int = 0
@@ -47,8 +48,11 @@ class Column:
         return not (self.numbers or self.depth or self.image or self.other)
 
 
-def survey(tables: list[Table]) -> list[Column]:
-    """Look at all of the tables, which must have the same columns. Raises `InvalidData` where they have not."""
+def survey(tables: list[Table], counted: Collection[str]) -> list[Column]:
+    """Look at all of the tables, which must have the same columns. Raises `InvalidData` where they have not.
+
+    Of columns named in `counted` values are counted though they be numbers.
+    """
     first = tables[0]
     _check_names(tables)
     columns = {name: Column(name, f"column {name!r} of {first.what}") for name in first.names}
@@ -57,7 +61,7 @@ def survey(tables: list[Table]) -> list[Column]:
             if batch.num_columns != len(table.names):
                 raise InvalidData(f"{table.what} changes its columns on the way")
             for name, content in zip(table.names, batch.columns, strict=True):
-                _look(columns[name], decoded(content))
+                _look(columns[name], decoded(content), name in counted)
     return list(columns.values())
 
 
@@ -82,12 +86,12 @@ def _check_names(tables: list[Table]) -> None:
             raise InvalidData(f"{first.what} has a column whose name is too long or cannot be shown: {name[:40]!a}")
 
 
-def _look(column: Column, content: pa.Array) -> None:
+def _look(column: Column, content: pa.Array, counted: bool) -> None:
     kind = content.type
     if is_number(kind):
         _look_at_numbers(column, content)
     elif is_text(kind):
-        _look_at_texts(column, texts(content))
+        _look_at_texts(column, content, counted)
     elif is_list(kind):
         _look_at_lists(column, content)
     elif _is_image(kind):
@@ -107,19 +111,27 @@ def _is_image(kind: pa.DataType) -> bool:
 def _look_at_numbers(column: Column, content: pa.Array) -> None:
     column.missing += content.null_count
     column.values = None
-    if pa.types.is_integer(content.type) and not content.null_count:
-        _look_for_counting(column, content.to_numpy(zero_copy_only=False))
-    else:
-        column.counting = False
+    if pa.types.is_integer(content.type):
+        _look_for_counting(column, content)
 
 
-def _look_at_texts(column: Column, cleaned: pa.Array) -> None:
-    column.missing += cleaned.null_count
-    column.numbers = column.numbers and has_numbers(cleaned)
-    if column.numbers and not cleaned.null_count and (column.counting or not column.rows):
-        _look_for_counting(column, cleaned.cast(pa.float64()).to_numpy(zero_copy_only=False))
+def _look_at_texts(column: Column, content: pa.Array, counted: bool) -> None:
+    found = parsed(content) if column.numbers else None
+    if found is not None:
+        column.missing += found.null_count
+        _look_for_counting(column, found)
+        if not counted:
+            # Should texts follow further on, they are not all of its values.
+            column.values = None
+            return
     else:
-        column.counting = False
+        column.numbers = column.counting = False
+    _count(column, texts(content))
+
+
+def _count(column: Column, cleaned: pa.Array) -> None:
+    if not column.numbers:
+        column.missing += cleaned.null_count
     if column.values is None:
         return
     for value in pc.value_counts(cleaned.drop_null()):
@@ -129,7 +141,11 @@ def _look_at_texts(column: Column, cleaned: pa.Array) -> None:
             return
 
 
-def _look_for_counting(column: Column, found: "np.ndarray") -> None:
+def _look_for_counting(column: Column, content: pa.Array) -> None:
+    if content.null_count or (column.rows and not column.counting):
+        column.counting = False
+        return
+    found = content.to_numpy(zero_copy_only=False)
     if not len(found):
         return
     if not column.rows:

@@ -3,6 +3,7 @@
 CSV, Parquet and the Hugging Face library all end here, as Arrow's batches; texts of numbers are numbers.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,8 +17,6 @@ from bncore.data.importing.streams import reading
 
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?", "-nan", "<NA>")
 """What stands in a text for a value that is not there."""
-_SIGNED = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?([iI]nf|[iI]nfinity|INF)$"
-"""Numbers as every reader reads them; Arrow alone would take hexadecimal ones, too."""
 
 
 @dataclass(frozen=True)
@@ -68,21 +67,28 @@ def texts(column: pa.Array) -> pa.Array:
     return pc.if_else(missing, pa.scalar(None, type=trimmed.type), trimmed)
 
 
-def has_numbers(cleaned: pa.Array) -> bool:
-    """Whether all texts that there are, as `texts` gives them, are numbers."""
-    return pc.all(pc.match_substring_regex(cleaned, _SIGNED), min_count=0).as_py() is not False
+def parsed(column: pa.Array) -> pa.Array | None:
+    """Texts as numbers, null where nothing is said; None where one is no number."""
+    # Most columns are plain numbers, and each call costs time in tables of many columns.
+    with contextlib.suppress(pa.ArrowInvalid):
+        return column.cast(pa.float64())
+    with contextlib.suppress(pa.ArrowInvalid):
+        return texts(column).cast(pa.float64())
+    return None
 
 
 def numbers(column: pa.Array, what: str) -> NDArray[np.float64]:
     """Numbers (n,), NaN where nothing is said. `column` is of numbers, or of texts that are such."""
     if is_text(column.type):
-        # Arrow reads no leading plus.
-        column = pc.replace_substring_regex(texts(column), r"^\+", "")
+        found = parsed(column)
+        if found is None:
+            raise InvalidData(f"{what} has texts that are no numbers")
+        column = found
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
     with reading(what):
-        found: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return found
+        values: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return values
 
 
 def lists(column: pa.Array, what: str) -> tuple[NDArray[np.int64], pa.Array]:

@@ -24,7 +24,7 @@ def read_tables(tables: list[Table], spec: ImportSpec, draft: Draft) -> None:
     tables = sorted(tables, key=lambda table: PARTS.index(table.part or "train"))
     for note in tables[0].notes:
         draft.note(note)
-    columns = survey(tables)
+    columns = survey(tables, {*spec.columns, *([spec.part] if spec.part else [])})
     roles = find_roles(columns, spec, draft, one_part=len(tables) == 1 and tables[0].part is None)
     inputs = _inputs(roles, spec, draft)
     task = _task(roles, inputs, spec)
@@ -103,9 +103,8 @@ def _say_types(columns: list[Column], roles: Roles, draft: Draft) -> None:
     categorical = [column for column in roles.inputs if column.categorical]
     for column in categorical[:20]:
         draft.note(f"Column {column.name!r} is categorical: one number for each of {len(column.values or ())} values.")
-    unused = [
-        column.name for column in columns if column not in (*roles.inputs, *roles.targets, roles.part, roles.lengths)
-    ]
+    used = {*roles.inputs, *roles.targets, roles.part, roles.lengths}
+    unused = [column.name for column in columns if column not in used]
     if unused:
         draft.note(f"Not used: {', '.join(map(repr, unused[:20]))}{', ...' * (len(unused) > 20)}.")
 

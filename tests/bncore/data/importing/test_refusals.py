@@ -150,14 +150,19 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "no label": (lambda: (ROWS + "1,2,\n").encode(), "no label in row 9"),
     "missing cells": (lambda: (ROWS + ",?,1\n").encode(), "2 features are missing.*example 9 of train, feature 'a'"),
     "fractions in a CSV": (lambda: (ROWS + "1,2,0.5\n").encode(), "0.5.*task: regression"),
+    "decimal commas": (lambda: b"a;b;y\n1,5;2;u\n2,5;3;v\n", "comma within the number 1,5"),
     "one column": (lambda: b"a\n1\n2\n", "one column"),
     "many words": (
         lambda: ("w,label\n" + "".join(f"w{n},{n % 2}\n" for n in range(99))).encode(),
         "ignore.*categorical",
     ),
-    "10^6 columns": (lambda: b",".join(b"%d" % n for n in range(10**6)) + b"\n", "columns; at most 65,536"),
+    "10^6 columns": (lambda: b",".join(b"%d" % n for n in range(10**6)) + b"\n", "columns; at most 16,384"),
     "a header alone": (lambda: b"a,b,label\n", "train part has no examples"),
     "a cut Parquet": (lambda: as_parquet(pa.table({"a": [1, 2], "y": [0, 1]}))[:-9], "damaged or truncated"),
+    "many columns in Parquet": (
+        lambda: as_parquet(pa.table({str(n): [1] for n in range(17_000)})),
+        "17,000 columns; at most 16,384",
+    ),
     "missing in Parquet": (
         lambda: as_parquet(pa.table({"a": [1, None], "y": [0, 1]})),
         "example 2 of train, feature 'a'",
