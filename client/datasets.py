@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from client.calls import OUTAGE_SECONDS, Calls, dataset_path
-from client.errors import ClientError, Json
+from client.calls import OUTAGE_SECONDS, Calls, dataset_path, is_terminal
+from client.errors import ApiError, ClientError, Json
 
 PART_BYTES = 8 << 20
 """Small enough to be sent again after a cut, large enough that a hundred of them are most of a gigabyte."""
@@ -87,6 +87,15 @@ class DatasetCalls(Calls):
         """Ask for the end of an import; repeating changes nothing."""
         answer: Json = self._json("POST", dataset_path(dataset_id, "cancel"))
         return answer
+
+    def retry_dataset(self, dataset_id: str) -> Json:
+        """Queue the import of a data set that failed or was cancelled again, where what was uploaded is kept."""
+
+        def was_queued(refusal: ApiError) -> bool:
+            return refusal.status == 409 and "state" in refusal.problem and not is_terminal(refusal.problem)
+
+        self._transport.do("POST", dataset_path(dataset_id, "retry"), was_queued)
+        return self.dataset(dataset_id)
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Delete a data set that nothing reads, or an upload, with all its files."""

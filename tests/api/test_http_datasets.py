@@ -218,7 +218,8 @@ def test_who_waits_is_answered_when_the_import_ends(sqlite_api, by_hand):
 def test_cancel_ends_an_import_and_delete_an_upload(sqlite_api):
     dataset_id = uploaded(sqlite_api.client, b"source")["id"]
     assert sqlite_api.client.delete(f"/v1/datasets/{dataset_id}").status_code == 409
-    assert sqlite_api.client.post(f"/v1/datasets/{dataset_id}/cancel").json()["state"] == "cancelled"
+    for action, state in (("cancel", "cancelled"), ("retry", "queued"), ("cancel", "cancelled")):
+        assert sqlite_api.client.post(f"/v1/datasets/{dataset_id}/{action}").json()["state"] == state
     assert sqlite_api.client.delete(f"/v1/datasets/{dataset_id}").status_code == 204
     waiting = begin(sqlite_api.client)["id"]
     put(sqlite_api.client, waiting, 1, b"piece")

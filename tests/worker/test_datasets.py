@@ -13,6 +13,7 @@ import pytest
 
 from client import Client
 from client import datasets as uploading
+from client.errors import ApiError
 from store import files, keys
 from store.jobs import eventlog
 from tests.conftest import free_port
@@ -78,6 +79,8 @@ def test_a_file_that_is_none_is_refused_with_its_reason_and_leaves_nothing(small
     assert "pickle" in dataset["failure"]["message"].lower() or "object" in dataset["failure"]["message"].lower()
     with small_stack.database.read() as session:
         assert files.of_job(session, dataset["id"]) == []
+    with pytest.raises(ApiError, match="upload it anew"):
+        client.retry_dataset(dataset["id"])
 
 
 @pytest.mark.parametrize("victim", ["trainer", "worker"])
