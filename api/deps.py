@@ -16,9 +16,9 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 
-from api.errors import Forbidden, Unauthenticated
 from api.parameters import NO_PARAMETERS, Reading
 from api.readiness import Readiness
+from api.refusals import Forbidden, Unauthenticated
 from api.service import ApiService
 from api.shown.waiting import Living
 from store import granting

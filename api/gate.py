@@ -9,8 +9,8 @@ import math
 
 from starlette.requests import Request
 
-from api.errors import TooManyRequests
 from api.rates import Rate, Standing
+from api.refusals import TooManyRequests
 
 _IPV6_PREFIX_BITS = 64
 """What one customer gets; whoever has it has all of its addresses."""

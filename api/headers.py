@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from api.errors import IdempotencyKeyInvalid
+from api.refusals import IdempotencyKeyInvalid
 from bncore.spec.limits import IDEMPOTENCY_KEY_CHARS
 from store import tables
 from store.jobs.states import TERMINAL

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from api.errors import RangeNotSatisfiable
+from api.refusals import RangeNotSatisfiable
 
 # More digits than any size has.
 _ONE_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)

@@ -13,7 +13,7 @@ from base64 import b64decode
 from starlette.requests import Request
 
 from api.deps import Admitted
-from api.errors import BodyTooLarge, DigestMismatch, DigestRequired, LengthRequired
+from api.refusals import BodyTooLarge, DigestMismatch, DigestRequired, LengthRequired
 from store import files
 from store.datasets import uploads
 from store.datasets.uploads import Part

@@ -15,10 +15,10 @@ from starlette.responses import Response
 
 from api.answers import answer
 from api.deps import Asked
-from api.errors import InvalidParameter
 from api.filters import FilterQuery
 from api.lanes import writing
 from api.parameters import Reading
+from api.refusals import InvalidParameter
 from api.routes.keyed import KeyedRoutes
 from api.shown.experiments import Changed
 from store import experiments

@@ -14,13 +14,13 @@ from api.bodies import patch_object
 from api.completing import completed
 from api.deps import Asked, EvaluationId, ExperimentId, living_lately, living_now
 from api.devices import queue_of
-from api.errors import InvalidBody
 from api.headers import idempotency_key, if_none_match_parameter, job_headers, none_match
 from api.lanes import reading
 from api.long_poll import Found, WaitQuery, found_in_time
 from api.openapi import idempotency_parameter, model_body
 from api.parameters import Parameters, Reading
 from api.problems import declared
+from api.refusals import InvalidBody
 from api.routes.events import EventQuery, events_of
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page

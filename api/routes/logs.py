@@ -15,11 +15,11 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 
 from api.deps import Asked, ExperimentId
-from api.errors import InvalidParameter
 from api.lanes import left
 from api.long_poll import MAX_WAIT_SECONDS
 from api.parameters import MAX_INTEGER, Parameters, Reading
 from api.problems import declared
+from api.refusals import InvalidParameter
 from api.routes.keyed import KeyedRoutes
 from store import experiments, logs
 from store.jobs.states import TERMINAL, State

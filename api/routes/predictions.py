@@ -15,10 +15,10 @@ from api.answers import answer
 from api.bodies import patch_object
 from api.deps import Asked, ExperimentId, living_now
 from api.devices import queue_of
-from api.errors import InvalidBody, NoAnswerInTime, PredictionFailed
 from api.lanes import left
 from api.openapi import model_body
 from api.problems import declared
+from api.refusals import InvalidBody, NoAnswerInTime, PredictionFailed
 from api.routes.keyed import KeyedRoutes
 from api.shown.predictions import Predicted
 from api.shown.waiting import Living
