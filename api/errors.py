@@ -40,6 +40,7 @@ from bncore.spec import Fault, SpecError
 from bncore.spec.faults import MAX_FAULTS, pointer_part
 from bncore.spec.wording import worded
 from store import errors as store_errors
+from store import upload_errors
 from store.errors import StoreError
 from store.unmigrated import is_unmigrated
 
@@ -51,19 +52,12 @@ QUEUE_RETRY_SECONDS = 30
 
 STATUS: dict[type[StoreError | ApiError], int] = {
     store_errors.JobNotFound: 404,
-    store_errors.ExperimentNotFound: 404,
-    store_errors.DatasetNotFound: 404,
-    store_errors.EvaluationNotFound: 404,
-    store_errors.PredictionNotFound: 404,
     store_errors.DatasetUnusable: 422,
     store_errors.DatasetInUse: 409,
     store_errors.DatasetDamaged: 410,
-    store_errors.SourceGone: 409,
-    store_errors.UploadTooLarge: 413,
-    store_errors.UploadCompleted: 409,
-    store_errors.UploadMismatch: 422,
-    store_errors.PartsMissing: 409,
-    store_errors.PartsChanged: 409,
+    upload_errors.UploadConflict: 409,
+    upload_errors.UploadTooLarge: 413,
+    upload_errors.UploadMismatch: 422,
     store_errors.CheckpointNotFound: 404,
     store_errors.KeyNotFound: 404,
     store_errors.KeyEnded: 409,
@@ -111,7 +105,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, StoreError | ApiError)
     if isinstance(error, store_errors.DatasetUnusable):
         return await _invalid_spec(request, SpecError([Fault("/data/id", str(error), error.code)]))
-    status = STATUS[type(error)]
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if isinstance(error, store_errors.QuotaExceeded) and not error.passes:
         status = 403
     faults, facts, headers = _faults_of(error), _facts_of(error), _headers_of(error)
@@ -124,7 +118,7 @@ def _faults_of(error: StoreError | ApiError) -> list[Fault]:
             return [Fault("/query/cursor", "Start again without a cursor.", error.code)]
         case IdempotencyKeyInvalid() | store_errors.IdempotencyConflict():
             return [Fault("/header/Idempotency-Key", str(error), error.code)]
-        case store_errors.UploadMismatch():
+        case upload_errors.UploadMismatch():
             return [Fault("/sha256", f"What has come has {error.found}", error.code)]
         case ApiError():
             return list(error.faults)
@@ -140,7 +134,7 @@ def _facts_of(error: StoreError | ApiError) -> dict[str, Any]:
             return {"what": error.what, "limit": error.limit}
         case store_errors.DatasetInUse():
             return {"used_by": error.used_by}
-        case store_errors.PartsMissing():
+        case upload_errors.PartsMissing():
             return {"missing": error.numbers}
         case ApiError():
             return error.facts

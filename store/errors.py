@@ -9,12 +9,6 @@ StoreError
 ├── DatasetUnusable
 ├── DatasetInUse
 ├── DatasetDamaged
-├── SourceGone
-├── UploadTooLarge
-├── UploadCompleted
-├── UploadMismatch
-├── PartsMissing
-├── PartsChanged
 ├── CheckpointNotFound
 ├── CheckpointDamaged
 ├── FileNotFound
@@ -31,7 +25,8 @@ StoreError
 ├── IdempotencyConflict
 └── CursorInvalid
 
-`EncodingUnfit` is none of them: it is no refusal of a request, but a database that cannot be used.
+Those of uploads are in `store.upload_errors`. `EncodingUnfit` is none of them: it is no refusal of a request, but a
+database that cannot be used.
 """
 
 from collections.abc import Sequence
@@ -117,59 +112,6 @@ class DatasetDamaged(StoreError):
     def __init__(self, dataset_id: str) -> None:
         super().__init__(f"What is stored of {dataset_id} is not what it was when it was imported.")
         self.dataset_id = dataset_id
-
-
-class SourceGone(StoreError):
-    """An import cannot be tried again: it failed because of what was uploaded, which was given up."""
-
-    code = "source_gone"
-
-    def __init__(self) -> None:
-        super().__init__("What was uploaded could not be imported, and was given up; upload it anew.")
-
-
-class UploadTooLarge(StoreError):
-    code = "upload_too_large"
-
-    def __init__(self, most_bytes: int) -> None:
-        super().__init__(f"All parts together may have at most {most_bytes} bytes.")
-        self.most_bytes = most_bytes
-
-
-class UploadCompleted(StoreError):
-    """Nothing can be added to it any more."""
-
-    code = "upload_completed"
-
-    def __init__(self, dataset_id: str) -> None:
-        super().__init__(f"This upload is completed; it is the data set {dataset_id}.")
-        self.dataset_id = dataset_id
-
-
-class UploadMismatch(StoreError):
-    """What was uploaded is not what was meant."""
-
-    code = "digest_mismatch"
-
-    def __init__(self, size: int, found: str, wanted: str) -> None:
-        super().__init__(f"The parts put together have {size} bytes and the SHA-256 {found}, not {wanted}.")
-        self.found = found
-
-
-class PartsMissing(StoreError):
-    code = "parts_missing"
-
-    def __init__(self, numbers: Sequence[int], count: int) -> None:
-        named = ", ".join(map(str, numbers)) + (", ..." if count > len(numbers) else "")
-        super().__init__(f"Parts are missing: {named}.")
-        self.numbers = list(numbers)
-
-
-class PartsChanged(StoreError):
-    code = "parts_changed"
-
-    def __init__(self) -> None:
-        super().__init__("A part was sent while the upload was completed; complete it again.")
 
 
 class CheckpointNotFound(StoreError):

@@ -23,8 +23,8 @@ from api.shown.datasets import CompletedDataset, DatasetNow, UploadParts
 from api.shown.waiting import Living, device_lives
 from store.datasets import completing, finding, uploads
 from store.datasets.completing import Completed, Whole
-from store.errors import UploadTooLarge
 from store.tables import Dataset, Upload, UploadPart
+from store.upload_errors import UploadTooLarge
 
 _LOG = structlog.get_logger("api")
 Number = Annotated[int, Path(ge=1, le=uploads.MOST_PARTS)]

@@ -6,12 +6,13 @@ from sqlalchemy.orm import Session
 from store import files, queueing
 from store.datasets import uploads
 from store.datasets.using import users
-from store.errors import DatasetInUse, SourceGone
+from store.errors import DatasetInUse
 from store.jobs import wishes
 from store.jobs.states import State
 from store.jobs.wishes import By
 from store.queueing import Limits
 from store.tables import Job
+from store.upload_errors import SourceGone
 
 
 def retry(session: Session, dataset_id: str, by: By, limits: Limits) -> None:

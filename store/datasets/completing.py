@@ -14,10 +14,10 @@ from store import files, owners, queueing
 from store.columns import core
 from store.database import Database
 from store.datasets import uploads
-from store.errors import PartsChanged, PartsMissing, UploadMismatch
 from store.jobs.conditions import owned_by
 from store.queueing import Limits, Newcomer, Submitter
 from store.tables import Dataset, Upload, UploadPart
+from store.upload_errors import PartsChanged, PartsMissing, UploadMismatch
 
 MAX_RESTARTS = 3
 DEADLINE_SECONDS = 3600.0

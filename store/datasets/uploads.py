@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 from store import files, owners
 from store.columns import core, one_of, unattached
 from store.database import clock, insert_if_absent, now
-from store.errors import DatasetNotFound, IdempotencyConflict, UploadCompleted, UploadTooLarge
+from store.errors import DatasetNotFound, IdempotencyConflict
 from store.files import Announced
 from store.ids import new_id
 from store.jobs.conditions import owned_by
 from store.jobs.states import State
 from store.tables import Job, Upload, UploadPart
+from store.upload_errors import UploadCompleted, UploadTooLarge
 
 LIFETIME_SECONDS = 24 * 3600.0
 MOST_PARTS = 10_000

@@ -9,22 +9,12 @@ from sqlalchemy import select
 
 from store import experiments, files, purging, work
 from store.datasets import changing, completing, finding, uploads, using
-from store.errors import (
-    DatasetInUse,
-    DatasetNotFound,
-    DatasetUnusable,
-    IdempotencyConflict,
-    PartsMissing,
-    QuotaExceeded,
-    SourceGone,
-    UploadCompleted,
-    UploadMismatch,
-    UploadTooLarge,
-)
+from store.errors import DatasetInUse, DatasetNotFound, DatasetUnusable, IdempotencyConflict, QuotaExceeded
 from store.jobs.states import State
 from store.jobs.wishes import By
 from store.queueing import Limits
 from store.tables import Owner
+from store.upload_errors import PartsMissing, SourceGone, UploadCompleted, UploadMismatch, UploadTooLarge
 from tests.store.conftest import ANYBODY, Lab
 
 SHA = "0" * 64
