@@ -101,6 +101,8 @@ def _store(
     for places in cut(np.arange(count), row):
         rows = np.frombuffer(read_exactly(content, len(places) * row, what), dtype=header.dtype)
         if is_images:
+            if rows.dtype.kind == "i" and rows.min() < 0:
+                raise InvalidData(f"{what} has pixels below 0, and images are stored as bytes, 0 to 255")
             pixels: Array = rows.view(np.uint8).reshape(len(places), *_three(header.shape[1:]))
             draft.parts[part].inputs.append(as_images(pixels, spec, draft.laid_out.shape))
         else:

@@ -10,6 +10,7 @@ from bncore.data.importing.arrays import Array
 from bncore.data.importing.draft import PARTS, Draft, DraftPart, Layout
 from bncore.data.importing.imaging import Channels, as_images, begin_images, scale_of, to_bytes
 from bncore.data.importing.npz import Npz, Stored
+from bncore.data.importing.single import to_single
 from bncore.data.importing.zips import ZipArchive
 from bncore.spec.data.shape import Task
 from bncore.spec.importing import ImportSpec, SignalKind
@@ -133,15 +134,19 @@ class _Arrays:
         shape = self._draft.laid_out.shape
         if self._kind != "image":
             for rows in self._npz.pieces(array):
-                with np.errstate(over="ignore"):
-                    yield rows.astype(np.float32).reshape(len(rows), *shape)
+                yield self._single(rows, array).reshape(len(rows), *shape)
             return
         scale = 1.0
         if array.dtype != np.uint8:
-            scale = scale_of(self._npz.pieces(array), array.what)
+            # A part with nothing but dark images is no other scale: all parts of one type have the same.
+            alike = [one["inputs"] for one in self._parts.values() if one["inputs"].dtype == array.dtype]
+            scale = min(scale_of(self._npz.pieces(one), one.what) for one in alike)
         for rows in self._npz.pieces(array):
             pixels = np.ascontiguousarray(self._turn.channels_first(to_bytes(rows, scale, array.what)))
             yield as_images(pixels, self._spec, shape)
+
+    def _single(self, rows: Array, array: Stored) -> Array:
+        return to_single(rows, f"Array {array.key!r}", self._draft.note)
 
     def _lengths(self, part: DraftPart, arrays: dict[str, Stored]) -> Array | None:
         if part.lengths is None:
@@ -158,8 +163,7 @@ class _Arrays:
 
     def _targets(self, rows: Array, lengths: Array | None, array: Stored) -> Array:
         if self._task == "regression":
-            with np.errstate(over="ignore"):
-                return rows.astype(np.float32).reshape(len(rows), -1)
+            return self._single(rows, array).reshape(len(rows), -1)
         if array.dtype.kind == "S":
             try:
                 rows = np.char.decode(rows, "utf-8")

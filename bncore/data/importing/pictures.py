@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from bncore.data.dataset import InvalidData
 from bncore.data.importing import bounds
@@ -54,6 +56,8 @@ def measure(data: bytes, what: str) -> Measured:
             raise InvalidData(f"{what} has {width} x {height} pixels; at most {bounds.PIXELS:,} are taken")
         if image.mode not in _GRAY | _COLOUR:
             raise InvalidData(f"{what} has pixels of the mode {image.mode}; save it with 8 bits a channel")
+        if _is_deep(image):
+            raise InvalidData(f"{what} has more than 8 bits a channel; save it with 8 bits a channel")
         transparent = image.mode in _TRANSPARENT or "transparency" in image.info
         return Measured(height, width, 1 if image.mode in _GRAY else 3, transparent)
 
@@ -74,7 +78,7 @@ def resized(pixels: NDArray[np.uint8], size: tuple[int, int], grayscale: bool) -
 
 
 @contextmanager
-def _opened(data: bytes, what: str) -> Iterator[Image.Image]:
+def _opened(data: bytes, what: str) -> Iterator[ImageFile]:
     with warnings.catch_warnings(), reading(what):
         # Some of Pillow's limits only warn.
         warnings.simplefilter("error")
@@ -85,6 +89,17 @@ def _opened(data: bytes, what: str) -> Iterator[Image.Image]:
             raise InvalidData(f"{what} has more pixels than any image; at most {bounds.PIXELS:,} are taken") from None
         with image:
             yield image
+
+
+def _is_deep(image: ImageFile) -> bool:
+    """Whether a channel has more than 8 bits in the file: of coloured images, Pillow drops the others unsaid."""
+    if isinstance(image, TiffImageFile):
+        return any(bits > 8 for bits in image.tag_v2.get(BITSPERSAMPLE, ()))
+    said = [tile.args for tile in image.tile]
+    if image.format == "PNG":
+        return any(str(mode).endswith(";16B") for mode in said)
+    # Of the portable formats, the greatest number there may be; left out where it is 255.
+    return image.format == "PPM" and any(isinstance(args, tuple) and int(args[1]) > 255 for args in said)
 
 
 def _pixels(image: Image.Image, size: tuple[int, int] | None) -> NDArray[np.uint8]:

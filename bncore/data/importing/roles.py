@@ -1,6 +1,7 @@
 """What the columns of a table are for: label, part, lengths, inputs; told, or found by names that are usual."""
 
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from bncore.data.dataset import InvalidData
 from bncore.data.importing import bounds
@@ -53,10 +54,24 @@ def _part(by_name: dict[str, Column], left: list[Column], spec: ImportSpec, draf
         return _named(by_name, spec.part)
     for column in left:
         values = {value.lower() for value in column.values or ()}
-        if column.name.lower() in _PARTS and values and values <= set(PART_NAMES) and not column.missing:
+        if column.name.lower() not in _PARTS or column.name in spec.columns:
+            continue
+        if values and values <= set(PART_NAMES) and not column.missing:
             draft.note(f"The part of each row was read from column {column.name!r}.")
             return column
+        if "train" in values:
+            _refuse_other_parts(column, values)
     return None
+
+
+def _refuse_other_parts(column: Column, values: set[str]) -> NoReturn:
+    """Such a column is no feature: what is there to test on would be trained on."""
+    others = sorted(values - set(PART_NAMES))
+    what = repr(others[0][:40]) if others else f"nothing in {column.missing:,} rows"
+    raise InvalidData(
+        f"{column.what} says the part of some rows, and has {what} in others; parts are train, validation and test. "
+        "If it is something else, say categorical or ignore of it under columns"
+    )
 
 
 def _targets(by_name: dict[str, Column], left: list[Column], spec: ImportSpec, draft: Draft) -> list[Column]:

@@ -14,13 +14,12 @@ from bncore.data.dataset import IGNORED, InvalidData
 from bncore.data.importing.arrays import Array
 from bncore.data.importing.labels import Labels
 from bncore.data.importing.pictures import decode
+from bncore.data.importing.single import to_single
 from bncore.data.importing.survey import Column, image_bytes
 from bncore.data.importing.table import decoded, is_text, lists, numbers, texts
 from bncore.spec.importing import ImportSpec
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,400}")
-_EXACT = 2**24
-"""Up to here single precision has every whole number."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Features(Inputs):
             content = batch.columns[column.name]
             categories = self._categories.get(column.name)
             if categories is None:
-                found[:, place] = self._single(numbers(content, column.what), column)
+                found[:, place] = to_single(numbers(content, column.what), said(column), self._note)
                 place += 1
             else:
                 cleaned = texts(content)
@@ -79,33 +78,27 @@ class Features(Inputs):
                     place += 1
         return found
 
-    def _single(self, values: NDArray[np.float64], column: Column) -> Array:
-        with np.errstate(over="ignore"):
-            single = values.astype(np.float32)
-        large = np.abs(values) > _EXACT
-        if large.any() and (large & (single != values) & (values == np.rint(values))).any():
-            self._note(f"Column {column.name!r} has whole numbers beyond 2^24, which are rounded to single precision.")
-        return single
-
 
 class Flat(Inputs):
     """Lists that all have as many numbers, as one vector."""
 
-    def __init__(self, column: Column) -> None:
+    def __init__(self, column: Column, note: Callable[[str], None]) -> None:
         self._column = column
+        self._note = note
         self.shape = (column.longest,)
 
     def read(self, batch: Rows) -> Array:
         counts, content = lists(batch.columns[self._column.name], self._column.what)
-        with np.errstate(over="ignore"):
-            return numbers(content, self._column.what).astype(np.float32).reshape(len(counts), *self.shape)
+        found = to_single(numbers(content, self._column.what), said(self._column), self._note)
+        return found.reshape(len(counts), *self.shape)
 
 
 class Sequences(Inputs):
     """Lists of numbers, a column a feature, or lists of steps; zeros behind the end."""
 
-    def __init__(self, columns: list[Column]) -> None:
+    def __init__(self, columns: list[Column], note: Callable[[str], None]) -> None:
         self._columns = columns
+        self._note = note
         nested = columns[0].depth == 2
         if any(column.depth != columns[0].depth for column in columns) or (nested and len(columns) > 1):
             raise InvalidData("inputs have lists and lists of lists; name one column of these, or several of those")
@@ -116,8 +109,7 @@ class Sequences(Inputs):
     def read(self, batch: Rows) -> Array:
         lengths, content = self._content(batch)
         found = np.zeros((len(lengths), *self.shape), dtype=np.float32)
-        with np.errstate(over="ignore"):
-            found[np.arange(self.shape[0]) < lengths[:, np.newaxis]] = content
+        found[np.arange(self.shape[0]) < lengths[:, np.newaxis]] = content
         return found
 
     def lengths(self, batch: Rows) -> NDArray[np.int64]:
@@ -136,7 +128,7 @@ class Sequences(Inputs):
                 row = batch.first + int(np.flatnonzero(counts != lengths)[0]) + 1
                 raise InvalidData(f"{column.what} has another length than {self._columns[0].name!r} in row {row}")
             lengths = counts
-            features.append(numbers(content, column.what))
+            features.append(to_single(numbers(content, column.what), said(column), self._note))
         assert lengths is not None
         nested = self._columns[0].depth == 2
         return lengths, features[0].reshape(-1, self.shape[1]) if nested else np.stack(features, axis=1)
@@ -171,7 +163,8 @@ def classes(
     classes are called that stand as numbers.
     """
     if pa.types.is_boolean(content.type):
-        content = content.cast(pa.string())
+        # Of Arrow's types, truth values count as numbers, and their names are none.
+        content, are_numbers = content.cast(pa.string()), False
     if is_text(content.type) or names is not None:
         coded = (texts(content) if is_text(content.type) else content).dictionary_encode()
         called = [_called(value, labels, are_numbers, names) for value in coded.dictionary.to_pylist()]
@@ -185,6 +178,11 @@ def classes(
     if there.any():
         encoded[there] = labels.encode(found[there])
     return encoded
+
+
+def said(column: Column) -> str:
+    """A column at the beginning of a sentence."""
+    return f"Column {column.name!r}"
 
 
 def rows_of(batch: pa.RecordBatch, names: tuple[str, ...], first: int) -> Rows:

@@ -12,7 +12,8 @@ from bncore.data.dataset import IGNORED, InvalidData
 from bncore.data.importing.draft import PART_NAMES, PARTS, Draft, Layout
 from bncore.data.importing.pictures import Measured
 from bncore.data.importing.roles import Roles, find_roles
-from bncore.data.importing.rows import Features, Flat, Inputs, Pictures, Rows, Sequences, classes, rows_of
+from bncore.data.importing.rows import Features, Flat, Inputs, Pictures, Rows, Sequences, classes, rows_of, said
+from bncore.data.importing.single import to_single
 from bncore.data.importing.survey import Column, survey
 from bncore.data.importing.table import Table, lists, numbers, texts
 from bncore.spec.data.shape import Task
@@ -45,9 +46,9 @@ def _inputs(roles: Roles, spec: ImportSpec, draft: Draft) -> Inputs:
     if first.image:
         return Pictures(first, _picture_shape(first, spec, draft))
     if first.depth and spec.kind != "vector" and (first.depth == 2 or first.least < first.longest or spec.kind):
-        return Sequences(roles.inputs)
+        return Sequences(roles.inputs, draft.note)
     if first.depth and len(roles.inputs) > 1 and spec.kind is None:
-        return Sequences(roles.inputs)
+        return Sequences(roles.inputs, draft.note)
     if first.depth:
         if len(roles.inputs) > 1 or first.depth == 2 or first.least < first.longest:
             raise InvalidData(
@@ -57,7 +58,7 @@ def _inputs(roles: Roles, spec: ImportSpec, draft: Draft) -> Inputs:
         draft.note(
             f"Lists of column {first.name!r} are vectors of {first.longest} numbers; say kind: sequence for steps."
         )
-        return Flat(first)
+        return Flat(first, draft.note)
     if spec.kind in ("image", "sequence"):
         raise InvalidData(f"{first.what} has numbers, and {spec.kind}s want images or lists")
     return Features(roles.inputs, spec, draft.note)
@@ -193,9 +194,11 @@ class _Rows:
     def _targets(self, batch: Rows, table: Table) -> NDArray[np.generic]:
         column = self._roles.targets[0]
         if self._task == "regression":
-            found = [numbers(batch.columns[target.name], target.what) for target in self._roles.targets]
-            with np.errstate(over="ignore"):
-                return np.stack(found, axis=1).astype(np.float32)
+            found = [
+                to_single(numbers(batch.columns[target.name], target.what), said(target), self._draft.note)
+                for target in self._roles.targets
+            ]
+            return np.stack(found, axis=1)
         names = table.class_names.get(column.name)
         if self._task == "tagging":
             return self._tags(batch, column, names)

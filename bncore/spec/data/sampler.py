@@ -5,12 +5,16 @@ examples takes.
 """
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
 from bncore.spec.data.shape import DataShape
 from bncore.spec.strict import SpecModel
+
+_DOUBT = 1e-12
+"""Of a number of examples, more than double precision loses of a share of it."""
 
 
 class ShuffledSampler(SpecModel):
@@ -80,8 +84,18 @@ class ImbalanceSpec(SpecModel):
     def kept(self, counts: Sequence[int]) -> list[int]:
         """How many of each class stay."""
         last = max(1, len(counts) - 1)
-        shares = (self.factor ** (-place / last) for place in range(len(counts)))
-        return [min(count, max(1, int(count * share))) for count, share in zip(counts, shares, strict=True)]
+        return [min(count, max(1, self._share(count, place, last))) for place, count in enumerate(counts)]
+
+    def _share(self, count: int, place: int, last: int) -> int:
+        """count * factor^(-place / last), rounded down."""
+        found: float = count * self.factor ** (-place / last)
+        near = round(found)
+        if abs(found - near) > _DOUBT * count:
+            return int(found)
+        # 343 / 49 is 6.999... in binary: whether it is less than 7 is decided by whole numbers.
+        factor = Fraction(str(self.factor))
+        is_there = near**last * factor.numerator**place <= count**last * factor.denominator**place
+        return near if is_there else near - 1
 
 
 def sampler_faults(sampler: SamplerSpec, sizes: DataShape, batch_size: int) -> Iterator[tuple[str, str, str]]:

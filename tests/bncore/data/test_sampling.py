@@ -10,7 +10,7 @@ import torch
 
 from bncore.data import Batches, Examples, InvalidData, load_data
 from bncore.spec import SpecError, load_spec, plan
-from bncore.spec.data.sampler import BalancedClassesSampler, ClassesPerBatchSampler, ClassOrderedSampler
+from bncore.spec.data.sampler import BalancedClassesSampler, ClassesPerBatchSampler, ClassOrderedSampler, ImbalanceSpec
 from tests.bncore.data.test_canonical import document
 from tests.canonical import vectors, write_canonical
 
@@ -157,3 +157,17 @@ def test_a_data_set_in_files_has_a_long_tail_too_and_statistics_of_it(tmp_path: 
     kept = plain.slice(0, 300).inputs.double().numpy()
     seen = load_data(load_spec(document(manifest, imbalance={"factor": 4})).data, tmp_path).train.slice(0, 300)
     np.testing.assert_allclose(seen.inputs, (kept - kept.mean(0)) / kept.std(0), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("factor", "counts", "kept"),
+    [
+        # 343 / 49 = 7 and 4900 / 49 = 100; in binary both are a little less.
+        (49.0, [343, 343], [343, 7]),
+        (49.0, [4900, 4900, 4900], [4900, 700, 100]),
+        (1000.0, [5000] * 4, [5000, 500, 50, 5]),
+        (2.5, [100, 100, 99], [100, 63, 39]),
+    ],
+)
+def test_a_long_tail_is_rounded_down_as_written(factor: float, counts: list[int], kept: list[int]) -> None:
+    assert ImbalanceSpec(factor=factor).kept(counts) == kept
