@@ -110,4 +110,4 @@ class Receiving:
 
     def _discard(self) -> None:
         with self._service.database.write() as session:
-            files.drop(session, [self._file_id])
+            uploads.discard_part(session, self._owner, self._file_id)

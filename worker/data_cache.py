@@ -4,6 +4,7 @@ Invariant: a folder here is whole and what its name says, from the moment it has
 reads it, shared, or fetches it, alone; only what nobody has locked is removed, and a kernel lock goes with its process.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -88,9 +89,13 @@ class DataCache:
         log.info("data_fetched", dataset_id=data.dataset_id, bytes=sum(row.size for row in rows))
 
     def _make_room(self, wanted: int) -> None:
-        """Remove what was read longest ago, until so many bytes fit in, and what nobody went on fetching."""
-        there = sorted(self._folder.glob("*.lock"), key=lambda lock: lock.stat().st_mtime)
-        sizes = {lock: _size(lock.with_suffix("")) + _size(lock.with_suffix(".part")) for lock in there}
+        """Remove what was read longest ago, until so many bytes fit in, and what nobody went on fetching.
+
+        Other workers do the same at this moment: what was there may be gone.
+        """
+        there = sorted(self._folder.glob("*.lock"), key=_read_at)
+        # A fetch that ends in between is counted, where the other order would miss it.
+        sizes = {lock: _size(lock.with_suffix(".part")) + _size(lock.with_suffix("")) for lock in there}
         kept = sum(sizes.values())
         for path in there:
             is_unfinished = path.with_suffix(".part").exists()
@@ -100,9 +105,7 @@ class DataCache:
             if lock is None:
                 continue
             with lock:
-                shutil.rmtree(path.with_suffix(".part"), ignore_errors=True)
-                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-                path.unlink()
+                _remove(path)
             kept -= sizes[path]
 
     def _taken(self, sha256: str, how: int) -> BinaryIO | None:
@@ -124,5 +127,25 @@ def _is_data(row: File) -> bool:
     return row.name == _MANIFEST or row.name.endswith(".npy")
 
 
+def _read_at(lock: Path) -> float:
+    try:
+        return lock.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir())
+    except FileNotFoundError:
+        return 0
+
+
+def _remove(lock: Path) -> None:
+    """The data set of a lock that is held alone; whoever is killed meanwhile leaves half of one, under another name."""
+    unfinished = lock.with_suffix(".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        lock.with_suffix("").rename(unfinished)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    lock.unlink()

@@ -23,8 +23,9 @@ from api.shown.datasets import CompletedDataset, DatasetNow, UploadParts
 from api.shown.waiting import Living, device_lives
 from store.datasets import completing, finding, uploads
 from store.datasets.completing import Completed, Whole
+from store.errors import FileNotFound
 from store.tables import Dataset, Upload, UploadPart
-from store.upload_errors import UploadTooLarge
+from store.upload_errors import PartsChanged, UploadCompleted, UploadTooLarge
 
 _LOG = structlog.get_logger("api")
 Number = Annotated[int, Path(ge=1, le=uploads.MOST_PARTS)]
@@ -116,17 +117,36 @@ async def complete_upload(
 
     409 while parts are missing, 422 where they are, put together, not what `sha256` says. A repeat changes nothing.
     """
+    try:
+        completed = await _completed(asked, dataset_id, meant.sha256, _device(living))
+    except (UploadCompleted, PartsChanged) as meanwhile:
+        # Somebody else may have completed it, and what its parts became is the answer to all.
+        completed = await asked.service.reads.run(functools.partial(_came_to, asked, dataset_id, meanwhile))
+    return await asked.service.reads.run(functools.partial(_show, asked, completed, living))
+
+
+async def _completed(asked: Asked, dataset_id: str, sha256: str, device: str) -> Completed:
     service = asked.service
     upload, rows = await service.reads.run(functools.partial(_uploaded, asked, dataset_id))
     if upload.dataset_id is not None:
-        known = Completed(upload.dataset_id, upload.dataset_id != upload.id)
-        return await service.reads.run(functools.partial(_show, asked, known, living))
+        return _known(upload, upload.dataset_id)
     completing.require_all(rows)
     whole = await _put_together(asked, rows)
-    complete = functools.partial(_complete, asked, upload, whole, meant.sha256, _device(living))
-    completed = await service.writes.run(complete)
+    completed = await service.writes.run(functools.partial(_complete, asked, upload, whole, sha256, device))
     _LOG.info("upload_completed", dataset_id=completed.dataset_id, already_there=completed.already_there)
-    return await service.reads.run(functools.partial(_show, asked, completed, living))
+    return completed
+
+
+def _came_to(asked: Asked, dataset_id: str, meanwhile: UploadCompleted | PartsChanged) -> Completed:
+    """What an upload is by now; raises `meanwhile` where it is still one."""
+    upload, _ = _uploaded(asked, dataset_id)
+    if upload.dataset_id is None:
+        raise meanwhile
+    return _known(upload, upload.dataset_id)
+
+
+def _known(upload: Upload, dataset_id: str) -> Completed:
+    return Completed(dataset_id, dataset_id != upload.id)
 
 
 def _begin(asked: Asked, wanted: DatasetBody, key: str | None, device: str, living: Living) -> Response:
@@ -154,10 +174,13 @@ def _uploaded(asked: Asked, dataset_id: str) -> tuple[Upload, list[UploadPart]]:
 
 
 async def _put_together(asked: Asked, rows: list[UploadPart]) -> Whole:
-    """Read all that is stored, each chunk in a turn of its own."""
+    """Read all that is stored, each chunk in a turn of its own. Raises `PartsChanged` where one is gone meanwhile."""
     steps = completing.put_together(asked.service.database, rows)
     while True:
-        whole: Whole = await asked.service.chunk_reads.run(functools.partial(next, steps))
+        try:
+            whole: Whole = await asked.service.chunk_reads.run(functools.partial(next, steps))
+        except FileNotFound:
+            raise PartsChanged from None
         if whole.sha256:
             return whole
 

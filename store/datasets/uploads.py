@@ -7,7 +7,7 @@ off goes on with the parts that are missing. What is not completed within a day 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from store import files, owners
@@ -18,7 +18,7 @@ from store.files import Announced
 from store.ids import new_id
 from store.jobs.conditions import owned_by
 from store.jobs.states import State
-from store.tables import Job, Upload, UploadPart
+from store.tables import File, Job, Upload, UploadPart
 from store.upload_errors import UploadCompleted, UploadTooLarge
 
 LIFETIME_SECONDS = 24 * 3600.0
@@ -27,7 +27,7 @@ PART = "part"
 """The kind of a part's file."""
 ENDED_BADLY = (State.FAILED, State.CANCELLED)
 _STEP_UPLOADS = 20
-_UPLOAD, _PART = core(Upload), core(UploadPart)
+_UPLOAD, _PART, _FILE = core(Upload), core(UploadPart), core(File)
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ def begin(
     if insert_if_absent(session, Upload, values):
         return unattached(Upload, values, _UPLOAD.c.keys())
     known = session.scalars(select(Upload).where(Upload.owner == owner, Upload.idempotency_key == idempotency_key))
-    found = known.one()
-    if _came_to_nothing(session, found.dataset_id):
-        _forget(session, [found.id])
+    found = known.one_or_none()
+    # One that is given up at this moment was in the way and is not there any more.
+    if found is None or _came_to_nothing(session, found.dataset_id):
+        _forget(session, [] if found is None else [found.id])
         return begin(session, wanted, owner=owner, key_id=key_id, idempotency_key=idempotency_key)
     if (found.name, found.file_name, found.fingerprint) != (wanted.name, wanted.file_name, wanted.fingerprint):
         raise IdempotencyConflict(idempotency_key or "")
@@ -155,10 +156,24 @@ def become(session: Session, upload_id: str, dataset_id: str) -> None:
 
 
 def give_up(session: Session, upload_id: str, *, owner: str | None) -> None:
-    """Forget an upload, and what is stored of it. Raises `DatasetNotFound`, `UploadCompleted`."""
+    """Forget an upload, and what is stored of it.
+
+    Raises `UploadCompleted` where another data set has become of it, `DatasetNotFound` also where its own is deleted.
+    """
     upload = get(session, upload_id, owner=owner)
+    if upload.dataset_id == upload.id:
+        raise DatasetNotFound(upload_id)
     lock(session, upload_id, owner=upload.owner)
     _forget(session, [upload_id])
+
+
+def discard_part(session: Session, owner: str, file_id: str) -> None:
+    """Give up the file of a part of which nobody was told that it is there, unless it counts as there all the same."""
+    # Whoever finishes it at this moment has this turn, and is waited for.
+    owners.take_turn(session, owner)
+    counted = exists().where(_PART.c.file_id == _FILE.c.id)
+    useless = select(_FILE.c.id).where(_FILE.c.id == file_id, _FILE.c.job_id.is_(None), ~counted)
+    files.drop(session, session.scalars(useless).all())
 
 
 def purge(session: Session) -> int:
@@ -173,6 +188,9 @@ def purge(session: Session) -> int:
 def _forget(session: Session, upload_ids: list[str]) -> None:
     if not upload_ids:
         return
+    # A part that is finished at this moment, or a data set that it becomes, is waited for: its files are known then.
+    mine = select(_UPLOAD.c.id).where(one_of(_UPLOAD.c.id, upload_ids)).order_by(_UPLOAD.c.id)
+    session.execute(mine.with_for_update()).all()
     theirs = select(_PART.c.file_id).where(one_of(_PART.c.upload_id, upload_ids))
     files.drop(session, session.scalars(theirs).all())
     session.execute(delete(_UPLOAD).where(one_of(_UPLOAD.c.id, upload_ids)))

@@ -227,6 +227,13 @@ def test_cancel_ends_an_import_and_delete_an_upload(sqlite_api):
     assert rows_left(sqlite_api) == 0
 
 
+def test_a_deleted_one_is_not_found_however_often_it_is_deleted(sqlite_api):
+    dataset_id = uploaded(sqlite_api.client, b"source")["id"]
+    assert sqlite_api.client.post(f"/v1/datasets/{dataset_id}/cancel").status_code == 200
+    found = [sqlite_api.client.delete(f"/v1/datasets/{dataset_id}").status_code for _ in range(3)]
+    assert found == [204, 404, 404]
+
+
 def test_a_client_that_leaves_in_the_middle_leaves_nothing(sqlite_api):
     dataset_id = begin(sqlite_api.client)["id"]
     head = (

@@ -1,7 +1,12 @@
 """The copies of data sets on a host: fetched once, kept while they are read, bounded, and never half of one."""
 
 import hashlib
+import multiprocessing
+import os
+import signal
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -120,3 +125,54 @@ def test_what_is_not_what_it_is_known_by_is_refused(database, tmp_path):
     with pytest.raises(FileDamaged), cache.holding(data, go_on):
         pass
     assert not (tmp_path / "datasets" / data.sha256).exists()
+
+
+def evict_and_be_killed(url, runs_dir, data):
+    """Make room for a data set, and be killed with the second file that is removed for it."""
+    removed = []
+
+    def heard(event, arguments):
+        if event == "os.remove":
+            removed.append(arguments)
+            if len(removed) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(heard)
+    with DataCache(runs_dir, Database(url), SIZE).holding(data, go_on):
+        pass
+
+
+def test_a_worker_that_is_killed_while_it_removes_one_leaves_none_that_passes_for_whole(database, sqlite_url, tmp_path):
+    first, second = make(database, 1), make(database, 2)
+    cache = DataCache(tmp_path, database, SIZE)
+    with cache.holding(first, go_on):
+        pass
+    killed = multiprocessing.get_context("fork").Process(
+        target=evict_and_be_killed, args=(sqlite_url, tmp_path, second)
+    )
+    killed.start()
+    killed.join(30)
+    assert killed.exitcode == -signal.SIGKILL
+    with cache.holding(first, go_on) as folder:
+        assert sorted(path.name for path in folder.iterdir()) == ["dataset.json", "train-inputs.npy"]
+    with cache.holding(second, go_on):
+        assert sorted(path.name for path in (tmp_path / "datasets").iterdir()) == [
+            second.sha256,
+            f"{second.sha256}.lock",
+        ]
+
+
+def test_many_who_remove_one_anothers_at_once_each_have_what_they_read(database, tmp_path):
+    wanted = [make(database, seed) for seed in range(1, 5)]
+    together = threading.Barrier(4)
+
+    def read(shift):
+        together.wait()
+        for turn in range(25):
+            data = wanted[(turn + shift) % 4]
+            with DataCache(tmp_path, database, 0).holding(data, go_on) as folder:
+                assert (folder / "train-inputs.npy").stat().st_size == SIZE
+
+    with ThreadPoolExecutor(4) as threads:
+        for one in [threads.submit(read, shift) for shift in range(4)]:
+            one.result(60)
