@@ -70,7 +70,10 @@ def assign(value: Any, assignment: str) -> Any:
     path, equals, text = assignment.partition("=")
     keys = path.split(".")
     if not equals or "" in keys:
-        raise ValueError(f"{assignment!r} is not of the form path=value, like optimizer.lr=0.1")
+        raise ValueError(
+            f"{assignment!r} is not of the form path=value, like optimizer.lr=0.1; a name with a dot belongs into "
+            'the value, like columns={"No.": ignore}'
+        )
     try:
         new = read_document(text, json=False).value
     except SpecError as error:

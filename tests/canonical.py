@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 
-def write_canonical(folder: Path, signal: dict[str, Any], task: str, outputs: int, **parts: dict[str, Any]) -> dict:
+def write_canonical(
+    folder: Path,
+    signal: dict[str, Any],
+    task: str,
+    outputs: int,
+    classes: list[str] | None = None,
+    **parts: dict[str, Any],
+) -> dict:
     """Write arrays (`inputs`, `targets`, maybe `lengths`) of each part under `folder`/<sha256>; the manifest."""
     building = folder / "building"
     building.mkdir(parents=True)
@@ -17,7 +24,7 @@ def write_canonical(folder: Path, signal: dict[str, Any], task: str, outputs: in
         "signal": {"lengths": False, **signal},
         "task": task,
         "outputs": outputs,
-        "classes": None,
+        "classes": classes,
         "parts": {name: _part(building, name, arrays, task, outputs) for name, arrays in parts.items()},
     }
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":")) + "\n"

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from api.answers import answer
 from api.bodies import patch_object
+from api.class_names import class_faults
 from api.completing import completed
 from api.deps import Asked, EvaluationId, ExperimentId, living_lately, living_now
 from api.devices import queue_of
@@ -153,6 +154,7 @@ def _wanted(
     except SpecError as error:
         raise InvalidBody(error.faults) from None
     faults = evaluation_faults(wanted, load_spec(source.spec))
+    faults = faults or class_faults(database, source.owner, source.spec["data"], wanted.data.model_dump(mode="json"))
     if faults:
         raise InvalidBody(faults)
     return source, wanted

@@ -42,7 +42,9 @@ def uploaded(client: httpx.Client, *pieces: bytes, **body: Any) -> dict[str, Any
     return dict(answer.json())
 
 
-def imported(api: Any, by_hand: Any, folder: Path, source: bytes = b"source", kind: str = "image") -> dict[str, Any]:
+def imported(
+    api: Any, by_hand: Any, folder: Path, source: bytes = b"source", kind: str = "image", classes: Any = None
+) -> dict[str, Any]:
     """A data set that can be read, of a few images, or of vectors."""
     dataset_id = uploaded(api.client, source)["id"]
     worker = by_hand(api.database)
@@ -50,7 +52,7 @@ def imported(api: Any, by_hand: Any, folder: Path, source: bytes = b"source", ki
     seed = int(sha256(source)[:6], 16)
     arrays = images(30, seed) if kind == "image" else vectors(30, seed)
     signal = {"kind": kind, "shape": [1, 8, 8] if kind == "image" else [4]}
-    write_canonical(folder / dataset_id, signal, "classification", 3, train=arrays)
+    write_canonical(folder / dataset_id, signal, "classification", 3, classes, train=arrays)
     for path in sorted((folder / dataset_id).glob("*/*")):
         worker.file(path.name, path.read_bytes())
     worker.file("report.json", b'{"warnings": []}', "report")

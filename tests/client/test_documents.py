@@ -149,3 +149,9 @@ def test_an_assignment_that_cannot_be_made_says_why(assignment):
 )
 def test_a_patch_says_what_is_new_and_what_has_gone(after, patch):
     assert patch_between({"norm": {"kind": "a", "x": 1}, "steps": 2}, after) == patch
+
+
+def test_a_name_with_a_dot_is_set_within_a_value() -> None:
+    with pytest.raises(ValueError, match=r'a name with a dot belongs.*columns=\{"No\.": ignore\}'):
+        assign({}, "columns.No.=ignore")
+    assert assign({}, 'columns={"No.": ignore}') == {"columns": {"No.": "ignore"}}

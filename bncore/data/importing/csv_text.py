@@ -133,11 +133,19 @@ def _form(head: str, told: CsvSpec, what: str) -> _Form:
         raise InvalidData(f"{what} has one column only; a label and an input are wanted, separated by csv.delimiter")
     _refuse_decimal_commas(lines, what)
     header = _is_header(lines) if told.header is None else told.header
-    names = tuple(name.strip() for name in lines[0]) if header else tuple(map(str, range(width)))
+    names = _names(lines[0]) if header else tuple(map(str, range(width)))
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < width else []
     if twice:
         raise InvalidData(f"{what} has columns of the same name: {', '.join(map(repr, twice[:10]))}; rename them")
     return _Form(delimiter, header, names)
+
+
+def _names(cells: list[str]) -> tuple[str, ...]:
+    names = [name.strip() for name in cells]
+    if names.count("") > 1:
+        # As pandas calls them: spreadsheets leave empty columns behind.
+        names = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
+    return tuple(names)
 
 
 def _rows(head: str, delimiter: str) -> list[list[str]]:
@@ -233,8 +241,8 @@ def _refusal(what: str, form: _Form, ragged: list[arrow_csv.InvalidRow], error: 
         row = ragged[0]
         where = f"row {row.number}" if row.number is not None else f"the row {row.text[:40]!r}"
         return InvalidData(
-            f"{what} has {row.actual_columns} cells in {where}, and {row.expected_columns} in the first; "
-            "is a delimiter within a cell that is not quoted?"
+            f"{what} has {row.actual_columns} cells in {where}, and {row.expected_columns} in the first, separated by "
+            f"{form.delimiter!r}; is a delimiter within a cell that is not quoted, or the first row none of the table?"
         )
     if "straddling" in str(error):
         return InvalidData(

@@ -26,6 +26,7 @@ _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"P4"
 _GRAY = {"1", "L", "LA"}
 _COLOUR = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 _TRANSPARENT = {"LA", "PA", "RGBA"}
+_TIFF = (b"II*\0", b"MM\0*")
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,9 @@ def _opened(data: bytes, what: str) -> Iterator[ImageFile]:
         # Some of Pillow's limits only warn.
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", DeprecationWarning)
+        if not data.startswith(_TIFF):
+            # Of EXIF and transparency, which are not used; of a TIFF the same words may be about where its pixels are.
+            warnings.simplefilter("ignore", UserWarning)
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -1,5 +1,6 @@
 """What the columns of a table are for: label, part, lengths, inputs; told, or found by names that are usual."""
 
+import re
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -11,7 +12,10 @@ from bncore.spec.importing import ImportSpec
 
 _LABELS = ("label", "labels", "class", "target", "targets", "y", "category", "species")
 _PARTS = ("split", "part", "subset", "partition")
-_ROW_NUMBERS = ("", "unnamed: 0", "__index_level_0__", "index")
+_ROW_NUMBERS = ("", "unnamed: 0", "index")
+_INDEX = re.compile(r"__index_level_\d+__")
+"""What pandas calls the columns of an index without a name in Parquet."""
+_NAMELESS = re.compile(r"(unnamed: \d+)?")
 
 
 @dataclass
@@ -31,7 +35,7 @@ def find_roles(columns: list[Column], spec: ImportSpec, draft: Draft, one_part: 
     ignored = [_named(by_name, name) for name, kind in spec.columns.items() if kind == "ignore"]
     for name in spec.columns:
         _named(by_name, name)
-    left = [column for column in columns if column not in ignored]
+    left = _without_indices([column for column in columns if column not in ignored], spec, draft)
     part = _part(by_name, left, spec, draft) if one_part else None
     lengths = _named(by_name, spec.lengths) if spec.lengths is not None else None
     left = [column for column in left if column is not part and column is not lengths]
@@ -47,6 +51,27 @@ def _named(by_name: dict[str, Column], name: str) -> Column:
         known = ", ".join(map(repr, list(by_name)[:20]))
         raise InvalidData(f"there is no column {name!r}; there are {known}{', ...' * (len(by_name) > 20)}")
     return by_name[name]
+
+
+def _without_indices(left: list[Column], spec: ImportSpec, draft: Draft) -> list[Column]:
+    """All columns but those that only number the rows, or are empty: those would be taken for the label, too."""
+    told = {*spec.columns, spec.part, spec.lengths}
+    for names in (spec.targets, spec.inputs):
+        told.update([names] if isinstance(names, str) else names or ())
+    kept = []
+    for column in left:
+        name = column.name.lower()
+        if column.name in told:
+            kept.append(column)
+        elif _INDEX.fullmatch(name):
+            draft.note(f"Column {column.name!r} is the index of pandas, and was ignored.")
+        elif name in _ROW_NUMBERS and column.counting:
+            draft.note(f"Column {column.name!r} is the number of the row, and was ignored.")
+        elif _NAMELESS.fullmatch(name) and column.missing == column.rows > 0:
+            draft.note("A column without a name is empty, and was ignored.")
+        else:
+            kept.append(column)
+    return kept
 
 
 def _part(by_name: dict[str, Column], left: list[Column], spec: ImportSpec, draft: Draft) -> Column | None:
@@ -96,10 +121,17 @@ def _inputs(by_name: dict[str, Column], left: list[Column], spec: ImportSpec, dr
         if wrong:
             raise InvalidData(f"column {wrong[0]!r} is named as an input, and as something else, too")
         return chosen
-    rows = [column for column in left if column.name.lower() in _ROW_NUMBERS and column.counting]
-    for column in rows:
-        draft.note(f"Column {column.name!r} is the number of the row, and was ignored.")
-    return [column for column in left if column not in rows]
+    _say_what_may_be_indices([column for column in left if column.name not in spec.columns], draft)
+    return left
+
+
+def _say_what_may_be_indices(inputs: list[Column], draft: Draft) -> None:
+    for column in inputs:
+        counts, named = column.counting, column.name.lower() in _ROW_NUMBERS
+        if counts or (named and column.numbers):
+            what = "counts the rows" if counts else "is called as an index is"
+            cure = "say ignore of it under columns" if column.name else "name all others with inputs"
+            draft.note(f"Column {column.name!r} {what}, and is an input; {cure} if it is none.")
 
 
 def _check_inputs(roles: Roles, spec: ImportSpec) -> None:
