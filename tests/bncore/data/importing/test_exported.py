@@ -92,7 +92,7 @@ def test_a_delimiter_behind_each_row_makes_no_column(tmp_path: Path) -> None:
 
 def test_parts_that_are_not_known_make_no_feature(tmp_path: Path) -> None:
     text = "a,label,split\n" + "".join(f"{row % 5}.5,{row % 2},{('train', 'dev')[row // 6]}\n" for row in range(12))
-    with pytest.raises(InvalidData, match=r"column 'split' of a\.csv says the part of some rows, and has 'dev' in others"):
+    with pytest.raises(InvalidData, match=r"'split' of a\.csv says the part of some rows, and has 'dev' in others"):
         imported(tmp_path / "1", "a.csv", text.encode())
     made = imported(tmp_path / "2", "a.csv", text.encode(), columns={"split": "ignore"})
     assert names(made) == ["a"]
