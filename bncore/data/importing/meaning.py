@@ -77,8 +77,15 @@ class _Arrays:
         if self._spec.kind is not None:
             return self._spec.kind
         if axes == 3:
-            is_image = inputs.dtype == np.uint8 and "lengths" not in self._parts["train"]
-            return "image" if is_image else "sequence"
+            if "lengths" in self._parts["train"]:
+                return "sequence"
+            if inputs.dtype == np.uint8:
+                return "image"
+            steps, features = inputs.shape[1:]
+            self._draft.note(
+                f"Examples are sequences of {steps} steps of {features} features; say kind: image for pictures."
+            )
+            return "sequence"
         return kinds[0]
 
     def _find_task(self, inputs: Stored, targets: Stored) -> Task:

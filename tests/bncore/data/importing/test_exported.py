@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bncore.data.dataset import InvalidData
-from tests.bncore.data.importing.made import as_zip, imported
+from tests.bncore.data.importing.made import as_npz, as_zip, imported
 from tests.bncore.data.importing.test_formats import as_parquet
 
 CHANCE = np.random.default_rng(5)
@@ -109,3 +109,14 @@ def test_neither_an_index_nor_an_empty_column_is_the_label(tmp_path: Path) -> No
     text = "a;quality;;\n" + "".join(f"{row % 5}.5;{'uv'[row % 2]};;\n" for row in range(12))
     made = imported(tmp_path / "2", "a.csv", text.encode())
     assert (names(made), made.described["classes"]) == (["a"], ["u", "v"])
+
+
+def test_floats_that_may_be_pictures_are_said_to_be_sequences(tmp_path: Path) -> None:
+    pixels, targets = (CHANCE.integers(0, 256, (8, 4, 5)) / 255).astype(np.float32), np.arange(8) % 2
+    note = "Examples are sequences of 4 steps of 5 features; say kind: image for pictures."
+    made = imported(tmp_path / "1", "a.npz", as_npz(x=pixels, y=targets))
+    assert note in made.report.notes
+    told = imported(tmp_path / "2", "a.npz", as_npz(x=pixels, y=targets), kind="image")
+    np.testing.assert_array_equal(told.array("train", "inputs"), np.rint(pixels * 255)[:, np.newaxis])
+    for options in ({"kind": "image"}, {"kind": "sequence"}):
+        assert note not in imported(tmp_path / "3", "a.npz", as_npz(x=pixels, y=targets), **options).report.notes
