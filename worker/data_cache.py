@@ -83,6 +83,7 @@ class DataCache:
         try:
             for row in rows:
                 write(self._database, [row.id], unfinished / row.name, go_on)
+                _sync(unfinished / row.name)
             unfinished.rename(self._folder / data.sha256)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -139,6 +140,12 @@ def _size(folder: Path) -> int:
         return sum(path.stat().st_size for path in folder.iterdir())
     except FileNotFoundError:
         return 0
+
+
+def _sync(path: Path) -> None:
+    # Before its folder has the name of a whole one: after a loss of power there might be a name, and nothing in it.
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _remove(lock: Path) -> None:
