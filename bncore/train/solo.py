@@ -32,13 +32,7 @@ class Solo:
         self._device = device
         self._data = data.to(device)
         train = spec.train
-        signal = data_shape(spec.data).signal
-        self._network = build_network(spec.network, signal, planned.outputs, train.seed, device).train()
-        if spec.resources.channels_last:
-            # Of weights that are convolved; what they put out has the same layout, and so on.
-            self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if spec.start_from is not None and spec.start_from.freeze is not None:
-            freeze_part(self._network, spec.start_from.freeze)
+        self._network = _built(spec, planned, device)
         # Each size of a batch is compiled by itself: a kernel for all sizes, made when a second one comes, would make
         # the numbers depend on which came before. State and evaluation are those of the network as it is written.
         self._forward: Callable[..., Tensor] = self._network
@@ -171,3 +165,15 @@ class Solo:
             nn.utils.clip_grad_norm_(self._parameters, train.clip_grad_norm)
         if train.adaptive_clipping is not None:
             adaptive_clip_grad_(self._hidden, train.adaptive_clipping)
+
+
+def _built(spec: ExperimentSpec, planned: Plan, device: torch.device) -> nn.Sequential:
+    """The network of the spec on its device, as it is before the first step, in training mode."""
+    signal = data_shape(spec.data).signal
+    network = build_network(spec.network, signal, planned.outputs, spec.train.seed, device).train()
+    if spec.resources.channels_last:
+        # Of weights that are convolved; what they put out has the same layout, and so on.
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if spec.start_from is not None and spec.start_from.freeze is not None:
+        freeze_part(network, spec.start_from.freeze)
+    return network

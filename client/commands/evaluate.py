@@ -10,7 +10,7 @@ from client.commands.connection import AsJson, ExperimentId, Url, connect
 from client.commands.listing import Limit
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
-from client.commands.output import coloured, emit, inline, message, minute, show, table, tell
+from client.commands.output import coloured, emit, inline, message, show, table, tell
 from client.commands.spec_file import Assignments, assigned, faults_located
 from client.commands.submit import Key, Timeout
 from client.documents import read_document
@@ -105,14 +105,13 @@ def list_evaluations(
         (
             one["id"],
             coloured(one),
-            minute(one["created_at"]),
             _named(one["spec"]["data"]),
             _kind_of(one),
             *_numbers(one),
         )
         for one in found
     ]
-    show(table(("id", "state", "submitted (UTC)", "data", "statistics", "before", "after"), rows))
+    show(table(("id", "state", "data", "statistics", "before", "after"), rows))
 
 
 def _see_through(client: Client, made: Json, timeout: float | None, as_json: bool) -> None:

@@ -172,8 +172,10 @@ def test_what_help_shows_to_be_set_can_be_set(cli):
     """Of every example in a help text, on the spec that is shipped."""
     lines = "\n".join(command.callback.__doc__ or "" for command in app.registered_commands).split("\n")
     examples = [shlex.split(line) for line in lines if "bnlab " in line and "--set " in line]
-    assert len(examples) >= 3
-    for words in examples:
+    # What `evaluate` sets is no part of a spec; its page has such a command, which is run.
+    of_specs = [words for words in examples if words[1] != "evaluate"]
+    assert len(of_specs) >= 3
+    for words in of_specs:
         assignments = [f"--set={words[at + 1]}" for at, word in enumerate(words) if word == "--set"]
         result = cli("validate", DIGITS, *assignments)
         assert result.exit_code == 0, (words, result.stderr)
