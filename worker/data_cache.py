@@ -82,7 +82,7 @@ class DataCache:
         unfinished.mkdir()
         try:
             for row in rows:
-                write(self._database, [row.id], unfinished / row.name, go_on)
+                write(files.read(self._database, row.id), unfinished / row.name, go_on)
                 _sync(unfinished / row.name)
             unfinished.rename(self._folder / data.sha256)
         finally:

@@ -8,11 +8,12 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import structlog
 
-from store import checkpoints, work
+from store import checkpoints, files, work
 from store.database import Database
 from store.errors import CheckpointDamaged
 from store.work import Claim
@@ -69,7 +70,8 @@ class Preparation:
         for path, file_ids in self._claim.inputs.items():
             target = self._directory.path / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            write(self._database, file_ids, target, goes_on)
+            chunks = chain.from_iterable(files.read(self._database, file_id) for file_id in file_ids)
+            write(chunks, target, goes_on)
 
     def _hold_data(self, goes_on: Callable[[], bool]) -> None:
         data = self._claim.data

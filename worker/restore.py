@@ -10,7 +10,7 @@ from bncore.run_directory import RunLayout
 from store import checkpoints
 from store.checkpoints import Part
 from store.database import Database
-from worker.fetching import Interrupted
+from worker.fetching import write
 
 
 def fetch(database: Database, checkpoint_id: str, layout: RunLayout, go_on: Callable[[], bool]) -> None:
@@ -21,8 +21,4 @@ def fetch(database: Database, checkpoint_id: str, layout: RunLayout, go_on: Call
     layout.restore.mkdir(exist_ok=True)
     files: tuple[tuple[Part, Path], ...] = (("weights", layout.restore_weights), ("state", layout.restore_state))
     for name, path in files:
-        with path.open("wb") as file:
-            for data in checkpoints.read(database, checkpoint_id, name):
-                file.write(data)
-                if not go_on():
-                    raise Interrupted
+        write(checkpoints.read(database, checkpoint_id, name), path, go_on)
