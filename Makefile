@@ -14,7 +14,7 @@ MINUTES ?= 20
 DATABASE ?= postgresql
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow lint types check-migrations bench chaos pages clean
+.PHONY: help demo up test test-system test-slow lint types check-migrations bench chaos pages clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -26,7 +26,10 @@ up: $(VENV)/local.stamp ## Run the service on this machine until Ctrl-C. DATA_DI
 	@$(BIN)/bnlab up --port $(PORT) $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(if $(WORKERS),--workers $(WORKERS))
 
 test: $(VENV)/dev.stamp ## Run the tests, on SQLite and PostgreSQL. TESTS=tests/store runs a part.
-	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/python -m pytest -m 'not slow and not system' -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
+
+test-system: $(VENV)/dev.stamp ## Run the tests that have the whole service for half a minute each.
+	$(BIN)/python -m pytest -m system -n auto --dist loadfile $(TESTS) || test $$? -eq 5 # 5: there is none
 
 test-slow: $(VENV)/dev.stamp ## Run the tests that take minutes.
 	$(BIN)/python -m pytest -m slow $(TESTS) || test $$? -eq 5 # 5: there is none

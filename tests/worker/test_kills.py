@@ -92,6 +92,7 @@ def _undisturbed(stack, spec):
     return experiment
 
 
+@pytest.mark.system
 def test_each_disturbed_run_ends_bit_for_bit_like_the_undisturbed_one(make_stack, sqlite_url, specs):
     stack, spec = _stack(make_stack, sqlite_url), specs["mlp"]
     undisturbed = _undisturbed(stack, spec)
