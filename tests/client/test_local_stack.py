@@ -26,7 +26,9 @@ def up(bnlab, tmp_path):
     return begin
 
 
-@pytest.mark.parametrize("words", [REDIS, ("store", "migrate"), ("-m", "api")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [REDIS, pytest.param(("store", "migrate"), marks=pytest.mark.system), ("-m", "api")], ids=" ".join
+)
 def test_killed_while_it_starts_it_leaves_no_process(up, words):
     stack = up()
     stack.child(*words)
