@@ -57,10 +57,14 @@ def gradient_heatmap(
         sites=tuple(matrix.site for matrix in plain),
         scalars={
             **_likeness(gradient, logits),
-            "median_ratio": float(torch.tensor(ratios or [math.nan], dtype=torch.float64).median()),
+            "median_ratio": _median(ratios),
         },
         units={"gradient": "loss / logit"},
     )
+
+
+def _median(ratios: list[float]) -> float:
+    return float(torch.tensor(ratios or [math.nan], dtype=torch.float64).median())
 
 
 def _counted(probe: Probe, outputs: Tensor) -> Tensor:

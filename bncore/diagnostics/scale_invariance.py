@@ -122,6 +122,9 @@ class _Watch:
     def leaves(self, _norm: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         if not self.pairs or not args or self.pairs[-1].v is not args[0]:
             return output
+        if not output.requires_grad:
+            # Behind frozen layers alone: it can be asked for all the same.
+            output = output.detach().requires_grad_()
         self.pairs[-1].v = output
         return output.clone()
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -138,9 +137,8 @@ def _ours(kind: str) -> nn.Module:
         return build_network({"kind": "mlp", "hidden": [6, 5], **norm}, Signal((4,), "vector"), 3)
     if kind == "cnn":
         return build_network({"kind": "cnn", "channels": [3, 4], **norm}, (1, 8, 8), 3)
-    return build_network(
-        {"kind": "lstm", "hidden": [4], "norm": {"kind": "none"}}, Signal((5, 3), "sequence", lengths=True), 3
-    )
+    signal = Signal((5, 3), "sequence", lengths=True)
+    return build_network({"kind": "lstm", "hidden": [4], "norm": {"kind": "none"}}, signal, 3)
 
 
 NETS = [(kind, whose) for kind in ("mlp", "cnn", "lstm") for whose in ("torch", "ours")]
@@ -160,8 +158,3 @@ def build(kind: str, whose: str) -> Net:
     by_hand = {"mlp": mlp, "cnn": cnn, "lstm": lstm}[kind]
     places = ((0, 1, 4), (1, 1, 2), (0, 0, 4)) if kind == "lstm" else ((0, 4, 8), (1, 2, 3), (0, 4, 8))
     return Net(model, torch.randn(shape, dtype=torch.float64), labels, lengths, by_hand, *places)
-
-
-@pytest.fixture(params=NETS, ids=lambda net: "-".join(net))
-def net(request: pytest.FixtureRequest) -> Net:
-    return build(*request.param)

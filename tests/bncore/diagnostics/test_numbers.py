@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bncore import diagnostics
 from bncore.recording import Recording
-from tests.bncore.diagnostics.by_hand import EPS, Net, net  # noqa: F401
+from tests.bncore.diagnostics.by_hand import EPS, Net
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-13}
 
@@ -181,7 +181,7 @@ def test_gradients_shift_by_what_is_updated_before_them(net: Net) -> None:
 
 
 def test_the_largest_eigenvalue_is_that_of_the_whole_hessian(net: Net) -> None:
-    found = net.measured(diagnostics.hessian_top_eigenvalue, iterations=3000, tolerance=1e-6)
+    found = net.measured(diagnostics.hessian_top_eigenvalue, iterations=1000, tolerance=1e-4)
     parameters = net.parameters
     shapes = [one.shape for one in parameters]
 
@@ -191,7 +191,7 @@ def test_the_largest_eigenvalue_is_that_of_the_whole_hessian(net: Net) -> None:
 
     values = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, flat(parameters).detach()))
     largest = values[values.abs().argmax()].item()
-    assert found.scalars["residual"] < 1e-6
+    assert found.scalars["residual"] < 1e-4
     assert found.scalars["eigenvalue"] == pytest.approx(largest, rel=1e-6)
 
 
