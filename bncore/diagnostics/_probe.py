@@ -136,6 +136,10 @@ def probing(model: nn.Module, inputs: Any, labels: Tensor | None, how: How) -> I
     Raises:
         ValueError: the model cannot be copied, or is not there yet (lazy, or on the meta device).
     """
+    model = _inside(model)
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter) or parameter.is_meta:
+            raise ValueError(f"{name} has no values yet (lazy, or on the meta device); run the model on a batch first")
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     with ExitStack() as until:
         until.enter_context(torch.random.fork_rng(devices=devices))
@@ -178,10 +182,6 @@ def usual_loss(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def _copy_of(model: nn.Module) -> nn.Module:
-    model = _inside(model)
-    for name, parameter in model.named_parameters():
-        if is_lazy(parameter) or parameter.is_meta:
-            raise ValueError(f"{name} has no values yet (lazy, or on the meta device); run the model on a batch first")
     # Some layers of torch hang what they computed on themselves, with its graph.
     memo: dict[int, Any] = {
         id(value): value.detach().clone()

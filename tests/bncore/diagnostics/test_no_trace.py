@@ -59,7 +59,7 @@ def state(network: nn.Module) -> Iterator[Any]:
         yield sorted(vars(module)), len(_used.get(module, ())), len(_told.get(module, ()))
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         yield name, id(tensor), bits(tensor), bits(tensor.grad), tensor.requires_grad, bool(tensor._backward_hooks)
-    yield bits(torch.get_rng_state()), torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    yield bits(torch.get_rng_state())[:2], torch.is_grad_enabled(), torch.is_inference_mode_enabled()
     yield torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled(), torch.get_default_dtype()
 
 
