@@ -44,7 +44,7 @@ class Probe:
         self.network = _copy_of(model)
         if not self.network.training:
             self.network.train()
-        self.inputs = inputs.clone() if isinstance(inputs, Tensor) else inputs
+        self.inputs = _own(inputs)
         self.labels = None if labels is None else labels.clone()
         self.lengths = how.get("lengths")
         self._loss = how.get("loss") or usual_loss
@@ -80,12 +80,13 @@ class Probe:
 
     def run(self) -> Tensor:
         """The same of a pass with the network as it is now."""
+        inputs = _own(self.inputs)
         if self._forward is not None:
-            found = self._forward(self.network, self.inputs)
+            found = self._forward(self.network, inputs)
         elif self.lengths is None:
-            found = self.network(self.inputs)
+            found = self.network(inputs)
         else:
-            found = self.network(self.inputs, self.lengths)
+            found = self.network(inputs, self.lengths)
         while isinstance(found, tuple | list):
             found = found[0]
         if not isinstance(found, Tensor):
@@ -198,6 +199,15 @@ def _copy_of(model: nn.Module) -> nn.Module:
             # One piece of memory, or cuDNN warns.
             module.flatten_parameters()
     return network
+
+
+def _own(inputs: Any) -> Any:
+    """The same values in memory that a model may overwrite."""
+    if isinstance(inputs, Tensor):
+        return inputs.clone()
+    if isinstance(inputs, dict):
+        return {name: _own(value) for name, value in inputs.items()}
+    return type(inputs)(map(_own, inputs)) if type(inputs) in (tuple, list) else inputs
 
 
 def _inside(model: Any) -> nn.Module:
