@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from bncore.diagnostics.report import Diagnosis, LayerDiagnosis, Worst
+from bncore.diagnostics._statistics import clipped, of_batch, of_steps, updates_wanted, where
+from bncore.diagnostics.report import Diagnosis, LayerDiagnosis
 from bncore.norm._moments import Moments, channel_axes, merge, moments, statistics_dtype
 from bncore.norm._native import batch_norm
 from bncore.norm.dynamic_tanh import DynamicTanh
@@ -24,13 +25,9 @@ from bncore.norm.model.overlay import own_class
 from bncore.norm.model.population import Population, population_of, seen_values
 from bncore.norm.model.untouched import untouched
 from bncore.norm.noisy_batch_norm import NoisyBatchNorm
-from bncore.norm.power_norm import PowerNorm
 from bncore.norm.sync_batch_norm import SyncBatchNorm
-from bncore.spec.norm.cold_start import COLD_START, initial_share
 
 _SMALL_SCALE = 1e-3
-_DROWNED = 1e-2
-"""Share of eps below which a variance counts as none: the output's standard deviation is below 0.1 then."""
 
 
 def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) -> Diagnosis:
@@ -52,7 +49,8 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
             training, if the numbers are to be those of training.
         forward: how to run the model on a batch, `forward(model, batch)`.
     """
-    looks = {layer: _Look(layer) for _, layer in normalizations(model)}
+    layers = _layers_of(model)
+    looks = {layer: _Look(layer) for _, layer in layers}
     with untouched(model), evaluating(model):
         populations = {layer: look.population for layer, look in looks.items() if look.population is not None}
         handles = [layer.register_forward_pre_hook(look.see, with_kwargs=True) for layer, look in looks.items()]
@@ -63,7 +61,14 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
             for handle in handles:
                 handle.remove()
     found = observed.found
-    return Diagnosis(tuple(_said(name, layer, looks[layer], found.get(layer)) for name, layer in normalizations(model)))
+    return Diagnosis(tuple(_said(name, layer, looks[layer], found.get(layer)) for name, layer in layers))
+
+
+def _layers_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Those of each kind in the order of `named_modules`: those that only other layers use, in recurrences, too."""
+    found = dict([*normalizations(model), *normalizations(model, batch_statistics=True)])
+    inside = tuple(f"{name}." for name in found if name)
+    return [(name, found[name]) for name, _ in model.named_modules() if name in found and not name.startswith(inside)]
 
 
 class _Look:
@@ -150,59 +155,33 @@ def _frames(output: Any) -> Tensor:
     return frames
 
 
-def _said(name: str, layer: Any, look: _Look, found: Moments | None) -> LayerDiagnosis:
+def _said(name: str, layer: Any, look: _Look, found: Any) -> LayerDiagnosis:
     tensors = [*layer.named_parameters(), *layer.named_buffers()]
-    shift, ratio = _distances(layer, look, found)
-    seen, cold = _cold_start(layer, look, found)
+    by_step = found is not None and isinstance(found.count, Tensor)
+    measured = of_steps(layer, found) if by_step else of_batch(layer, look, found)
+    clipped_r, clipped_d, is_ramping = clipped(layer, found)
     return LayerDiagnosis(
         name=name,
         kind=own_class(layer).__name__,
-        reached=look.reached,
-        finite_input=look.finite_input,
+        reached=look.reached or found is not None,
+        finite_input=look.finite_input and not (by_step and not bool(found.mean.isfinite().all())),
         erases=look.erases,
         overflows=look.overflows,
         not_finite=tuple(key for key, tensor in tensors if not bool(tensor.isfinite().all())),
         small_scales=_small_scales(layer),
-        values=look.together or None,
+        values=measured.values,
         gap=look.gap,
-        mean_shift=shift,
-        log_variance_ratio=ratio,
-        dead=() if look.values is None else _where(look.values.var.flatten() < _DROWNED * layer.eps),
-        batches_seen=seen,
-        cold_start=cold,
+        mean_shift=measured.shift,
+        log_variance_ratio=measured.ratio,
+        channels=measured.channels,
+        dead=measured.dead,
+        batches_seen=measured.seen,
+        cold_start=measured.cold,
+        updates_wanted=None if measured.seen is None else updates_wanted(layer),
+        clipped_r=clipped_r,
+        clipped_d=clipped_d,
+        is_ramping=is_ramping,
     )
-
-
-def _distances(layer: Any, look: _Look, found: Moments | None) -> tuple[Worst | None, Worst | None]:
-    """Of the statistics of the batch from the running ones, in their own units."""
-    if look.values is None or look.population is None or found is None:
-        return None, None
-    batch, shift, ratio = look.population.shown(found), None, None
-    scale = look.values.var.flatten() + layer.eps
-    for name in ("running_var", "running_square"):
-        if name in batch:
-            scale = getattr(layer, name).double() + layer.eps
-            ratio = _worst(((batch[name] + layer.eps) / scale).log().abs())
-    if "running_mean" in batch:
-        shift = _worst((batch["running_mean"] - layer.running_mean).abs() / scale.sqrt())
-    return shift, ratio
-
-
-def _cold_start(layer: Any, look: _Look, found: Moments | None) -> tuple[int | None, float | None]:
-    if not has_batch_statistics(layer) or layer.num_batches_tracked is None or averages_instances(layer):
-        # torch's instance norm has a count of batches, and does not count.
-        return None, None
-    seen = int(layer.num_batches_tracked)
-    momentum = layer.forward_momentum if isinstance(layer, PowerNorm) else layer.momentum
-    share = initial_share(momentum, seen)
-    if look.population is None or found is None:
-        return seen, share
-    # Statistics that were measured or loaded are as old as the count says, but lie where those of the batch lie.
-    batch = look.population.shown(found)
-    name, initial = ("running_mean", 0.0) if "running_mean" in batch else ("running_square", 1.0)
-    running, cold_value = getattr(layer, name), batch[name] + share * (initial - batch[name])
-    cold = (running - cold_value).square().sum() < (running - batch[name]).square().sum()
-    return seen, share if bool(cold) or share < COLD_START else None
 
 
 def _small_scales(layer: nn.Module) -> tuple[int, ...]:
@@ -210,14 +189,4 @@ def _small_scales(layer: nn.Module) -> tuple[int, ...]:
     if scale is None or scale.dim() != 1 or isinstance(layer, GlobalResponseNorm):
         # Global response norm scales what it adds to its input: 0 leaves that alone.
         return ()
-    return _where(scale.detach().abs() < _SMALL_SCALE)
-
-
-def _where(mask: Tensor) -> tuple[int, ...]:
-    return tuple(mask.nonzero().flatten().tolist())
-
-
-def _worst(values: Tensor) -> Worst:
-    # NaN is larger than any number here, as it should be.
-    channel = int(values.argmax())
-    return Worst(float(values[channel]), channel)
+    return where(scale.detach().abs() < _SMALL_SCALE)
