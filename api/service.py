@@ -50,7 +50,7 @@ class ApiService:
             keep_seconds=settings.key_cache_seconds,
             note_seconds=settings.key_use_seconds,
         )
-        self.integrity = Integrity(self.database, self.chunk_reads)
+        self.integrity = Integrity(self.database, self.chunk_reads, self.writes)
         self.gate = Gate(
             requests_per_second=settings.requests_per_second,
             request_burst=settings.request_burst,

@@ -9,7 +9,14 @@ import typer
 
 from client.commands.attempts import attempts
 from client.commands.clone import clone
-from client.commands.datasets import add_dataset, delete_dataset, list_datasets, show_dataset
+from client.commands.datasets import (
+    add_dataset,
+    cancel_dataset,
+    delete_dataset,
+    list_datasets,
+    retry_dataset,
+    show_dataset,
+)
 from client.commands.demo import demo
 from client.commands.edit import edit
 from client.commands.ending import cancel, delete, kill
@@ -77,6 +84,8 @@ _DATASETS: dict[str, Callable[..., None]] = {
     "add": add_dataset,
     "list": list_datasets,
     "show": show_dataset,
+    "cancel": cancel_dataset,
+    "retry": retry_dataset,
     "delete": delete_dataset,
 }
 for _panel, _members in _COMMANDS.items():
