@@ -24,7 +24,7 @@ OPERATIONS = {
     "delete_dataset", "list_dataset_files", "download_contact_sheet", "download_report", "list_dataset_events",
     "submit_evaluation", "list_evaluations_of", "list_evaluations", "get_evaluation", "cancel_evaluation",
     "kill_evaluation", "pause_evaluation", "resume_evaluation", "retry_evaluation", "delete_evaluation", "predict",
-    "list_evaluation_events",
+    "list_evaluation_events", "compare_experiments",
 }  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def _try(described: Any, api: Any, operation_id: str, mode: schemathesis.Generat
     loose = operation_id in (
         "submit_experiment", "validate_experiment", "list_experiments", "create_key", "list_keys", "list_owners",
         "edit_experiment", "list_checkpoints", "cancel_experiments", "delete_experiments", "get_logs",
-        "begin_upload", "list_datasets", "store_part",
+        "begin_upload", "list_datasets", "store_part", "compare_experiments",
     )  # fmt: skip
     excluded = [positive_data_acceptance] if loose else []
 

@@ -100,10 +100,12 @@ def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]
     yield "look", reading(lambda session: experiments.look(session, OLD, owner="own_0"))
     yield "look at one that waits", reading(lambda session: experiments.look(session, WAITING))
     some = [job_id(number) for number in range(30)]
+    there = [job_id(number) for number in range(100, 160)]
     yield "cancel many", writing(lambda session: wishes.ask_all(session, some, "cancel", OWNER))
     yield "delete many", writing(lambda session: wishes.delete_all(session, some, By("own_none")))
     nobodys = Filters(owner="own_none")
     yield "cancel all", writing(lambda session: experiments.cancel_all(session, nobodys, By("own_none"), 1000))
+    yield "compared", reading(lambda session: experiments.compared(session, there, ["test/accuracy"]))
     yield "marks", reading(lambda session: experiments.marks(session, some))
     for name, filters in FILTERS.items():
         cursor: list[str | None] = [None]
