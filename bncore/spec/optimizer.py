@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from bncore.spec.strict import Epsilon, Fraction, SpecModel, Steps
+from bncore.spec.usual import usual
 
 MAX_LR = 1e4
 """Scale-invariant networks train at rates that look absurd elsewhere."""
@@ -124,9 +125,8 @@ class LarsSpec(_WithDecay):
         return self
 
 
-OptimizerSpec = Annotated[
-    SgdSpec | AdamSpec | AdamWSpec | RmsPropSpec | AdagradSpec | LambSpec | LarsSpec, Field(discriminator="kind")
-]
+_Optimizers = SgdSpec | AdamSpec | AdamWSpec | RmsPropSpec | AdagradSpec | LambSpec | LarsSpec
+OptimizerSpec = Annotated[_Optimizers, Field(discriminator="kind"), usual(_Optimizers, SgdSpec)]
 
 
 class _Schedule(SpecModel):
@@ -180,10 +180,8 @@ class WarmRestartsSchedule(_Schedule):
     final_fraction: Fraction = Field(default=0.0, description="Where each cosine would end one step after its last.")
 
 
-ScheduleSpec = Annotated[
-    ConstantSchedule | StepSchedule | CosineSchedule | OneCycleSchedule | WarmRestartsSchedule,
-    Field(discriminator="kind"),
-]
+_Schedules = ConstantSchedule | StepSchedule | CosineSchedule | OneCycleSchedule | WarmRestartsSchedule
+ScheduleSpec = Annotated[_Schedules, Field(discriminator="kind"), usual(_Schedules, ConstantSchedule)]
 
 
 def lr_factor(schedule: ScheduleSpec, step: int, total_steps: int) -> float:
