@@ -11,7 +11,7 @@ from bncore.spec.usual import usual
 
 MAX_LR = 1e4
 """Scale-invariant networks train at rates that look absurd elsewhere."""
-LearningRate = Annotated[float, Field(gt=0.0, le=MAX_LR)]
+LearningRate = Annotated[float, Field(gt=0.0, le=MAX_LR, description="What the schedule multiplies.")]
 WeightDecay = Annotated[
     float,
     Field(
@@ -21,6 +21,10 @@ WeightDecay = Annotated[
     ),
 ]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+Betas = Annotated[
+    tuple[Beta, Beta],
+    Field(strict=False, description="How much of the averages of the gradient and of its square is kept each step."),
+]
 
 
 class _WithDecay(SpecModel):
@@ -50,7 +54,7 @@ class AdamSpec(_WithDecay):
 
     kind: Literal["adam"] = "adam"
     lr: LearningRate = 1e-3
-    betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     eps: Epsilon = 1e-8
     weight_decay: WeightDecay = 0.0
 
@@ -60,7 +64,7 @@ class AdamWSpec(_WithDecay):
 
     kind: Literal["adamw"] = "adamw"
     lr: LearningRate = 1e-3
-    betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     eps: Epsilon = 1e-8
     weight_decay: WeightDecay = 0.01
 
@@ -100,7 +104,7 @@ class LambSpec(_WithDecay):
 
     kind: Literal["lamb"] = "lamb"
     lr: LearningRate = 1e-3
-    betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     eps: Epsilon = 1e-6
     weight_decay: WeightDecay = 0.0
 
