@@ -45,7 +45,7 @@ def kinds(noun: Noun = None, remote: Remote = False, url: Url = None, as_json: A
         for kind in members if noun else []:
             _print_fields(name, kind)
     if noun is None:
-        rows = [(part.name, "; ".join(_first_line(vars(kind)) for kind in part.kinds())) for part in _plain_parts()]
+        rows = [(part.name, _in_short([vars(kind) for kind in part.kinds()])) for part in _plain_parts()]
         show(table(("part", "what it says"), rows, title="parts of a spec"))
 
 
@@ -87,6 +87,10 @@ def _print_fields(name: str, kind: dict[str, Any]) -> None:
     if rows:
         show("")
         show(table(("field", "default", "takes", "meaning"), rows, title=str(kind["kind"] or name)))
+
+
+def _in_short(kinds: list[dict[str, Any]]) -> str:
+    return _first_line(kinds[0]) if len(kinds) == 1 else ", ".join(kind["kind"] for kind in kinds)
 
 
 def _first_line(kind: dict[str, Any]) -> str:
