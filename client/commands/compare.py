@@ -1,8 +1,6 @@
 """`bnlab compare`: experiments side by side, mean and deviation over seeds."""
 
-import csv
 import json
-import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -12,8 +10,9 @@ from client.commands.connection import AsJson, Url, connect
 from client.commands.filters import Name
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
-from client.commands.output import emit, show, table, tell, words
+from client.commands.output import emit, emit_csv, inline, show, table, tell, words
 from client.errors import Json
+from client.printable import one_line
 
 Wanted = Annotated[
     list[str] | None,
@@ -68,14 +67,14 @@ def compare(
     if as_json:
         emit(found)
     elif as_csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(_csv_rows(found))
+        emit_csv(_csv_rows(found))
     elif not found["groups"]:
         tell("There is no such experiment.")
     else:
         _print(found)
     if not as_json:
         for warning in found["warnings"]:
-            tell(f"Note: {warning}")
+            tell(f"Note: {one_line(warning)}")
 
 
 def _tag(text: str) -> str:
@@ -85,7 +84,7 @@ def _tag(text: str) -> str:
 
 def _print(found: Json) -> None:
     paths = [path for path in found["paths"] if path not in found["following"]]
-    columns = [*paths, *found["measures"], "n", "ended by"]
+    columns = [*map(inline, paths), *map(inline, found["measures"]), "n", "ended by"]
     rows = [
         [
             *(_said(group["where"].get(path)) for path in paths),
@@ -98,7 +97,7 @@ def _print(found: Json) -> None:
     show(table(columns, rows))
     for kind in dict.fromkeys(found["following"].values()):
         along = ", ".join(path for path, decided in found["following"].items() if decided == kind)
-        tell(f"Along with {kind} differ: {along}")
+        tell(f"Along with {one_line(kind)} differ: {one_line(along)}")
 
 
 def _said(value: Any) -> str | None:

@@ -20,6 +20,7 @@ from store.experiments.finding import (
     page,
     visible,
 )
+from store.experiments.standing import Standing, standing
 from store.experiments.submitting import Submission, submit, submit_many
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Mark",
     "Page",
     "Sight",
+    "Standing",
     "Submission",
     "cancel_all",
     "compared",
@@ -42,6 +44,7 @@ __all__ = [
     "look",
     "marks",
     "page",
+    "standing",
     "submit",
     "submit_many",
     "visible",

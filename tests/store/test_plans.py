@@ -115,6 +115,9 @@ def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]
 
         yield f"list {name}", reading(page)
         yield f"list {name}, further", reading(page)
+    queued = Filters(states=(State.QUEUED,))
+    rows = in_session(lab.database.read(), lambda session: experiments.page(session, queued, limit=100).rows)
+    yield "standing", reading(lambda session: experiments.standing(session, rows))
     yield "events", reading(lambda session: eventlog.page(session, ROWS.busiest, after=1000))
     yield "checkpoints", reading(lambda session: checkpoints.listed(session, ROWS.busiest, limit=100))
     behind = (500, "periodic", "many_x")
@@ -162,9 +165,9 @@ def writes(lab: Any, writing: Callable[..., Callable[[], object]]) -> Iterator[t
     yield "edit", writing(lambda session: experiments.edit(session, WAITING, OWNER, {"tags": {"c": "d"}}))
 
 
-def in_session(sessions: Any, call: Callable[..., object]) -> None:
+def in_session(sessions: Any, call: Callable[..., Any]) -> Any:
     with sessions as session:
-        call(session)
+        return call(session)
 
 
 @contextmanager
