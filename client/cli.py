@@ -9,6 +9,7 @@ import typer
 
 from client.commands.attempts import attempts
 from client.commands.clone import clone
+from client.commands.compare import compare
 from client.commands.datasets import (
     add_dataset,
     cancel_dataset,
@@ -69,7 +70,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "retry": retry,
         "delete": delete,
     },
-    "Results": {"metrics": metrics, "fetch": fetch, "attempts": attempts, "logs": logs},
+    "Results": {"metrics": metrics, "compare": compare, "fetch": fetch, "attempts": attempts, "logs": logs},
     "Evaluations": {"evaluate": evaluate, "evaluations": list_evaluations},
     "Service": {"workers": workers, "owner": owner},
     "Reference": {"kinds": kinds},

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from client.actions import ActionCalls
 from client.attempts import AttemptCalls
+from client.comparisons import ComparisonCalls
 from client.datasets import DatasetCalls
 from client.errors import Json
 from client.evaluations import EvaluationCalls
@@ -26,6 +27,7 @@ class Client(
     ExperimentCalls,
     ActionCalls,
     ResultCalls,
+    ComparisonCalls,
     AttemptCalls,
     DatasetCalls,
     EvaluationCalls,

@@ -50,10 +50,11 @@ async def get_results(
 
 def _read(asked: Asked, experiment_id: str, living: Living) -> Found:
     with asked.service.database.read() as session:
-        row = experiments.get(session, experiment_id, owner=asked.sees)
+        sight = experiments.look(session, experiment_id, owner=asked.sees)
         series = results.summaries(session, experiment_id)
         checkpoints = checkpoint_pages.newest(session, experiment_id, _MOST_CHECKPOINTS)
-    shown = Results.of(row, series, checkpoints, living)
+    row = sight.experiment
+    shown = Results.of(sight, series, checkpoints, living)
     headers = job_headers(row)
     if none_match(asked.request, headers["ETag"]):
         return Found(row.version, shown.is_terminal, Response(status_code=304, headers=headers))

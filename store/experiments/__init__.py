@@ -5,6 +5,7 @@ at once for every reader, its bytes with later purges (`store.purging`).
 """
 
 from store.experiments.changing import cancel_all, delete, delete_all, edit, lock
+from store.experiments.comparing import MOST_COMPARED, compared
 from store.experiments.finding import (
     MAX_PAGE,
     MOST_AHEAD,
@@ -19,17 +20,21 @@ from store.experiments.finding import (
     page,
     visible,
 )
+from store.experiments.standing import Standing, standing
 from store.experiments.submitting import Submission, submit, submit_many
 
 __all__ = [
     "MAX_PAGE",
     "MOST_AHEAD",
+    "MOST_COMPARED",
     "Filters",
     "Mark",
     "Page",
     "Sight",
+    "Standing",
     "Submission",
     "cancel_all",
+    "compared",
     "delete",
     "delete_all",
     "edit",
@@ -39,6 +44,7 @@ __all__ = [
     "look",
     "marks",
     "page",
+    "standing",
     "submit",
     "submit_many",
     "visible",
