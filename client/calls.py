@@ -48,7 +48,8 @@ class Calls:
     ) -> Json:
         """What `path` answers once the job has ended, however it ended. Raises `WaitTimeout`."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        etag, found = None, None
+        etag: str | None = None
+        found: Json | None = None
         while True:
             left = LONG_POLL_SECONDS if deadline is None else min(LONG_POLL_SECONDS, deadline - time.monotonic())
             asked = time.monotonic()
@@ -60,7 +61,7 @@ class Calls:
                 timeout_seconds=LONG_POLL_SECONDS + LONG_POLL_SLACK_SECONDS,
                 retry_seconds=OUTAGE_SECONDS,
             )
-            if answer.status_code == 304 and (found or {}).get("state") == "queued":
+            if answer.status_code == 304 and found is not None and found.get("state") == "queued":
                 # What is before it in the queue moves, and its ETag does not.
                 answer = self._transport.request("GET", path, retry_seconds=OUTAGE_SECONDS)
             if answer.status_code != 304:
