@@ -4,7 +4,7 @@ Invariant: a submitted experiment, its job and the bell that rings its queue are
 at once for every reader, its bytes with later purges (`store.purging`).
 """
 
-from store.experiments.changing import cancel_all, delete, delete_all, edit, lock
+from store.experiments.changing import cancel_all, delete, delete_all, delete_these, edit, lock
 from store.experiments.comparing import MOST_COMPARED, compared
 from store.experiments.finding import (
     MAX_PAGE,
@@ -37,6 +37,7 @@ __all__ = [
     "compared",
     "delete",
     "delete_all",
+    "delete_these",
     "edit",
     "get",
     "ids",

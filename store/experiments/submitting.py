@@ -6,13 +6,15 @@ statements happen; the job, the experiment, its tags, the first line of its log 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, insert
 from sqlalchemy.orm import Session
 
-from bncore.spec import SPEC_VERSION, ExperimentSpec, fingerprint_of, plan
+from bncore.spec import SPEC_VERSION, ExperimentSpec, data_shape, fingerprint_of
+from bncore.spec.experiment import canonical
+from bncore.spec.plan import steps_per_epoch, total_steps
 from store import held, owners, queueing
 from store.columns import core, unattached
 from store.datasets import using
@@ -44,12 +46,17 @@ class Submission:
             fingerprint=fingerprint_of(text),
             name=spec.name,
             tags=dict(spec.tags),
-            total_steps=plan(spec).total_steps,
+            total_steps=_total_steps(spec),
             max_restarts=spec.max_restarts,
             deadline_seconds=spec.deadline_seconds,
             retry_of=retry_of,
             start_from=None if spec.start_from is None else spec.start_from.checkpoint,
         )
+
+    def with_seed(self, seed: int) -> "Submission":
+        """The same experiment with another seed."""
+        document = {**self.document, "train": {**self.document["train"], "seed": seed}}
+        return replace(self, document=document, fingerprint=fingerprint_of(canonical(document)))
 
 
 def submit(
@@ -99,6 +106,11 @@ def submit_many(
         unattached(Experiment, {**job, **row}, (*queueing.JOB_COLUMNS, *_EXPERIMENT_COLUMNS))
         for row, job in zip(rows, jobs, strict=True)
     ]
+
+
+def _total_steps(spec: ExperimentSpec) -> int:
+    """As `plan` has it, without laying out the network."""
+    return total_steps(spec.train, steps_per_epoch(spec.train, data_shape(spec.data)))
 
 
 def _row(submission: Submission, job: Mapping[str, Any]) -> dict[str, Any]:

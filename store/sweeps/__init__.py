@@ -1,0 +1,36 @@
+"""Sweeps as their owner sees them: submitted with all their experiments, found, followed, changed, measured.
+
+Invariant: a sweep and its experiments are one transaction, and so is every change of all of them. It has no state of
+its own: what it is doing is counted from its experiments' jobs, by one statement.
+"""
+
+from store.sweeps.changing import cancel, delete, pause, resume, retry
+from store.sweeps.finding import Member, Members, get, members, of_experiment, page
+from store.sweeps.measuring import MeasuredPoint, measured
+from store.sweeps.standing import Standing, standing, standings
+from store.sweeps.submitting import SweepSubmission, extend, extend_once, known_request, submit, submit_once
+
+__all__ = [
+    "MeasuredPoint",
+    "Member",
+    "Members",
+    "Standing",
+    "SweepSubmission",
+    "cancel",
+    "delete",
+    "extend",
+    "extend_once",
+    "get",
+    "known_request",
+    "measured",
+    "members",
+    "of_experiment",
+    "page",
+    "pause",
+    "resume",
+    "retry",
+    "standing",
+    "standings",
+    "submit",
+    "submit_once",
+]
