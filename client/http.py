@@ -17,6 +17,7 @@ from client.experiments import ExperimentCalls
 from client.files import FileCalls
 from client.keys import KeyCalls
 from client.results import ResultCalls
+from client.sweeps import SweepCalls
 from client.transport import Transport
 from client.workers import WorkerCalls
 
@@ -31,6 +32,7 @@ class Client(
     AttemptCalls,
     DatasetCalls,
     EvaluationCalls,
+    SweepCalls,
     FileCalls,
     WorkerCalls,
     KeyCalls,

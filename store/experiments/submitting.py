@@ -4,7 +4,6 @@ Invariant: what a spec comes to is worked out before the transaction (`Submissio
 statements happen; the job, the experiment, its tags, the first line of its log and the bell are one transaction.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,10 +39,10 @@ class Submission:
 
     @classmethod
     def of(cls, spec: ExperimentSpec, *, retry_of: str | None = None) -> "Submission":
-        text = spec.canonical_json()
+        document = spec.model_dump(mode="json")
         return cls(
-            document=json.loads(text),
-            fingerprint=fingerprint_of(text),
+            document=document,
+            fingerprint=fingerprint_of(canonical(document)),
             name=spec.name,
             tags=dict(spec.tags),
             total_steps=_total_steps(spec),

@@ -8,7 +8,7 @@ from store.sweeps.changing import cancel, delete, pause, resume, retry
 from store.sweeps.finding import Member, Members, get, members, of_experiment, page
 from store.sweeps.measuring import MeasuredPoint, measured
 from store.sweeps.standing import Standing, standing, standings
-from store.sweeps.submitting import SweepSubmission, extend, extend_once, known_request, submit, submit_once
+from store.sweeps.submitting import SweepSubmission, extend, extend_once, fingerprint_of, replayed, submit, submit_once
 
 __all__ = [
     "MeasuredPoint",
@@ -20,13 +20,14 @@ __all__ = [
     "delete",
     "extend",
     "extend_once",
+    "fingerprint_of",
     "get",
-    "known_request",
     "measured",
     "members",
     "of_experiment",
     "page",
     "pause",
+    "replayed",
     "resume",
     "retry",
     "standing",

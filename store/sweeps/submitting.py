@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
-from bncore.spec import fingerprint_of
+from bncore.spec import fingerprint_of as digest_of
 from bncore.spec.sweep import Extension, Point, SweepSpec
 from store import experiments, idempotency, owners
 from store.columns import core
-from store.database import clock
-from store.errors import ExperimentNotFound, SweepChanged, SweepNotFound
+from store.database import clock, now
+from store.errors import ExperimentNotFound, IdempotencyConflict, SweepChanged, SweepNotFound
 from store.experiments import Submission
 from store.idempotency import Scope
 from store.ids import new_id
@@ -35,11 +35,9 @@ class SweepSubmission:
     points: Sequence[Point]
     submissions: Sequence[Submission]
     fingerprint: str
-    """Of the request, not of what it comes to."""
 
     @classmethod
     def of(cls, asked: SweepSpec | Extension, points: Sequence[Point]) -> "SweepSubmission":
-        text = json.dumps(asked.model_dump(mode="json"), sort_keys=True)
         by_number: dict[int, Submission] = {}
         found = []
         for point in points:
@@ -49,7 +47,7 @@ class SweepSubmission:
                 found.append(first)
             else:
                 found.append(first.with_seed(point.seed))
-        return cls(points, found, fingerprint_of(text))
+        return cls(points, found, fingerprint_of(asked))
 
 
 def submit(
@@ -98,9 +96,21 @@ def extend_once(
     return sweep, False
 
 
-def known_request(session: Session, scope: Scope) -> bool:
-    """Whether a request with this key was answered: what it comes to need not be worked out again."""
-    return idempotency.lookup(session, scope) is not None
+def fingerprint_of(asked: SweepSpec | Extension) -> str:
+    """Of a request, not of what it comes to."""
+    return digest_of(json.dumps(asked.model_dump(mode="json"), sort_keys=True))
+
+
+def replayed(session: Session, scope: Scope, fingerprint: str) -> Sweep | None:
+    """What a request with this key has made, if there was one. Raises `IdempotencyConflict`, `SweepNotFound`."""
+    found = idempotency.lookup(session, scope)
+    if found is None or found.expires_at < now(session):
+        return None
+    if found.fingerprint != fingerprint:
+        raise IdempotencyConflict(scope.key)
+    if found.experiment_id is None:
+        raise SweepNotFound("")
+    return of_experiment(session, found.experiment_id)
 
 
 def _known(session: Session, scope: Scope, fingerprint: str) -> Sweep | None:
@@ -136,10 +146,10 @@ def _extend(session: Session, sweep: Sweep, submission: SweepSubmission, where: 
     owners.take_turn(session, sweep.owner)
     table = core(Sweep)
     seeds = [*sweep.seeds, *_seeds(submission.points)]
-    now = session.execute(select(table.c.seeds).where(table.c.id == sweep.id)).scalar_one_or_none()
-    if now is None:
+    known = session.execute(select(table.c.seeds).where(table.c.id == sweep.id)).scalar_one_or_none()
+    if known is None:
         raise SweepNotFound(sweep.id)
-    if now != sweep.seeds:
+    if known != sweep.seeds:
         raise SweepChanged(sweep.id)
     rows = experiments.submit_many(session, submission.submissions, owner=sweep.owner, device=sweep.queue, **where)
     session.execute(update(table).where(table.c.id == sweep.id).values(seeds=seeds))

@@ -1,6 +1,7 @@
 """Sweeps in the store: all of their experiments at once, whatever is asked."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -279,3 +280,22 @@ def test_a_migration_down_keeps_the_experiments_and_up_again_has_no_sweep(lab: A
     migrate.check(url)
     everything = lab.everything()
     assert (len(everything["experiments"]), everything["sweeps"]) == (8, [])
+
+
+@pytest.mark.slow
+def test_ten_thousand_experiments_are_seconds_of_work(lab: Any) -> None:
+    draw = {"kind": "log_uniform", "low": 1e-6, "high": 0.1, "count": 100}
+    asked = load_sweep({"template": {}, "axes": {"optimizer.lr": draw, "optimizer.weight_decay": draw}})
+    began = time.process_time()
+    sweep = submit(lab, asked)
+    accepted = time.process_time()
+    assert asking(lab, sweeps.cancel, sweep, ME) == 10_000
+    cancelled = time.process_time()
+    assert asking(lab, sweeps.retry, sweep, ME, Limits(), cancelled=True) == 10_000
+    retried = time.process_time()
+    assert standing(lab, sweep).counts == {State.QUEUED: 10_000}
+    # Of this process; PostgreSQL's own come on top.
+    assert accepted - began < 6.0
+    assert cancelled - accepted < 3.0
+    assert retried - cancelled < 3.0
+    assert time.process_time() - retried < 0.5

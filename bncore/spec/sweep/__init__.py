@@ -6,12 +6,13 @@ the same in all of them.
 """
 
 from bncore.spec.sweep.axes import Axis, values_of
-from bncore.spec.sweep.expanding import Point, expand, extended
+from bncore.spec.sweep.expanding import Complete, Point, expand, extended
 from bncore.spec.sweep.spec import MOST_EXPERIMENTS, Extension, SweepSpec, load_sweep, seeds_of
 
 __all__ = [
     "MOST_EXPERIMENTS",
     "Axis",
+    "Complete",
     "Extension",
     "Point",
     "SweepSpec",

@@ -83,6 +83,8 @@ def _with_seeds(points: Sequence[tuple[_Place, ExperimentSpec]], seeds: Sequence
 
 
 def _seeded(spec: ExperimentSpec, seed: int) -> ExperimentSpec:
+    if spec.train.seed == seed:
+        return spec
     return spec.model_copy(update={"train": spec.train.model_copy(update={"seed": seed})})
 
 
