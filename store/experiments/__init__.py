@@ -21,7 +21,7 @@ from store.experiments.finding import (
     visible,
 )
 from store.experiments.standing import Standing, standing
-from store.experiments.submitting import Submission, submit, submit_many
+from store.experiments.submitting import Submission, submit, submit_ids, submit_many
 
 __all__ = [
     "MAX_PAGE",
@@ -47,6 +47,7 @@ __all__ = [
     "page",
     "standing",
     "submit",
+    "submit_ids",
     "submit_many",
     "visible",
 ]

@@ -21,7 +21,7 @@ from store.errors import ExperimentNotFound, IdempotencyConflict, SweepChanged, 
 from store.experiments import Submission
 from store.idempotency import Scope
 from store.ids import new_id
-from store.queueing import ROWS_A_STATEMENT, Limits
+from store.queueing import ROWS_A_STATEMENT, Limits, Submitter
 from store.sweeps.finding import get, of_experiment
 from store.tables import Sweep, SweepExperiment
 
@@ -124,7 +124,8 @@ def _known(session: Session, scope: Scope, fingerprint: str) -> Sweep | None:
 def _submit(
     session: Session, spec: SweepSpec, submission: SweepSubmission, where: Mapping[str, Any]
 ) -> tuple[Sweep, str]:
-    rows = experiments.submit_many(session, submission.submissions, **where)
+    who = Submitter(where["owner"], where["device"], where.get("key_id"))
+    ids = experiments.submit_ids(session, submission.submissions, who, where.get("limits"))
     sweep_id = new_id("swp")
     values = {
         "id": sweep_id,
@@ -137,8 +138,8 @@ def _submit(
         "created_at": clock(),
     }
     session.execute(insert(core(Sweep)).values(values))
-    _add(session, sweep_id, submission.points, [row.id for row in rows], 0)
-    return get(session, sweep_id), rows[0].id
+    _add(session, sweep_id, submission.points, ids, 0)
+    return get(session, sweep_id), ids[0]
 
 
 def _extend(session: Session, sweep: Sweep, submission: SweepSubmission, where: Mapping[str, Any]) -> str:
@@ -151,12 +152,13 @@ def _extend(session: Session, sweep: Sweep, submission: SweepSubmission, where: 
         raise SweepNotFound(sweep.id)
     if known != sweep.seeds:
         raise SweepChanged(sweep.id)
-    rows = experiments.submit_many(session, submission.submissions, owner=sweep.owner, device=sweep.queue, **where)
+    who = Submitter(sweep.owner, sweep.queue, where.get("key_id"))
+    ids = experiments.submit_ids(session, submission.submissions, who, where.get("limits"))
     session.execute(update(table).where(table.c.id == sweep.id).values(seeds=seeds))
     last = select(func.max(_MEMBER.place)).where(_MEMBER.sweep_id == sweep.id)
     begin = session.execute(last).scalar_one_or_none()
-    _add(session, sweep.id, submission.points, [row.id for row in rows], 0 if begin is None else begin + 1)
-    return rows[0].id
+    _add(session, sweep.id, submission.points, ids, 0 if begin is None else begin + 1)
+    return ids[0]
 
 
 def _add(session: Session, sweep_id: str, points: Sequence[Point], ids: Sequence[str], begin: int) -> None:
