@@ -38,8 +38,8 @@ SPREADS: dict[str, Draw] = {
     "one-sided (exponential)": lambda random, n: random.exponential(size=n) - 1,
     "1 of 20 far out": lambda random, n: random.standard_normal(n) * np.where(random.random(n) < 0.05, 8, 1) / 2.04,
 }
-"""Of the treatment's noise between seeds, of mean 0 and about variance 1; the baseline's is normal, half as wide, and both
-share the rest: tails and slant are those of the effects, too."""
+"""Of the treatment's noise between seeds, of mean 0 and about variance 1; the baseline's is normal, half as wide, and
+both share the rest: tails and slant are those of the effects, too."""
 SD = 0.01
 """Of the treatment, in accuracy."""
 
@@ -124,9 +124,8 @@ def main() -> None:
     asked.add_argument("--studies", type=int, default=1000)
     asked.add_argument("--seed", type=int, default=1)
     given = asked.parse_args()
-    print(
-        f"{'one look':24} {'spread':24} {'n':>3} {'covers':>7} {'holds, none':>12} {'holds, edge':>12} {'not, edge':>10}"
-    )
+    heads = f"{'covers':>7} {'holds, none':>12} {'holds, edge':>12}"
+    print(f"{'one look':24} {'spread':24} {'n':>3} {heads} {'not, edge':>10}")
     for kind, spread, n in _rows():
         random = np.random.default_rng((given.seed, n, *map(ord, kind.name + spread)))
         print(f"{kind.name:24} {spread:24} {n:3}", _once(kind, SPREADS[spread], n, given.studies, random), flush=True)
