@@ -4,9 +4,11 @@ Torch-free: the trainer writes it, figures and the API read it. A recording is o
 holds all but the arrays; what was written is what is read, to the bit.
 """
 
+import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -61,8 +63,14 @@ class Recording:
 
     @property
     def file_name(self) -> str:
-        """What its file is called: one a diagnostic and step."""
-        return f"{self.kind}-{self.step:09d}.safetensors"
+        """What its file is called."""
+        return file_name(self.kind, self.step)
+
+    def figure(self) -> dict[str, Any]:
+        """A Vega-Lite document of it, with its data. Raises ValueError for a kind of which there is none."""
+        # Whoever reads recordings need not draw.
+        document: dict[str, Any] = importlib.import_module("bncore.figures").of(self)
+        return document
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -97,3 +105,13 @@ def from_bytes(content: bytes) -> Recording:
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RecordingDamaged(f"not a recording: {error}") from error
+
+
+def file_name(kind: str, step: int) -> str:
+    """What the file of a recording is called: one a diagnostic and step."""
+    return f"{kind}-{step:09d}.safetensors"
+
+
+def kind_in(name: str) -> str:
+    """The diagnostic that a file of such a name is of."""
+    return name.rpartition("-")[0]
