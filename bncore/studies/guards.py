@@ -5,7 +5,7 @@ Each guard is a check of results, with a sentence that says what was found.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +16,16 @@ from bncore.studies.tuning import Winner
 SEEDS_FLOOR = 6
 """Fewer pairs cannot reach p = .05 by their signs: 2 / 2^5 = .0625."""
 GuardName = Literal[
-    "enough_pairs", "baseline_trains", "winner_inside_grid", "treatment_trains", "target_reached", "control_trains"
+    "enough_pairs",
+    "all_measured",
+    "baseline_trains",
+    "winner_inside_grid",
+    "treatment_trains",
+    "target_reached",
+    "control_trains",
 ]
+COMPLETENESS: tuple[GuardName, ...] = ("enough_pairs", "all_measured")
+"""Those that say nothing of how well the experiments were made: more runs cure them."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,12 @@ def enough_pairs(effects: Effects, floor: int = SEEDS_FLOOR) -> Guard:
     else:
         sentence = f"All {n} seeds have a result in every arm."
     return Guard("enough_pairs", not lost and n >= floor, sentence)
+
+
+def all_measured(found: Results, place: Place, seeds: int, keys: Sequence[str]) -> Guard:
+    """For what is not a mean over seeds: every run has every number."""
+    whole = sum(all(run.metrics.get(key) is not None for key in keys) for run in found.at(place).values())
+    return Guard("all_measured", whole == seeds, f"{whole} of {seeds} runs of {place.arm} have all that was measured.")
 
 
 def baseline_trains(found: Results, place: Place, accuracy: Metric) -> Guard:

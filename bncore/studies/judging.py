@@ -7,7 +7,7 @@ wrong way make a verdict inconclusive and never silently change a number.
 import math
 
 from bncore.studies import fractions, sentences
-from bncore.studies.guards import Guard, enough_pairs
+from bncore.studies.guards import COMPLETENESS, Guard, enough_pairs
 from bncore.studies.intervals import (
     ENUMERATED,
     bootstrap_interval,
@@ -113,8 +113,8 @@ def _reasons(guards: tuple[Guard, ...], asked: Evidence, side: Outcome, allowed:
 
 
 def _label(guards: tuple[Guard, ...]) -> Label | None:
-    """Too few seeds are no failed control."""
-    return "control_failed" if any(not guard.passed and guard.name != "enough_pairs" for guard in guards) else None
+    """Too few runs are no failed control."""
+    return "control_failed" if any(not guard.passed and guard.name not in COMPLETENESS for guard in guards) else None
 
 
 def _sentence(
@@ -166,7 +166,7 @@ def _judge_exact(asked: Exact) -> Verdict:
         asked.name,
         asked.words,
         outcome,
-        "control_failed" if failed else None,
+        _label(asked.guards),
         failed,
         text,
         1,
@@ -192,7 +192,7 @@ def _judge_fractions(asked: Fractions) -> Verdict:
         asked.name,
         asked.words,
         outcome,
-        "control_failed" if failed else None,
+        _label(asked.guards),
         failed,
         text,
         n,

@@ -6,10 +6,13 @@ counted.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bncore.studies.looks import ERROR
+from bncore.studies.claim import Batch, Claim, Design
+from bncore.studies.judging import judge
+from bncore.studies.looks import ERROR, Looks
+from bncore.studies.results import Results
 from bncore.studies.verdict import Verdict
 
 
@@ -18,6 +21,25 @@ class Report:
     """The verdicts on the questions of a study, or of several."""
 
     verdicts: tuple[Verdict, ...]
+
+
+def answer(
+    claim: Claim, design: Design, found: Results, taken: Mapping[str, tuple[int, ...]] | None = None
+) -> Batch | Report:
+    """What to run next, or the verdicts.
+
+    Args:
+        taken: of every question, the pairs that earlier looks had (`Verdict.estimated.looks` of the last one).
+
+    Raises:
+        LookRefused: an earlier look had more pairs.
+        TuningIncomplete: an arm has nothing to be judged at.
+    """
+    asked = claim.next_step(design, found)
+    if isinstance(asked, Batch):
+        return asked
+    looks = {question.name: Looks(design.most, (taken or {}).get(question.name, ())) for question in asked}
+    return report([judge(question, looks[question.name]) for question in asked])
 
 
 def report(verdicts: Sequence[Verdict]) -> Report:

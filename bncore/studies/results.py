@@ -6,7 +6,7 @@ such.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 Scalar = float | int | str | bool
@@ -40,13 +40,15 @@ class Metric:
     higher_is_better: bool = True
     when_diverged: float | None = None
     """For an accuracy chance, 1 / classes: what the network would be good for, had it not been trained."""
+    when_never: float | None = None
+    """For a time by which settings are compared: the budget."""
 
     def of(self, run: Run) -> float | None:
         """The number; None where there is none, not even by convention."""
         value = run.metrics.get(self.key)
         if run.diverged or (value is not None and not math.isfinite(value)):
             return self.when_diverged
-        return value
+        return self.when_never if value is None and self.key in run.metrics else value
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,11 @@ class Place:
 class Results:
     """All that a study has stored so far."""
 
-    runs: tuple[Run, ...] = field(default=())
+    runs: tuple[Run, ...] = ()
+    done: tuple[str, ...] = ()
+    """The stages of which every experiment has ended."""
 
-    def at(self, place: Place, stage: str | None = None) -> dict[int, Run]:
+    def at(self, place: Place) -> dict[int, Run]:
         """The runs of an arm at a setting, by seed.
 
         Raises:
@@ -71,14 +75,11 @@ class Results:
         """
         found: dict[int, Run] = {}
         for run in self.runs:
-            if (run.arm, run.setting) == (place.arm, place.setting) and stage in (None, run.stage):
+            if (run.arm, run.setting) == (place.arm, place.setting):
                 if run.seed in found:
                     raise ResultsUnfit(f"{place.arm} has seed {run.seed} twice at {dict(place.setting)}")
                 found[run.seed] = run
         return dict(sorted(found.items()))
-
-    def of_stage(self, stage: str) -> "Results":
-        return Results(tuple(run for run in self.runs if run.stage == stage))
 
 
 def setting(values: Mapping[str, Scalar]) -> Setting:

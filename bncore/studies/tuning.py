@@ -88,24 +88,18 @@ def widened(grid: Grid, best: Mapping[str, Winner]) -> Grid | None:
     return None if grid.widened or axes == grid.axes else Grid(axes, widened=True)
 
 
-def confirmations(best: Mapping[str, Winner], baseline: str) -> tuple[Place, ...]:
-    """Where fresh seeds are to run: each arm at its own best, and each pair with the baseline at the best of either.
+def confirmations(best: Mapping[str, Winner], pairs: Sequence[tuple[str, str]]) -> tuple[Place, ...]:
+    """Where fresh seeds are to run: each arm at its own best, and each pair at the best setting of either.
 
     So that what holds at matched settings can stand beside best versus best.
     """
     own = [winner.place for winner in best.values()]
-    matched = [
-        Place(arm, best[of].place.setting)
-        for treatment in best
-        if treatment != baseline
-        for of in (baseline, treatment)
-        for arm in (baseline, treatment)
-    ]
-    return tuple(dict.fromkeys((*own, *matched)))
+    both = [place for pair in pairs for compared in matched(best, *pair).values() for place in compared]
+    return tuple(dict.fromkeys((*own, *both)))
 
 
-def matched(best: Mapping[str, Winner], baseline: str, treatment: str) -> dict[str, tuple[Place, Place]]:
-    """The comparisons to report of a pair, (treatment, baseline) by name."""
+def matched(best: Mapping[str, Winner], treatment: str, baseline: str) -> dict[str, tuple[Place, Place]]:
+    """The comparisons to report of a pair: by name, the places of treatment and baseline."""
     ours, theirs = best[treatment].place, best[baseline].place
     return {
         "best_versus_best": (ours, theirs),

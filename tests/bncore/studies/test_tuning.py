@@ -103,9 +103,9 @@ def test_matched_settings_stand_beside_best_versus_best() -> None:
     rows = table(plain=[0.5, 0.75, 0.5, 0.5, 0.5], bn=[0.5, 0.5, 0.5, 0.75, 0.5])
     best = winners(Results(tuple(rows)), ("plain", "bn"), Grid((LR,)), ACCURACY, SEEDS)
     both = set(itertools.starmap(at, itertools.product(("plain", "bn"), (0.1, 1.0))))
-    assert set(confirmations(best, "plain")) == both
-    assert len(confirmations(best, "plain")) == 4
-    assert matched(best, "plain", "bn") == {
+    assert set(confirmations(best, [("bn", "plain")])) == both
+    assert len(confirmations(best, [("bn", "plain")])) == 4
+    assert matched(best, "bn", "plain") == {
         "best_versus_best": (at("bn", 1.0), at("plain", 0.1)),
         "at_best_of_baseline": (at("bn", 0.1), at("plain", 0.1)),
         "at_best_of_treatment": (at("bn", 1.0), at("plain", 1.0)),
