@@ -35,7 +35,8 @@ SPREADS: dict[str, Draw] = {
     "normal": lambda random, n: random.standard_normal(n),
     "t with 3 df": lambda random, n: random.standard_t(3, n) / math.sqrt(3),
     "Laplace": lambda random, n: random.laplace(scale=math.sqrt(0.5), size=n),
-    "one-sided (exponential)": lambda random, n: random.exponential(size=n) - 1,
+    "slanted up (exponential)": lambda random, n: random.exponential(size=n) - 1,
+    "slanted down": lambda random, n: 1 - random.exponential(size=n),
     "1 of 20 far out": lambda random, n: random.standard_normal(n) * np.where(random.random(n) < 0.05, 8, 1) / 2.04,
 }
 """Of the treatment's noise between seeds, of mean 0 and about variance 1; the baseline's is normal, half as wide, and
@@ -119,6 +120,19 @@ KINDS = (
 )
 
 
+@dataclass(frozen=True)
+class Rates:
+    """Shares of studies."""
+
+    covers: float
+    holds_without: float
+    """`holds` with no effect."""
+    holds_at_margin: float
+    """`holds` with an effect of the margin."""
+    not_at_margin: float
+    """`does_not_hold` with an effect of the margin."""
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--studies", type=int, default=1000)
@@ -128,7 +142,8 @@ def main() -> None:
     print(f"{'one look':24} {'spread':24} {'n':>3} {heads} {'not, edge':>10}")
     for kind, spread, n in _rows():
         random = np.random.default_rng((given.seed, n, *map(ord, kind.name + spread)))
-        print(f"{kind.name:24} {spread:24} {n:3}", _once(kind, SPREADS[spread], n, given.studies, random), flush=True)
+        found = rates(kind, spread, n, given.studies, random)
+        print(f"{kind.name:24} {spread:24} {n:3}", _shown(kind, found), flush=True)
     print("\nlower ends of intervals of censored ratios that lie below the ratio of the times themselves")
     for effect in (0.0, math.log(1.5), math.log(4)):
         print(f"  ratio {math.exp(effect):.1f}:", _below(effect, given.studies, np.random.default_rng(given.seed)))
@@ -143,9 +158,10 @@ def _rows() -> Iterator[tuple[Kind, str, int]]:
     return ((kind, spread, n) for kind in KINDS for spread in kind.spreads for n in SEEDS)
 
 
-def _once(kind: Kind, draw: Draw, n: int, studies: int, random: np.random.Generator) -> str:
+def rates(kind: Kind, spread: str, n: int, studies: int, random: np.random.Generator) -> Rates:
+    """Of studies that are looked at once: as many with no effect as with one at the margin."""
     covered, holds, at_edge, against = 0, 0, 0, 0
-    edge = _edge(kind)
+    draw, edge = SPREADS[spread], _edge(kind)
     for _ in range(studies):
         interval, outcome = _judged(kind, kind.runs(random, draw, n, 0.0), Looks(n, (n,)))
         covered += interval.low <= kind.truth(0.0) <= interval.high
@@ -154,9 +170,13 @@ def _once(kind: Kind, draw: Draw, n: int, studies: int, random: np.random.Genera
         covered += interval.low <= kind.truth(edge) <= interval.high
         at_edge += outcome == "holds"
         against += outcome == "does_not_hold"
+    return Rates(covered / 2 / studies, holds / studies, at_edge / studies, against / studies)
+
+
+def _shown(kind: Kind, found: Rates) -> str:
     # Equality is true with no effect: how often that is found is no error.
-    none = f"({holds / studies:10.1%})" if kind.margin.kind == "equality" else f"{holds / studies:12.1%}"
-    return f"{covered / 2 / studies:7.1%} {none} {at_edge / studies:12.1%} {against / studies:10.1%}"
+    none = f"({found.holds_without:10.1%})" if kind.margin.kind == "equality" else f"{found.holds_without:12.1%}"
+    return f"{found.covers:7.1%} {none} {found.holds_at_margin:12.1%} {found.not_at_margin:10.1%}"
 
 
 def _below(effect: float, studies: int, random: np.random.Generator) -> str:
