@@ -69,6 +69,9 @@ class Design:
     pairs: tuple[tuple[str, str], ...] = ()
     """(treatment, baseline), of those that are compared at their own best settings."""
     grid: Grid = NO_GRID
+    evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By name, evaluations of each experiment's last checkpoint, adapted or on other data: specs as they are posted.
+    Their numbers become metrics `evaluation/<name>/<metric>` of its `Run`; a batch is done when they are."""
     tuned_by: Metric | None = None
     tuning_seeds: int = 0
     extensions: tuple[int, ...] = ()

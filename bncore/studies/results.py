@@ -86,9 +86,9 @@ def setting(values: Mapping[str, Scalar]) -> Setting:
     return tuple(sorted(values.items()))
 
 
-def results(rows: Iterable[Mapping[str, Any]]) -> Results:
+def results(rows: Iterable[Mapping[str, Any]], done: Iterable[str] = ()) -> Results:
     """From plain rows `{arm, seed, metrics, setting?, diverged?, stage?}`, e.g. of JSON."""
-    return Results(tuple(_run(row) for row in rows))
+    return Results(tuple(_run(row) for row in rows), tuple(done))
 
 
 def _run(row: Mapping[str, Any]) -> Run:
