@@ -1,8 +1,8 @@
-"""What diagnostics cost a run: `python -m bench.diagnostics`. Wanted: 3 % of steps per second for norm_health's defaults.
+"""What diagnostics cost a run: `python -m bench.diagnostics`. Wanted: at most 3 % for what is on by default.
 
-Runs with norm_health as it is by default and runs without it take turns in one process; a share is the median over pairs
-of neighbours. CPU seconds of the whole run, from reading the spec to the last event, so that what else a machine does
-counts for neither; `measured` is what the run says of itself (`diagnostics/seconds`) over its seconds of training.
+Runs with norm_health as it is by default and runs without it take turns in one process; a share is the median over
+pairs of neighbours. CPU seconds of the whole run, from reading the spec to the last event, so that what else a machine
+does counts for neither; `measured` is what the run says of itself (`diagnostics/seconds`) over its seconds of training.
 With `--all` a line for each other diagnostic, measured once: in steps of training.
 """
 
