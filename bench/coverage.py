@@ -15,12 +15,12 @@ import argparse
 import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-from bncore.studies.estimand import Estimand, effects
+from bncore.studies.estimand import Effects, Estimand, effects
 from bncore.studies.intervals import t_interval
 from bncore.studies.looks import Looks, level
 from bncore.studies.margin import Interval, Margin, decided, one_sided
@@ -197,7 +197,10 @@ def _edge(kind: Kind) -> float:
 
 
 def _judged(kind: Kind, found: Results, looks: Looks) -> tuple[Interval, str]:
-    each = effects(kind.estimand, found, TREATMENT, BASELINE)
+    return _concluded(kind, effects(kind.estimand, found, TREATMENT, BASELINE), looks)
+
+
+def _concluded(kind: Kind, each: Effects, looks: Looks) -> tuple[Interval, str]:
     interval = t_interval(each.values, _level(looks))
     return interval, one_sided(decided(kind.margin, interval), each.bounds)
 
@@ -257,14 +260,20 @@ def _followed(kind: Kind, whole: Results, then: Next, first: int, most: int, tru
     looks, covers, holds, n = Looks(most), True, False, first
     while True:
         looks = looks.at(n)
-        runs = Results(tuple(run for run in whole.runs if run.seed < n))
-        interval, outcome = _judged(kind, runs, looks)
+        interval, outcome = _concluded(kind, each if n == most else _first(kind, whole, each, n), looks)
         covers &= interval.low <= truth <= interval.high
         holds |= outcome == "holds"
         more = then(Seen(each.values[:n], kind.margin, looks, outcome))
         if not more:
             return covers, holds
         n += more
+
+
+def _first(kind: Kind, whole: Results, each: Effects, n: int) -> Effects:
+    """Of the first n seeds; where nothing is bounded, without a way through the rows again."""
+    if each.bounds is None:
+        return replace(each, seeds=each.seeds[:n], values=each.values[:n])
+    return effects(kind.estimand, Results(tuple(run for run in whole.runs if run.seed < n)), TREATMENT, BASELINE)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ from scipy import optimize, special
 
 ERROR = 0.05
 """In all looks together, both sides together."""
+_SMALLEST, _LARGEST = 1e-12, 0.9
+"""Errors between which boundaries are computed: p beyond them are given as the end."""
 
 
 class LookRefused(ValueError):
@@ -81,10 +83,6 @@ def overall_p(nominal: float, looks: Looks) -> float:
     if nominal >= level(looks, _LARGEST):
         return 1.0
     return float(optimize.brentq(lambda error: level(looks, error) - nominal, _SMALLEST, _LARGEST, xtol=1e-12))
-
-
-_SMALLEST, _LARGEST = 1e-12, 0.9
-"""Errors between which boundaries are computed: p beyond them are given as the end."""
 
 
 def _level(times: tuple[float, ...], error: float) -> float:

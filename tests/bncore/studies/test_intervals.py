@@ -19,7 +19,7 @@ from bncore.studies.intervals import (
     sign_flip_p,
     t_interval,
 )
-from bncore.studies.margin import Interval, Margin
+from bncore.studies.margin import Interval, Margin, decided
 from bncore.studies.predictions import mcnemar
 from bncore.studies.reports import holm
 from bncore.studies.times import times
@@ -55,6 +55,22 @@ def test_p_of_superiority_is_of_the_threshold_on_either_side() -> None:
     for kind, threshold in (("superiority", 0.5), ("non_inferiority", -0.5)):
         theirs = DescrStatsW(EFFECTS).ttest_mean(threshold)[1]
         assert p_of_decision(EFFECTS, Margin(kind, 0.5)) == pytest.approx(theirs, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "margin", [Margin("superiority", 0.4), Margin("non_inferiority", 0.4), Margin("equality", 0.9, around=0.2)]
+)
+def test_p_is_below_a_level_exactly_where_the_interval_of_that_level_decides(margin: Margin) -> None:
+    random = np.random.default_rng(3)
+    outcomes = set()
+    for mean in random.uniform(-2, 2, 60):
+        effects = random.normal(mean, 0.5, 8).tolist()
+        p = p_of_decision(effects, margin)
+        for level in (p * 0.999, p * 1.001):
+            outcome = decided(margin, t_interval(effects, min(level, 1.0)))
+            assert (outcome != "inconclusive") == (level > p)
+            outcomes.add(outcome)
+    assert outcomes == {"holds", "does_not_hold", "inconclusive"}
 
 
 def test_signs_are_counted_as_by_enumeration() -> None:
