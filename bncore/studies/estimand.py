@@ -75,17 +75,24 @@ class Effects:
     reaching: Mapping[str, Reaching] = field(default_factory=dict)
 
 
-def effects(estimand: Estimand, found: Results, treatment: Place, baseline: Place | None = None) -> Effects:
-    """The effect of every seed that either arm has.
+def effects(
+    estimand: Estimand,
+    found: Results,
+    treatment: Place,
+    baseline: Place | None = None,
+    planned: Iterable[int] = (),
+) -> Effects:
+    """The effect of every seed that was planned, or that either arm has.
 
     Args:
         found: of one stage, as a rule: seeds that chose a setting are not to judge it.
         treatment: with `scale="value"` the only one.
         baseline: at another setting, where the best of each are compared.
+        planned: seeds that should be there; one that no arm has is missing too.
     """
     treated = found.at(treatment)
     compared = found.at(baseline) if baseline is not None else treated
-    seeds = sorted({*treated, *compared})
+    seeds = sorted({*treated, *compared, *planned})
     pairs = [(treated.get(seed), compared.get(seed)) for seed in seeds]
     timed = estimand.scale == "log_time_ratio"
     each = computed(seeds, [(_time_effect if timed else _score_effect)(estimand, *pair) for pair in pairs])

@@ -22,6 +22,8 @@ class Confirmed:
     """With fresh seeds: those of the confirmation and of every extension."""
     best: Mapping[str, Winner]
     """By arm; empty where nothing was tuned."""
+    seeds: tuple[int, ...]
+    """That were asked for."""
 
 
 def staged(design: Design, found: Results) -> Batch | Confirmed:
@@ -38,7 +40,8 @@ def staged(design: Design, found: Results) -> Batch | Confirmed:
     for name, seeds in zip(names, seeds_of((design.seeds, *design.extensions)), strict=True):
         if name not in found.done:
             return Batch(name, places, seeds)
-    return Confirmed(Results(tuple(run for run in found.runs if run.stage in names), found.done), tuned)
+    fresh = Results(tuple(run for run in found.runs if run.stage in names), found.done)
+    return Confirmed(fresh, tuned, tuple(range(design.seeds + sum(design.extensions))))
 
 
 def _tuned(design: Design, found: Results) -> Batch | dict[str, Winner]:

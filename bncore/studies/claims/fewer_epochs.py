@@ -106,7 +106,7 @@ def _evidence(design: Design, at: Confirmed, pair: tuple[str, str], which: str) 
         budget=design.template["train"]["steps"],
         first=EVERY,
     )
-    each = effects(estimand, at.runs, treatment, baseline)
+    each = effects(estimand, at.runs, treatment, baseline, at.seeds)
     accuracy = Metric(_FINAL.series, when_diverged=0.1)
     name = f"{pair[0].split('-')[0]}-{which}"
     question = f"Does batch normalization need fewer steps to {TARGET:.0%} test accuracy, {_WHICH[which]}?"

@@ -85,7 +85,7 @@ class GradientsExplodeWithDepth:
                 ),
                 estimand,
                 design.margins[name],
-                effects(estimand, at.runs, Place(arm)),
+                effects(estimand, at.runs, Place(arm), planned=at.seeds),
             )
             for name, arm, question in asked
         )

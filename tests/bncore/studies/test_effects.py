@@ -28,6 +28,8 @@ def test_a_run_that_diverged_counts_as_chance_and_one_that_is_not_there_as_missi
     assert found.values == pytest.approx((0.9 - 0.1, 0.91 - 0.1, 0.92 - 0.9), abs=1e-15)
     assert found.missing == (3,)
     assert found.diverged == {"bn": 0, "plain": 1}
+    # Seed 9 failed in both arms.
+    assert effects(Estimand(ACCURACY), results(rows), BN, PLAIN, planned=(0, 1, 9)).missing == (3, 9)
 
 
 def test_effects_are_positive_where_the_claim_is_true() -> None:

@@ -95,8 +95,9 @@ def test_a_setting_without_all_its_seeds_is_left_out_and_named() -> None:
 
 
 def test_the_test_set_chooses_nothing() -> None:
-    with pytest.raises(ValueError, match="validation data"):
-        winners(Results(), ("bn",), Grid((LR,)), Metric("test/accuracy"), SEEDS)
+    for key in ("test/accuracy", "steps until test/accuracy >= 0.9"):
+        with pytest.raises(ValueError, match="validation data"):
+            winners(Results(), ("bn",), Grid((LR,)), Metric(key), SEEDS)
 
 
 def test_matched_settings_stand_beside_best_versus_best() -> None:
