@@ -12,7 +12,6 @@ Monte Carlo error: 2 standard errors of 95 % are 1.4 points with 1,000 studies.
 """
 
 import argparse
-import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -201,11 +200,8 @@ def _judged(kind: Kind, found: Results, looks: Looks) -> tuple[Interval, str]:
 
 
 def _concluded(kind: Kind, each: Effects, looks: Looks) -> tuple[Interval, str]:
-    interval = t_interval(each.values, _level(looks))
+    interval = t_interval(each.values, level(looks))
     return interval, one_sided(decided(kind.margin, interval), each.bounds)
-
-
-_level = functools.cache(level)
 
 
 @dataclass(frozen=True)

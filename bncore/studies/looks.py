@@ -85,6 +85,7 @@ def overall_p(nominal: float, looks: Looks) -> float:
     return float(optimize.brentq(lambda error: level(looks, error) - nominal, _SMALLEST, _LARGEST, xtol=1e-12))
 
 
+@functools.lru_cache(maxsize=4096)
 def _level(times: tuple[float, ...], error: float) -> float:
     """The increments are spent one look after the other by a Brownian motion that has crossed no boundary so far."""
     nodes, mass = np.zeros(1), np.ones(1)
