@@ -20,6 +20,7 @@ from bncore.studies.intervals import (
 from bncore.studies.looks import Looks, level, overall_p
 from bncore.studies.margin import Label, Outcome, decided, label, one_sided
 from bncore.studies.power import extra_seeds, power
+from bncore.studies.predictions import mcnemar
 from bncore.studies.times import times
 from bncore.studies.verdict import ArmTimes, Estimated, Evidence, Exact, Fractions, Tests, Verdict
 
@@ -66,6 +67,7 @@ def _judge_effect(asked: Evidence, looks: Looks | None) -> Verdict:
         asked.effects,
         estimated,
         _times(asked),
+        mcnemar(asked.right.treatment, asked.right.baseline) if asked.right else None,
     )
 
 

@@ -1,18 +1,9 @@
 """Whether two arms err on different examples: McNemar's test on pooled predictions."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import stats
 
-
-@dataclass(frozen=True)
-class Disagreements:
-    """Pairs of predictions, of which exactly one was right."""
-
-    only_treatment: int
-    only_baseline: int
-    p: float
+from bncore.studies.verdict import Disagreements
 
 
 def mcnemar(treatment_right: np.ndarray, baseline_right: np.ndarray) -> Disagreements:

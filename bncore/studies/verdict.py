@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from bncore.studies.estimand import Effects, Estimand
 from bncore.studies.guards import Guard
 from bncore.studies.margin import Interval, Label, Margin, Outcome
@@ -32,6 +34,23 @@ class Words:
 
 
 @dataclass(frozen=True)
+class Right:
+    """Which predictions of two arms were right: bool, shape (seed, example), the same examples in the same order."""
+
+    treatment: np.ndarray
+    baseline: np.ndarray
+
+
+@dataclass(frozen=True)
+class Disagreements:
+    """Pairs of predictions, pooled over seeds, of which exactly one was right; p by McNemar's test."""
+
+    only_treatment: int
+    only_baseline: int
+    p: float
+
+
+@dataclass(frozen=True)
 class Evidence:
     """A mean effect over seeds, and how large it has to be."""
 
@@ -41,6 +60,8 @@ class Evidence:
     margin: Margin
     effects: Effects
     guards: tuple[Guard, ...] = ()
+    right: Right | None = field(default=None, compare=False)
+    """Where predictions were kept."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +155,7 @@ class Verdict:
     effects: Effects | None = None
     estimated: Estimated | None = None
     times: Mapping[str, ArmTimes] = field(default_factory=dict)
+    disagreements: Disagreements | None = None
     measured: Mapping[str, float] = field(default_factory=dict)
     alone: Outcome | None = None
     """What it was before other questions of the same report were taken into account, if that differs."""

@@ -18,6 +18,7 @@ from bncore.studies.looks import Looks, level
 from bncore.studies.measures import AtStep, Final, FirstReaching, MeanOverSteps, diverged, measured
 from bncore.studies.reports import Report, answer
 from bncore.studies.results import Results, Run
+from bncore.studies.verdict import document
 from bncore.train import run_attempt
 
 
@@ -52,6 +53,7 @@ def test_a_claim_of_initialization_goes_from_its_design_to_its_verdict(name: str
     found = Results(tuple(runs), (batch.stage,))
     report = answer(claim, design, found)
     assert isinstance(report, Report)
+    assert json.dumps(document(report), allow_nan=False) == json.dumps(document(answer(claim, design, found)))
     for verdict in report.verdicts:
         if verdict.estimated is None:
             # eps 0 or scaled along: what is left is rounding, in float64.

@@ -15,7 +15,7 @@ from bncore.studies.looks import LookRefused, Looks
 from bncore.studies.margin import Interval, Margin, decided, label
 from bncore.studies.reports import report
 from bncore.studies.results import Metric, Place, Results, Run
-from bncore.studies.verdict import Evidence, Exact, Fractions, Verdict, Words, document
+from bncore.studies.verdict import Disagreements, Evidence, Exact, Fractions, Right, Verdict, Words, document
 
 WORDS = Words("Is it better?", "test accuracy", "batch normalization", "none", "points", 100)
 ACCURACY = Estimand(Metric("test/accuracy", when_diverged=0.1))
@@ -79,6 +79,10 @@ def test_a_verdict_is_complete_and_can_be_read_out() -> None:
         "over 10 seeds. "
         "A gain of more than 1 point was asked for."
     )
+    right = Right(np.ones((10, 4), bool), np.ones((10, 4), bool))
+    right.baseline[:6, 0] = False
+    beside = judge(Evidence("it", WORDS, ACCURACY, DELTA, found, right=right)).disagreements
+    assert beside == Disagreements(only_treatment=6, only_baseline=0, p=2 / 2**6)
     text = json.dumps(document(verdict), allow_nan=False)
     assert json.loads(text)["effects"]["values"] == list(found.values)
     assert text == json.dumps(document(judge(asked(found, Margin("superiority", 0.01)), Looks(20))))
