@@ -192,8 +192,12 @@ def _statistics_faults(
     if isinstance(asked, TentStatistics):
         yield from _tent_faults(norms, source)
     if isinstance(asked, PreciseStatistics) and _needs_another_set(evaluation.data, experiment.data):
-        detail = "Precise statistics are of the training data of the experiment, and these are another data set"
-        yield Fault(where, f"{detail}; evaluate on a part of those, or use adabn", "another_dataset")
+        detail = (
+            "Precise statistics are of the training data of the experiment, whatever is evaluated, and a worker reads one "
+            "set that was brought in at a time; evaluate on a part of the set that was trained on, or use adabn, whose "
+            "statistics are of the data that are evaluated"
+        )
+        yield Fault(where, detail, "another_dataset")
     if isinstance(asked, InBatches):
         if asked.order in ("by_class", "one_class") and target.task != "classification":
             detail = "An example of these data has no one class; use another order"
