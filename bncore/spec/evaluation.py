@@ -193,9 +193,9 @@ def _statistics_faults(
         yield from _tent_faults(norms, source)
     if isinstance(asked, PreciseStatistics) and _needs_another_set(evaluation.data, experiment.data):
         detail = (
-            "Precise statistics are of the training data of the experiment, whatever is evaluated, and a worker reads one "
-            "set that was brought in at a time; evaluate on a part of the set that was trained on, or use adabn, whose "
-            "statistics are of the data that are evaluated"
+            "Precise statistics are of the training data of the experiment, whatever is evaluated, and a worker reads "
+            "one set that was brought in at a time; evaluate on a part of the set that was trained on, or use adabn, "
+            "whose statistics are of the data that are evaluated"
         )
         yield Fault(where, detail, "another_dataset")
     if isinstance(asked, InBatches):
