@@ -13,6 +13,7 @@ from client.datasets import DatasetCalls
 from client.errors import Json
 from client.evaluations import EvaluationCalls
 from client.experiments import ExperimentCalls
+from client.figures import FigureCalls
 from client.files import FileCalls
 from client.keys import KeyCalls
 from client.results import ResultCalls
@@ -29,6 +30,7 @@ class Client(
     AttemptCalls,
     DatasetCalls,
     EvaluationCalls,
+    FigureCalls,
     FileCalls,
     WorkerCalls,
     KeyCalls,
