@@ -12,7 +12,7 @@ _MOST_PANELS = 6
 
 def anything(recording: Recording, options: Options) -> Figure:
     """Numbers of sites by depth, else scalars as points. Raises `FigureRefused`."""
-    per_site = [name for name, axes in recording.axes.items() if tuple(axes) == ("site",)]
+    per_site = sorted(name for name, axes in recording.axes.items() if tuple(axes) == ("site",))
     words = recording.kind.replace("_", " ").capitalize()
     if per_site:
         panels = [Panel(name, name.replace("_", " ")) for name in per_site[:_MOST_PANELS]]

@@ -50,7 +50,8 @@ def scale_invariance(results: Results, options: Options) -> Figure:
     """
     found = chosen(results, "scale_invariance", options)
     last = [one for one in found.shown if one.step == found.steps[-1]] or found.shown[-1:]
-    names = list(dict.fromkeys(name for one in last for name in _errors(one)))
+    # Not in the order of the file, which has none.
+    names = sorted({name for one in last for name in _errors(one)}, reverse=True)
     if not names:
         raise FigureRefused("nothing_to_draw", "The recordings of scale_invariance hold no errors by factor")
     lines = told_apart("arm", found.arms, found.said, options)
