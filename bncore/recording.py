@@ -4,9 +4,11 @@ Torch-free: the trainer writes it, figures and the API read it. A recording is o
 holds all but the arrays; what was written is what is read, to the bit.
 """
 
+import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -63,6 +65,12 @@ class Recording:
     def file_name(self) -> str:
         """What its file is called: one a diagnostic and step."""
         return f"{self.kind}-{self.step:09d}.safetensors"
+
+    def figure(self) -> dict[str, Any]:
+        """A Vega-Lite document of it, with its data. Raises ValueError for a kind of which there is none."""
+        # Whoever reads recordings need not draw.
+        document: dict[str, Any] = importlib.import_module("bncore.figures").of(self)
+        return document
 
     def to_bytes(self) -> bytes:
         """The file's content."""

@@ -5,7 +5,7 @@ Invariant: the model is after it what it was before, bit for bit: buffers, modes
 
 import copy
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from bncore.diagnostics.report import Diagnosis, LayerDiagnosis, Worst
 from bncore.norm._moments import Moments, channel_axes, merge, moments, statistics_dtype
 from bncore.norm._native import batch_norm
+from bncore.norm.batch_renorm import BatchRenorm, Ramp
 from bncore.norm.dynamic_tanh import DynamicTanh
 from bncore.norm.frozen_batch_norm import FrozenBatchNorm
 from bncore.norm.global_response_norm import GlobalResponseNorm
@@ -52,7 +53,8 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
             training, if the numbers are to be those of training.
         forward: how to run the model on a batch, `forward(model, batch)`.
     """
-    looks = {layer: _Look(layer) for _, layer in normalizations(model)}
+    layers = _layers_of(model)
+    looks = {layer: _Look(layer) for _, layer in layers}
     with untouched(model), evaluating(model):
         populations = {layer: look.population for layer, look in looks.items() if look.population is not None}
         handles = [layer.register_forward_pre_hook(look.see, with_kwargs=True) for layer, look in looks.items()]
@@ -63,7 +65,14 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
             for handle in handles:
                 handle.remove()
     found = observed.found
-    return Diagnosis(tuple(_said(name, layer, looks[layer], found.get(layer)) for name, layer in normalizations(model)))
+    return Diagnosis(tuple(_said(name, layer, looks[layer], found.get(layer)) for name, layer in layers))
+
+
+def _layers_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Those of each kind in the order of `named_modules`: those that only other layers use, in recurrences, too."""
+    found = dict([*normalizations(model), *normalizations(model, batch_statistics=True)])
+    inside = tuple(f"{name}." for name in found if name)
+    return [(name, found[name]) for name, _ in model.named_modules() if name in found and not name.startswith(inside)]
 
 
 class _Look:
@@ -150,26 +159,79 @@ def _frames(output: Any) -> Tensor:
     return frames
 
 
-def _said(name: str, layer: Any, look: _Look, found: Moments | None) -> LayerDiagnosis:
+def _said(name: str, layer: Any, look: _Look, found: Any) -> LayerDiagnosis:
     tensors = [*layer.named_parameters(), *layer.named_buffers()]
-    shift, ratio = _distances(layer, look, found)
-    seen, cold = _cold_start(layer, look, found)
+    of_steps = found is not None and isinstance(found.count, Tensor)
+    measured = _of_steps(layer, found) if of_steps else _of_batch(layer, look, found)
+    clipped_r, clipped_d, is_ramping = _clipped(layer, found)
     return LayerDiagnosis(
         name=name,
         kind=own_class(layer).__name__,
-        reached=look.reached,
-        finite_input=look.finite_input,
+        reached=look.reached or found is not None,
+        finite_input=look.finite_input and not (of_steps and not bool(found.mean.isfinite().all())),
         erases=look.erases,
         overflows=look.overflows,
         not_finite=tuple(key for key, tensor in tensors if not bool(tensor.isfinite().all())),
         small_scales=_small_scales(layer),
-        values=look.together or None,
+        values=measured.values,
         gap=look.gap,
-        mean_shift=shift,
-        log_variance_ratio=ratio,
-        dead=() if look.values is None else _where(look.values.var.flatten() < _DROWNED * layer.eps),
-        batches_seen=seen,
-        cold_start=cold,
+        mean_shift=measured.shift,
+        log_variance_ratio=measured.ratio,
+        channels=measured.channels,
+        dead=measured.dead,
+        batches_seen=measured.seen,
+        cold_start=measured.cold,
+        updates_wanted=None if measured.seen is None else _updates_wanted(layer),
+        clipped_r=clipped_r,
+        clipped_d=clipped_d,
+        is_ramping=is_ramping,
+    )
+
+
+class _Measured(NamedTuple):
+    """What one batch says of a layer with statistics of batches; see `LayerDiagnosis`."""
+
+    values: int | None = None
+    shift: Worst | None = None
+    ratio: Worst | None = None
+    channels: int | None = None
+    dead: tuple[int, ...] = ()
+    seen: int | None = None
+    cold: float | None = None
+
+
+def _of_batch(layer: Any, look: _Look, found: Moments | None) -> _Measured:
+    shift, ratio = _distances(layer, look, found)
+    seen, cold = _age(layer, look, found)
+    var = None if look.values is None else look.values.var.flatten()
+    return _Measured(
+        values=look.together or None,
+        shift=shift,
+        ratio=ratio,
+        channels=None if var is None else len(var),
+        dead=() if var is None else _where(var < _DROWNED * layer.eps),
+        seen=seen,
+        cold=cold,
+    )
+
+
+def _of_steps(layer: Any, found: Any) -> _Measured:
+    """Of a layer with statistics of each step, over the steps of which the batch had two sequences or more."""
+    counted = (found.count > 1).flatten()
+    if not bool(counted.any()):
+        return _Measured(channels=found.mean.shape[1])
+    mean, var = found.mean[counted], found.var[counted]
+    running, running_var = (tensor.to(mean)[counted] for tensor in (layer.running_mean, layer.running_var))
+    scale = running_var + layer.eps
+    seen = int(layer.num_batches_tracked.to(counted.device)[counted].min())
+    return _Measured(
+        values=int(found.count[counted].min()),
+        shift=_worst(((mean - running).abs() / scale.sqrt()).amax(0)),
+        ratio=_worst(((var + layer.eps) / scale).log().abs().amax(0)),
+        channels=mean.shape[1],
+        dead=_where(var.amax(0) < _DROWNED * layer.eps),
+        seen=seen,
+        cold=_cold_start(initial_share(layer.momentum, seen), running, mean, 0.0),
     )
 
 
@@ -188,21 +250,54 @@ def _distances(layer: Any, look: _Look, found: Moments | None) -> tuple[Worst | 
     return shift, ratio
 
 
-def _cold_start(layer: Any, look: _Look, found: Moments | None) -> tuple[int | None, float | None]:
+def _age(layer: Any, look: _Look, found: Moments | None) -> tuple[int | None, float | None]:
+    """How many batches it has seen, and what is left of the initial values."""
     if not has_batch_statistics(layer) or layer.num_batches_tracked is None or averages_instances(layer):
         # torch's instance norm has a count of batches, and does not count.
         return None, None
-    seen = int(layer.num_batches_tracked)
-    momentum = layer.forward_momentum if isinstance(layer, PowerNorm) else layer.momentum
-    share = initial_share(momentum, seen)
+    seen = int(layer.num_batches_tracked.max())
+    share = initial_share(_momentum(layer), seen)
     if look.population is None or found is None:
         return seen, share
-    # Statistics that were measured or loaded are as old as the count says, but lie where those of the batch lie.
     batch = look.population.shown(found)
     name, initial = ("running_mean", 0.0) if "running_mean" in batch else ("running_square", 1.0)
-    running, cold_value = getattr(layer, name), batch[name] + share * (initial - batch[name])
-    cold = (running - cold_value).square().sum() < (running - batch[name]).square().sum()
-    return seen, share if bool(cold) or share < COLD_START else None
+    return seen, _cold_start(share, getattr(layer, name), batch[name], initial)
+
+
+def _cold_start(share: float, running: Tensor, batch: Tensor, initial: float) -> float | None:
+    """`share`, unless it is not what was left: statistics that were measured or loaded lie where those of the batch do.
+
+    They are as old as the count says all the same.
+    """
+    cold_value = batch + share * (initial - batch)
+    cold = (running - cold_value).square().sum() < (running - batch).square().sum()
+    return share if bool(cold) or share < COLD_START else None
+
+
+def _momentum(layer: Any) -> float | None:
+    found: float | None = layer.forward_momentum if isinstance(layer, PowerNorm) else layer.momentum
+    return found
+
+
+def _updates_wanted(layer: Any) -> float:
+    momentum = _momentum(layer)
+    return 1.0 if momentum is None else 5.0 / momentum if momentum > 0.0 else math.inf
+
+
+def _clipped(layer: Any, found: Any) -> tuple[float | None, float | None, bool]:
+    """Of batch renorm, the shares of channels at the bounds of r and d, and whether these still move."""
+    if not isinstance(layer, BatchRenorm) or found is None or layer.running_mean is None:
+        return None, None, False
+    assert layer.running_var is not None
+    assert layer.num_batches_tracked is not None
+    sigma = (layer.running_var.double() + layer.eps).sqrt()
+    r = (found.var.flatten() + layer.eps).sqrt() / sigma
+    d = (found.mean.flatten() - layer.running_mean.double()).abs() / sigma
+    r_max, d_max = (float(bound) for bound in layer._bounds(sigma))
+    ends = [bound.end_step for bound in (layer.r_max, layer.d_max) if isinstance(bound, Ramp)]
+    is_ramping = int(layer.num_batches_tracked) < max(ends, default=0)
+    shares = ((r > r_max) | (r < 1.0 / r_max)), d > d_max
+    return float(shares[0].double().mean()), float(shares[1].double().mean()), is_ramping
 
 
 def _small_scales(layer: nn.Module) -> tuple[int, ...]:

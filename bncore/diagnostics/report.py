@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bncore.spec.norm.cold_start import COLD_START
 
@@ -15,12 +16,23 @@ FEW_VALUES = 16
 """With so few values, a batch's standard deviation is off by 18 % (1 / sqrt(2 n)), as a rule."""
 
 
+CLIPPED = 0.25
+"""Of batch renorm; its paper's bounds clip a small share (arXiv 1702.03275, section 4)."""
+
+
 @dataclass(frozen=True)
 class Worst:
     """The largest value among channels, and which one has it."""
 
     value: float
     channel: int
+
+
+class Finding(NamedTuple):
+    """What is wrong with a layer: a word for programs, a sentence for people."""
+
+    code: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -50,16 +62,29 @@ class LayerDiagnosis:
     """|batch mean - running mean| in running standard deviations."""
     log_variance_ratio: Worst | None = None
     """|log(batch variance / running variance)|, with eps in both."""
+    channels: int | None = None
     dead: tuple[int, ...] = ()
     """Channels that are (nearly) constant over the batch: their variance drowns in eps."""
     batches_seen: int | None = None
     cold_start: float | None = None
     """The share of the initial mean 0 in the running statistics, (1 - momentum)^batches_seen; None where they are not
     what that would leave, because they were recalibrated, say."""
+    updates_wanted: float | None = None
+    """Batches after which next to nothing (1 %) is left of them: 5 / momentum; 1 where all batches count equally."""
+    clipped_r: float | None = None
+    """Of batch renorm, the share of channels whose r is at its bound, which holds now; and d."""
+    clipped_d: float | None = None
+    is_ramping: bool = False
+    """Whether these bounds are still moving."""
 
     @property
     def findings(self) -> tuple[str, ...]:
         """What is wrong with it, in sentences, the worst first; empty where nothing is."""
+        return tuple(finding.sentence for finding in self.coded)
+
+    @property
+    def coded(self) -> tuple[Finding, ...]:
+        """The same, each with its word."""
         return tuple(_findings(self))
 
 
@@ -83,40 +108,51 @@ class Diagnosis:
         return "\n".join([*lines, "", *(found or ["nothing found"])])
 
 
-def _findings(layer: LayerDiagnosis) -> list[str]:
+def _findings(layer: LayerDiagnosis) -> list[Finding]:
     found = []
     if layer.not_finite:
-        found.append(f"not finite: {', '.join(layer.not_finite)}")
+        found.append(Finding("not_finite", f"not finite: {', '.join(layer.not_finite)}"))
     if not layer.finite_input:
-        found.append("its input is not finite")
+        found.append(Finding("input_not_finite", "its input is not finite"))
     if layer.overflows:
-        found.append("squares of its input overflow, and where they do nothing of it is left; choose other units")
+        sentence = "squares of its input overflow, and where they do nothing of it is left; choose other units"
+        found.append(Finding("overflow", sentence))
     if not layer.reached:
-        found.append("the batch does not reach it")
+        found.append(Finding("not_reached", "the batch does not reach it"))
     if layer.erases:
-        found.append("each of its means is of one value, and its output does not depend on its input; use fewer groups")
+        sentence = "each of its means is of one value, and its output does not depend on its input; use fewer groups"
+        found.append(Finding("erases", sentence))
     found += _findings_of_statistics(layer)
     if layer.small_scales:
-        found.append(f"{len(layer.small_scales)} channels have a scale near 0: {_listed(layer.small_scales)}")
+        sentence = f"{len(layer.small_scales)} channels have a scale near 0: {_listed(layer.small_scales)}"
+        found.append(Finding("small_scales", sentence))
     return found
 
 
-def _findings_of_statistics(layer: LayerDiagnosis) -> list[str]:
+def _findings_of_statistics(layer: LayerDiagnosis) -> list[Finding]:
     found = []
     if layer.dead:
-        found.append(f"{len(layer.dead)} channels do not vary over the batch: {_listed(layer.dead)}")
+        sentence = f"{len(layer.dead)} channels do not vary over the batch: {_listed(layer.dead)}"
+        found.append(Finding("dead", sentence))
     if layer.gap is not None and not math.isfinite(layer.gap) and layer.finite_input and not layer.not_finite:
-        found.append("its output is not finite: running variances may be below 0, or too large for its type")
+        sentence = "its output is not finite: running variances may be below 0, or too large for its type"
+        found.append(Finding("output_not_finite", sentence))
     visible = max((worst.value for worst in (layer.mean_shift, layer.log_variance_ratio) if worst), default=0.0)
     if layer.cold_start is not None and layer.cold_start > COLD_START and visible > VISIBLE:
-        found.append(
+        sentence = (
             f"after {layer.batches_seen} batches, {layer.cold_start:.0%} of its running statistics are initial values: "
             "the momentum is too small for so short a run; enlarge it, or recalibrate"
         )
+        found.append(Finding("cold_start", sentence))
     elif layer.gap is not None and LARGE_GAP < layer.gap < math.inf:
-        found.append(f"training and evaluation outputs differ by {layer.gap:.0%}; recalibrate, or use larger batches")
+        sentence = f"training and evaluation outputs differ by {layer.gap:.0%}; recalibrate, or use larger batches"
+        found.append(Finding("gap", sentence))
+    clipped = [f"{share:.0%} of {what}" for what, share in (("r", layer.clipped_r), ("d", layer.clipped_d)) if share]
+    if not layer.is_ramping and max(layer.clipped_r or 0.0, layer.clipped_d or 0.0) > CLIPPED:
+        sentence = f"{' and '.join(clipped)} are at their bounds, where it normalizes by the batch alone"
+        found.append(Finding("clipped", sentence))
     if layer.values is not None and layer.values < FEW_VALUES:
-        found.append(f"its statistics are of {layer.values} values per channel")
+        found.append(Finding("few_values", f"its statistics are of {layer.values} values per channel"))
     return found
 
 

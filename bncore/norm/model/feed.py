@@ -29,7 +29,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     A compiled model runs as it is written: what was compiled for the same shapes before would not see the hooks by
     which layers are looked at.
     """
-    with evaluation_mode(model), _uncompiled(), torch.no_grad():
+    with evaluation_mode(model), uncompiled(), torch.no_grad():
         yield
 
 
@@ -49,6 +49,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _uncompiled() -> AbstractContextManager[object]:
+def uncompiled() -> AbstractContextManager[object]:
+    """Within it, compiled models run as they are written."""
     # It would import the compiler, for seconds; where nobody has, nothing was compiled.
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()

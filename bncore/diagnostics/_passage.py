@@ -1,0 +1,302 @@
+"""In which order a network passes its layers, how deep each lies, and where its channels are.
+
+Found by one pass over a batch: how far a tensor has come is carried along from operation to operation, so that skips,
+branches and layers that are called twice have their places. Depth counts matrices of weights on the longest way.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.rnn import PackedSequence
+from torch.overrides import TorchFunctionMode
+
+from bncore.diagnostics._probe import Probe
+from bncore.norm._torch import AnyConv
+from bncore.norm.model.found import has_batch_statistics, is_normalization
+from bncore.norm.model.last_axis import normalizes_last_axis
+from bncore.recording import Site
+
+
+class Way(NamedTuple):
+    """How many matrices a tensor has passed, and along which axis its channels lie (of three axes or fewer)."""
+
+    depth: int = 0
+    axis: int = -1
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module; `again` counts those of the same module before it, `order` all that were begun before."""
+
+    name: str
+    module: nn.Module
+    again: int
+    order: int
+    before: Way
+    after: Way = field(default_factory=Way)
+
+    @property
+    def label(self) -> str:
+        """What its site is called: the module's name, and which call it is where there are several."""
+        return f"{self.name}#{self.again + 1}" if self.again else self.name
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Weights of two axes or more, as `getattr(owner, attribute)` gives them; `order` says when they are passed."""
+
+    name: str
+    owner: nn.Module
+    attribute: str
+    holder: nn.Module
+    """By whose call they are passed: the owner's, or that of the layer whose part the owner is."""
+    order: tuple[int, int]
+    depth: int
+
+    @property
+    def site(self) -> Site:
+        return Site(self.name, self.depth, "weights")
+
+    @property
+    def value(self) -> Tensor:
+        """As the layer uses them: of a parametrized layer, what comes out of the parametrization."""
+        found: Tensor = getattr(self.owner, self.attribute)
+        return found
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The calls in the order in which they were begun, and the matrices in the order in which they are passed."""
+
+    calls: tuple[Call, ...]
+    matrices: tuple[Matrix, ...]
+    depth: int
+    """Of the output."""
+    parameter_order: dict[str, tuple[int, int]]
+    """Of every parameter, when it is passed; one that is not is last."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Of the matrices."""
+        return tuple(matrix.site for matrix in self.matrices)
+
+    @property
+    def layers(self) -> frozenset[nn.Module]:
+        """The modules that pass matrices, and are not merely around others that do."""
+        holders = {matrix.holder for matrix in self.matrices}
+        names = {call.module: call.name for call in self.calls if call.module in holders}
+        insides = {one: f"{name}." if name else "" for one, name in names.items()}
+
+        def is_around(one: nn.Module) -> bool:
+            return any(name.startswith(insides[one]) for other, name in names.items() if other is not one)
+
+        return frozenset(one for one in names if not is_around(one))
+
+
+def passage(probe: Probe) -> Passage:
+    """How the probe's network passes its batch."""
+    walk = _Walk(probe.network)
+    with ExitStack() as until:
+        for name, module in probe.network.named_modules():
+            until.callback(module.register_forward_pre_hook(walk.enter(name), with_kwargs=True).remove)
+            until.callback(module.register_forward_hook(walk.leave).remove)
+        until.enter_context(torch.no_grad())
+        until.enter_context(_Carry())
+        _mark(probe.inputs, Way())
+        output = probe.outputs()
+    return walk.passage(_way_of([output]).depth)
+
+
+def values_of(tensor: Any, axis: int, valid: Tensor | None) -> Tensor:
+    """(M, C): every channel of an output, examples and positions together, without padding.
+
+    `valid` (N, T) is True where a step counts; steps that were put in front count as well.
+    """
+    if isinstance(tensor, PackedSequence):
+        tensor = tensor.data
+    if tensor.dim() == 0:
+        return torch.empty(0, 1, dtype=tensor.dtype, device=tensor.device)
+    if valid is not None and tensor.dim() == 3 and len(tensor) == len(valid):
+        more = tensor.shape[1] - valid.shape[1]
+        if more >= 0:
+            found: Tensor = tensor[nn.functional.pad(valid, (more, 0), value=True)]
+            return found
+    axis = 1 if tensor.dim() > 3 else axis
+    moved: Tensor = tensor.movedim(min(axis, tensor.dim() - 1), -1)
+    return moved.reshape(-1, moved.shape[-1])
+
+
+def valid_steps(probe: Probe) -> Tensor | None:
+    """(N, T), True where a step is no padding; None without lengths."""
+    if probe.lengths is None:
+        return None
+    steps = torch.arange(probe.inputs.shape[1], device=probe.lengths.device)
+    return (steps < probe.lengths.unsqueeze(1)).to(probe.inputs.device)
+
+
+def inside_a_norm(calls: Iterable[Call]) -> Iterator[str]:
+    """Prefixes of what is part of a normalization."""
+    return (f"{call.name}." for call in calls if is_norm(call.module) and call.name)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether it normalizes activations, in a recurrence or elsewhere."""
+    return is_normalization(module) or has_batch_statistics(module)
+
+
+def channel_axis(norm: nn.Module) -> int:
+    """Of what a normalization takes."""
+    return -1 if normalizes_last_axis(norm) or hasattr(norm, "batch_first") else 1
+
+
+_MARK = "_way_through_a_network"
+
+
+class _Carry(TorchFunctionMode):
+    """What an operation makes has come as far as what it is made of."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = list(_tensors((args, kwargs)))
+        if any(hasattr(tensor, _MARK) for tensor in given):
+            _mark(result, _way_of(given))
+        return result
+
+
+class _Walk:
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._names = {module: name for name, module in network.named_modules()}
+        self._owned = {module: attributes for module in self._names if (attributes := _attributes(module))}
+        self._calls: list[Call] = []
+        self._open: list[int] = []
+        self._times: dict[nn.Module, int] = {}
+        self._furthest = Way()
+        self._holders: dict[nn.Module, nn.Module] = {}
+
+    def enter(self, name: str) -> Any:
+        def see(module: nn.Module, args: Any, kwargs: Any) -> None:
+            again = self._times.get(module, 0)
+            self._times[module] = again + 1
+            given = [tensor for tensor in _tensors((args, kwargs)) if hasattr(tensor, _MARK)]
+            before = _way_of(given) if given else self._furthest
+            self._open.append(len(self._calls))
+            self._calls.append(Call(name, module, again, len(self._calls), before))
+
+        return see
+
+    def leave(self, module: nn.Module, _args: Any, output: Any) -> None:
+        at = self._open.pop()
+        call = self._calls[at]
+        after = self._way_after(call, output)
+        self._furthest = max(self._furthest, after, key=lambda way: way.depth)
+        _mark(output, after)
+        self._calls[at] = Call(call.name, module, call.again, call.order, call.before, after)
+
+    def passage(self, depth: int) -> Passage:
+        first = {call.module: call for call in reversed(self._calls)}
+        order = {
+            name: self._order_of(first, name.rpartition(".")[0], name) for name, _ in self._network.named_parameters()
+        }
+        return Passage(tuple(self._calls), tuple(self._matrices(first)), depth, order)
+
+    def _way_after(self, call: Call, output: Any) -> Way:
+        module, come = call.module, _way_of([*_tensors(output)], call.before)
+        held = [owner for owner in self._owned if self._passed_by(owner, module)]
+        if is_norm(module):
+            return Way(call.before.depth, channel_axis(module))
+        if not held or any(self._is_inside(owner, module) and owner not in held for owner in self._owned):
+            return come
+        return Way(call.before.depth + _layers(module), 1 if isinstance(module, AnyConv) else -1)
+
+    def _passed_by(self, owner: nn.Module, module: nn.Module) -> bool:
+        if owner not in self._holders:
+            if owner is not module and (owner in self._times or not self._is_inside(owner, module)):
+                return False
+            self._holders[owner] = module
+        return self._holders[owner] is module
+
+    def _is_inside(self, owner: nn.Module, module: nn.Module) -> bool:
+        name = self._names[module]
+        return owner is not module and self._names[owner].startswith(f"{name}." if name else "")
+
+    def _matrices(self, first: dict[nn.Module, Call]) -> list[Matrix]:
+        found, known = [], set()
+        for owner, attributes in self._owned.items():
+            name = self._names[owner]
+            for attribute in attributes:
+                tensor = owner._parameters.get(attribute)
+                if owner not in self._holders or (tensor is not None and id(tensor) in known):
+                    continue
+                known.add(id(tensor))
+                full = f"{name}.{attribute}" if name else attribute
+                order = self._order_of(first, name, full)
+                depth = first[self._holders[owner]].before.depth + 1 + order[1]
+                shown = name if len(attributes) == 1 and name else full
+                found.append(Matrix(shown, owner, attribute, self._holders[owner], order, depth))
+        return sorted(found, key=lambda matrix: matrix.order)
+
+    def _order_of(self, first: dict[nn.Module, Call], owner: str, name: str) -> tuple[int, int]:
+        """By the call in which it is passed, and within it by the number of a layer of several."""
+        while True:
+            module = self._network.get_submodule(owner)
+            if module in first:
+                break
+            if not owner:
+                return len(self._calls), 0
+            owner = owner.rpartition(".")[0]
+        # torch's recurrent layers name matrices `weight_hh_l1`, those of `bncore.recurrent` `cells.1.weight_hh`.
+        number = re.search(r"(?:_l|cells\.)(\d+)", name[len(owner) :]) if _layers(module) > 1 else None
+        return first[module].order, 0 if number is None else int(number[1])
+
+
+def _attributes(module: nn.Module) -> tuple[str, ...]:
+    """Names of the matrices that are the module's own."""
+    if is_norm(module) or isinstance(module, parametrize.ParametrizationList | nn.ParameterList | nn.ParameterDict):
+        return ()
+    own = [name for name, value in module._parameters.items() if value is not None and value.dim() > 1]
+    if parametrize.is_parametrized(module):
+        chains: Any = module.parametrizations
+        own += [name for name in chains if max((one.dim() for one in chains[name].parameters()), default=0) > 1]
+    elif "weight_v" in own and "weight_g" in module._parameters:
+        # The weight norm that torch had before parametrizations.
+        own = [name for name in own if name not in ("weight_v", "weight_g")] + ["weight"]
+    return tuple(own)
+
+
+def _layers(module: nn.Module) -> int:
+    """How many matrices lie behind one another in it."""
+    if isinstance(module, nn.MultiheadAttention):
+        return 2
+    found = getattr(module, "num_layers", 1)
+    return found if isinstance(found, int) and found > 0 else 1
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    if isinstance(values, PackedSequence):
+        yield values.data
+    elif isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, tuple | list):
+        for value in values:
+            yield from _tensors(value)
+    elif isinstance(values, dict):
+        yield from _tensors(list(values.values()))
+
+
+def _way_of(tensors: list[Tensor], otherwise: Way | None = None) -> Way:
+    """That of the one that has come furthest."""
+    ways = [way for tensor in tensors if (way := getattr(tensor, _MARK, None)) is not None]
+    return max(ways, key=lambda way: way.depth, default=otherwise or Way())
+
+
+def _mark(values: Any, way: Way) -> None:
+    for tensor in _tensors(values):
+        if not isinstance(tensor, nn.Parameter):
+            setattr(tensor, _MARK, way)

@@ -1,0 +1,109 @@
+"""What outputs are blamed for, image by image and class by class."""
+
+import math
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from bncore.diagnostics._passage import Matrix, passage
+from bncore.diagnostics._passes import applied, catching, is_plain
+from bncore.diagnostics._probe import How, Probe, gradients, probing
+from bncore.diagnostics._recorded import recorded
+from bncore.recording import Recording
+
+
+def gradient_heatmap(
+    model: nn.Module, inputs: Any, labels: Tensor | None = None, *, rows: int = 512, **how: Unpack[How]
+) -> Recording:
+    """The gradient of the loss by the logits, rows for images and columns for classes, and how alike the rows are.
+
+    Array `gradient` (image, class): G = dL_i/dlogits of the loss L_i of each example before the mean over them, in
+    "loss / logit"; for cross entropy, softmax minus one-hot. Of tagged sequences a row is a step that is no padding.
+    The first `rows` are kept; scalars are of all. Array `ratio` (site,), "1": b / a for each linear and convolutional
+    layer, with b = sum |sum g| and a = sum sum |g|; the inner sums are over what adds up to one weight's gradient,
+    examples and positions, the outer ones over the weights.
+
+    Scalars, "1": `mode` (share of the class that is predicted most), `colcons` (sum_k |sum_i G_ik| / sum_ik |G_ik|; 1
+    if all images pull a class the same way), `cosine` (mean over pairs of rows), `maxcol` (max_k sum_i |G_ik| / sum),
+    and `median_ratio`. Rows of zeros have no cosine. NaN where something is divided by 0.
+
+    Source: arXiv 1806.02375, section 3.3, figure 4 (one bright column at initialization without batch norm) and
+    table 1 (b / a of .4 to .6 without, below .02 with it). Traps: balanced labels give `colcons` a floor, so compare
+    with the same labels; a network that predicts one class with near-uniform probabilities has a large `mode` and a
+    small `colcons`.
+
+    Raises:
+        ValueError: there are no labels, or outputs are not (N, C) or (N, T, C).
+    """
+    with probing(model, inputs, labels, how) as probe:
+        passed = passage(probe)
+        plain = [matrix for matrix in passed.matrices if is_plain(matrix.owner) and matrix.holder is matrix.owner]
+        with catching((), tuple(matrix.owner for matrix in plain)) as caught:
+            outputs = probe.outputs()
+            if outputs.dim() not in (2, 3):
+                raise ValueError(f"outputs are (N, C), or (N, T, C) for each step, and here {tuple(outputs.shape)}")
+            sums = [pair for matrix in plain for pair in caught.calls[matrix.owner]]
+            by_outputs, *blamed = gradients(probe.loss_of(outputs), [outputs, *(output for _, output in sums)])
+            counted = _counted(probe, outputs)
+        of_call = iter([(x.detach(), blame) for (x, _), blame in zip(sums, blamed, strict=True)])
+        ratios = [_ratio(matrix, [next(of_call) for _ in caught.calls[matrix.owner]]) for matrix in plain]
+    logits = outputs.detach().double()[counted]
+    gradient = by_outputs.double()[counted] * len(logits)
+    return recorded(
+        "gradient_heatmap",
+        how,
+        {"gradient": (gradient[:rows].float().cpu().numpy(), ("image", "class")), "ratio": (ratios, ("site",))},
+        sites=tuple(matrix.site for matrix in plain),
+        scalars={**_likeness(gradient, logits), "median_ratio": float(torch.tensor(ratios or [math.nan]).median())},
+        units={"gradient": "loss / logit"},
+    )
+
+
+def _counted(probe: Probe, outputs: Tensor) -> Tensor:
+    """(N,) or (N, T): which rows the loss counts."""
+    labels = probe.labels
+    if labels is None or labels.is_floating_point() or labels.shape != outputs.shape[:-1]:
+        return torch.ones(outputs.shape[:-1], dtype=torch.bool, device=outputs.device)
+    return labels >= 0
+
+
+def _likeness(gradient: Tensor, logits: Tensor) -> dict[str, float]:
+    """Of rows (M, C)."""
+    total = gradient.abs().sum()
+    unit = gradient / torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+    unit = unit[(gradient != 0).any(1)]
+    pairs = len(unit) * (len(unit) - 1)
+    # The sum of all cosines is the squared length of the sum of rows; each row's own is 1.
+    cosine = (unit.sum(0).square().sum() - len(unit)) / pairs if pairs else total * math.nan
+    predicted = logits.argmax(1).bincount(minlength=logits.shape[1])
+    found = {
+        "mode": predicted.max() / max(len(logits), 1),
+        "colcons": gradient.sum(0).abs().sum() / total,
+        "cosine": cosine,
+        "maxcol": gradient.abs().sum(0).max() / total,
+    }
+    return {name: float(value) for name, value in found.items()}
+
+
+def _ratio(matrix: Matrix, calls: list[tuple[Tensor, Tensor]]) -> float:
+    """b / a over all calls of a layer.
+
+    A weight's gradient is a sum of products of an input and of what its output is blamed for, and the magnitude of a
+    product is the product of magnitudes: a is the gradient that the magnitudes would give.
+    """
+    layer: Any = matrix.owner
+    weight = torch.zeros_like(matrix.value, dtype=torch.float64)
+    pulled, pulling = torch.zeros_like(weight), torch.zeros_like(weight)
+    for x, blame in calls:
+        pulled += _by_weight(layer, weight, x.double(), blame.double())
+        pulling += _by_weight(layer, weight, x.double().abs(), blame.double().abs())
+    return float(pulled.abs().sum() / pulling.sum())
+
+
+def _by_weight(layer: nn.Module, weight: Tensor, x: Tensor, blame: Tensor) -> Tensor:
+    """The gradient (as the weight) of what a layer puts out, times `blame`."""
+    leaf = weight.clone().requires_grad_()
+    with torch.autocast(x.device.type, enabled=False):
+        (found,) = torch.autograd.grad((applied(layer, x, leaf) * blame).sum(), leaf)
+    return found

@@ -1,0 +1,230 @@
+"""How the normalization layers of a network in training are doing, by layer, and in words that say what to do.
+
+It measures what `diagnose` does, and compares running statistics with those of an earlier time.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from bncore.diagnostics._passage import Passage, passage
+from bncore.diagnostics._probe import How, probing
+from bncore.diagnostics._recorded import recorded
+from bncore.diagnostics.normalization import diagnose
+from bncore.diagnostics.report import LayerDiagnosis
+from bncore.norm.model.found import normalizations
+from bncore.recording import Recording, Site
+
+WORSE = 0.05
+"""So much accuracy lost by the running statistics is more than the noise of some hundred test examples."""
+
+
+class HealthWarning(NamedTuple):
+    """What is wrong with a layer (or "" for the network), as a word for programs and in words that say what to do."""
+
+    layer: str
+    code: str
+    words: str
+
+
+@dataclass(frozen=True)
+class NormHealth:
+    """What was found; see `norm_health`."""
+
+    recording: Recording
+    warnings: tuple[HealthWarning, ...]
+    """By layer in the order of the pass, the worst of each first."""
+
+    def figure(self) -> dict[str, Any]:
+        """A Vega-Lite document of the recording."""
+        return self.recording.figure()
+
+
+def norm_health(
+    model: nn.Module,
+    inputs: Any,
+    labels: Tensor | None = None,
+    *,
+    earlier: Mapping[str, Tensor] | None = None,
+    accuracy: Mapping[str, float] | None = None,
+    at_end: bool = True,
+    **how: Unpack[How],
+) -> NormHealth:
+    """By layer, how its running statistics fit the batch and how they move, and what of it does not work.
+
+    Sites: normalization layers in the order of the pass, those in recurrences too (role `norm`). Arrays (site,), NaN
+    where a layer has no such thing:
+
+    - `gap`: |training - evaluation output| / |training output| on the batch, "1"; `mean_gap`: greatest |batch mean -
+      running mean| of a channel, in "running standard deviations"; `variance_gap`: greatest |ln(batch variance /
+      running variance)|, "1". Of statistics of each step, the worst step.
+    - `mean_drift`, `variance_drift`: the same two of the running statistics against those of `earlier`.
+    - `dead`: share of channels whose variance drowns in eps. `non_finite`: how many values of the layer's parameters
+      and statistics are not finite.
+    - `clipped_r`, `clipped_d`: of batch renorm, shares of channels at the bounds that hold now.
+    - `values` per channel in the batch; `updates`: batches that the running statistics have seen, and
+      `updates_wanted`, 5 / momentum, after which 1 % is left of what they began with.
+
+    Scalars: the greatest of each of the first nine, as `max_<name>`; `layers`; `accuracy_*` as given.
+
+    Warnings have the codes of `LayerDiagnosis.coded`, and of this function `few_updates` (fewer than wanted, at the end
+    of training), `stale_statistics` and `batch_dependent` (accuracy with precise or batch statistics is more than 5
+    points above that with running ones: arXiv 2105.07576, and section 2 of arXiv 1702.03275).
+
+    Args:
+        model: in the state that training has left it in; see `How` for all that is not said here.
+        inputs: a training batch, as large as in training, if the numbers are to be those of training.
+        labels: not looked at.
+        earlier: running statistics of then, of `running_statistics`, or any earlier `state_dict`.
+        accuracy: test accuracy by statistics: `running`, `batch`, `precise`, as far as it was measured.
+        at_end: whether training is over; before that, running statistics may still be young.
+    """
+    with probing(model, inputs, labels, how) as probe:
+        passed = passage(probe)
+        found = diagnose(probe.network, inputs, forward=lambda *_: probe.outputs())
+        layers = dict(probe.network.named_modules())
+        said = sorted(found.layers, key=lambda layer: _place(passed, layers, layer.name)[:2])
+        sites = tuple(Site(layer.name, _place(passed, layers, layer.name)[2], "norm") for layer in said)
+        rows = [_row(layer, layers[layer.name], earlier) for layer in said]
+    arrays = {name: [row[name] for row in rows] for name in _NAMES}
+    scalars = {f"max_{name}": _greatest(arrays[name]) for name in _NAMES[:9]}
+    scalars |= {"layers": float(len(rows)), **{f"accuracy_{name}": value for name, value in (accuracy or {}).items()}}
+    recording = recorded(
+        "norm_health",
+        how,
+        {name: (array, ("site",)) for name, array in arrays.items()},
+        sites=sites,
+        scalars=scalars,
+        units=_UNITS,
+    )
+    return NormHealth(recording, tuple(_warnings(said, accuracy or {}, at_end=at_end)))
+
+
+def running_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the running statistics of all normalization layers, by their names in the state, for `earlier`."""
+    return {
+        f"{name}.{key}" if name else key: buffer.detach().clone()
+        for name, layer in normalizations(model, batch_statistics=True)
+        for key, buffer in layer.named_buffers()
+    }
+
+
+_NAMES = (
+    *("gap", "mean_gap", "variance_gap", "mean_drift", "variance_drift", "dead", "non_finite", "clipped_r"),
+    *("clipped_d", "values", "updates", "updates_wanted"),
+)
+_UNITS = {
+    **dict.fromkeys(("mean_gap", "mean_drift", "max_mean_gap", "max_mean_drift"), "running standard deviations"),
+    **dict.fromkeys(("updates", "updates_wanted"), "batches"),
+}
+_CURES = {
+    "not_finite": "lower the learning rate, or clip gradients, and begin again from weights that are finite",
+    "input_not_finite": "look at the layers and the data in front of it",
+    "not_reached": "leave it out, or use it",
+    "dead": "lower the learning rate, or leave them out; inputs that never vary need a larger eps",
+    "output_not_finite": "recalibrate the running statistics",
+    "clipped": "raise r_max and d_max, or lower the learning rate",
+    "few_values": "use larger batches, batch renorm, or a norm that needs no batch",
+    "small_scales": "spare scales from weight decay if these are not meant to be off",
+}
+"""Of findings whose sentence does not say it."""
+
+
+def _place(passed: Passage, layers: Mapping[str, nn.Module], name: str) -> tuple[int, int, int]:
+    """Of a layer, or of the layer that it is a part of: its turn, its place among the modules, its depth."""
+    number = list(layers).index(name)
+    owner = name
+    while True:
+        call = next((call for call in passed.calls if call.name == owner), None)
+        if call is not None or not owner:
+            return (len(passed.calls), number, 0) if call is None else (call.order, number, call.after.depth)
+        owner = owner.rpartition(".")[0]
+
+
+def _row(said: LayerDiagnosis, layer: nn.Module, earlier: Mapping[str, Tensor] | None) -> dict[str, float]:
+    mean_drift, variance_drift = _drift(said.name, layer, earlier)
+    tensors = [*layer.parameters(), *layer.buffers()]
+    return {
+        "gap": _number(said.gap),
+        "mean_gap": _number(None if said.mean_shift is None else said.mean_shift.value),
+        "variance_gap": _number(None if said.log_variance_ratio is None else said.log_variance_ratio.value),
+        "mean_drift": mean_drift,
+        "variance_drift": variance_drift,
+        "dead": len(said.dead) / said.channels if said.channels else math.nan,
+        "non_finite": float(sum(int((~tensor.isfinite()).sum()) for tensor in tensors)),
+        "clipped_r": _number(said.clipped_r),
+        "clipped_d": _number(said.clipped_d),
+        "values": _number(said.values),
+        "updates": _number(said.batches_seen),
+        "updates_wanted": _number(said.updates_wanted),
+    }
+
+
+def _drift(name: str, layer: Any, earlier: Mapping[str, Tensor] | None) -> tuple[float, float]:
+    """Greatest shift of a running mean, in standard deviations of now, and greatest |ln| of a ratio of variances."""
+    buffers = dict(layer.named_buffers(recurse=False))
+    square = "running_var" if "running_var" in buffers else "running_square"
+    prefix = f"{name}." if name else ""
+    then = {key: (earlier or {}).get(prefix + key) for key in ("running_mean", square)}
+    found = {}
+    scale = buffers[square].double() + layer.eps if square in buffers else None
+    for key, before in then.items():
+        if before is None or key not in buffers or before.shape != buffers[key].shape or scale is None:
+            found[key] = math.nan
+            continue
+        before = before.to(scale)
+        if key == square:
+            found[key] = float((scale / (before + layer.eps)).log().abs().max())
+        else:
+            found[key] = float(((buffers[key].double() - before).abs() / scale.sqrt()).max())
+    return found["running_mean"], found[square]
+
+
+def _warnings(said: list[LayerDiagnosis], accuracy: Mapping[str, float], *, at_end: bool) -> list[HealthWarning]:
+    found = []
+    for layer in said:
+        for finding in layer.coded:
+            if finding.code == "cold_start" and not at_end:
+                continue
+            cure = _CURES.get(finding.code)
+            words = finding.sentence if cure is None else f"{finding.sentence}; {cure}"
+            found.append(_warning(layer, finding.code, words))
+        seen, wanted = layer.batches_seen, layer.updates_wanted
+        if at_end and seen is not None and wanted is not None and seen < wanted and layer.cold_start is not None:
+            words = (
+                f"its running statistics have seen {seen} batches, and their momentum wants {wanted:.0f}: "
+                "evaluate with precise statistics, train longer, or enlarge the momentum"
+            )
+            found.append(_warning(layer, "few_updates", words))
+    return [*found, *_warnings_of_accuracy(accuracy)]
+
+
+def _warning(layer: LayerDiagnosis, code: str, words: str) -> HealthWarning:
+    return HealthWarning(layer.name, code, f"{layer.name or 'the model'}: {words}")
+
+
+def _warnings_of_accuracy(accuracy: Mapping[str, float]) -> list[HealthWarning]:
+    running, found = accuracy.get("running", math.nan), []
+    for name, code, cure in (
+        ("precise", "stale_statistics", "evaluate with precise statistics, or enlarge the momentum"),
+        ("batch", "batch_dependent", "use larger or mixed batches, batch renorm, or a norm that needs no batch"),
+    ):
+        other = accuracy.get(name, math.nan)
+        if other - running > WORSE:
+            words = f"accuracy is {running:.1%} with running statistics and {other:.1%} with {name} ones; {cure}"
+            found.append(HealthWarning("", code, words))
+    return found
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _greatest(values: list[float]) -> float:
+    """NaN of nothing; what is not finite is greater than all."""
+    there = torch.tensor([value for value in values if not math.isnan(value)], dtype=torch.float64)
+    return float(there.max()) if len(there) else math.nan
