@@ -4,7 +4,7 @@ One panel a quantity, one line a recording. Of one arm colours are steps; of sev
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,17 @@ from bncore.figures.document import (
     number,
     plot_width,
     quantity,
+    titled,
     told_apart,
-    unit_of,
 )
 from bncore.figures.results import FigureRefused, Options, Results
+from bncore.recording import Recording, Site
 
 ROLES: Mapping[str, str] = {
     "before_norm": "before the norm",
     "after_norm": "after the norm",
     "activation": "after the activation",
+    "sum": "after the sum",
     "weights": "weights",
     "norm": "norm",
     "output": "output",
@@ -46,23 +48,30 @@ class Panel:
     array: str
     title: str
     log: bool = False
-    absolute: bool = False
-    """Drawn without its sign."""
+
+
+_COMPARED = ("activation", "sum", "weights", "norm", "output")
+"""Of several arms one role is drawn, the first of these that all of them have."""
 
 
 def by_depth(results: Results, kind: str, panels: Sequence[Panel], title: str, options: Options) -> Figure:
     """Those of the panels that there are numbers for. Raises `FigureRefused`."""
     found = chosen(results, kind, options)
-    there = [panel for panel in panels if any(_has(one, panel) for one in found.shown)]
+    role = None if found.is_one else _common_role(found, panels)
+    if role is not None:
+        found = replace(found, shown=[replace(one, recording=_of_role(one.recording, role)) for one in found.shown])
+    there = [panel for panel in panels if any(_has(one, panel) and _rows(one, panel) for one in found.shown)]
     if not there:
         raise FigureRefused("nothing_to_draw", f"The recordings of {kind} hold no numbers of layers")
-    roles = _roles(found)
+    roles = _roles(found, there) if found.is_one else []
     columns = 1 if len(there) <= _MOST_IN_A_COLUMN else 2
     height = _FULL_HEIGHT if len(there) == 1 else _HEIGHT
     size = {"width": plot_width(options, columns, columns), "height": height}
     lines = _lines(found, roles, options)
     views = [_view(panel, found, roles, lines, size) for panel in there]
-    return figure(below(views, columns), title, found.subtitle, options)
+    return figure(
+        below(views, columns), title, ", ".join(filter(None, [found.subtitle, ROLES.get(str(role), "")])), options
+    )
 
 
 def per_site(one: Shown) -> list[str]:
@@ -70,14 +79,42 @@ def per_site(one: Shown) -> list[str]:
     return [name for name, axes in one.recording.axes.items() if tuple(axes) == ("site",)]
 
 
+def _words(site: Site) -> str:
+    return ROLES.get(site.role, site.role.replace("_", " "))
+
+
+def _common_role(found: Chosen, panels: Sequence[Panel]) -> str | None:
+    """None where all that is drawn has one role anyway, or no role is common."""
+    roles = [
+        {one.recording.sites[row["place"]].role for panel in panels if _has(one, panel) for row in _rows(one, panel)}
+        for one in found.shown
+    ]
+    if len(set.union(*roles)) < 2:
+        return None
+    return next((role for role in _COMPARED if role in set.intersection(*roles)), None)
+
+
+def _of_role(recording: Recording, role: str) -> Recording:
+    """The sites of one role, and what is measured at them alone."""
+    places = [place for place, site in enumerate(recording.sites) if site.role == role]
+    names = [name for name, axes in recording.axes.items() if tuple(axes) == ("site",)]
+    return replace(
+        recording,
+        arrays={name: recording.arrays[name][places] for name in names},
+        axes=dict.fromkeys(names, ("site",)),
+        sites=tuple(recording.sites[place] for place in places),
+    )
+
+
 def _has(one: Shown, panel: Panel) -> bool:
     return panel.array in per_site(one)
 
 
-def _roles(found: Chosen) -> list[str]:
-    """In words, in the order of the network; none where all sites have one."""
-    named = dict.fromkeys(site.role for one in found.shown for site in one.recording.sites)
-    roles = [ROLES.get(role, role.replace("_", " ")) for role in named]
+def _roles(found: Chosen, panels: Sequence[Panel]) -> list[str]:
+    """Those that have a number, in words and in the order of the network; none where all sites have one."""
+    shown = {row["role"] for one in found.shown for panel in panels if _has(one, panel) for row in _rows(one, panel)}
+    named = dict.fromkeys(_words(site) for one in found.shown for site in one.recording.sites)
+    roles = [role for role in named if role in shown]
     return roles if len(roles) > 1 else []
 
 
@@ -87,8 +124,7 @@ def _lines(found: Chosen, roles: list[str], options: Options) -> dict[str, Any]:
         return told_apart("role", roles, "", options) | dashed("step", _ends(found), "", options)
     if found.is_one:
         return in_order("step", found.steps, "", options)
-    dashes = dashed("role", roles, "", options) if roles else dashed("step", _ends(found), "", options)
-    return told_apart("arm", found.arms, found.said, options) | dashes
+    return told_apart("arm", found.arms, found.said, options) | dashed("step", _ends(found), "", options)
 
 
 def _ends(found: Chosen) -> list[str]:
@@ -97,16 +133,13 @@ def _ends(found: Chosen) -> list[str]:
 
 def _kept(found: Chosen, roles: list[str]) -> list[Shown]:
     """Without the steps that no line of this figure can stand for."""
-    if not roles:
-        return found.shown
-    steps = _ends(found) if found.is_one else found.steps[:1]
-    return [one for one in found.shown if one.step in steps]
+    return [one for one in found.shown if one.step in _ends(found)] if roles else found.shown
 
 
 def _view(panel: Panel, found: Chosen, roles: list[str], lines: dict[str, Any], size: Mapping[str, int]) -> View:
     rows = [row for one in _kept(found, roles) if _has(one, panel) for row in _rows(one, panel)]
     units = next((one.recording.units for one in found.shown if _has(one, panel)), {})
-    y = quantity("value", panel.title + unit_of(units, panel.array), _values(rows), log=panel.log)
+    y = quantity("value", titled(panel.title, units, panel.array), _values(rows), log=panel.log)
     detail = [{"field": name} for name in ("run", "step", "role")]
     encoding = {"x": depth_axis(rows), "y": y, "detail": detail, **lines, "tooltip": _tooltip()}
     # The order of sites: where two lie equally deep a line goes from the first to the second.
@@ -125,10 +158,9 @@ def _values(rows: Sequence[Row]) -> list[float]:
 
 def _rows(one: Shown, panel: Panel) -> list[Row]:
     values = np.asarray(one.recording.arrays[panel.array], dtype=np.float64)
-    values = np.abs(values) if panel.absolute else values
     about = {"arm": one.arm, "run": one.experiment, "step": one.step}
     return [
-        {**about, "site": site.name, "role": ROLES.get(site.role, site.role.replace("_", " "))}
+        {**about, "site": site.name, "role": _words(site)}
         | {"depth": site.depth, "place": place, "value": number(value)}
         for place, (site, value) in enumerate(zip(one.recording.sites, values.tolist(), strict=True))
         if np.isfinite(value) and (value > 0 or not panel.log)

@@ -24,6 +24,8 @@ from bncore.figures.document import (
 from bncore.figures.results import FigureRefused, Options, Results
 
 _HEIGHT = 105
+_ERRORS = ("output_error", "gradient_error", "input_gradient_error", "orthogonality")
+_EPS = {"as_trained": "eps as trained", "eps_scaled": "eps scaled", "eps_zero": "no eps"}
 
 
 def step_probe(results: Results, options: Options) -> Figure:
@@ -46,20 +48,21 @@ def step_probe(results: Results, options: Options) -> Figure:
 def scale_invariance(results: Results, options: Options) -> Figure:
     """How far outputs and gradients are from what scale invariance says, by factor (1502.03167, section 3.3).
 
-    The greatest over layers. Raises `FigureRefused`.
+    The greatest over layers, with the eps of training, with one scaled like the weights, and with none. Raises
+    `FigureRefused`.
     """
     found = chosen(results, "scale_invariance", options)
     last = [one for one in found.shown if one.step == found.steps[-1]] or found.shown[-1:]
-    # Not in the order of the file, which has none.
-    names = sorted({name for one in last for name in _errors(one)}, reverse=True)
-    if not names:
+    rows = [row for one in last for row in _error_rows(one)]
+    if not rows:
         raise FigureRefused("nothing_to_draw", "The recordings of scale_invariance hold no errors by factor")
-    lines = told_apart("arm", found.arms, found.said, options)
+    said = [words for words in _EPS.values() if any(row["eps"] == words for row in rows)]
+    lines = told_apart("eps", said, "", options) | dashed("arm", found.arms, found.said, options)
     panels = []
-    for name in names:
-        rows = [row for one in last if name in _errors(one) for row in _rows(one, _factors(one), _errors(one)[name])]
-        view = _view(rows, "factor of the weights", name.replace("_", " "), lines)
-        panels.append({"width": plot_width(options), "height": _HEIGHT, "data": {"values": rows}, **view})
+    for name in [name for name in _ERRORS if any(row["error"] == name for row in rows)]:
+        of_panel = [row for row in rows if row["error"] == name]
+        view = _view(of_panel, "factor of the weights", name.replace("_", " "), lines)
+        panels.append({"width": plot_width(options), "height": _HEIGHT, "data": {"values": of_panel}, **view})
     return figure(below(panels), "Scale invariance: the greatest error", found.subtitle, options)
 
 
@@ -73,8 +76,8 @@ def _lines(found: Chosen, options: Options) -> dict[str, Any]:
 def _view(rows: Sequence[Row], x: str, y: str, lines: Mapping[str, Any]) -> View:
     encoding = {
         "x": quantity("x", x, [row["x"] for row in rows], log=True),
-        "y": quantity("value", y, [row["value"] for row in rows], log=_is_wide(rows)),
-        "detail": [{"field": "run"}, {"field": "step"}, {"field": "part"}],
+        "y": quantity("value", y, [row["value"] for row in rows], log=_is_positive(rows)),
+        "detail": [{"field": name} for name in ("run", "step", "part")],
         **lines,
     }
     line = {"mark": {"type": "line", "clip": True}}
@@ -82,9 +85,8 @@ def _view(rows: Sequence[Row], x: str, y: str, lines: Mapping[str, Any]) -> View
     return {"encoding": encoding, "layer": [line, point]}
 
 
-def _is_wide(rows: Sequence[Row]) -> bool:
-    values = [row["value"] for row in rows]
-    return bool(values) and min(values) > 0
+def _is_positive(rows: Sequence[Row]) -> bool:
+    return bool(rows) and min(row["value"] for row in rows) > 0
 
 
 def _rows(one: Shown, x: npt.ArrayLike, y: npt.ArrayLike) -> Iterator[Row]:
@@ -99,21 +101,11 @@ def _rows(one: Shown, x: npt.ArrayLike, y: npt.ArrayLike) -> Iterator[Row]:
             yield about | {"x": number(length), "value": number(value)}
 
 
-def _factors(one: Shown) -> npt.NDArray[Any]:
-    """The coordinates of the axis: an array named like it, or like many of it."""
+def _error_rows(one: Shown) -> Iterator[Row]:
     arrays = one.recording.arrays
-    return next(arrays[name] for name in ("factor", "factors") if name in arrays)
-
-
-def _errors(one: Shown) -> dict[str, npt.NDArray[np.float64]]:
-    recording = one.recording
-    if not {"factor", "factors"} & set(recording.arrays):
-        return {}
-    found = {}
-    for name, axes in recording.axes.items():
-        values = np.asarray(recording.arrays[name], dtype=np.float64)
-        if tuple(axes) == ("factor", "site") and values.size:
-            found[name] = values.max(axis=1)
-        elif tuple(axes) == ("factor",) and name not in ("factor", "factors"):
-            found[name] = values
-    return found
+    for name in _ERRORS:
+        for eps, words in _EPS.items():
+            values = arrays.get(f"{name}_{eps}")
+            if values is not None and values.size and "factor" in arrays:
+                greatest = np.asarray(values, dtype=np.float64).max(axis=1)
+                yield from ({"error": name, "eps": words, **row} for row in _rows(one, arrays["factor"], greatest))

@@ -17,9 +17,10 @@ Row = dict[str, Any]
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 MIME = "application/vnd.vegalite.v5+json"
 PANEL_HEIGHT = 170
-_BESIDE_PLOT = 58
+_BESIDE_PLOT = 66
 """Pixels that an axis takes with its labels and title."""
 _MOST_TICKS = 6
+_SHORTER = {"running standard deviations": "running sd"}
 _POWER = "abs(log(datum.value) / LN10) > 3.5 ? replace(format(datum.value, '.0e'), '+', '') : format(datum.value, '~g')"
 _THOUSANDS = (
     "datum.value < 1000 ? datum.label : "
@@ -60,14 +61,14 @@ def below(panels: Sequence[View], columns: int = 1) -> View:
     return {"concat": list(panels), "columns": columns, "resolve": {"scale": shared, "legend": shared}}
 
 
-def quantity(name: str, title: str, values: Iterable[float | None], *, log: bool = False) -> dict[str, Any]:
+def quantity(name: str, title: str | list[str], values: Iterable[float | None], *, log: bool = False) -> dict[str, Any]:
     """The encoding of a number on an axis; `values` are those that are drawn."""
     if not log:
-        axis = {"title": title, "tickCount": 5}
-        return {"field": name, "type": "quantitative", "scale": {"zero": False}, "axis": axis}
+        plain = {"title": title, "tickCount": 5}
+        return {"field": name, "type": "quantitative", "scale": {"zero": False}, "axis": plain}
     domain, ticks = _decades([value for value in values if value])
     scale = {"type": "log", "domain": domain, "nice": False}
-    axis = {"title": title, "values": ticks, "labelExpr": _POWER}
+    axis: dict[str, Any] = {"title": title, "values": ticks, "labelExpr": _POWER}
     return {"field": name, "type": "quantitative", "scale": scale, "axis": axis}
 
 
@@ -110,7 +111,7 @@ def dashed(field: str, labels: Sequence[str], title: str, options: Options) -> d
     """Dashes beside colours that mean something else."""
     if len(labels) < 2:
         return {}
-    dashes = [theme.MORE_DASHES[at % len(theme.MORE_DASHES)] for at in range(len(labels))]
+    dashes = [theme.DASHES[at % len(theme.DASHES)] for at in range(len(labels))]
     scale = {"domain": list(labels), "range": dashes}
     legend = {**legend_of(labels, title, options), "symbolStrokeColor": "#888888"}
     return {"strokeDash": {"field": field, "type": "nominal", "sort": None, "scale": scale, "legend": legend}}
@@ -130,10 +131,10 @@ def number(value: float) -> float | None:
     return float(f"{value:.7g}") if math.isfinite(value) else None
 
 
-def unit_of(units: Mapping[str, str], name: str) -> str:
-    """What to put behind a title: the unit, unless it is a bare number."""
+def titled(title: str, units: Mapping[str, str], name: str) -> list[str]:
+    """The title of an axis, and below it the unit, unless it is a bare number."""
     unit = units.get(name, "1")
-    return "" if unit in ("", "1") else f" ({unit})"
+    return [title] if unit in ("", "1", title) else [title, f"({_SHORTER.get(unit, unit)})"]
 
 
 def _decades(values: Sequence[float]) -> tuple[list[float], list[float]]:

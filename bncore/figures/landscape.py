@@ -20,8 +20,8 @@ from bncore.figures.document import (
     plot_width,
     quantity,
     step_axis,
+    titled,
     told_apart,
-    unit_of,
 )
 from bncore.figures.results import FigureRefused, Options, Results
 
@@ -43,16 +43,30 @@ _BANDS = (
 
 
 def landscape(results: Results, options: Options) -> Figure:
-    """Loss, change of the gradient, and that by distance: a panel each. Raises `FigureRefused`."""
-    found = chosen_all(results, KIND, options)
+    """Loss, change of the gradient, and that by distance, along the gradient (1805.11604, figure 4)."""
+    return _landscape(results, KIND, "Loss landscape over training", options)
+
+
+def gradient_predictiveness(results: Results, options: Options) -> Figure:
+    """How much the gradient changes along itself (1805.11604, figure 4b)."""
+    return _landscape(results, "gradient_predictiveness", "Gradient predictiveness over training", options)
+
+
+def effective_smoothness(results: Results, options: Options) -> Figure:
+    """The change of the gradient by distance, along the gradient (1805.11604, figure 4c)."""
+    return _landscape(results, "effective_smoothness", "Effective smoothness over training", options)
+
+
+def _landscape(results: Results, kind: str, title: str, options: Options) -> Figure:
+    found = chosen_all(results, kind, options)
     panels = [panel for panel in _BANDS if any(_has(one, panel) for one in found.shown)]
     if not panels:
-        raise FigureRefused("nothing_to_draw", f"The recordings of {KIND} hold no numbers by distance")
+        raise FigureRefused("nothing_to_draw", f"The recordings of {kind} hold no numbers by distance")
     lines = told_apart("arm", found.arms, found.said, options)
     views = [_view(panel, found, lines, options) for panel in panels]
     subtitle = f"{found.subtitle}: " if found.subtitle else ""
     words = f"{subtitle}from the least to the greatest along the gradient at each step."
-    return figure(below(views), "Loss landscape over training", words, options)
+    return figure(below(views), title, words, options)
 
 
 def _has(one: Shown, panel: _Band) -> bool:
@@ -63,7 +77,7 @@ def _view(panel: _Band, found: Chosen, lines: dict[str, Any], options: Options) 
     rows = [row for one in found.shown if _has(one, panel) for row in _row(one, panel)]
     units = next((one.recording.units for one in found.shown if _has(one, panel)), {})
     values = [row[name] for row in rows for name in ("low", "high")]
-    y = quantity("low", panel.title + unit_of(units, panel.array), values, log=True)
+    y = quantity("low", titled(panel.title, units, panel.array), values, log=True)
     ends = {"y": y, "y2": {"field": "high"}}
     encoding = {"x": step_axis(), "detail": [{"field": "run"}], **lines}
     edges = [

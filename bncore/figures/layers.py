@@ -6,7 +6,7 @@ from bncore.figures.results import Options, Results
 
 _MOMENTS = (
     Panel("variance", "variance", log=True),
-    Panel("mean", "|mean|", log=True, absolute=True),
+    Panel("mean_magnitude", "|mean|", log=True),
 )
 _SHAPES = (
     Panel("kurtosis", "kurtosis"),
@@ -14,10 +14,12 @@ _SHAPES = (
     Panel("saturated", "saturated"),
 )
 _HEALTH = (
+    Panel("gap", "output gap"),
     Panel("mean_gap", "mean gap"),
     Panel("variance_gap", "variance gap"),
-    Panel("drift", "drift"),
-    Panel("dead", "dead"),
+    Panel("mean_drift", "mean drift"),
+    Panel("variance_drift", "variance drift"),
+    Panel("dead", "dead channels"),
     Panel("clipped_r", "clipped r"),
     Panel("clipped_d", "clipped d"),
     Panel("updates", "updates"),
@@ -49,6 +51,12 @@ def weight_norms(results: Results, options: Options) -> Figure:
 def norm_health(results: Results, options: Options) -> Figure:
     """How far running statistics are from those of batches, and what else may be wrong, by layer."""
     return by_depth(results, "norm_health", _HEALTH, "Health of the normalization by layer", options)
+
+
+def gradient_shift(results: Results, options: Options) -> Figure:
+    """How the gradient of a layer changes when those before it take a step (1805.11604, section 2.2)."""
+    panels = (Panel("cosine", "cosine"), Panel("relative", "relative change"))
+    return by_depth(results, "covariate_shift", panels, "Gradients before and after a step below", options)
 
 
 def kernel_ratios(results: Results, options: Options) -> Figure:

@@ -6,7 +6,7 @@ import numpy as np
 
 from bncore.figures import theme
 from bncore.figures.chosen import Chosen, Shown, chosen_all
-from bncore.figures.document import Figure, Row, figure, number, plot_width, quantity, step_axis, unit_of
+from bncore.figures.document import Figure, Row, figure, number, plot_width, quantity, step_axis, titled
 from bncore.figures.results import FigureRefused, Options, Results
 
 KIND = "covariate_shift"
@@ -45,11 +45,13 @@ def _rows(one: Shown) -> list[Row]:
     recording = one.recording
     if recording.axes.get(_ARRAY) != ("site", "percentile") or not recording.sites:
         return []
-    hidden = [place for place, site in enumerate(recording.sites) if site.role != "output"]
-    place = hidden[-1] if hidden else len(recording.sites) - 1
-    values = np.asarray(recording.arrays[_ARRAY], dtype=np.float64)[place]
-    if values.shape != (3,):
+    table = np.asarray(recording.arrays[_ARRAY], dtype=np.float64)
+    measured = np.flatnonzero(np.isfinite(table).all(axis=1))
+    hidden = [place for place in measured.tolist() if recording.sites[place].role != "output"] or measured.tolist()
+    if not hidden or table.shape[1] != 3:
         return []
+    place = hidden[-1]
+    values = table[place]
     about = {
         "panel": ": ".join(word for word in (one.arm, recording.sites[place].name) if word),
         "step": recording.step,
@@ -59,7 +61,7 @@ def _rows(one: Shown) -> list[Row]:
 
 def _view(found: Chosen, columns: int, options: Options) -> dict[str, Any]:
     colour = {"value": theme.colour_of(options)}
-    title = "input" + unit_of(found.shown[0].recording.units, _ARRAY)
+    title = titled("input", found.shown[0].recording.units, _ARRAY)
     x, y = step_axis(), quantity("low", title, ())
     ends = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
     outer = [

@@ -8,8 +8,16 @@ from bncore.figures.curves import curves
 from bncore.figures.distances import scale_invariance, step_probe
 from bncore.figures.document import Figure
 from bncore.figures.heat_map import gradient_heatmap
-from bncore.figures.landscape import landscape
-from bncore.figures.layers import activation_shapes, gradient_norms, kernel_ratios, moments, norm_health, weight_norms
+from bncore.figures.landscape import effective_smoothness, gradient_predictiveness, landscape
+from bncore.figures.layers import (
+    activation_shapes,
+    gradient_norms,
+    gradient_shift,
+    kernel_ratios,
+    moments,
+    norm_health,
+    weight_norms,
+)
 from bncore.figures.percentiles import percentiles
 from bncore.figures.results import FigureRefused, Options, Result, Results
 from bncore.recording import Recording
@@ -33,6 +41,10 @@ class Drawable:
         return (self.draw.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")
 
 
+def _over_steps(name: str, title: str, draw: Callable[[Results, Options], Figure]) -> Drawable:
+    return Drawable(name, title, draw, name, over_steps=True)
+
+
 FIGURES: dict[str, Drawable] = {
     one.name: one
     for one in (
@@ -44,7 +56,10 @@ FIGURES: dict[str, Drawable] = {
         Drawable("gradient_norms", "Gradients by depth", gradient_norms, "gradient_norms"),
         Drawable("weight_norms", "Weights by depth", weight_norms, "weight_norms"),
         Drawable("percentiles", "Inputs of a layer over training", percentiles, "covariate_shift", over_steps=True),
+        Drawable("gradient_shift", "Gradients before and after a step below", gradient_shift, "covariate_shift"),
         Drawable("landscape", "Loss landscape over training", landscape, "loss_landscape", over_steps=True),
+        _over_steps("gradient_predictiveness", "Gradient predictiveness", gradient_predictiveness),
+        _over_steps("effective_smoothness", "Effective smoothness", effective_smoothness),
         Drawable("step_probe", "Loss after one step", step_probe, "step_probe"),
         Drawable("scale_invariance", "Scale invariance", scale_invariance, "scale_invariance"),
         Drawable("norm_health", "Health of the normalization", norm_health, "norm_health"),
@@ -78,4 +93,5 @@ def of(recording: Recording, options: Options | None = None) -> Figure:
 
 
 def _showing(kind: str) -> Sequence[Drawable]:
-    return [one for one in FIGURES.values() if one.recordings == kind]
+    # One step is no course of steps.
+    return [one for one in FIGURES.values() if one.recordings == kind and not one.over_steps]

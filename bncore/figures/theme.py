@@ -15,8 +15,6 @@ PALETTES: dict[Theme, tuple[str, ...]] = {
 }
 DASHES = ([1, 0], [5, 3], [2, 2])
 """Beyond a palette's end colours come again with the next dash."""
-MORE_DASHES = (*DASHES, [7, 2, 2, 2], [1, 3])
-"""Where colours mean something else."""
 _INK: dict[Theme, dict[str, str]] = {
     "light": {"background": "#ffffff", "text": "#222222", "faint": "#5a5a5a", "grid": "#e3e3e3", "axis": "#888888"},
     "dark": {"background": "#14171c", "text": "#e8e8e8", "faint": "#a8adb5", "grid": "#2c3138", "axis": "#7c828c"},

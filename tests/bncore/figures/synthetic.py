@@ -41,13 +41,27 @@ def recordings(norm: bool, seed: int = 0) -> dict[str, Sequence[Recording]]:
         "weight_norms": [_per_site("weight_norms", step, noise, ("norm", "effective_lr"), 12) for step in FEW],
         "covariate_shift": [_percentiles(step, noise) for step in MANY],
         "loss_landscape": [_landscape(step, noise) for step in MANY],
+        "gradient_predictiveness": [
+            _landscape(step, noise, "gradient_predictiveness", "gradient_change") for step in MANY
+        ],
+        "effective_smoothness": [_landscape(step, noise, "effective_smoothness", "smoothness") for step in MANY],
         "step_probe": [_probe(step, norm) for step in FEW],
         "scale_invariance": [_scale(noise)],
         "norm_health": [_per_site("norm_health", step, noise, HEALTH, 5, "norm") for step in FEW],
     }
 
 
-HEALTH = ("mean_gap", "variance_gap", "drift", "dead", "clipped_r", "clipped_d", "updates")
+HEALTH = (
+    "gap",
+    "mean_gap",
+    "variance_gap",
+    "mean_drift",
+    "variance_drift",
+    "dead",
+    "clipped_r",
+    "clipped_d",
+    "updates",
+)
 
 
 def of_one() -> dict[str, Result]:
@@ -80,8 +94,8 @@ def _per_site(kind: str, step: int, noise: Any, names: Sequence[str], count: int
 
 def _moments(step: int, noise: Any, roles: Sequence[str]) -> Recording:
     sites = _sites(8, roles)
-    names = ("mean", "variance", "kurtosis", "dead", "saturated")
-    arrays = {name: noise.random(len(sites)) - 0.5 * (name == "mean") for name in names}
+    names = ("mean_magnitude", "variance", "kurtosis", "dead", "saturated")
+    arrays = {name: noise.random(len(sites)) + 1e-3 for name in names}
     return Recording("activation_moments", step, arrays, dict.fromkeys(names, ("site",)), {}, sites, {"slope": 0.1})
 
 
@@ -92,16 +106,30 @@ def _heat_map(step: int, noise: Any) -> Recording:
 
 
 def _percentiles(step: int, noise: Any) -> Recording:
-    sites = (*_sites(3, ("before_norm",)), Site("output", 4, "output"))
-    values = np.sort(noise.standard_normal((len(sites), 3)), axis=1)
-    axes = {"percentiles": ("site", "percentile")}
-    return Recording("covariate_shift", step, {"percentiles": values}, axes, {}, sites)
+    # Places of distributions, and behind them those of gradients, where there is none.
+    sites = (*_sites(3, ("activation",)), Site("output", 4, "output"), *_sites(4, ("weights",)))
+    values = np.full((len(sites), 3), np.nan)
+    values[:4] = np.sort(noise.standard_normal((4, 3)), axis=1)
+    cosine = np.concatenate([np.full(4, np.nan), noise.random(4)])
+    arrays = {
+        "percentile": np.array([15.0, 50.0, 85.0]),
+        "percentiles": values,
+        "cosine": cosine,
+        "relative": 1 - cosine,
+    }
+    axes = {
+        "percentile": ("percentile",),
+        "percentiles": ("site", "percentile"),
+        "cosine": ("site",),
+        "relative": ("site",),
+    }
+    return Recording("covariate_shift", step, arrays, axes, {}, sites)
 
 
-def _landscape(step: int, noise: Any) -> Recording:
-    names = ("eta", "loss", "gradient_change", "smoothness")
+def _landscape(step: int, noise: Any, kind: str = "loss_landscape", *only: str) -> Recording:
+    names = ("eta", *(only or ("loss", "gradient_change", "smoothness")))
     arrays = {name: noise.random(8) + 0.1 for name in names}
-    return Recording("loss_landscape", step, arrays, dict.fromkeys(names, ("distance",)))
+    return Recording(kind, step, arrays, dict.fromkeys(names, ("distance",)), {"smoothness": "loss / weight^2"})
 
 
 def _probe(step: int, norm: bool) -> Recording:
@@ -112,11 +140,11 @@ def _probe(step: int, norm: bool) -> Recording:
     return Recording("step_probe", step, {"eta": eta, "loss": loss}, {"eta": ("distance",), "loss": ("distance",)})
 
 
+ERRORS = ("output_error", "gradient_error", "input_gradient_error", "orthogonality")
+
+
 def _scale(noise: Any) -> Recording:
-    arrays = {
-        "factor": 10.0 ** np.arange(-3, 5),
-        "output_error": noise.random((8, 3)),
-        "gradient_error": noise.random((8, 3)),
-    }
-    axes = {"factor": ("factor",), "output_error": ("factor", "site"), "gradient_error": ("factor", "site")}
+    names = [f"{error}_{eps}" for error in ERRORS for eps in ("as_trained", "eps_scaled", "eps_zero")]
+    arrays = {name: noise.random((4, 3)) + 1e-12 for name in names} | {"factor": np.array([0.01, 0.1, 10.0, 100.0])}
+    axes: dict[str, tuple[str, ...]] = dict.fromkeys(names, ("factor", "site")) | {"factor": ("factor",)}
     return Recording("scale_invariance", 0, arrays, axes, {}, _sites(3, ("weights",)))

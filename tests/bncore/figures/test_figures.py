@@ -20,7 +20,7 @@ from bncore.figures.asked import packed
 from bncore.figures.bands import band, bucketed, t_quantile
 from bncore.figures.document import quantity
 from bncore.recording import Recording, Site
-from tests.bncore.figures.synthetic import HEALTH, of_one, of_seeds, of_two, recordings, series, spec
+from tests.bncore.figures.synthetic import ERRORS, HEALTH, of_one, of_seeds, of_two, recordings, series, spec
 
 RESULTS = {"one": of_one(), "two": of_two()}
 
@@ -152,15 +152,17 @@ def test_numbers_of_recordings_are_in_their_figures() -> None:
     for cell in cells:
         table[cell["image"], cell["class"]] = cell["value"]
     np.testing.assert_allclose(table, found["gradient_heatmap"][0].arrays["gradient"], rtol=1e-6)
-    means = [row for row in rows_of(figures.of(found["activation_moments"][0])) if row["site"] == "hidden.3.activation"]
+    moments = rows_of(figures.of(found["activation_moments"][0]))
+    means = [row for row in moments if row["site"] == "hidden.3.activation"]
     place = [site.name for site in found["activation_moments"][0].sites].index("hidden.3.activation")
     arrays = found["activation_moments"][0].arrays
     assert [row["value"] for row in means] == pytest.approx(
-        [arrays["variance"][place], abs(arrays["mean"][place])], rel=1e-6
+        [arrays["variance"][place], arrays["mean_magnitude"][place]], rel=1e-6
     )
     errors = [row["value"] for row in rows_of(figures.of(found["scale_invariance"][0]))]
     scales = found["scale_invariance"][0].arrays
-    greatest = [*scales["output_error"].max(axis=1), *scales["gradient_error"].max(axis=1)]
+    names = [f"{error}_{eps}" for error in ERRORS for eps in ("as_trained", "eps_scaled", "eps_zero")]
+    greatest = np.concatenate([scales[name].max(axis=1) for name in names])
     assert errors == pytest.approx(greatest, rel=1e-6)
 
 
