@@ -15,14 +15,13 @@ from sqlalchemy.orm import Session
 
 from api.aside.pool import Work
 from api.deps import Admitted
-from api.lanes import unless_left
 from api.refusals import ApiError, FigureNotFound
 from bncore.figures import FIGURES, Drawable, allowed
 from bncore.figures.asked import packed
 from bncore.figures.chosen import MOST_STEPS, few
 from bncore.figures.curves import MOST_SERIES, chosen_keys
-from bncore.recording import FILE_KIND
-from store import experiments, files, results, tables
+from bncore.recording import kind_in
+from store import experiments, recordings, results, tables
 
 MOST_POINTS = 4_000_000
 """64 MB; a million takes a tenth of a second to read."""
@@ -60,10 +59,9 @@ class Material:
 def recorded_kinds(session: Session, experiment_id: str) -> dict[str, list[tables.File]]:
     """The files of an experiment's recordings by kind, in order of their steps."""
     found: dict[str, list[tables.File]] = {}
-    for file in files.of_job(session, experiment_id):
-        if file.kind == FILE_KIND:
-            found.setdefault(file.name.rpartition("-")[0], []).append(file)
-    return {kind: sorted(some, key=lambda file: file.name) for kind, some in found.items()}
+    for file in recordings.listed(session, experiment_id):
+        found.setdefault(kind_in(file.name), []).append(file)
+    return found
 
 
 def material(
@@ -88,13 +86,13 @@ def material(
 
 
 async def draw(asked: Admitted, wanted: Material, look: Look) -> bytes:
-    """The figure, once it is its turn. Raises `AsideBusy`, `AsideLost`, `AsideRefused`, `ClientDisconnect`."""
+    """The figure, once it is its turn. Raises `AsideBusy`, `AsideLost`, `AsideRefused`."""
     service = asked.service
 
     def prepare() -> Awaitable[Work]:
         return service.long_reads.run(functools.partial(_read, asked, wanted, look))
 
-    return await unless_left(asked.request, service.aside.run(_FIGURE, prepare))
+    return await service.aside.run(asked.request, _FIGURE, prepare)
 
 
 def _of_all(session: Session, rows: Sequence[tables.Experiment], keys: Sequence[str]) -> list[Drawable]:
@@ -144,10 +142,10 @@ def _read(asked: Admitted, wanted: Material, look: Look) -> Work:
                 found = results.series(session, one, wanted.keys, max_points=most)
                 series[one] = {key: (points.steps, points.values) for key, points in found.items()}
     kind = str(wanted.figure.recordings)
-    recordings = {
-        one: {kind: [b"".join(files.read(database, file.id)) for file in some]}
+    recorded = {
+        one: {kind: [recordings.content(database, file.id) for file in some]}
         for one, some in wanted.recordings.items()
         if some
     }
-    described, blobs = packed(wanted.specs, series, recordings)
+    described, blobs = packed(wanted.specs, series, recorded)
     return Work({**look, "name": wanted.figure.name, "experiments": described}, blobs)

@@ -69,6 +69,7 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     store_errors.IllegalTransition: 409,
     store_errors.StaleLease: 409,
     store_errors.CheckpointDamaged: 410,
+    store_errors.DiagnosticNotFound: 404,
     store_errors.FileNotFound: 404,
     store_errors.FileIncomplete: 409,
     store_errors.FileDamaged: 410,

@@ -63,8 +63,8 @@ class Recording:
 
     @property
     def file_name(self) -> str:
-        """What its file is called: one a diagnostic and step."""
-        return f"{self.kind}-{self.step:09d}.safetensors"
+        """What its file is called."""
+        return file_name(self.kind, self.step)
 
     def figure(self) -> dict[str, Any]:
         """A Vega-Lite document of it, with its data. Raises ValueError for a kind of which there is none."""
@@ -105,3 +105,13 @@ def from_bytes(content: bytes) -> Recording:
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RecordingDamaged(f"not a recording: {error}") from error
+
+
+def file_name(kind: str, step: int) -> str:
+    """What the file of a recording is called: one a diagnostic and step."""
+    return f"{kind}-{step:09d}.safetensors"
+
+
+def kind_in(name: str) -> str:
+    """The diagnostic that a file of such a name is of."""
+    return name.rpartition("-")[0]

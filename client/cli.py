@@ -11,6 +11,7 @@ from client.commands.attempts import attempts
 from client.commands.clone import clone
 from client.commands.datasets import add_dataset, delete_dataset, list_datasets, show_dataset
 from client.commands.demo import demo
+from client.commands.diagnose import diagnose
 from client.commands.edit import edit
 from client.commands.ending import cancel, delete, kill
 from client.commands.evaluate import evaluate, list_evaluations
@@ -63,7 +64,14 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "retry": retry,
         "delete": delete,
     },
-    "Results": {"metrics": metrics, "figure": figure, "fetch": fetch, "attempts": attempts, "logs": logs},
+    "Results": {
+        "metrics": metrics,
+        "figure": figure,
+        "diagnose": diagnose,
+        "fetch": fetch,
+        "attempts": attempts,
+        "logs": logs,
+    },
     "Evaluations": {"evaluate": evaluate, "evaluations": list_evaluations},
     "Service": {"workers": workers, "owner": owner},
     "Reference": {"kinds": kinds},

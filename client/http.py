@@ -10,6 +10,7 @@ from types import TracebackType
 from client.actions import ActionCalls
 from client.attempts import AttemptCalls
 from client.datasets import DatasetCalls
+from client.diagnostics import DiagnosticCalls
 from client.errors import Json
 from client.evaluations import EvaluationCalls
 from client.experiments import ExperimentCalls
@@ -27,6 +28,7 @@ class Client(
     ExperimentCalls,
     ActionCalls,
     ResultCalls,
+    DiagnosticCalls,
     AttemptCalls,
     DatasetCalls,
     EvaluationCalls,

@@ -151,7 +151,11 @@ class Stack:
         """Steps and values of every key but those of the system, which differ from run to run."""
         with self.database.read() as session:
             found = results.series(session, experiment_id)
-        return {key: (one.steps.tolist(), one.values) for key, one in found.items() if not key.startswith("system/")}
+        return {
+            key: (one.steps.tolist(), one.values)
+            for key, one in found.items()
+            if not key.startswith(("system/", "diagnostics/seconds"))
+        }
 
     def checkpoint(self, experiment_id: str, kind: str = "last") -> Checkpoint:
         """The newest checkpoint of a kind."""

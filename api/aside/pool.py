@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from starlette.requests import Request
 
 from api.aside.messages import LENGTH, head_of
+from api.lanes import unless_left
 from api.refusals import AsideBusy, AsideLost, AsideRefused
 from store.settings import PREFIX
 
@@ -55,23 +57,14 @@ class Aside:
         self._child: _Child | None = None
         self._idle: asyncio.TimerHandle | None = None
 
-    async def run(self, function: str, prepare: Callable[[], Awaitable[Work]]) -> bytes:
+    async def run(self, request: Request, function: str, prepare: Callable[[], Awaitable[Work]]) -> bytes:
         """What `function`, named `module:function`, makes of what `prepare` reads once it is this caller's turn.
 
         Raises `AsideBusy` when too many wait, or for too long; `AsideLost` when the process died or took too long;
-        `AsideRefused` with what the function raised, if that has a `code`. A caller that leaves while it waits is
-        dropped.
+        `AsideRefused` with what the function raised, if that has a `code`; `ClientDisconnect` when the client of the
+        request leaves, which is dropped if it still waits.
         """
-        await self._acquire()
-        left = asyncio.Event()
-        turn = asyncio.ensure_future(self._take_turn(function, prepare, left))
-        # Also when the caller has left: the answer is read to its end before the next question.
-        turn.add_done_callback(self._pass_on)
-        try:
-            return await asyncio.shield(turn)
-        except asyncio.CancelledError:
-            left.set()
-            raise
+        return await unless_left(request, self._run(function, prepare))
 
     def close(self) -> None:
         """End the process."""
@@ -88,6 +81,18 @@ class Aside:
     def waiting(self) -> int:
         """How many wait for their turn."""
         return self._waiting
+
+    async def _run(self, function: str, prepare: Callable[[], Awaitable[Work]]) -> bytes:
+        await self._acquire()
+        left = asyncio.Event()
+        turn = asyncio.ensure_future(self._take_turn(function, prepare, left))
+        # Also when the caller has left: the answer is read to its end before the next question.
+        turn.add_done_callback(self._pass_on)
+        try:
+            return await asyncio.shield(turn)
+        except asyncio.CancelledError:
+            left.set()
+            raise
 
     async def _acquire(self) -> None:
         if self._waiting >= self._limits.waiting:

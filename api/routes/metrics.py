@@ -1,6 +1,7 @@
 """The points of an experiment's series, as JSON or as a table."""
 
 import functools
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.aside.pool import Work
 from api.deps import Admitted, Asked, ExperimentId
-from api.lanes import reading_long, unless_left
+from api.lanes import reading_long
 from api.parameters import MAX_INTEGER, Parameters, PlainText, Reading
 from api.problems import declared
 from api.refusals import InvalidParameter
@@ -78,14 +79,14 @@ async def get_metrics(
         described, blobs = packed({experiment_id: {}}, {experiment_id: pairs}, {})
         return Work({"format": query.format, "experiments": described}, blobs)
 
-    table = await unless_left(asked.request, asked.service.aside.run(_TABLE, prepare))
+    table = await asked.service.aside.run(asked.request, _TABLE, prepare)
     return table_answer(table, query.format, f"metrics-{experiment_id}")
 
 
-def table_answer(content: bytes, form: str, name: str) -> Response:
+def table_answer(content: bytes, form: str, name: str, headers: Mapping[str, str] | None = None) -> Response:
     """A table as a file of that name."""
-    headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
-    return Response(content, headers=headers, media_type=TABLE_MEDIA[form])
+    named = {**(headers or {}), "Content-Disposition": f'attachment; filename="{name}.{form}"'}
+    return Response(content, headers=named, media_type=TABLE_MEDIA[form])
 
 
 @reading_long

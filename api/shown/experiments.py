@@ -42,6 +42,7 @@ class Links(Shown):
     metrics: str
     events: str
     checkpoints: str
+    diagnostics: str
     attempts: str
     logs: str
     cancel: str

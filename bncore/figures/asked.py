@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from bncore.figures.registry import draw
-from bncore.figures.results import Options, Result, Results, Steps, Values
-from bncore.recording import Recording, from_bytes
+from bncore.figures.results import FigureRefused, Options, Result, Results, Steps, Values
+from bncore.recording import Recording, RecordingDamaged, from_bytes
 
 Packed = tuple[list[dict[str, Any]], list[bytes]]
 """Experiments as JSON, and the bytes that they name by their place."""
@@ -34,10 +34,10 @@ def metrics_table(asked: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
 
 
 def recordings_table(asked: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
-    """The recordings of one kind of one experiment as a table: `format`, and their files as bytes."""
+    """Recordings of one kind as a table: `format`, and their files as bytes. Raises `FigureRefused`."""
     from bncore.figures import tables
 
-    return tables.of_recordings([from_bytes(blob) for blob in blobs], asked["format"])
+    return tables.of_recordings([_recording(blob) for blob in blobs], asked["format"])
 
 
 def packed(
@@ -73,7 +73,7 @@ def _unpacked(experiments: Sequence[Mapping[str, Any]], blobs: Sequence[bytes]) 
         return np.frombuffer(blobs[steps], dtype="<i8"), np.frombuffer(blobs[values], dtype="<f8")
 
     def read(places: Sequence[int]) -> list[Recording]:
-        return sorted((from_bytes(blobs[place]) for place in places), key=lambda one: one.step)
+        return sorted((_recording(blobs[place]) for place in places), key=lambda one: one.step)
 
     return {
         one["id"]: Result(
@@ -83,3 +83,10 @@ def _unpacked(experiments: Sequence[Mapping[str, Any]], blobs: Sequence[bytes]) 
         )
         for one in experiments
     }
+
+
+def _recording(content: bytes) -> Recording:
+    try:
+        return from_bytes(content)
+    except RecordingDamaged as error:
+        raise FigureRefused("recording_damaged", str(error)) from error

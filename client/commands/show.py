@@ -70,9 +70,16 @@ def print_results(results: Json) -> None:
     found = list(_found(summary))
     if found:
         show(table(("result", "value"), found))
+    print_warnings(results)
     if results["checkpoints"]:
         rows = [(entry["id"], entry["kind"], entry["step"], entry["size"]) for entry in results["checkpoints"]]
         show(table(("checkpoint", "kind", "step", "bytes"), rows))
+
+
+def print_warnings(results: Json) -> None:
+    """What is wrong with the normalizations, in words."""
+    for warning in results.get("warnings") or ():
+        show(f"[yellow]warning:[/] {message(warning)}")
 
 
 def _found(summary: Json) -> Iterator[tuple[str, str]]:

@@ -199,7 +199,7 @@ def test_series_come_as_tables_to_the_bit(shared_api: Any, filled: dict[str, str
     path = f"/v1/experiments/{filled['second']}/metrics"
     text = get(shared_api, path, format="csv")
     assert text.headers["content-type"].startswith("text/csv")
-    rows = list(csv.DictReader(io.StringIO(text.text)))
+    rows = rows_in(text.text)
     assert [(row["key"], int(row["step"])) for row in rows] == [("train/loss", step) for step in (1, 2, 3, 4)]
     expected = np.array([3.0 * value for value in LOSS])
     np.testing.assert_array_equal([float(row["value"]) for row in rows], expected)
@@ -209,6 +209,18 @@ def test_series_come_as_tables_to_the_bit(shared_api: Any, filled: dict[str, str
     np.testing.assert_array_equal(table["value"].to_numpy(), expected)
     empty = get(shared_api, path, format="parquet", keys="none")
     assert pq.read_table(io.BytesIO(empty.content)).schema == table.schema
+
+
+def test_a_recording_comes_as_a_table(shared_api: Any, filled: dict[str, str]) -> None:
+    path = f"/v1/experiments/{filled['first']}/diagnostics/gradient_norms"
+    answer = get(shared_api, path, format="csv", step=10)
+    found = [(row["step"], row["array"], row["site"], row["depth"], row["value"]) for row in rows_in(answer.text)]
+    assert found == [("10", "norm", "a", "1", "1.0"), ("10", "norm", "b", "2", "0.1")]
+    assert get(shared_api, path, format="parquet").headers["ETag"] != answer.headers["ETag"]
+
+
+def rows_in(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def child_of(api: Any) -> psutil.Process:
