@@ -24,7 +24,7 @@ from api.refusals import AsideBusy, AsideLost, AsideRefused
 from store.settings import PREFIX
 
 _LOG = structlog.get_logger("api")
-_MOST_TURNS = 500
+_MOST_TURNS = 100
 """Then it starts anew: what a library does not give back does not add up."""
 
 
