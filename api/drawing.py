@@ -92,7 +92,7 @@ async def draw(asked: Admitted, wanted: Material, look: Look) -> bytes:
     def prepare() -> Awaitable[Work]:
         return service.long_reads.run(functools.partial(_read, asked, wanted, look))
 
-    return await service.aside.run(asked.request, _FIGURE, prepare)
+    return await service.aside.run(asked.request, asked.caller.owner, _FIGURE, prepare)
 
 
 def _of_all(session: Session, rows: Sequence[tables.Experiment], keys: Sequence[str]) -> list[Drawable]:

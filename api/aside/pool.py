@@ -5,6 +5,7 @@ time; a process that dies, or takes too long, costs the one who waits for it an 
 """
 
 import asyncio
+import collections
 import json
 import os
 import socket
@@ -24,7 +25,7 @@ from api.refusals import AsideBusy, AsideLost, AsideRefused
 from store.settings import PREFIX
 
 _LOG = structlog.get_logger("api")
-_MOST_TURNS = 100
+_MOST_TURNS = 500
 """Then it starts anew: what a library does not give back does not add up."""
 
 
@@ -53,18 +54,18 @@ class Aside:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._waiting: collections.Counter[str] = collections.Counter()
         self._child: _Child | None = None
         self._idle: asyncio.TimerHandle | None = None
 
-    async def run(self, request: Request, function: str, prepare: Callable[[], Awaitable[Work]]) -> bytes:
+    async def run(self, request: Request, owner: str, function: str, prepare: Callable[[], Awaitable[Work]]) -> bytes:
         """What `function`, named `module:function`, makes of what `prepare` reads once it is this caller's turn.
 
-        Raises `AsideBusy` when too many wait, or for too long; `AsideLost` when the process died or took too long;
-        `AsideRefused` with what the function raised, if that has a `code`; `ClientDisconnect` when the client of the
-        request leaves, which is dropped if it still waits.
+        Raises `AsideBusy` when too many wait, of this owner half as many, or for too long; `AsideLost` when the process
+        died or took too long; `AsideRefused` with what the function raised, if that has a `code`; `ClientDisconnect`
+        when the client of the request leaves, which is dropped if it still waits.
         """
-        return await unless_left(request, self._run(function, prepare))
+        return await unless_left(request, self._run(owner, function, prepare))
 
     def close(self) -> None:
         """End the process."""
@@ -80,10 +81,10 @@ class Aside:
     @property
     def waiting(self) -> int:
         """How many wait for their turn."""
-        return self._waiting
+        return self._waiting.total()
 
-    async def _run(self, function: str, prepare: Callable[[], Awaitable[Work]]) -> bytes:
-        await self._acquire()
+    async def _run(self, owner: str, function: str, prepare: Callable[[], Awaitable[Work]]) -> bytes:
+        await self._acquire(owner)
         left = asyncio.Event()
         turn = asyncio.ensure_future(self._take_turn(function, prepare, left))
         # Also when the caller has left: the answer is read to its end before the next question.
@@ -94,17 +95,20 @@ class Aside:
             left.set()
             raise
 
-    async def _acquire(self) -> None:
-        if self._waiting >= self._limits.waiting:
+    async def _acquire(self, owner: str) -> None:
+        # No owner fills the line for all others.
+        if self.waiting >= self._limits.waiting or self._waiting[owner] >= max(1, self._limits.waiting // 2):
             raise AsideBusy
-        self._waiting += 1
+        self._waiting[owner] += 1
         try:
             async with asyncio.timeout(self._limits.wait_seconds):
                 await self._turn.acquire()
         except TimeoutError:
             raise AsideBusy from None
         finally:
-            self._waiting -= 1
+            self._waiting[owner] -= 1
+            if not self._waiting[owner]:
+                del self._waiting[owner]
 
     def _pass_on(self, turn: "asyncio.Future[bytes]") -> None:
         self._turn.release()

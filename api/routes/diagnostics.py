@@ -98,7 +98,7 @@ async def _table(asked: Admitted, row: tables.File, form: str, headers: dict[str
         read = functools.partial(recordings.content, asked.service.database, row.id)
         return Work({"format": form}, [await asked.service.long_reads.run(read)])
 
-    table = await asked.service.aside.run(asked.request, _TABLE, prepare)
+    table = await asked.service.aside.run(asked.request, asked.caller.owner, _TABLE, prepare)
     return table_answer(table, form, row.name.removesuffix(".safetensors"), headers)
 
 

@@ -79,7 +79,7 @@ async def get_metrics(
         described, blobs = packed({experiment_id: {}}, {experiment_id: pairs}, {})
         return Work({"format": query.format, "experiments": described}, blobs)
 
-    table = await asked.service.aside.run(asked.request, _TABLE, prepare)
+    table = await asked.service.aside.run(asked.request, asked.caller.owner, _TABLE, prepare)
     return table_answer(table, query.format, f"metrics-{experiment_id}")
 
 

@@ -252,7 +252,7 @@ def test_a_process_killed_while_it_draws_costs_one_answer(serve: Any, sqlite_url
 
 
 def test_who_waits_is_bounded_and_who_leaves_is_dropped(serve: Any, sqlite_url: str, by_hand: Any) -> None:
-    with serve(sqlite_url, aside_waiting=2, aside_seconds=3.0) as api, ThreadPoolExecutor(8) as pool:
+    with serve(sqlite_url, aside_waiting=4, aside_seconds=3.0) as api, ThreadPoolExecutor(8) as pool:
         one = api.submit()
         worker = by_hand(api.database)
         worker.start()
@@ -268,6 +268,9 @@ def test_who_waits_is_bounded_and_who_leaves_is_dropped(serve: Any, sqlite_url: 
         assert refused.status_code == 503
         assert refused.json()["code"] == "overloaded"
         assert "Retry-After" in refused.headers
+        with holder(api, "others") as other:
+            # Of whom nobody waits yet: what is asked is looked at.
+            assert other.get(path).status_code == 404
         for leaver in leavers:
             leaver.close()
         _until(lambda: api.server._service.aside.waiting == 0)
