@@ -184,7 +184,7 @@ def _layers(drawn: _Drawn, options: Options) -> Iterator[View]:
     if drawn.means:
         ends = {"y": {"field": "lower", "type": "quantitative"}, "y2": {"field": "upper"}}
         area = {"type": "area", "opacity": 0.22, "clip": True}
-        yield {"data": {"values": drawn.means}, "mark": area, "encoding": {**ends, "strokeDash": {"value": [1, 0]}}}
+        yield {"data": {"values": drawn.means}, "mark": area, "encoding": ends}
     if drawn.traces:
         faint = {"condition": {"test": "datum.mean", "value": 0.35}, "value": 1}
         thin = {"condition": {"test": "datum.mean", "value": 0.8}, "value": 1.5}
