@@ -66,12 +66,20 @@ class Probe:
         return found
 
     def outputs(self) -> Tensor:
-        """Of one pass over the batch, the first tensor that comes out."""
+        """Of one pass over the batch that begins as every other, the first tensor that comes out."""
+        self.begin()
+        return self.run()
+
+    def begin(self) -> None:
+        """Back to the buffers of the model, and to the start of the random stream."""
         with torch.no_grad():
             for module, name, buffer, value in self._buffers:
                 buffer.copy_(value)
                 module._buffers[name] = buffer
         torch.manual_seed(self._seed)
+
+    def run(self) -> Tensor:
+        """The same of a pass with the network as it is now."""
         if self._forward is not None:
             found = self._forward(self.network, self.inputs)
         elif self.lengths is None:

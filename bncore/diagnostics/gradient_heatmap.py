@@ -55,9 +55,16 @@ def gradient_heatmap(
         how,
         {"gradient": (gradient[:rows].float().cpu().numpy(), ("image", "class")), "ratio": (ratios, ("site",))},
         sites=tuple(matrix.site for matrix in plain),
-        scalars={**_likeness(gradient, logits), "median_ratio": float(torch.tensor(ratios or [math.nan]).median())},
+        scalars={
+            **_likeness(gradient, logits),
+            "median_ratio": _median(ratios),
+        },
         units={"gradient": "loss / logit"},
     )
+
+
+def _median(ratios: list[float]) -> float:
+    return float(torch.tensor(ratios or [math.nan], dtype=torch.float64).median())
 
 
 def _counted(probe: Probe, outputs: Tensor) -> Tensor:
@@ -78,7 +85,7 @@ def _likeness(gradient: Tensor, logits: Tensor) -> dict[str, float]:
     cosine = (unit.sum(0).square().sum() - len(unit)) / pairs if pairs else total * math.nan
     predicted = logits.argmax(1).bincount(minlength=logits.shape[1])
     found = {
-        "mode": predicted.max() / max(len(logits), 1),
+        "mode": predicted.max().double() / max(len(logits), 1),
         "colcons": gradient.sum(0).abs().sum() / total,
         "cosine": cosine,
         "maxcol": gradient.abs().sum(0).max() / total,

@@ -85,7 +85,8 @@ def norm_health(
     """
     with probing(model, inputs, labels, how) as probe:
         passed = passage(probe)
-        found = diagnose(probe.network, inputs, forward=lambda *_: probe.outputs())
+        probe.begin()
+        found = diagnose(probe.network, inputs, forward=lambda *_: probe.run())
         layers = dict(probe.network.named_modules())
         said = sorted(found.layers, key=lambda layer: _place(passed, layers, layer.name)[:2])
         sites = tuple(Site(layer.name, _place(passed, layers, layer.name)[2], "norm") for layer in said)

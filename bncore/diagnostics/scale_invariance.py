@@ -23,6 +23,8 @@ FACTORS = (0.01, 0.1, 10.0, 100.0)
 
 Eps = Literal["as_trained", "eps_scaled", "eps_zero"]
 _EPS: tuple[Eps, ...] = ("as_trained", "eps_scaled", "eps_zero")
+_NO_EPS = 1e-300
+"""torch refuses 0; next to any variance this is none."""
 _ERRORS = ("output_error", "gradient_error", "input_gradient_error", "orthogonality")
 
 
@@ -42,9 +44,9 @@ def scale_invariance(
 
     Arrays (factor, site), "1": `output_error_*` = max|f(aW) - f(W)| / max|f(W)|, `gradient_error_*` =
     |a df/d(aW) - df/dW| / |df/dW|, `input_gradient_error_*` = the same of df/du, which should not change at all, and
-    `orthogonality_*` = |<aW, df/d(aW)>| / (|aW| |df/d(aW)|), which should be 0. For `*` as_trained: with the eps that
-    the layer has; eps_scaled: with a^2 eps at aW, and eps_zero: with none, at both of which batch norm is exact (below
-    1e-9). `factor` (factor,). Scalars: the greatest of each array.
+    `orthogonality_*` = |<aW, df/d(aW)>| / (|aW| |df/d(aW)|). For `*` as_trained: with the eps that the layer has;
+    eps_scaled: with a^2 eps at aW, where batch norm is exact (errors below 1e-9); eps_zero: with none, where it is
+    exact, too, and the gradient is orthogonal to W. `factor` (factor,). Scalars: the greatest of each array.
 
     Source: arXiv 1502.03167, section 3.3. Traps: with its eps batch norm is off by about eps / variance, which is large
     for small a and for inputs that hardly vary; a layer that is in evaluation mode, or normalizes with earlier batches
@@ -120,6 +122,9 @@ class _Watch:
     def leaves(self, _norm: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         if not self.pairs or not args or self.pairs[-1].v is not args[0]:
             return output
+        if not output.requires_grad:
+            # Behind frozen layers alone: it can be asked for all the same.
+            output = output.detach().requires_grad_()
         self.pairs[-1].v = output
         return output.clone()
 
@@ -163,7 +168,7 @@ def _at(pair: _Pair, eps: Eps, factor: float) -> tuple[Tensor, Tensor, Tensor]:
     for part in norm.modules():
         own: Any = part
         if eps != "as_trained" and isinstance(getattr(own, "eps", None), float):
-            own.eps = own.eps * factor**2 if eps == "eps_scaled" else 0.0
+            own.eps = own.eps * factor**2 if eps == "eps_scaled" else _NO_EPS
     weight = (pair.layer.weight.detach().double() * factor).requires_grad_()
     x = pair.x.clone().requires_grad_()
     bias = None if pair.layer.bias is None else pair.layer.bias.detach().double()

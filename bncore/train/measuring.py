@@ -107,7 +107,9 @@ class Measuring:
         )
         self._earlier_statistics = diagnostics.running_statistics(self._network)
         warnings = tuple(warning.words for warning in found.warnings)
-        scalars = {**found.recording.scalars, "warnings": float(len(warnings))}
+        # NaN is what no layer has, such as bounds of r.
+        known = {name: value for name, value in found.recording.scalars.items() if not math.isnan(value)}
+        scalars = {**known, "warnings": float(len(warnings))}
         return Found(replace(found.recording, scalars=scalars), warnings)
 
     def _measured(self, asked: AnyButHealth, given: _Given, how: How) -> Recording:  # noqa: C901 - one case a member

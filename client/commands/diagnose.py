@@ -2,17 +2,19 @@
 
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from client.commands.connection import AsJson, ExperimentId, Url, connect
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
-from client.commands.output import emit, show, table, tell
+from client.commands.output import emit, inline, show, table, tell
 from client.commands.show import print_warnings
 from client.errors import Json
 from client.printable import one_line
 
 HEALTH = "norm_health"
+_FIRST = ("gap", "mean_gap", "variance_gap", "mean_drift", "variance_drift", "updates", "updates_wanted", "values")
 
 Kind = Annotated[
     str | None, typer.Argument(help="One diagnostic, place by place; without it, all in short.", metavar="[KIND]")
@@ -50,22 +52,25 @@ def diagnose(
 
 
 def _print(found: Json, *, whole: bool) -> None:
-    title = f"{found['kind']}, step {found['step']:,}"
-    units = found["units"]
-    if whole and found["sites"]:
-        names = [name for name, array in found["arrays"].items() if array["axes"] == ["site"]]
+    show(f"[bold]{inline(found['kind'])}[/], step {found['step']:,}")
+    names = [name for name in _by_site(found["arrays"]) if whole]
+    if names:
         rows = [
             (site["name"] or "(the model)", site["role"], *(_cell(found["arrays"][name], at) for name in names))
             for at, site in enumerate(found["sites"])
         ]
-        heads = [_head(name, found["arrays"][name]["unit"]) for name in names]
-        show(table(("layer", "what", *heads), rows, title))
-        title = ""
-    if found["scalars"]:
-        rows = [(_head(name, units.get(name)), value) for name, value in sorted(found["scalars"].items())]
-        show(table(("found", "value"), rows, title))
-    elif title:
-        show(f"{one_line(title)}: `bnlab diagnose ... {one_line(found['kind'])}` shows it")
+        show(table(("layer", "what", *(name.replace("_", " ") for name in names)), rows))
+    units = found["units"]
+    rows = [(name.replace("_", " "), value, units.get(name, "1")) for name, value in sorted(found["scalars"].items())]
+    show(table(("found", "value", "unit"), rows))
+
+
+def _by_site(arrays: Json) -> list[str]:
+    """Names of arrays with a number for each place, but those that no place has; what matters most first."""
+    there = [
+        name for name, array in arrays.items() if array["axes"] == ["site"] and not np.isnan(array["values"]).all()
+    ]
+    return sorted(there, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
 
 
 def _cell(array: Json, at: int) -> float | None:
@@ -74,11 +79,6 @@ def _cell(array: Json, at: int) -> float | None:
     if kept is None:
         return float(array["values"][at])
     return float(array["values"][kept.index(at)]) if at in kept else None
-
-
-def _head(name: str, unit: str | None) -> str:
-    said = name.replace("_", " ")
-    return said if unit in (None, "1", "") else f"{said} ({unit})"
 
 
 def _print_cost(results: Json) -> None:

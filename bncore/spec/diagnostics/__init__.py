@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from bncore.spec.diagnostics.cadence import MOST_MEASUREMENTS, DiagnosticModel
+from bncore.spec.diagnostics.cadence import MOST_MEASUREMENTS, DiagnosticModel, OnProbe
 from bncore.spec.diagnostics.gradients import (
     GradientHeatmapSpec,
     GradientNormsSpec,
@@ -28,6 +28,7 @@ __all__ = [
     "HessianTopEigenvalueSpec",
     "LossLandscapeSpec",
     "NormHealthSpec",
+    "OnProbe",
     "ScaleInvarianceSpec",
     "StepProbeSpec",
     "WeightNormsSpec",
