@@ -65,6 +65,7 @@ def _await(true):
         time.sleep(0.01)
 
 
+@pytest.mark.system
 def test_whatever_breaks_nothing_is_lost_nothing_done_twice_and_no_bit_differs():
     said: list[str] = []
     options = Options(2025, "sqlite", seconds=4.0, jobs=4, specs=("dropout",), mean_gap_seconds=0.5)
