@@ -79,6 +79,11 @@ class Aside:
         return None if self._child is None else self._child.pid
 
     @property
+    def is_busy(self) -> bool:
+        """Whether it is somebody's turn."""
+        return self._turn.locked()
+
+    @property
     def waiting(self) -> int:
         """How many wait for their turn."""
         return self._waiting.total()
