@@ -21,9 +21,13 @@ from api.outages import UNUSABLE, is_outage
 from api.problems import RETRY_AFTER_SECONDS, problem
 from api.refusals import (
     ApiError,
+    AsideBusy,
+    AsideLost,
+    AsideRefused,
     BodyTooLarge,
     DigestMismatch,
     DigestRequired,
+    FigureNotFound,
     Forbidden,
     IdempotencyKeyInvalid,
     InvalidBody,
@@ -65,6 +69,7 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     store_errors.IllegalTransition: 409,
     store_errors.StaleLease: 409,
     store_errors.CheckpointDamaged: 410,
+    store_errors.DiagnosticNotFound: 404,
     store_errors.FileNotFound: 404,
     store_errors.FileIncomplete: 409,
     store_errors.FileDamaged: 410,
@@ -87,6 +92,10 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     RangeNotSatisfiable: 416,
     NoAnswerInTime: 504,
     PredictionFailed: 503,
+    FigureNotFound: 404,
+    AsideBusy: 503,
+    AsideLost: 503,
+    AsideRefused: 422,
 }
 
 

@@ -10,9 +10,11 @@ from types import TracebackType
 from client.actions import ActionCalls
 from client.attempts import AttemptCalls
 from client.datasets import DatasetCalls
+from client.diagnostics import DiagnosticCalls
 from client.errors import Json
 from client.evaluations import EvaluationCalls
 from client.experiments import ExperimentCalls
+from client.figures import FigureCalls
 from client.files import FileCalls
 from client.keys import KeyCalls
 from client.results import ResultCalls
@@ -26,9 +28,11 @@ class Client(
     ExperimentCalls,
     ActionCalls,
     ResultCalls,
+    DiagnosticCalls,
     AttemptCalls,
     DatasetCalls,
     EvaluationCalls,
+    FigureCalls,
     FileCalls,
     WorkerCalls,
     KeyCalls,
