@@ -1,4 +1,4 @@
-"""What diagnostics cost a run: `python -m bench.diagnostics`. Wanted: at most 3 % for what is on by default.
+"""What diagnostics cost a run: `python -m bench.norm_health`. Wanted: at most 3 % for what is on by default.
 
 Runs with norm_health as it is by default and runs without it take turns in one process; a share is the median over
 pairs of neighbours. CPU seconds of the whole run, from reading the spec to the last event, so that what else a machine
