@@ -16,6 +16,7 @@ OPERATIONS = {
     "get_health", "get_readiness", "submit_experiment", "validate_experiment", "list_experiments", "get_experiment",
     "cancel_experiment", "delete_experiment", "get_results", "get_metrics", "list_events", "list_checkpoints",
     "get_checkpoint", "download_checkpoint", "list_normalizers", "list_networks", "list_datasets",
+    "list_diagnostics", "list_recordings", "get_recording",
     "list_initializers", "list_optimizers", "list_schedules", "list_losses", "list_keys", "get_key", "create_key",
     "rotate_key", "revoke_key", "list_owners", "get_own_owner", "pause_experiment", "resume_experiment",
     "retry_experiment", "kill_experiment", "clone_experiment", "edit_experiment", "cancel_experiments",
