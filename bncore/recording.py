@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 FILE_KIND = "diagnostic"
 """What a stored file of a recording is called in `files.kind`."""
@@ -74,6 +72,9 @@ class Recording:
 
     def to_bytes(self) -> bytes:
         """The file's content."""
+        # Whoever only lists recordings, such as a worker, need not have the format.
+        from safetensors.numpy import save
+
         header = {
             "version": _VERSION,
             "kind": self.kind,
@@ -90,6 +91,9 @@ class Recording:
 
 def from_bytes(content: bytes) -> Recording:
     """What `to_bytes` wrote. Raises `RecordingDamaged`."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
         arrays = load(content)
         size = int.from_bytes(content[:8], "little")

@@ -80,6 +80,8 @@ class Passage:
     """Of the output."""
     parameter_order: dict[str, tuple[int, int]]
     """Of every parameter, when it is passed; one that is not is last."""
+    holders: frozenset[nn.Module]
+    """By whose calls matrices are passed, those included that use another layer's."""
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -89,8 +91,7 @@ class Passage:
     @property
     def layers(self) -> frozenset[nn.Module]:
         """The modules that pass matrices, and are not merely around others that do."""
-        holders = {matrix.holder for matrix in self.matrices}
-        names = {call.module: call.name for call in self.calls if call.module in holders}
+        names = {call.module: call.name for call in self.calls if call.module in self.holders}
         insides = {one: f"{name}." if name else "" for one, name in names.items()}
 
         def is_around(one: nn.Module) -> bool:
@@ -111,33 +112,6 @@ def passage(probe: Probe) -> Passage:
         _mark(probe.inputs, Way())
         output = probe.outputs()
     return walk.passage(_way_of([output]).depth)
-
-
-def values_of(tensor: Any, axis: int, valid: Tensor | None) -> Tensor:
-    """(M, C): every channel of an output, examples and positions together, without padding.
-
-    `valid` (N, T) is True where a step counts; steps that were put in front count as well.
-    """
-    if isinstance(tensor, PackedSequence):
-        tensor = tensor.data
-    if tensor.dim() == 0:
-        return torch.empty(0, 1, dtype=tensor.dtype, device=tensor.device)
-    if valid is not None and tensor.dim() == 3 and len(tensor) == len(valid):
-        more = tensor.shape[1] - valid.shape[1]
-        if more >= 0:
-            found: Tensor = tensor[nn.functional.pad(valid, (more, 0), value=True)]
-            return found
-    axis = 1 if tensor.dim() > 3 else axis
-    moved: Tensor = tensor.movedim(min(axis, tensor.dim() - 1), -1)
-    return moved.reshape(-1, moved.shape[-1])
-
-
-def valid_steps(probe: Probe) -> Tensor | None:
-    """(N, T), True where a step is no padding; None without lengths."""
-    if probe.lengths is None:
-        return None
-    steps = torch.arange(probe.inputs.shape[1], device=probe.lengths.device)
-    return (steps < probe.lengths.unsqueeze(1)).to(probe.inputs.device)
 
 
 def inside_a_norm(calls: Iterable[Call]) -> Iterator[str]:
@@ -204,7 +178,9 @@ class _Walk:
         order = {
             name: self._order_of(first, name.rpartition(".")[0], name) for name, _ in self._network.named_parameters()
         }
-        return Passage(tuple(self._calls), tuple(self._matrices(first)), depth, order)
+        return Passage(
+            tuple(self._calls), tuple(self._matrices(first)), depth, order, frozenset(self._holders.values())
+        )
 
     def _way_after(self, call: Call, output: Any) -> Way:
         module, come = call.module, _way_of([*_tensors(output)], call.before)
@@ -251,9 +227,7 @@ class _Walk:
             if not owner:
                 return len(self._calls), 0
             owner = owner.rpartition(".")[0]
-        # torch's recurrent layers name matrices `weight_hh_l1`, those of `bncore.recurrent` `cells.1.weight_hh`.
-        number = re.search(r"(?:_l|cells\.)(\d+)", name[len(owner) :]) if _layers(module) > 1 else None
-        return first[module].order, 0 if number is None else int(number[1])
+        return first[module].order, _number(module, name[len(owner) :])
 
 
 def _attributes(module: nn.Module) -> tuple[str, ...]:
@@ -268,6 +242,15 @@ def _attributes(module: nn.Module) -> tuple[str, ...]:
         # The weight norm that torch had before parametrizations.
         own = [name for name in own if name not in ("weight_v", "weight_g")] + ["weight"]
     return tuple(own)
+
+
+def _number(module: nn.Module, name: str) -> int:
+    """Of a parameter of a module with several layers, which of them it is of."""
+    if isinstance(module, nn.MultiheadAttention):
+        return int("out_proj" in name)
+    # torch's recurrent layers name matrices `weight_hh_l1`, those of `bncore.recurrent` `cells.1.weight_hh`.
+    found = re.search(r"(?:_l|cells\.)(\d+)", name) if _layers(module) > 1 else None
+    return 0 if found is None else int(found[1])
 
 
 def _layers(module: nn.Module) -> int:

@@ -44,7 +44,7 @@ class Probe:
         self.network = _copy_of(model)
         if not self.network.training:
             self.network.train()
-        self.inputs = inputs.clone() if isinstance(inputs, Tensor) else inputs
+        self.inputs = _own(inputs)
         self.labels = None if labels is None else labels.clone()
         self.lengths = how.get("lengths")
         self._loss = how.get("loss") or usual_loss
@@ -80,12 +80,13 @@ class Probe:
 
     def run(self) -> Tensor:
         """The same of a pass with the network as it is now."""
+        inputs = _own(self.inputs)
         if self._forward is not None:
-            found = self._forward(self.network, self.inputs)
+            found = self._forward(self.network, inputs)
         elif self.lengths is None:
-            found = self.network(self.inputs)
+            found = self.network(inputs)
         else:
-            found = self.network(self.inputs, self.lengths)
+            found = self.network(inputs, self.lengths)
         while isinstance(found, tuple | list):
             found = found[0]
         if not isinstance(found, Tensor):
@@ -136,6 +137,10 @@ def probing(model: nn.Module, inputs: Any, labels: Tensor | None, how: How) -> I
     Raises:
         ValueError: the model cannot be copied, or is not there yet (lazy, or on the meta device).
     """
+    model = _inside(model)
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter) or parameter.is_meta:
+            raise ValueError(f"{name} has no values yet (lazy, or on the meta device); run the model on a batch first")
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     with ExitStack() as until:
         until.enter_context(torch.random.fork_rng(devices=devices))
@@ -178,10 +183,6 @@ def usual_loss(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def _copy_of(model: nn.Module) -> nn.Module:
-    model = _inside(model)
-    for name, parameter in model.named_parameters():
-        if is_lazy(parameter) or parameter.is_meta:
-            raise ValueError(f"{name} has no values yet (lazy, or on the meta device); run the model on a batch first")
     # Some layers of torch hang what they computed on themselves, with its graph.
     memo: dict[int, Any] = {
         id(value): value.detach().clone()
@@ -198,6 +199,15 @@ def _copy_of(model: nn.Module) -> nn.Module:
             # One piece of memory, or cuDNN warns.
             module.flatten_parameters()
     return network
+
+
+def _own(inputs: Any) -> Any:
+    """The same values in memory that a model may overwrite."""
+    if isinstance(inputs, Tensor):
+        return inputs.clone()
+    if isinstance(inputs, dict):
+        return {name: _own(value) for name, value in inputs.items()}
+    return type(inputs)(map(_own, inputs)) if type(inputs) in (tuple, list) else inputs
 
 
 def _inside(model: Any) -> nn.Module:

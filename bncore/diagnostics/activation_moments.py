@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bncore.diagnostics._channels import valid_steps, values_of
 from bncore.diagnostics._elementwise import is_elementwise, saturated_share
-from bncore.diagnostics._passage import Call, Passage, inside_a_norm, is_norm, passage, valid_steps, values_of
+from bncore.diagnostics._passage import Call, Passage, inside_a_norm, is_norm, passage
 from bncore.diagnostics._probe import How, Probe, probing
 from bncore.diagnostics._recorded import recorded
 from bncore.norm.model.population import in_double, seen_values

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from bncore.diagnostics._along import norm_of
+from bncore.diagnostics._channels import valid_steps, values_of
 from bncore.diagnostics._elementwise import is_elementwise
-from bncore.diagnostics._passage import Call, Passage, inside_a_norm, passage, valid_steps, values_of
+from bncore.diagnostics._passage import Call, Passage, inside_a_norm, passage
 from bncore.diagnostics._passes import by_weights
 from bncore.diagnostics._probe import How, Probe, probing
 from bncore.diagnostics._recorded import recorded

@@ -21,7 +21,8 @@ def gradient_norms(model: nn.Module, inputs: Any, labels: Tensor | None = None, 
 
     Scalars: `growth` = (|dL/dW_2| / |dL/dW_L|)^(1 / (L - 2)), per layer backwards, between the matrices of depth 2 and
     the deepest, L: above 1, gradients explode towards the input; NaN for L < 3. Of several at one depth, the norm over
-    all of them. `total`: over all sites.
+    all of them. `hidden_growth`: the same between depths 2 and L - 1, NaN for L < 4: the step to an output layer that
+    is not normalized is another one (by half, as a rule), and weighs in `growth`. `total`: over all sites.
 
     Source: arXiv 1902.08129 (a plain network of batch norm and ReLU: sqrt(pi / (pi - 1)) = 1.21 per layer, at
     initialization and for large batches). Traps: skips cure the growth; the ratio is of norms, not of squares; weights
@@ -35,18 +36,22 @@ def gradient_norms(model: nn.Module, inputs: Any, labels: Tensor | None = None, 
         gradients, _ = by_weights(probe, passed)
     norms = [math.nan if one is None else float(torch.linalg.vector_norm(one.double())) for one in gradients]
     total = math.hypot(*(norm for norm, one in zip(norms, gradients, strict=True) if one is not None))
+    deepest = max((site.depth for site in passed.sites), default=0)
     return recorded(
         "gradient_norms",
         how,
         {"norm": (norms, ("site",))},
         sites=passed.sites,
-        scalars={"growth": _growth(passed.sites, norms), "total": total},
+        scalars={
+            "growth": _growth(passed.sites, norms, deepest),
+            "hidden_growth": _growth(passed.sites, norms, deepest - 1),
+            "total": total,
+        },
         units={"norm": "loss / weight", "total": "loss / weight"},
     )
 
 
-def _growth(sites: tuple[Site, ...], norms: list[float]) -> float:
-    deepest = max((site.depth for site in sites), default=0)
+def _growth(sites: tuple[Site, ...], norms: list[float], deepest: int) -> float:
     if deepest < 3:
         return math.nan
     second, last = (

@@ -31,14 +31,15 @@ def loss_landscape(
 
     Scalars: `loss_0`, `min`, `max` and `range` of the loss over the steps (the paper's bands), `predictiveness` (the
     greatest gradient change; the smaller, the better the gradient predicts), `effective_smoothness` (the greatest
-    smoothness, the paper's beta) and `scale_free_smoothness`, that times |w|^2. NaN and infinite where a loss is.
+    smoothness, the paper's beta) and `scale_free_smoothness`, that times |w|^2. NaN and infinite where a loss is; a
+    step of length 0, as at the end of a schedule, has no smoothness (NaN).
 
     Source: arXiv 1805.11604, section 3.1, figure 4. Traps: beta is not scale-invariant, and a normalized network can
     change its scale; a network whose loss is smaller has smaller changes, so compare at equal loss; take 20 points in
     time or more.
 
     Raises:
-        ValueError: all is frozen, there are no labels, or `lr * step` is not above 0.
+        ValueError: all is frozen, there are no labels, or `lr * step` is below 0.
     """
     return _landscape("loss_landscape", model, inputs, labels, lr, steps, how)
 
@@ -93,8 +94,8 @@ def _landscape(
     how: How,
 ) -> Recording:
     distances = [lr * step for step in steps]
-    if not all(distance > 0.0 for distance in distances):
-        raise ValueError(f"steps of a rate of {lr} have to be above 0, and here they are {distances}")
+    if not all(distance >= 0.0 for distance in distances):
+        raise ValueError(f"steps of a rate of {lr} cannot be below 0, and here they are {distances}")
     with probing(model, inputs, labels, how) as probe:
         found = along(probe, distances, with_gradients=True)
     with np.errstate(all="ignore"):

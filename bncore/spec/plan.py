@@ -44,8 +44,6 @@ class Plan:
     total_steps: int
     layers: tuple[LayerPlan, ...]
     parameters: int
-    normalizes: bool
-    """Whether there is a layer that normalizes."""
 
 
 def plan_parts(data: DataSpec, network: NetworkSpec, train: TrainSpec) -> Plan:
@@ -65,7 +63,6 @@ def plan_parts(data: DataSpec, network: NetworkSpec, train: TrainSpec) -> Plan:
         total_steps=total_steps(train, per_epoch),
         layers=laid.layers,
         parameters=laid.parameters,
-        normalizes=bool(laid.norms),
     )
 
 

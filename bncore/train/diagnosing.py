@@ -11,8 +11,9 @@ from pathlib import Path
 from bncore.data import InvalidData
 from bncore.events import NormsChecked, Note
 from bncore.recording import FILE_KIND
-from bncore.spec import ExperimentSpec, Plan, members
+from bncore.spec import ExperimentSpec, Plan, data_shape, members
 from bncore.spec.diagnostics import DiagnosticSpec, NormHealthSpec
+from bncore.spec.plan import laid_network
 from bncore.train.learner import Found, Learner
 from bncore.train.progress import Progress
 from bncore.train.recorder import Recorder
@@ -32,7 +33,8 @@ class Diagnosing:
     def __init__(
         self, spec: ExperimentSpec, planned: Plan, learner: Learner, recorder: Recorder, directory: RunDirectory
     ) -> None:
-        asked = [one for one in spec.diagnostics if planned.normalizes or not isinstance(one, NormHealthSpec)]
+        laid = laid_network(spec.network, data_shape(spec.data).signal, planned.outputs)
+        asked = [one for one in spec.diagnostics if laid.norms or not isinstance(one, NormHealthSpec)]
         self._asked = sorted(asked, key=lambda one: _ORDER.index(type(one)))
         self._total_steps = total = planned.total_steps
         # Asked at each step, of which some take half a millisecond.

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bncore.diagnostics import LayerDiagnosis, diagnose
+from bncore.diagnostics import LayerDiagnosis, activation_moments, diagnose
 from bncore.norm import convert, freeze, recalibrate
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm
@@ -234,6 +234,7 @@ def test_a_compiled_model_is_looked_at_although_it_ran_on_such_a_batch_before() 
         compiled(x)
     (found,) = diagnose(compiled, x).layers
     assert found.gap == only(layer, x).gap
+    assert activation_moments(compiled, x).to_bytes() == activation_moments(layer, x).to_bytes()
 
 
 def test_a_negative_variance_is_found_as_evaluation_without_numbers() -> None:

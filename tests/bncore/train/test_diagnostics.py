@@ -86,6 +86,23 @@ def test_training_is_the_same_with_all_of_them_and_none(runs: Any, name: str) ->
     assert shared == without.series()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.timeout(600)
+def test_so_it_is_with_everything_at_once(runs: Any) -> None:
+    """Compiled, in half precision, in micro-batches, with an average, in channels_last."""
+    resources = {"channels_last": True, "compile": True}
+    with_all = runs.train(spec_of("cnn", all_of("cnn"), resources=resources))
+    torch.compiler.reset()
+    without = runs.train(spec_of("cnn", OFF, resources=resources))
+    torch.compiler.reset()
+    resumed = runs.train(spec_of("cnn", all_of("cnn"), resources=resources), after=with_all, step=6)
+    assert failures(with_all) == failures(resumed) == []
+    runs.assert_continued(with_all, resumed, 6)
+    mine, theirs = (run.tensors(run.checkpoints("last")[-1]) for run in (with_all, without))
+    assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
+
+
 @pytest.mark.parametrize("name", ["mlp", "lstm"])
 def test_a_resumed_run_measures_what_an_undisturbed_one_does(runs: Any, name: str) -> None:
     spec = spec_of(name, all_of(name))
