@@ -122,7 +122,7 @@ def _label(guards: tuple[Guard, ...]) -> Label | None:
 def _sentence(
     asked: Evidence, estimated: Estimated, outcome: Outcome, named: Label | None, reasons: tuple[str, ...]
 ) -> str:
-    found = sentences.finding(asked.words, asked.estimand, estimated.shown)
+    found = sentences.finding(asked.words, asked.estimand, estimated.shown, asked.effects.bounds)
     wanted = sentences.asking(asked.words, asked.estimand, asked.margin)
     n = len(asked.effects.values)
     text = sentences.sentence(outcome, named, reasons, found, wanted, n)

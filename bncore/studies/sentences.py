@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from bncore.studies.estimand import Estimand
+from bncore.studies.estimand import Bounds, Estimand
 from bncore.studies.margin import Interval, Label, Margin, Outcome
 from bncore.studies.verdict import Words
 
@@ -33,7 +33,7 @@ def sentence(outcome: Outcome, label: Label | None, reasons: tuple[str, ...], fo
     return " ".join(part for part in parts if part)
 
 
-def finding(words: Words, estimand: Estimand, numbers: Mapping[str, float | str]) -> str:
+def finding(words: Words, estimand: Estimand, numbers: Mapping[str, float | str], bounds: Bounds | None) -> str:
     """What was found, with its interval."""
     effect, low, high = (float(numbers[name]) for name in ("effect", "low", "high"))
     if estimand.scale == "value":
@@ -45,7 +45,7 @@ def finding(words: Words, estimand: Estimand, numbers: Mapping[str, float | str]
     span = f"95 % interval {_number(low)} to {_number(high)} times"
     if estimand.scale == "log_time_ratio":
         limit = f"times counted up to {_number(estimand.budget or 0)}"
-        return f"{words.treatment} takes {_times(effect)} {words.quantity} than {words.baseline} ({span}; {limit})"
+        return f"{words.treatment} takes {_bounded(bounds)}{_times(effect)} {words.quantity} than {words.baseline} ({span}; {limit})"
     verb = "larger" if (effect >= 1) == estimand.metric.higher_is_better else "smaller"
     ratio = _number(effect if effect >= 1 else 1 / effect)
     return f"{words.quantity} is {ratio} times {verb} {_arms(words)} ({span}; above 1 is better)"
@@ -84,6 +84,11 @@ def _meaning(label: Label | None, outcome: Outcome) -> str:
 
 def _times(ratio: float) -> str:
     return f"{_number(ratio)} times fewer" if ratio >= 1 else f"{_number(1 / ratio)} times more"
+
+
+def _bounded(bounds: Bounds | None) -> str:
+    """Where every seed's ratio is known to be as large, or larger."""
+    return "at least " if bounds and bounds.lower and not bounds.upper and not bounds.neither else ""
 
 
 def _arms(words: Words) -> str:
