@@ -45,7 +45,9 @@ def finding(words: Words, estimand: Estimand, numbers: Mapping[str, float | str]
     span = f"95 % interval {_number(low)} to {_number(high)} times"
     if estimand.scale == "log_time_ratio":
         limit = f"times counted up to {_number(estimand.budget or 0)}"
-        return f"{words.treatment} takes {_bounded(bounds)}{_times(effect)} {words.quantity} than {words.baseline} ({span}; {limit})"
+        least = _bounded(bounds) if effect >= 1 else ""
+        compared = f"{least}{_times(effect)} {words.quantity} than {words.baseline}"
+        return f"{words.treatment} takes {compared} ({span}; {limit})"
     verb = "larger" if (effect >= 1) == estimand.metric.higher_is_better else "smaller"
     ratio = _number(effect if effect >= 1 else 1 / effect)
     return f"{words.quantity} is {ratio} times {verb} {_arms(words)} ({span}; above 1 is better)"
