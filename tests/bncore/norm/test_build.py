@@ -24,7 +24,7 @@ def test_defaults_of_the_spec_are_those_of_its_layer(member: type) -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"kind": "batch_norm", "p": 1}, "/p: Unknown field; known here: affine, eps, kind, momentum"),
+        ({"kind": "batch_norm", "p": 1}, "/p: Unknown field of batch_norm; lp_batch_norm has it"),
         ({"kind": "batch_norm", "momentun": 1}, "/momentun: Unknown field; did you mean momentum?"),
         ({"kind": "batchnorm"}, "/kind: Unknown kind; did you mean batch_norm?"),
         ({}, "/kind: Is required"),
