@@ -29,7 +29,7 @@ def test_defaults_of_the_spec_are_those_of_its_layer(member: type) -> None:
         ({"kind": "batchnorm"}, "/kind: Unknown kind; did you mean batch_norm?"),
         ({}, "/kind: Is required"),
         ({"kind": "batch_renorm", "r_max": 0.5}, "/r_max: Should be greater than or equal to 1"),
-        ("batch_norm", 'body: Must be an object, such as {"kind": "none"}'),
+        ("batch_norm", 'body: Must be an object, such as {"kind": "batch_norm"}'),
     ],
     ids=str,
 )
