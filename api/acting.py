@@ -17,13 +17,17 @@ Row = TypeVar("Row", bound=Job)
 
 
 def done(
-    asked: Admitted, ask: Callable[[Session, By], None], find: Callable[[Session], Row], show: Callable[[Row], Shown]
+    asked: Admitted,
+    ask: Callable[[Session, By], None],
+    find: Callable[[Session], Row],
+    show: Callable[[Session, Row], Shown],
 ) -> Response:
     """The job as it is after that; 202 when its worker has yet to do something."""
     with asked.service.database.write() as session:
         ask(session, by(asked))
         row = find(session)
-    return answer(show(row), 200 if row.desired is None else 202, job_headers(row))
+        shown = show(session, row)
+    return answer(shown, 200 if row.desired is None else 202, job_headers(row))
 
 
 def by(asked: Admitted) -> By:

@@ -7,7 +7,7 @@ the order of their names: then what is counted as right is not.
 from collections.abc import Mapping
 from typing import Any
 
-from bncore.spec import Fault
+from bncore.spec import ExperimentSpec, Fault
 from store.database import Database
 from store.datasets import using
 from store.errors import DatasetUnusable
@@ -27,6 +27,23 @@ def class_faults(database: Database, owner: str, trained: Mapping[str, Any], ask
             )
             return [Fault("/data", detail, "other_classes")]
     return []
+
+
+def start_faults(database: Database, owner: str, spec: ExperimentSpec) -> list[Fault]:
+    """What may not be meant where training begins with a checkpoint whose head is kept: that classes are others."""
+    start = spec.start_from
+    if start is None or start.source is None or start.reset_head:
+        return []
+    there, here = (_names(database, owner, data.model_dump(mode="json")) for data in (start.source.data, spec.data))
+    others = [number for number, (one, other) in enumerate(zip(there, here, strict=False)) if one != other]
+    if not others:
+        return []
+    few = ", ".join(f"{number} was {there[number][:40]!r} and is {here[number][:40]!r}" for number in others[:3])
+    detail = (
+        f"The head of the checkpoint is for other classes: {few}{', ...' * (len(others) > 3)}; set it to true, unless "
+        "these are the same by other names"
+    )
+    return [Fault("/start_from/reset_head", detail, "other_classes")]
 
 
 def _names(database: Database, owner: str, data: Mapping[str, Any]) -> list[str]:

@@ -130,6 +130,6 @@ def _reads_query(route: APIRoute) -> bool:
 
 
 def _scope_of(request: Request) -> KeyScope:
-    """Looking needs `read`, and trying out what would be submitted is looking; everything else needs `submit`."""
-    looks = request.method in ("GET", "HEAD") or request.url.path.endswith(":validate")
+    """Looking needs `read`; so do trying out what would be submitted, and drawing. Everything else needs `submit`."""
+    looks = request.method in ("GET", "HEAD") or request.url.path.endswith((":validate", "/v1/figures"))
     return KeyScope.READ if looks else KeyScope.SUBMIT

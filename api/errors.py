@@ -21,9 +21,13 @@ from api.outages import UNUSABLE, is_outage
 from api.problems import RETRY_AFTER_SECONDS, problem
 from api.refusals import (
     ApiError,
+    AsideBusy,
+    AsideLost,
+    AsideRefused,
     BodyTooLarge,
     DigestMismatch,
     DigestRequired,
+    FigureNotFound,
     Forbidden,
     IdempotencyKeyInvalid,
     InvalidBody,
@@ -88,6 +92,10 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     RangeNotSatisfiable: 416,
     NoAnswerInTime: 504,
     PredictionFailed: 503,
+    FigureNotFound: 404,
+    AsideBusy: 503,
+    AsideLost: 503,
+    AsideRefused: 422,
 }
 
 

@@ -12,6 +12,7 @@ from types import FrameType
 
 from api import logs, siblings
 from api.settings import ApiSettings
+from bncore.garbage import uncollected
 from bncore.lifeline import exit_within
 from store.settings import from_environment
 
@@ -32,7 +33,8 @@ def main() -> int:
     if settings.api_processes > 1 and not settings.api_sockets:
         return siblings.run(settings, hard_exit)
     # The parent of several serves nothing and needs none of it.
-    from api.serving import serve
+    with uncollected():
+        from api.serving import serve
 
     return serve(settings, hard_exit)
 

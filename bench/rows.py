@@ -21,7 +21,9 @@ class Rows:
     queued: int = 1000
     running: int = 20
     of_one: int = 1000
-    """Log lines and checkpoints of the newest job that has ended."""
+    """Log lines and checkpoints of the newest experiment that has ended."""
+    others: int = 0
+    """Data sets, uploads, evaluations and predictions, so many of each; `jobs` are experiments."""
 
     @property
     def ended(self) -> int:
@@ -33,8 +35,8 @@ class Rows:
         return job_id(self.ended - 1)
 
 
-def job_id(number: int) -> str:
-    return f"exp_{number:032x}"
+def job_id(number: int, prefix: str = "exp") -> str:
+    return f"{prefix}_{number:032x}"
 
 
 def fill(database: Database, rows: Rows) -> None:
@@ -50,6 +52,10 @@ def fill(database: Database, rows: Rows) -> None:
         _checkpoints(connection, rows)
         _series(connection, rows)
         _requests(connection, rows)
+        if rows.others:
+            _evaluations(connection, rows)
+            _datasets(connection, rows)
+            _predictions(connection, rows)
 
 
 def _owners(connection: Connection) -> None:
@@ -161,6 +167,68 @@ def _requests(connection: Connection, rows: Rows) -> None:
     _insert(connection, "idempotency_keys", rows.queued, owner="'own_0'", **made, experiment_id=of, **at)
 
 
+def _datasets(connection: Connection, rows: Rows) -> None:
+    """With two files each, read by an experiment and an evaluation; and as many uploads, a tenth of them open."""
+    name, count, at = _id(connection, "i", "dat"), rows.others, f"{_AT} + i"
+    _other_jobs(connection, rows, "dat", "dataset")
+    said = {"name": "'set-' || CAST(i % 50 AS TEXT)", "file_name": "'a.npz'", "spec": "'{}'", "fingerprint": "'f'"}
+    made = {"source_size": "10", "source_sha256": name, "sha256": name, "manifest": "'{}'", "report": "'{}'"}
+    place = {"submitted_by": _owner(f"i % {OWNERS}"), "submitted_at": at}
+    _insert(connection, "datasets", count, id=name, **place, **said, **made)
+    for kind in ("array", "dataset"):
+        _files(connection, count, kind, name)
+    for reader in ("exp", "evl"):
+        _insert(connection, "dataset_uses", count, dataset_id=name, job_id=_id(connection, "i", reader))
+    upload, became = _id(connection, "i", "upl"), f"CASE WHEN i % 10 = 0 THEN NULL ELSE {name} END"
+    until = f"CASE WHEN i % 10 = 0 THEN 4e9 + i ELSE {_AT} + i END"
+    times = {"created_at": at, "expires_at": until, "dataset_id": became, "idempotency_key": upload}
+    _insert(connection, "uploads", count, id=upload, owner=_owner(f"i % {OWNERS}"), **said, **times)
+    part = {"size": "10", "sha256": f"'{'0' * 64}'", "file_id": f"'fil_part_' || {name}"}
+    of_parts = {"upload_id": _id(connection, "i / 4", "upl"), "number": "i % 4 + 1"}
+    _insert(connection, "upload_parts", 4 * count, **of_parts, **part)
+    _files(connection, count, "part", None)
+
+
+def _evaluations(connection: Connection, rows: Rows) -> None:
+    _other_jobs(connection, rows, "evl", "evaluation")
+    # As long as one is: a planner looks at how many pages there are.
+    found = f"'\"{'x' * 1000}\"'"
+    of = {"experiment_id": _id(connection, "i / 4"), "checkpoint_id": "'ckp'", "spec": "'{}'", "result": found}
+    _subjects(connection, rows, "evaluations", "evl", **of)
+    _files(connection, rows.others, "held_checkpoint", _id(connection, "i", "evl"))
+
+
+def _predictions(connection: Connection, rows: Rows) -> None:
+    """All but forgotten: a purge takes them away."""
+    _other_jobs(connection, rows, "prd", "prediction", deleted_at=f"{_AT} + i")
+    _subjects(connection, rows, "predictions", "prd", checkpoint_id="'ckp'", spec="'{}'", result="'{}'")
+
+
+def _subjects(connection: Connection, rows: Rows, table: str, prefix: str, **columns: str) -> None:
+    place = {"submitted_by": _owner(f"i % {OWNERS}"), "submitted_at": f"{_AT} + i"}
+    _insert(connection, table, rows.others, id=_id(connection, "i", prefix), **place, **columns)
+
+
+def _other_jobs(connection: Connection, rows: Rows, prefix: str, kind: str, **columns: str) -> None:
+    at, numbers = f"{_AT} + i", dict.fromkeys(("priority", "restarts", "paused_seconds"), "0")
+    same = {"version": "3", "queue": "'cpu'", "attempt": "1", "max_restarts": "3", "last_event": "1", **numbers}
+    state = "CASE i % 20 WHEN 0 THEN 'failed' WHEN 1 THEN 'cancelled' ELSE 'succeeded' END"
+    place = {"owner": _owner(f"i % {OWNERS}"), "turn": f"i / {OWNERS}", "kind": f"'{kind}'", "state": state}
+    times = dict.fromkeys(("created_at", "queued_at", "first_claimed_at", "claimed_at", "finished_at"), at)
+    _insert(connection, "jobs", rows.others, id=_id(connection, "i", prefix), **same, **place, **times, **columns)
+
+
+def _files(connection: Connection, count: int, kind: str, job: str | None) -> None:
+    """A file of each job, or of none, which has a content of its own."""
+    name = f"'{kind}_' || {_id(connection, 'i', 'dat')}"
+    whole = {"created_at": str(_AT), "whole_at": str(_AT)}
+    same = {"owner": _owner(f"i % {OWNERS}"), "size": "10", "sha256": name}
+    _insert(connection, "contents", count, id=f"'con_' || {name}", uses="1", **same, **whole)
+    said = {"name": "'a'", "kind": f"'{kind}'", "content_id": f"'con_' || {name}"}
+    of = {} if job is None else {"job_id": job}
+    _insert(connection, "files", count, id=f"'fil_' || {name}", **same, **said, **of, **whole)
+
+
 def _insert(connection: Connection, table: str, count: int, /, **columns: str) -> None:
     """As many rows as `count`, whose columns are expressions of the number `i`."""
     numbers = f"generate_series(0, {count - 1}) AS numbers(i)"
@@ -172,10 +240,10 @@ def _insert(connection: Connection, table: str, count: int, /, **columns: str) -
     connection.execute(text(f"INSERT INTO {table} ({names}) SELECT {values} FROM {numbers}"))
 
 
-def _id(connection: Connection, number: str) -> str:
+def _id(connection: Connection, number: str, prefix: str = "exp") -> str:
     if _lite(connection):
-        return f"printf('exp_%032x', {number})"
-    return f"('exp_' || lpad(to_hex({number}), 32, '0'))"
+        return f"printf('{prefix}_%032x', {number})"
+    return f"('{prefix}_' || lpad(to_hex({number}), 32, '0'))"
 
 
 def _bytes(connection: Connection, content: str) -> str:

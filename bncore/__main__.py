@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bncore import hand_over, zygote
+from bncore.garbage import uncollected
 from bncore.run_directory import EXIT_BUSY, EXIT_DISK_FULL, EXIT_DONE, EXIT_FAILED, RunLayout
 from bncore.stop_request import StopRequest
 
@@ -66,7 +67,8 @@ def _says_what_to_do(run_dir: Path) -> bool:
 
 
 def _warm_up() -> None:
-    from bncore.train.warmup import warm_up
+    with uncollected():
+        from bncore.train.warmup import warm_up
 
     warm_up()
 

@@ -21,7 +21,7 @@ class Edits(TypedDict, total=False):
 
 
 class ActionCalls(Calls):
-    """The actions on an experiment, and on all that a filter finds."""
+    """The actions on an experiment (or, by its id, an import or evaluation), and on all that a filter finds."""
 
     def cancel(self, experiment_id: str) -> Json:
         """Ask for the end. A running experiment saves a checkpoint first; repeating changes nothing."""
@@ -40,7 +40,7 @@ class ActionCalls(Calls):
         return self._ask(experiment_id, "resume")
 
     def retry(self, experiment_id: str) -> Json:
-        """Queue an experiment that failed or was cancelled again: it goes on from its last checkpoint."""
+        """Queue what failed or was cancelled again: an experiment goes on from its last checkpoint."""
 
         def was_queued(refusal: ApiError) -> bool:
             return refusal.status == 409 and "state" in refusal.problem and not is_terminal(refusal.problem)

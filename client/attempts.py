@@ -11,7 +11,7 @@ from client.errors import Json
 
 
 class AttemptCalls(Calls):
-    """`attempts` and `logs` of an experiment."""
+    """`attempts` and `logs` of an experiment, or by its id of an import or evaluation."""
 
     def attempts(self, experiment_id: str) -> Iterator[Json]:
         """Who tried it, on what, from which step, and how each try ended; oldest first."""

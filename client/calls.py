@@ -15,6 +15,7 @@ LONG_POLL_SECONDS = 10.0
 LONG_POLL_SLACK_SECONDS = 10.0
 OUTAGE_SECONDS = 120.0
 """How long `wait` sits out a server that is away: an experiment outlives a restart of the API."""
+_NOUNS = {"dat": "datasets", "evl": "evaluations"}
 _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
@@ -86,14 +87,13 @@ def is_terminal(experiment: Mapping[str, Any]) -> bool:
     return experiment.get("state") in TERMINAL
 
 
-def dataset_path(dataset_id: str, *parts: str) -> str:
-    """The path of a data set, or of a part of it. Raises `ClientError`."""
-    return "/".join(("/v1/datasets", *map(checked_id, (dataset_id, *parts))))
+def path_of(job_id: str, *parts: str) -> str:
+    """The path of a job, or of a part of it: of a data set or an evaluation if its id says so, else of an experiment.
 
-
-def path_of(experiment_id: str, *parts: str) -> str:
-    """The path of an experiment, or of a part of it. Raises `ClientError` for what would be another path or request."""
-    return "/".join(("/v1/experiments", *map(checked_id, (experiment_id, *parts))))
+    Raises `ClientError` for what would be another path or request.
+    """
+    noun = _NOUNS.get(job_id.partition("_")[0], "experiments")
+    return "/".join((f"/v1/{noun}", *map(checked_id, (job_id, *parts))))
 
 
 def several(words: str | Iterable[str] | None) -> list[str]:

@@ -9,13 +9,21 @@ import typer
 
 from client.commands.attempts import attempts
 from client.commands.clone import clone
-from client.commands.datasets import add_dataset, delete_dataset, list_datasets, show_dataset
+from client.commands.datasets import (
+    add_dataset,
+    cancel_dataset,
+    delete_dataset,
+    list_datasets,
+    retry_dataset,
+    show_dataset,
+)
 from client.commands.demo import demo
 from client.commands.diagnose import diagnose
 from client.commands.edit import edit
 from client.commands.ending import cancel, delete, kill
 from client.commands.evaluate import evaluate, list_evaluations
 from client.commands.fetch import fetch
+from client.commands.figure import figure
 from client.commands.keys import create_key, list_keys, revoke_key, rotate_key
 from client.commands.kinds import kinds
 from client.commands.listing import list_experiments
@@ -63,7 +71,14 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "retry": retry,
         "delete": delete,
     },
-    "Results": {"metrics": metrics, "diagnose": diagnose, "fetch": fetch, "attempts": attempts, "logs": logs},
+    "Results": {
+        "metrics": metrics,
+        "figure": figure,
+        "diagnose": diagnose,
+        "fetch": fetch,
+        "attempts": attempts,
+        "logs": logs,
+    },
     "Evaluations": {"evaluate": evaluate, "evaluations": list_evaluations},
     "Service": {"workers": workers, "owner": owner},
     "Reference": {"kinds": kinds},
@@ -78,6 +93,8 @@ _DATASETS: dict[str, Callable[..., None]] = {
     "add": add_dataset,
     "list": list_datasets,
     "show": show_dataset,
+    "cancel": cancel_dataset,
+    "retry": retry_dataset,
     "delete": delete_dataset,
 }
 for _panel, _members in _COMMANDS.items():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from client.calls import OUTAGE_SECONDS, Calls, dataset_path, is_terminal
+from client.calls import OUTAGE_SECONDS, Calls, is_terminal, path_of
 from client.errors import ApiError, ClientError, Json
 
 PART_BYTES = 8 << 20
@@ -52,7 +52,7 @@ class DatasetCalls(Calls):
             on_progress(size, size)
             return begun
         self._send_parts(begun, source, size, on_progress)
-        complete = dataset_path(begun["id"], "complete")
+        complete = path_of(begun["id"], "complete")
         answer: Json = self._json("POST", complete, body={"sha256": sha256}, timeout_seconds=COMPLETE_SECONDS)
         return answer
 
@@ -66,7 +66,7 @@ class DatasetCalls(Calls):
 
     def dataset(self, dataset_id: str) -> Json:
         """One of them, with its report."""
-        answer: Json = self._json("GET", dataset_path(dataset_id))
+        answer: Json = self._json("GET", path_of(dataset_id))
         return answer
 
     def wait_dataset(
@@ -76,16 +76,16 @@ class DatasetCalls(Calls):
         on_progress: Callable[[Json], object] | None = None,
     ) -> Json:
         """The data set once its import has ended, however it ended. Raises `WaitTimeout`."""
-        return self._ended(dataset_path(dataset_id), dataset_id, timeout_seconds, lambda found: found, on_progress)
+        return self._ended(path_of(dataset_id), dataset_id, timeout_seconds, lambda found: found, on_progress)
 
     def dataset_files(self, dataset_id: str) -> list[Json]:
         """The files that its import has made; `download_file` fetches one."""
-        files: list[Json] = self._json("GET", dataset_path(dataset_id, "files"))["data"]
+        files: list[Json] = self._json("GET", path_of(dataset_id, "files"))["data"]
         return files
 
     def cancel_dataset(self, dataset_id: str) -> Json:
         """Ask for the end of an import; repeating changes nothing."""
-        answer: Json = self._json("POST", dataset_path(dataset_id, "cancel"))
+        answer: Json = self._json("POST", path_of(dataset_id, "cancel"))
         return answer
 
     def retry_dataset(self, dataset_id: str) -> Json:
@@ -94,12 +94,12 @@ class DatasetCalls(Calls):
         def was_queued(refusal: ApiError) -> bool:
             return refusal.status == 409 and "state" in refusal.problem and not is_terminal(refusal.problem)
 
-        self._transport.do("POST", dataset_path(dataset_id, "retry"), was_queued)
+        self._transport.do("POST", path_of(dataset_id, "retry"), was_queued)
         return self.dataset(dataset_id)
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Delete a data set that nothing reads, or an upload, with all its files."""
-        self._transport.do("DELETE", dataset_path(dataset_id), lambda refusal: refusal.status == 404)
+        self._transport.do("DELETE", path_of(dataset_id), lambda refusal: refusal.status == 404)
 
     def _begin_dataset(self, asked: Mapping[str, Any]) -> Json:
         # Not a new key a call: whoever asks again after a cut means the upload that is there.
@@ -124,7 +124,7 @@ class DatasetCalls(Calls):
             "Content-Digest": f"sha-256=:{base64.b64encode(digest).decode()}:",
             "Content-Type": "application/octet-stream",
         }
-        path = dataset_path(dataset_id, "parts", str(number))
+        path = path_of(dataset_id, "parts", str(number))
         self._transport.request("PUT", path, content=data, headers=headers, retry_seconds=OUTAGE_SECONDS)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from client.address import checked_idempotency_key
-from client.calls import Calls, checked_id, is_terminal, path_of
+from client.calls import Calls, is_terminal, path_of
 from client.errors import ApiError, Json
 from client.numbers import decoded
 
@@ -34,7 +34,7 @@ class EvaluationCalls(Calls):
 
     def evaluation(self, evaluation_id: str) -> Json:
         """One evaluation as it is now; `result` once it has succeeded."""
-        return _shown(self._json("GET", _path(evaluation_id)))
+        return _shown(self._json("GET", path_of(evaluation_id)))
 
     def evaluations(self, experiment_id: str | None = None, *, page_size: int = 100) -> Iterator[Json]:
         """Those of an experiment, or all, newest first."""
@@ -43,11 +43,11 @@ class EvaluationCalls(Calls):
 
     def wait_evaluation(self, evaluation_id: str, timeout_seconds: float | None = None) -> Json:
         """The evaluation once it has ended, however it ended. Raises `WaitTimeout`."""
-        return self._ended(_path(evaluation_id), evaluation_id, timeout_seconds, _shown, None)
+        return self._ended(path_of(evaluation_id), evaluation_id, timeout_seconds, _shown, None)
 
     def cancel_evaluation(self, evaluation_id: str) -> Json:
         """Ask for the end; repeating changes nothing."""
-        return _shown(self._json("POST", _path(evaluation_id, "cancel")))
+        return _shown(self._json("POST", path_of(evaluation_id, "cancel")))
 
     def retry_evaluation(self, evaluation_id: str) -> Json:
         """Queue an evaluation that failed or was cancelled again."""
@@ -55,21 +55,17 @@ class EvaluationCalls(Calls):
         def was_queued(refusal: ApiError) -> bool:
             return refusal.status == 409 and "state" in refusal.problem and not is_terminal(refusal.problem)
 
-        self._transport.do("POST", _path(evaluation_id, "retry"), was_queued)
+        self._transport.do("POST", path_of(evaluation_id, "retry"), was_queued)
         return self.evaluation(evaluation_id)
 
     def delete_evaluation(self, evaluation_id: str) -> None:
         """Delete an evaluation that has ended."""
-        self._transport.do("DELETE", _path(evaluation_id), lambda refusal: refusal.status == 404)
+        self._transport.do("DELETE", path_of(evaluation_id), lambda refusal: refusal.status == 404)
 
     def predict(self, experiment_id: str, inputs: Sequence[Any], *, checkpoint: str = "best") -> Json:
         """Probabilities and classes (of a regression, numbers) for a few inputs, nested lists each, from a worker."""
         asked = {"inputs": list(inputs), "checkpoint": checkpoint}
         return dict(decoded(self._json("POST", path_of(experiment_id, "predictions"), body=asked)))
-
-
-def _path(evaluation_id: str, *parts: str) -> str:
-    return "/".join(("/v1/evaluations", *map(checked_id, (evaluation_id, *parts))))
 
 
 def _shown(answer: Json) -> Json:

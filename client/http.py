@@ -14,6 +14,7 @@ from client.diagnostics import DiagnosticCalls
 from client.errors import Json
 from client.evaluations import EvaluationCalls
 from client.experiments import ExperimentCalls
+from client.figures import FigureCalls
 from client.files import FileCalls
 from client.keys import KeyCalls
 from client.results import ResultCalls
@@ -31,6 +32,7 @@ class Client(
     AttemptCalls,
     DatasetCalls,
     EvaluationCalls,
+    FigureCalls,
     FileCalls,
     WorkerCalls,
     KeyCalls,

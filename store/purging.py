@@ -43,7 +43,11 @@ _PAGES_PER_STEP = 2500
 _LOG_MILLISECONDS = 100
 
 _DROPPED = select(Checkpoint.id).where(Checkpoint.dropped_at.is_not(None)).order_by(Checkpoint.dropped_at)
-_DROPPED_FILES = select(File.id, File.content_id).where(File.dropped_at.is_not(None)).order_by(File.dropped_at)
+# Whoever drops a checkpoint drops its files as well: that may happen between the step for those and the one for these.
+_OF_NONE = tuple(~exists().where(one == File.id) for one in (Checkpoint.weights_id, Checkpoint.state_id))
+_DROPPED_FILES = (
+    select(File.id, File.content_id).where(File.dropped_at.is_not(None), *_OF_NONE).order_by(File.dropped_at)
+)
 _UNUSED = select(Content.id, Content.owner).where(Content.uses == literal_column("0")).order_by(Content.id)
 _DELETED = select(Job.id).where(Job.deleted_at.is_not(None)).order_by(Job.deleted_at)
 # Of a job that has ended: nobody works on these, they will never be whole.

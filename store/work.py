@@ -1,7 +1,7 @@
 """What a worker takes, and how it ends: the queue kernel's jobs with what each kind of them is about.
 
 Invariant: a claimed job is prepared in the transaction that claims it, and its result is stored in the one that ends
-it. What a kind adds to a job is in a module of its own (`store.<kind>s.working`), and named in two `match`es here.
+it. What a kind adds to a job is in a module of its own (`store.<kind>s.working`), and named in the `match`es here.
 """
 
 from collections.abc import Mapping
@@ -129,8 +129,8 @@ def finish(session: Session, lease: Lease, outcome: Outcome) -> Moved:
             return moved
         case Failed(code, message):
             moved = leases.end_badly(session, lease, Failure(code, message))
-            if moved.kind == "dataset" and moved.state is State.FAILED:
-                datasets.fail(session, moved.id, Failure(code, message))
+            if moved.state is State.FAILED:
+                _fail(session, moved, Failure(code, message))
             return moved
         case Cancelled():
             return leases.stop_as_asked(session, lease, State.CANCELLED)
@@ -186,3 +186,14 @@ def _conclude(session: Session, moved: Moved, result: Mapping[str, Any]) -> None
             predictions.conclude(session, moved.id, result)
         case "experiment":
             raise ValueError("an experiment ends by a summary")
+
+
+def _fail(session: Session, moved: Moved, failure: Failure) -> None:
+    match cast(JobKind, moved.kind):
+        case "dataset":
+            datasets.fail(session, moved.id, failure)
+        case "experiment" | "evaluation" | "prediction":
+            # What they have stays: the first two may be tried again, the last is forgotten.
+            return
+        case kind:
+            assert_never(kind)

@@ -13,7 +13,7 @@ from typing import TypeGuard
 
 import structlog
 
-from store import checkpoints, work
+from store import checkpoints, files, work
 from store.database import Database
 from store.errors import DatasetDamaged, FileDamaged, FileNotFound, QuotaExceeded, StaleLease
 from store.work import Claim, Failed, Outcome
@@ -81,6 +81,8 @@ class Attempt:
         self._trainer: TrainerProcess | None = None
         self._ending = contextlib.ExitStack()
         self._restored: str | None = None
+        self._damaged: list[str] = []
+        """Files that are not what was stored."""
         self._flush_at = self._flushed_at = 0.0
 
     def run(self) -> None:
@@ -109,7 +111,10 @@ class Attempt:
             return Failed("trainer_error", f"The trainer wrote a line that is no event: {error}")
         except TrainerGone:
             return Failed("trainer_not_started", "The trainers of this worker end before they are given anything.")
-        except (FileDamaged, FileNotFound, DatasetDamaged) as error:
+        except FileDamaged as error:
+            self._damaged.append(error.file_id)
+            return Failed("invalid_data", str(error))
+        except (FileNotFound, DatasetDamaged) as error:
             return Failed("invalid_data", str(error))
         except QuotaExceeded as error:
             return Failed("quota", str(error))
@@ -178,6 +183,8 @@ class Attempt:
                 if self._restored is not None and _blames_the_checkpoint(outcome):
                     # Whole for us, useless for the trainer: the next attempt must not begin with it again.
                     checkpoints.give_up(session, self._claim.lease, self._restored, outcome.message)
+                # And nobody else will be given these bytes, nor be spared from sending them.
+                files.condemn(session, self._damaged)
                 state = work.finish(session, self._claim.lease, outcome).state
             log.info("attempt_ended", ending=type(outcome).__name__.lower(), state=state.value, **_facts(outcome))
 

@@ -1,9 +1,8 @@
-"""What an import has made: its report, its files, a picture of some images, and what happened."""
+"""What an import has made: its report, its files, a picture of some images."""
 
 import functools
-from typing import Annotated
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.responses import Response, StreamingResponse
 
 from api.answers import answer
@@ -11,13 +10,10 @@ from api.deps import Admitted, Asked, DatasetId
 from api.headers import if_none_match_parameter
 from api.lanes import reading
 from api.openapi import range_parameters
-from api.parameters import Reading
 from api.problems import declared
-from api.routes.events import EventQuery, events_of
 from api.routes.keyed import KeyedRoutes
 from api.sending import Sent, file_responses, send
 from api.shown.datasets import DatasetFiles
-from api.shown.events import EventPage
 from store import files
 from store.datasets import finding, uploads
 from store.errors import FileNotFound
@@ -42,9 +38,6 @@ def mount(app: FastAPI) -> None:
             openapi_extra=headers,
             summary=what,
         )
-    routes.add(
-        "/events", list_dataset_events, response_model=EventPage, responses=declared(404), summary="What happened"
-    )
 
 
 @reading
@@ -64,16 +57,6 @@ async def download_contact_sheet(dataset_id: DatasetId, asked: Asked) -> Respons
 async def download_report(dataset_id: DatasetId, asked: Asked) -> Response:
     """What was found, converted and left out; the same as `report` of the data set, as a file."""
     return await _sent(asked, dataset_id, REPORT, "application/json")
-
-
-@reading
-def list_dataset_events(
-    dataset_id: DatasetId, asked: Asked, query: Annotated[EventQuery, Depends(Reading(EventQuery))]
-) -> Response:
-    """Submitted, claimed, restarted, ended: lines are only ever added, numbered without gaps."""
-    with asked.service.database.read() as session:
-        finding.get(session, dataset_id, owner=asked.sees)
-        return answer(events_of(session, dataset_id, query))
 
 
 async def _sent(asked: Admitted, dataset_id: str, name: str, media_type: str) -> Response:

@@ -1,14 +1,13 @@
-"""Finding data sets of one's own, ending their imports, deleting them."""
+"""Finding data sets of one's own, deleting them."""
 
 import functools
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI
 from pydantic import Field
-from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from api.acting import by, done
+from api.acting import by
 from api.answers import answer
 from api.deps import Asked, DatasetId, living_lately
 from api.headers import if_match_parameter, if_none_match_parameter, job_headers, none_match
@@ -24,9 +23,7 @@ from api.shown.waiting import Living
 from store import tables
 from store.datasets import changing, finding, uploads
 from store.errors import CursorInvalid, DatasetNotFound
-from store.jobs import wishes
 from store.jobs.states import TERMINAL, State
-from store.jobs.wishes import By
 
 States = Literal["uploading", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
 
@@ -53,20 +50,6 @@ def mount(app: FastAPI) -> None:
         openapi_extra={"parameters": [if_none_match_parameter()]},
         summary="One of them, at once or on change",
     )
-    asked: dict[int | str, dict[str, Any]] = {202: {"model": Dataset, "description": "A worker has been asked"}}
-    for action, route, summary, responses in (
-        ("cancel", cancel_dataset, "End its import early", {**asked, **declared(404, 412)}),
-        ("retry", retry_dataset, "Import it again", declared(404, 409, 412)),
-    ):
-        routes.add(
-            f"/{{dataset_id}}/{action}",
-            route,
-            methods=["POST"],
-            response_model=Dataset,
-            responses=responses,
-            openapi_extra=only_if,
-            summary=summary,
-        )
     routes.add(
         "/{dataset_id}",
         delete_dataset,
@@ -104,31 +87,6 @@ async def get_dataset(
     return await found_in_time(asked, dataset_id, functools.partial(_read, asked, dataset_id, living), query.wait)
 
 
-@living_lately
-@writing
-def cancel_dataset(dataset_id: DatasetId, asked: Asked, living: Living) -> Response:
-    """202 while a worker still has to stop it, 200 when it is at its end; repeats change nothing."""
-
-    def ask(session: Session, who: By) -> None:
-        wishes.ask(session, dataset_id, "cancel", who)
-
-    return done(asked, ask, functools.partial(_get, asked, dataset_id), lambda row: Dataset.of(row, living))
-
-
-@living_lately
-@writing
-def retry_dataset(dataset_id: DatasetId, asked: Asked, living: Living) -> Response:
-    """Queue its import again after it failed or was cancelled, else 409.
-
-    So too where it failed because of what was uploaded, which is not kept then.
-    """
-
-    def ask(session: Session, who: By) -> None:
-        changing.retry(session, dataset_id, who, asked.service.limits)
-
-    return done(asked, ask, functools.partial(_get, asked, dataset_id), lambda row: Dataset.of(row, living))
-
-
 @writing
 def delete_dataset(dataset_id: DatasetId, asked: Asked) -> Response:
     """At the end of its import, or while it is uploaded. 409 while anything reads it that is not deleted: `used_by`."""
@@ -149,10 +107,6 @@ def parts_of(service: ApiService, upload: tables.Upload, rows: list[tables.Uploa
         upload_max_bytes=settings.max_upload_bytes,
         expires_at=utc(upload.expires_at),
     )
-
-
-def _get(asked: Asked, dataset_id: str, session: Session) -> tables.Dataset:
-    return finding.get(session, dataset_id, owner=asked.sees)
 
 
 def _read(asked: Asked, dataset_id: str, living: Living) -> Found:

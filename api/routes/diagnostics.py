@@ -10,26 +10,35 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import answer
+from api.aside.pool import Work
 from api.deps import Admitted, Asked, ExperimentId
 from api.headers import if_none_match_parameter, none_match
 from api.lanes import reading
 from api.openapi import range_parameters
 from api.parameters import MAX_INTEGER, Parameters, Reading
 from api.problems import declared
+from api.refusals import InvalidParameter
 from api.routes.keyed import KeyedRoutes
+from api.routes.metrics import TABLE_MEDIA, table_answer
 from api.sending import Sent, file_responses, send
 from api.shown.diagnostics import DiagnosticList, Recorded
 from bncore.recording import Recording, RecordingDamaged, from_bytes
 from store import experiments, recordings, tables
 from store.errors import FileDamaged
 
+_TABLE = "bncore.figures.asked:recordings_table"
+_MOST_TABLE_BYTES = 4_000_000
+"""A million numbers of four bytes: some seconds' work."""
+
 Kind = Annotated[str, Path(pattern="^[a-z][a-z_]{0,63}$", examples=["norm_health"])]
 
 
 class RecordingQuery(Parameters):
     step: int | None = Field(default=None, ge=0, le=MAX_INTEGER, description="Without it, the newest.")
-    format: Literal["json", "npz", "safetensors"] = Field(
-        default="json", description="npz: numpy's own, everything in it. safetensors: the file as it is stored."
+    format: Literal["json", "npz", "safetensors", "csv", "parquet"] = Field(
+        default="json",
+        description="npz: numpy's own, everything in it. safetensors: the file as it is stored. csv, parquet: a table "
+        "with a row a number, of at most a million.",
     )
     max_values: int = Field(
         default=10_000, ge=100, le=1_000_000, description="Of each array in JSON; longer axes are thinned evenly."
@@ -75,7 +84,22 @@ async def get_recording(
     headers = {"ETag": f'"{row.sha256}-{query.format}-{query.max_values}"', "Cache-Control": "private, no-cache"}
     if none_match(asked.request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
+    if query.format in TABLE_MEDIA:
+        return await _table(asked, row, query.format, headers)
     return await asked.service.long_reads.run(functools.partial(_made, asked, row, query, headers))
+
+
+async def _table(asked: Admitted, row: tables.File, form: str, headers: dict[str, str]) -> Response:
+    if row.size > _MOST_TABLE_BYTES:
+        detail = f"This recording has {row.size:,} bytes, more than a table may be made of: take npz or safetensors"
+        raise InvalidParameter("format", detail)
+
+    async def prepare() -> Work:
+        read = functools.partial(recordings.content, asked.service.database, row.id)
+        return Work({"format": form}, [await asked.service.long_reads.run(read)])
+
+    table = await asked.service.aside.run(asked.request, asked.caller.owner, _TABLE, prepare)
+    return table_answer(table, form, row.name.removesuffix(".safetensors"), headers)
 
 
 def _find(asked: Admitted, experiment_id: str, kind: str, step: int | None) -> tables.File:

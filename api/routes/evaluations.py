@@ -1,4 +1,4 @@
-"""Evaluations: a checkpoint of an experiment measured on data, found, waited for, ended, deleted."""
+"""Evaluations: a checkpoint of an experiment measured on data, found, waited for, deleted."""
 
 import functools
 from typing import Annotated, Any
@@ -9,24 +9,23 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from api.acting import by
 from api.answers import answer
 from api.bodies import patch_object
 from api.class_names import class_faults
 from api.completing import completed
 from api.deps import Asked, EvaluationId, ExperimentId, living_lately, living_now
 from api.devices import queue_of
-from api.headers import idempotency_key, if_none_match_parameter, job_headers, none_match
-from api.lanes import reading
+from api.headers import idempotency_key, if_match_parameter, if_none_match_parameter, job_headers, none_match
+from api.lanes import reading, writing
 from api.long_poll import Found, WaitQuery, found_in_time
 from api.openapi import idempotency_parameter, model_body
 from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.refusals import InvalidBody
-from api.routes.events import EventQuery, events_of
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
 from api.shown.evaluations import Evaluation
-from api.shown.events import EventPage
 from api.shown.waiting import Living
 from bncore.spec import Fault, SpecError, load_spec
 from bncore.spec.evaluation import CheckpointEvaluation, evaluation_faults, load_evaluation
@@ -76,11 +75,13 @@ def mount(app: FastAPI) -> None:
         summary="One of them, at once or on change",
     )
     routes.add(
-        "/evaluations/{evaluation_id}/events",
-        list_evaluation_events,
-        response_model=EventPage,
-        responses=missing,
-        summary="What happened to it",
+        "/evaluations/{evaluation_id}",
+        delete_evaluation,
+        methods=["DELETE"],
+        status_code=204,
+        responses=declared(404, 409, 412),
+        openapi_extra={"parameters": [if_match_parameter()]},
+        summary="Delete it",
     )
 
 
@@ -132,14 +133,12 @@ async def get_evaluation(
     return await found_in_time(asked, evaluation_id, functools.partial(_read, asked, evaluation_id, living), query.wait)
 
 
-@reading
-def list_evaluation_events(
-    evaluation_id: EvaluationId, asked: Asked, query: Annotated[EventQuery, Depends(Reading(EventQuery))]
-) -> Response:
-    """Submitted, claimed, restarted, ended: lines are only ever added, numbered without gaps."""
-    with asked.service.database.read() as session:
-        evaluations.get(session, evaluation_id, owner=asked.sees)
-        return answer(events_of(session, evaluation_id, query))
+@writing
+def delete_evaluation(evaluation_id: EvaluationId, asked: Asked) -> Response:
+    """Only at its end, else 409 with the state and the actions that it allows."""
+    with asked.service.database.write() as session:
+        evaluations.delete(session, evaluation_id, by(asked))
+    return Response(status_code=204)
 
 
 def _wanted(

@@ -14,7 +14,8 @@ from pydantic import Field
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 
-from api.deps import Asked, ExperimentId
+from api.deps import Asked
+from api.kinds import EXPERIMENTS, KINDS, Kind
 from api.lanes import left
 from api.long_poll import MAX_WAIT_SECONDS
 from api.parameters import MAX_INTEGER, Parameters, Reading
@@ -67,15 +68,21 @@ _LINES: dict[int | str, dict[str, Any]] = {
 
 
 def mount(app: FastAPI) -> None:
-    """Under an experiment."""
-    routes = KeyedRoutes(app, "/v1/experiments/{experiment_id}", "results")
-    routes.add(
-        "/logs", get_logs, response_class=PlainTextResponse, responses=_LINES, summary="What its trainer printed"
-    )
+    """Under a job of each kind."""
+    for kind in KINDS:
+        name, tag = ("get_logs", "results") if kind is EXPERIMENTS else (f"get_{kind.name}_logs", kind.tag)
+        KeyedRoutes(app, f"{kind.path}/{{{kind.parameter}}}", tag).add(
+            "/logs",
+            kind.route(get_logs, name),
+            response_class=PlainTextResponse,
+            responses=_LINES,
+            summary="What its trainer printed",
+        )
 
 
 async def get_logs(
-    experiment_id: ExperimentId,
+    kind: Kind,
+    job_id: str,
     asked: Asked,
     query: Annotated[LogsQuery, Depends(Reading(LogsQuery))],
 ) -> Response:
@@ -87,13 +94,13 @@ async def get_logs(
     if query.tail is not None and query.after is not None:
         raise InvalidParameter("tail", "Not together with after")
     service = asked.service
-    read = functools.partial(_read, asked, experiment_id, query)
+    read = functools.partial(_read, kind, job_id, asked, query)
     found = await service.reads.run(read)
     end = time.monotonic() + query.wait
     while not found.is_news and (seconds := end - time.monotonic()) > 0:
         version = found.version
         changed = functools.partial(_has_changed, version)
-        if not await service.changes.wait(experiment_id, changed, seconds, functools.partial(left, asked.request)):
+        if not await service.changes.wait(job_id, changed, seconds, functools.partial(left, asked.request)):
             raise ClientDisconnect
         found = await service.reads.run(read)
         if found.version == version:
@@ -112,24 +119,24 @@ def _has_changed(version: int, mark: experiments.Mark | None) -> bool:
     return mark is None or mark.version != version
 
 
-def _read(asked: Asked, experiment_id: str, query: LogsQuery) -> _Found:
+def _read(kind: Kind, job_id: str, asked: Asked, query: LogsQuery) -> _Found:
     with asked.service.database.read() as session:
-        row = experiments.get(session, experiment_id, owner=asked.sees)
+        row = kind.get(session, job_id, owner=asked.sees)
         attempt = query.attempt or max(1, row.attempt)
         if query.tail is not None:
-            piece = logs.tail(session, experiment_id, attempt, query.tail, _MOST_BYTES)
+            piece = logs.tail(session, job_id, attempt, query.tail, _MOST_BYTES)
             first = piece.start
         else:
             first = query.after or 0
-            piece = logs.read(session, experiment_id, attempt, first, _MOST_BYTES)
-        stored = logs.end_of(session, experiment_id, attempt)
+            piece = logs.read(session, job_id, attempt, first, _MOST_BYTES)
+        stored = logs.end_of(session, job_id, attempt)
     is_over = attempt < row.attempt or (attempt == row.attempt and row.state is not State.RUNNING)
     piece = piece if is_over and piece.end >= stored else _whole_lines(piece)
     is_read = piece.end >= stored
     headers = {"X-Attempt": str(attempt), "X-Next-Offset": str(piece.end)}
     place = (attempt + 1, 0) if is_over and is_read else (attempt, piece.end)
     if not (row.state in TERMINAL and is_read and attempt >= row.attempt):
-        headers["Link"] = f'</v1/experiments/{experiment_id}/logs?attempt={place[0]}&after={place[1]}>; rel="next"'
+        headers["Link"] = f'<{kind.path}/{job_id}/logs?attempt={place[0]}&after={place[1]}>; rel="next"'
     is_news = bool(piece.data) or attempt < row.attempt or row.state in TERMINAL
     return _Found(row.version, is_news, PlainTextResponse(_text(piece, first), headers=headers))
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from api.answers import answer
 from api.bodies import Spec, patch_object
+from api.class_names import start_faults
 from api.completing import cloned_document, spec_of
 from api.deps import Asked, ExperimentId, living_now
 from api.devices import queue_of
@@ -90,8 +91,8 @@ async def submit_experiment(asked: Asked, spec: Spec, living: Living) -> Respons
     A repeat is answered with the experiment as it is then, 404 if it was deleted meanwhile; the same key with another
     spec is an error.
     """
-    answered = functools.partial(_answered, living, warnings_of(spec, living))
-    return await _accepted(asked, living, spec, Submission.of(spec), answered)
+    warnings = warnings_of(spec, living, found=await _of_classes(asked, spec))
+    return await _accepted(asked, living, spec, Submission.of(spec), functools.partial(_answered, living, warnings))
 
 
 @living_now
@@ -108,13 +109,23 @@ async def clone_experiment(
     source = await service.reads.run(functools.partial(_source, asked, experiment_id))
     # The patch may have been a large body.
     spec, submission, known, warnings = await service.bodies.run(functools.partial(_cloned, asked, source, patch))
-    answered = functools.partial(_answered, living, warnings_of(spec, living, known) + warnings)
+    of_classes = await _of_classes(asked, spec)
+    answered = functools.partial(_answered, living, warnings_of(spec, living, known, of_classes) + warnings)
     return await _accepted(asked, living, spec, submission, answered)
 
 
 async def validate_experiment(asked: Asked, spec: Spec) -> Response:
     """The completed spec, the network layer by layer, the budget in steps, and what may not be meant so."""
-    return answer(Validated.of(spec, await asked.service.readiness.lately()))
+    of_classes = await _of_classes(asked, spec)
+    return answer(Validated.of(spec, await asked.service.readiness.lately(), of_classes))
+
+
+async def _of_classes(asked: Asked, spec: ExperimentSpec) -> list[Fault]:
+    """What may not be meant of the classes of another data set than a checkpoint was trained on."""
+    if spec.start_from is None:
+        return []
+    service = asked.service
+    return await service.reads.run(functools.partial(start_faults, service.database, asked.caller.owner, spec))
 
 
 def _source(asked: Asked, experiment_id: str) -> Experiment:

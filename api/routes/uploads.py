@@ -23,9 +23,9 @@ from api.shown.datasets import CompletedDataset, DatasetNow, UploadParts
 from api.shown.waiting import Living, device_lives
 from store.datasets import completing, finding, uploads
 from store.datasets.completing import Completed, Whole
-from store.errors import FileNotFound
+from store.errors import FileDamaged, FileNotFound
 from store.tables import Dataset, Upload, UploadPart
-from store.upload_errors import PartsChanged, UploadCompleted, UploadTooLarge
+from store.upload_errors import PartsChanged, PartsMissing, UploadCompleted, UploadTooLarge
 
 _LOG = structlog.get_logger("api")
 Number = Annotated[int, Path(ge=1, le=uploads.MOST_PARTS)]
@@ -131,7 +131,7 @@ async def _completed(asked: Asked, dataset_id: str, sha256: str, device: str) ->
     if upload.dataset_id is not None:
         return _known(upload, upload.dataset_id)
     completing.require_all(rows)
-    whole = await _put_together(asked, rows)
+    whole = await _put_together(asked, upload, rows)
     completed = await service.writes.run(functools.partial(_complete, asked, upload, whole, sha256, device))
     _LOG.info("upload_completed", dataset_id=completed.dataset_id, already_there=completed.already_there)
     return completed
@@ -173,16 +173,28 @@ def _uploaded(asked: Asked, dataset_id: str) -> tuple[Upload, list[UploadPart]]:
         return upload, uploads.parts(session, dataset_id)
 
 
-async def _put_together(asked: Asked, rows: list[UploadPart]) -> Whole:
-    """Read all that is stored, each chunk in a turn of its own. Raises `PartsChanged` where one is gone meanwhile."""
+async def _put_together(asked: Asked, upload: Upload, rows: list[UploadPart]) -> Whole:
+    """Read all that is stored, each chunk in a turn of its own.
+
+    Raises `PartsChanged` where a part is gone meanwhile, and `PartsMissing` where one is damaged: send it again.
+    """
     steps = completing.put_together(asked.service.database, rows)
     while True:
         try:
             whole: Whole = await asked.service.chunk_reads.run(functools.partial(next, steps))
         except FileNotFound:
             raise PartsChanged from None
+        except FileDamaged as damaged:
+            lose = functools.partial(_lose_part, asked, upload, damaged.file_id)
+            numbers = await asked.service.writes.run(lose)
+            raise PartsMissing(numbers, len(numbers)) if numbers else PartsChanged() from None
         if whole.sha256:
             return whole
+
+
+def _lose_part(asked: Asked, upload: Upload, file_id: str) -> list[int]:
+    with asked.service.database.write() as session:
+        return uploads.lose_part(session, upload.id, file_id, owner=upload.owner)
 
 
 def _complete(asked: Asked, upload: Upload, whole: Whole, sha256: str, device: str) -> Completed:

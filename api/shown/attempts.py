@@ -1,4 +1,4 @@
-"""Attempts at an experiment."""
+"""Attempts at a job."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from store import attempts
 
 
 class Attempt(Shown):
-    """One try at an experiment by one worker; what has not happened yet is null."""
+    """One try at a job by one worker; what has not happened yet is null."""
 
     number: int = Field(description="1, 2, 3, ...; the value for `after` to read on.")
     worker_id: str | None = Field(description="The process that took it, as in /v1/workers while that lives.")

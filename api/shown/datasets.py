@@ -53,7 +53,12 @@ class DatasetLinks(Shown):
     files: str
     contact_sheet: str
     events: str
+    attempts: str
+    logs: str
     cancel: str
+    kill: str
+    pause: str
+    resume: str
     retry: str
 
 
@@ -61,6 +66,7 @@ class Dataset(Shown):
     """Data that an owner brought in."""
 
     id: str
+    owner: str
     name: str
     state: str = Field(description="uploading; then that of its import: queued, running, succeeded, failed and so on.")
     is_terminal: bool = Field(description="Nothing will change any more.")
@@ -125,6 +131,7 @@ def _facts(row: tables.Dataset, living: Living) -> dict[str, Any]:
     parts = manifest.get("parts")
     return {
         "id": row.id,
+        "owner": row.owner,
         "name": row.name,
         "state": row.state,
         "is_terminal": row.state in TERMINAL,
@@ -151,6 +158,7 @@ def _upload_facts(row: tables.Upload) -> dict[str, Any]:
     return {
         **dict.fromkeys((*unknown, "finished_at")),
         "id": row.id,
+        "owner": row.owner,
         "name": row.name,
         "state": UPLOADING,
         "is_terminal": False,

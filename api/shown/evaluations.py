@@ -20,7 +20,12 @@ class EvaluationLinks(Shown):
     self_: str = Field(alias="self")
     experiment: str
     events: str
+    attempts: str
+    logs: str
     cancel: str
+    kill: str
+    pause: str
+    resume: str
     retry: str
 
 
@@ -47,7 +52,8 @@ class Evaluation(Shown):
         description="Once succeeded: `before` with the statistics of the checkpoint, `after` with those asked for "
         "(null for source, or where `reason` says why there are none): count, loss, and by the task accuracy, "
         "calibration_error, reliability, classes (precision, recall, f1, count, predicted), confusion (rows are true "
-        "classes), sequence_accuracy, mean_absolute_error, r2, outputs. Numbers that are not finite are words.",
+        "classes), sequence_accuracy, mean_absolute_error, r2, outputs; `class_names` where the data have some. "
+        "Numbers that are not finite are words.",
     )
     files: list[File] = Field(description="What it left: of more than 100 classes, which were taken for which.")
     links: EvaluationLinks
@@ -80,10 +86,6 @@ class Evaluation(Shown):
 
 def _links(row: tables.Evaluation) -> EvaluationLinks:
     base = f"/v1/evaluations/{row.id}"
-    return EvaluationLinks(
-        self_=base,
-        experiment=f"/v1/experiments/{row.experiment_id}",
-        events=f"{base}/events",
-        cancel=f"{base}/cancel",
-        retry=f"{base}/retry",
-    )
+    names = [name for name in EvaluationLinks.model_fields if name not in ("self_", "experiment")]
+    below = {name: f"{base}/{name}" for name in names}
+    return EvaluationLinks(self_=base, experiment=f"/v1/experiments/{row.experiment_id}", **below)

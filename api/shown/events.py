@@ -1,4 +1,4 @@
-"""Lines of an experiment's log."""
+"""Lines of a job's log."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from store import tables
 
 
 class Event(Shown):
-    """One line of an experiment's log."""
+    """One line of a job's log."""
 
     number: int = Field(description="1, 2, 3, ...; the value for `after` to read on.")
     at: datetime

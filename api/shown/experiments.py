@@ -43,6 +43,7 @@ class Links(Shown):
     events: str
     checkpoints: str
     diagnostics: str
+    figures: str
     attempts: str
     logs: str
     cancel: str

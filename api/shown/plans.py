@@ -41,14 +41,16 @@ class SpecWarning(Shown):
     code: str = Field(description="For programs.")
 
 
-def warnings_of(spec: ExperimentSpec, living: Living, known: Collection[Fault] = ()) -> list[SpecWarning]:
-    """What is worth saying of a spec right now, but for what is known of it."""
-    new = [one for one in cautions(spec) if one not in known]
-    found = [SpecWarning(pointer=one.pointer, detail=one.detail, code=one.code) for one in new]
+def warnings_of(
+    spec: ExperimentSpec, living: Living, known: Collection[Fault] = (), found: Collection[Fault] = ()
+) -> list[SpecWarning]:
+    """What is worth saying of a spec right now, but for what is known of it; `found` is what the database says."""
+    new = [one for one in (*cautions(spec), *found) if one not in known]
+    said = [SpecWarning(pointer=one.pointer, detail=one.detail, code=one.code) for one in new]
     if spec.resources.device == "cuda" and living is not None and not device_lives(living, "cuda"):
         detail = "No worker for cuda is connected; it waits until one is."
-        found.append(SpecWarning(pointer="/resources/device", detail=detail, code="no_such_worker"))
-    return found
+        said.append(SpecWarning(pointer="/resources/device", detail=detail, code="no_such_worker"))
+    return said
 
 
 class Validated(Shown):
@@ -57,7 +59,7 @@ class Validated(Shown):
     warnings: list[SpecWarning] = Field(description="What may not be meant so.")
 
     @classmethod
-    def of(cls, spec: ExperimentSpec, living: Living) -> "Validated":
+    def of(cls, spec: ExperimentSpec, living: Living, of_classes: Collection[Fault] = ()) -> "Validated":
         found = plan(spec)
         layers = [
             Layer(name=layer.name, kind=layer.kind, output_shape=list(layer.output_shape), parameters=layer.parameters)
@@ -76,4 +78,4 @@ class Validated(Shown):
             steps_per_epoch=found.steps_per_epoch,
             total_steps=found.total_steps,
         )
-        return cls(spec=spec.model_dump(mode="json"), plan=shown, warnings=warnings_of(spec, living))
+        return cls(spec=spec.model_dump(mode="json"), plan=shown, warnings=warnings_of(spec, living, found=of_classes))

@@ -14,6 +14,9 @@ from store.tables import (
     Bell,
     Checkpoint,
     Content,
+    Dataset,
+    DatasetUse,
+    Evaluation,
     Experiment,
     ExperimentTag,
     File,
@@ -22,10 +25,19 @@ from store.tables import (
     JobEvent,
     MetricSegment,
     MetricSeries,
+    Prediction,
+    Upload,
+    UploadPart,
 )
 
 _PARENTS: tuple[tuple[str, InstrumentedAttribute[str], InstrumentedAttribute[str]], ...] = (
     ("experiments", Experiment.id, Job.id),
+    ("data sets", Dataset.id, Job.id),
+    ("evaluations", Evaluation.id, Job.id),
+    ("predictions", Prediction.id, Job.id),
+    ("uses of data sets", DatasetUse.job_id, Job.id),
+    ("used data sets", DatasetUse.dataset_id, Dataset.id),
+    ("parts of uploads", UploadPart.upload_id, Upload.id),
     ("tags", ExperimentTag.experiment_id, Experiment.id),
     ("events", JobEvent.job_id, Job.id),
     ("series", MetricSeries.experiment_id, Job.id),
@@ -70,8 +82,11 @@ def rows(scene: Scene) -> Finding:
 def files(scene: Scene) -> Finding:
     """6. Of the directory of runs, when everything has ended."""
     finding = Finding("6a no run directory left")
-    for path in [*scene.runs_dir.glob("exp_*"), *scene.runs_dir.glob(".waiting/*"), *scene.runs_dir.glob(".room-*")]:
-        finding.fault(str(path.relative_to(scene.runs_dir)), path.name if path.name.startswith("exp_") else None)
+    jobs = [path for prefix in ("exp", "dat", "evl", "prd") for path in scene.runs_dir.glob(f"{prefix}_*")]
+    for path in jobs:
+        finding.fault(str(path.relative_to(scene.runs_dir)), path.name)
+    for path in [*scene.runs_dir.glob(".waiting/*"), *scene.runs_dir.glob(".room-*")]:
+        finding.fault(str(path.relative_to(scene.runs_dir)))
     return finding
 
 
@@ -92,9 +107,10 @@ def _unneeded() -> ColumnElement[bool]:
 
 
 def _look_for_lost(session: Session, finding: Finding) -> None:
-    jobs = select(Job.id).where(Job.kind == "experiment", Job.id.not_in(select(Experiment.__table__.c.id)))
-    for job_id in session.scalars(jobs):
-        finding.fault(f"{job_id} has no experiment", job_id)
+    for subject in (Experiment, Dataset, Evaluation, Prediction):
+        kind, theirs = subject.__mapper__.polymorphic_identity, subject.__table__.c.id
+        for job_id in session.scalars(select(Job.id).where(Job.kind == kind, Job.id.not_in(select(theirs)))):
+            finding.fault(f"{job_id} has no {kind}", job_id)
     for key in session.scalars(select(IdempotencyKey.key).where(IdempotencyKey.experiment_id.is_(None))):
         finding.fault(f"the key {key} stands for nothing")
     for orphan in orphans.find(session):

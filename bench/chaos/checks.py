@@ -16,33 +16,35 @@ from store.errors import CheckpointDamaged, CheckpointNotFound
 from store.jobs import eventlog
 from store.jobs.failures import CODES, Remedy
 from store.jobs.states import TERMINAL, State
-from store.tables import Experiment, IdempotencyKey
+from store.tables import Dataset, Evaluation, Experiment, IdempotencyKey, Job
 
 _MOST_LINES = 100_000
 
 
-def jobs_by_id(scene: Scene) -> dict[str, Experiment]:
-    """Every experiment but the references."""
+def jobs_by_id(scene: Scene) -> dict[str, Job]:
+    """Every experiment, import and evaluation but the references."""
     with scene.stack.database.read() as session:
-        rows = session.scalars(select(Experiment).order_by(Experiment.id)).all()
-    return {row.id: row for row in rows if not (row.name or "").startswith("reference-")}
+        trained = session.scalars(select(Experiment)).all()
+        found: list[Job] = [row for row in trained if not (row.name or "").startswith("reference-")]
+        found += [*session.scalars(select(Dataset)), *session.scalars(select(Evaluation))]
+    return {row.id: row for row in sorted(found, key=lambda row: row.id) if row.id not in scene.ledger.references}
 
 
-def acknowledged(scene: Scene, jobs: Mapping[str, Experiment]) -> Finding:
+def acknowledged(scene: Scene, jobs: Mapping[str, Job]) -> Finding:
     """1. Nothing that was acknowledged is lost, nothing was made twice."""
     ledger = scene.ledger
-    finding = Finding("1 every acknowledged POST is there, one key is one experiment")
-    for key, experiment_id in ledger.acknowledged.items():
-        if experiment_id not in jobs:
-            finding.fault(f"{key} was acknowledged as {experiment_id}, which is not there", experiment_id)
+    finding = Finding("1 every acknowledged POST is there, one key is one job")
+    for key, job_id in ledger.acknowledged.items():
+        if job_id not in jobs:
+            finding.fault(f"{key} was acknowledged as {job_id}, which is not there", job_id)
     for key in ledger.spec_of.keys() - ledger.acknowledged.keys():
         finding.fault(f"{key} was never acknowledged")
-    for experiment_id in jobs.keys() - set(ledger.acknowledged.values()):
-        finding.fault(f"{experiment_id} is there and answers no key", experiment_id)
+    for job_id in jobs.keys() - set(ledger.acknowledged.values()):
+        finding.fault(f"{job_id} is there and answers no key", job_id)
     with scene.stack.database.read() as session:
         bound = dict(session.execute(select(IdempotencyKey.key, IdempotencyKey.experiment_id)).all())
     for key, found in bound.items():
-        if found != ledger.acknowledged.get(key):
+        if found not in (ledger.acknowledged.get(key), *ledger.references):
             finding.fault(f"{key} stands for {found} and was acknowledged as {ledger.acknowledged.get(key)}")
     finding.note = f"{len(ledger.acknowledged)} keys"
     return finding
@@ -56,7 +58,7 @@ def answers(ledger: Ledger) -> Finding:
     return finding
 
 
-def ends(scene: Scene, jobs: Mapping[str, Experiment]) -> Finding:
+def ends(scene: Scene, jobs: Mapping[str, Job]) -> Finding:
     """2. Every job is at an end that its history allows."""
     finding = Finding("2 all are terminal, each in a state that its history allows")
     failed = [job for job in jobs.values() if job.state is State.FAILED]
@@ -74,7 +76,7 @@ def ends(scene: Scene, jobs: Mapping[str, Experiment]) -> Finding:
     return finding
 
 
-def _is_explained(job: Experiment) -> bool:
+def _is_explained(job: Job) -> bool:
     """It used up its restarts, and it had so few that what was done to it and around it may have cost them."""
     code = CODES.get(job.failure_code or "")
     restarts = code is not None and code.remedy is Remedy.RESTART
@@ -82,18 +84,18 @@ def _is_explained(job: Experiment) -> bool:
 
 
 def one_trainer(scene: Scene) -> Finding:
-    """3. No job was trained by two at once."""
-    finding = Finding("3 no job was trained by two trainers at once", note=f"{scene.monitor.looks} looks")
+    """3. No job was run by two at once."""
+    finding = Finding("3 no job was run by two trainers at once", note=f"{scene.monitor.looks} looks")
     for together in scene.monitor.together:
         who = ", ".join(f"process {pid} (attempt {attempt})" for pid, attempt in together.attempts)
         finding.fault(f"{together.experiment_id} at {together.at:.1f}: {who}", together.experiment_id)
     return finding
 
 
-def results(scene: Scene, jobs: Mapping[str, Experiment], undisturbed: Mapping[str, Reference]) -> list[Finding]:
+def results(scene: Scene, jobs: Mapping[str, Job], undisturbed: Mapping[str, Reference]) -> list[Finding]:
     """4 and 5. Series without gap or duplicate; what is there is what an undisturbed run has, bit for bit."""
     gaps, bits = Finding("4 series have every step once"), Finding("5 series and weights are bit-identical")
-    for job in jobs.values():
+    for job in (one for one in jobs.values() if isinstance(one, Experiment)):
         reference = undisturbed[job.tags["spec"]]
         series = scene.stack.series(job.id)
         for key, (steps, values) in series.items():
@@ -111,7 +113,7 @@ def results(scene: Scene, jobs: Mapping[str, Experiment], undisturbed: Mapping[s
     return [gaps, bits]
 
 
-def counted(scene: Scene, jobs: Mapping[str, Experiment]) -> Finding:
+def counted(scene: Scene, jobs: Mapping[str, Job]) -> Finding:
     """7. Restarts are within bounds, lines of the log have their numbers."""
     finding = Finding("7 restarts are within bounds, log lines numbered without gap")
     for job in jobs.values():

@@ -38,9 +38,12 @@ class Ledger:
     """Written by many threads."""
 
     spec_of: dict[str, str] = field(default_factory=dict)
-    """Names of specs by the Idempotency-Keys that were sent."""
+    """Names of specs, or of other kinds of jobs, by the Idempotency-Keys that were sent."""
     acknowledged: dict[str, str] = field(default_factory=dict)
-    """Experiments by Idempotency-Key."""
+    """Jobs by Idempotency-Key."""
+    references: set[str] = field(default_factory=set)
+    """Jobs of other kinds than experiments that ran before anything was disturbed."""
+    predictions: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
     wrong_answers: list[str] = field(default_factory=list)
     damaged: set[str] = field(default_factory=set)

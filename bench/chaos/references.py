@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load
 
+from bench.chaos.sending import Sender
 from tests.stack import Stack
 
 _SECONDS = 300.0
@@ -57,6 +58,7 @@ _VARIANTS: tuple[dict[str, Any], ...] = (
 class Reference:
     """An undisturbed run: its series, and a digest of its last and best weights, by kind."""
 
+    experiment_id: str
     series: Mapping[str, tuple[list[int], np.ndarray]]
     weights: Mapping[str, str]
 
@@ -68,9 +70,10 @@ def document(number: int, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
     return name, {**SPECS[name], **variant, "name": f"chaos-{number}", "tags": {"spec": name, "number": str(number)}}
 
 
-def train(stack: Stack, names: Sequence[str]) -> dict[str, Reference]:
+def train(stack: Stack, sender: Sender, names: Sequence[str]) -> dict[str, Reference]:
     """Run each spec once, undisturbed."""
-    ids = {name: stack.submit({**SPECS[name], "name": f"reference-{name}"}) for name in names}
+    specs = {name: {**SPECS[name], "name": f"reference-{name}"} for name in names}
+    ids = {name: sender.insist("POST", "/v1/experiments", json=spec).json()["id"] for name, spec in specs.items()}
     return {name: _result(stack, ids[name]) for name in names}
 
 
@@ -88,4 +91,4 @@ def _result(stack: Stack, experiment_id: str) -> Reference:
         raise RuntimeError(f"the undisturbed {row.name} is {row.state} after {row.attempt} attempts")
     kinds = ("last", "best")
     weights = {kind: digest(stack.content(stack.checkpoint(experiment_id, kind))) for kind in kinds}
-    return Reference(stack.series(experiment_id), weights)
+    return Reference(experiment_id, stack.series(experiment_id), weights)

@@ -3,23 +3,25 @@
 Invariant: nothing is checked before everything that was taken away is given back and all jobs have had time to end.
 """
 
+import contextlib
 import shutil
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import func, select
 
-from bench.chaos import check_rows, checks, references, report
+from bench.chaos import check_others, check_rows, checks, references, report
 from bench.chaos.actions import Actions
 from bench.chaos.on_data import resume
+from bench.chaos.other_kinds import Undisturbed, undisturbed
 from bench.chaos.processes import Ended
 from bench.chaos.report import Finding
 from bench.chaos.scene import NAMES, WORKERS, Scene
 from bench.chaos.schedule import DatabaseKind, schedule
+from bench.chaos.sending import Sender
 from bench.chaos.servers import own_directory
 from bench.chaos.submitting import Submitter
 from store.jobs.states import TERMINAL, State
@@ -73,18 +75,20 @@ def _findings(scene: Scene, options: Options, say: Say) -> list[Finding]:
     scene.processes.start_all()
     for name in WORKERS:
         scene.stack.await_log(name, "trainer_ready", seconds=120.0)
-    reference = references.train(scene.stack, options.specs)
-    say("references are trained")
-    began = time.monotonic()
-    scene.monitor.start()
-    _disturb(scene, options, say)
+    with contextlib.closing(Sender(scene.ledger, scene.api_url, scene.api_key)) as sender:
+        reference = references.train(scene.stack, sender, options.specs)
+        other = undisturbed(sender, reference[options.specs[0]].experiment_id)
+        say("references are trained, imported and evaluated")
+        began = time.monotonic()
+        scene.monitor.start()
+        _disturb(scene, options, sender, other, say)
     standing = _await_ends(scene, say)
     clean = _until(lambda: _is_clean(scene), _CLEAN_SECONDS)
     codes = scene.processes.stop_all()
     scene.redis.kill()
     scene.monitor.stop()
     jobs = checks.jobs_by_id(scene)
-    ends = Counter(job.state.value for job in jobs.values())
+    ends = check_others.ends(jobs)
     restarts, attempts = sum(job.restarts for job in jobs.values()), sum(job.attempt for job in jobs.values())
     for line in report.summary(scene.ledger, ends, restarts, attempts, time.monotonic() - began):
         say(line)
@@ -94,7 +98,10 @@ def _findings(scene: Scene, options: Options, say: Say) -> list[Finding]:
         checks.ends(scene, jobs),
         checks.one_trainer(scene),
         *checks.results(scene, jobs, reference),
+        check_others.results(scene, jobs, other),
         check_rows.rows(scene),
+        check_others.left(scene),
+        check_others.cache(scene, other),
         check_rows.files(scene),
         check_rows.processes(scene, codes),
         checks.counted(scene, jobs),
@@ -102,15 +109,9 @@ def _findings(scene: Scene, options: Options, say: Say) -> list[Finding]:
     ]
 
 
-def _disturb(scene: Scene, options: Options, say: Say) -> None:
+def _disturb(scene: Scene, options: Options, sender: Sender, other: Undisturbed, say: Say) -> None:
     submitter = Submitter(
-        scene.ledger,
-        scene.api_url,
-        scene.api_key,
-        seed=options.seed,
-        jobs=options.jobs,
-        seconds=0.8 * options.seconds,
-        specs=options.specs,
+        sender, other, seed=options.seed, jobs=options.jobs, seconds=0.8 * options.seconds, specs=options.specs
     )
     submitter.start()
     actions = Actions(scene)

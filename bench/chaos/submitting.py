@@ -1,6 +1,6 @@
-"""Submits the jobs over HTTP as a patient client does: one Idempotency-Key a job, again until there is an answer.
+"""Submits jobs of every kind over HTTP: one Idempotency-Key a job, again until there is an answer.
 
-Invariant: an answer that the service may never give, whatever breaks around it, is written down as wrong.
+Beside each experiment comes an import, an evaluation or a prediction, in turn.
 """
 
 import random
@@ -8,29 +8,24 @@ import threading
 import time
 from collections.abc import Sequence
 
-import httpx
-
-from bench.chaos.ledger import Ledger
+from bench.chaos import other_kinds
+from bench.chaos.other_kinds import Undisturbed
 from bench.chaos.references import document
+from bench.chaos.sending import Sender
 
-_TIMEOUT_SECONDS = 5.0
-_PAUSE_SECONDS = 0.3
 _AGAIN = 0.15
 """How many of the jobs are sent once more after they were acknowledged."""
-# Try again: what the service says while it or its database is away.
-_EXPECTED = (503,)
 
 
 class Submitter:
     """Sends the jobs one after another, evenly over a time; looks at some in between."""
 
     def __init__(
-        self, ledger: Ledger, url: str, api_key: str, *, seed: int, jobs: int, seconds: float, specs: Sequence[str]
+        self, sender: Sender, undisturbed: Undisturbed, *, seed: int, jobs: int, seconds: float, specs: Sequence[str]
     ) -> None:
-        self._ledger = ledger
-        self._http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {api_key}"}, timeout=_TIMEOUT_SECONDS, trust_env=False
-        )
+        self._sender = sender
+        self._ledger = sender.ledger
+        self._undisturbed = undisturbed
         self._dice = random.Random(f"submit {seed}")
         self._seed = seed
         self._jobs = jobs
@@ -53,37 +48,48 @@ class Submitter:
         for number in range(self._jobs):
             self._hurry.wait(max(0.0, began + self._seconds * number / self._jobs - time.monotonic()))
             self._submit(number)
+            self._submit_other(number)
             if self._dice.random() < _AGAIN:
-                self._submit(self._dice.randrange(number + 1))
+                again = self._dice.randrange(number + 1)
+                self._submit(again)
+                self._submit_other(again)
             self._look()
-        self._http.close()
 
     def _submit(self, number: int) -> None:
         key = f"chaos-{self._seed}-{number}"
         name, spec = document(number, self._specs)
         self._ledger.spec_of[key] = name
-        while True:
-            answer = self._send("POST", "/v1/experiments", json=spec, headers={"Idempotency-Key": f'"{key}"'})
-            if answer is not None and answer.status_code == 202:
-                self._ledger.acknowledge(key, answer.json()["id"])
-                return
-            time.sleep(_PAUSE_SECONDS)
+        answer = self._sender.insist("POST", "/v1/experiments", json=spec, headers={"Idempotency-Key": f'"{key}"'})
+        self._ledger.acknowledge(key, answer.json()["id"])
+
+    def _submit_other(self, number: int) -> None:
+        name, of = other_kinds.NAMES[number % len(other_kinds.NAMES)], self._undisturbed
+        if name == "prediction":
+            self._predict()
+            return
+        key = f"chaos-{self._seed}-{name}-{number}"
+        self._ledger.spec_of[key] = name
+        if name == "import":
+            job_id = other_kinds.bring(self._sender, key, number)
+        else:
+            job_id = other_kinds.evaluate(self._sender, key, name, of.experiment_id, of.dataset_id)
+        self._ledger.acknowledge(key, job_id)
+
+    def _predict(self) -> None:
+        answer = other_kinds.predict(self._sender, self._undisturbed.experiment_id)
+        self._ledger.predictions["unanswered" if answer is None else "right"] += 1
+        if answer not in (None, self._undisturbed.answer):
+            self._ledger.answered("prediction", f"a prediction is {answer}, and not {self._undisturbed.answer}")
 
     def _look(self) -> None:
         known = list(self._ledger.acknowledged.values())
-        experiment_id = known[self._dice.randrange(len(known))]
-        path = self._dice.choice(("", "/results", "/metrics", "/events", "/checkpoints"))
-        self._send("GET", f"/v1/experiments/{experiment_id}{path}")
+        job_id = known[self._dice.randrange(len(known))]
+        noun, further = _ADDRESSES[job_id.partition("_")[0]]
+        self._sender.send("GET", f"/v1/{noun}/{job_id}{self._dice.choice(further)}")
 
-    def _send(self, method: str, path: str, **content: object) -> httpx.Response | None:
-        """The answer; None when there was none."""
-        try:
-            answer = self._http.request(method, path, **content)  # type: ignore[arg-type]
-        except httpx.HTTPError as error:
-            self._ledger.answered(f"{method} {type(error).__name__}")
-            return None
-        fault = None
-        if not answer.is_success and answer.status_code not in _EXPECTED:
-            fault = f"{method} {path}: {answer.status_code} {answer.text[:300]}"
-        self._ledger.answered(f"{method} {answer.status_code}", fault)
-        return answer
+
+_ADDRESSES = {
+    "exp": ("experiments", ("", "/results", "/metrics", "/events", "/checkpoints", "/evaluations")),
+    "dat": ("datasets", ("", "/events", "/files")),
+    "evl": ("evaluations", ("", "/events")),
+}

@@ -34,7 +34,8 @@ def load_canonical(spec: DatasetSpec, folder: Path | None) -> DataSet:
     parts = {name: _part(path, part) for name, part in manifest.parts.named().items()}
     # Drawn from the training part where there is none.
     test = parts.get("test", parts["train"])
-    return DataSet(train=parts["train"], test=test, outputs=manifest.outputs, validation=parts.get("validation"))
+    names = None if manifest.classes is None else tuple(manifest.classes)
+    return DataSet(parts["train"], test, manifest.outputs, parts.get("validation"), class_names=names)
 
 
 def _manifest(path: Path, sha256: str) -> Manifest:

@@ -137,6 +137,8 @@ class DataSet:
     validation: Part | None = None
     standardization: Standardization | None = None
     """By which the inputs were standardized, of all parts."""
+    class_names: tuple[str, ...] | None = None
+    """By number, where whoever brought the data gave some."""
 
     @property
     def parts(self) -> dict[str, Part]:

@@ -22,7 +22,7 @@ def measure(batches: Iterable[Examples]) -> Standardization:
     deviation = (squares / count).sqrt()
     # Of a channel that is constant, what is left is the rounding of its mean.
     is_constant = deviation <= torch.clamp(1e-7 * mean.abs(), min=1e-30)
-    return Standardization(mean.float(), torch.where(is_constant, 1.0, deviation).float())
+    return Standardization.of(mean, torch.where(is_constant, 1.0, deviation))
 
 
 def _moments(values: Tensor) -> tuple[int, Tensor, Tensor]:

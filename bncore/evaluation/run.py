@@ -17,6 +17,7 @@ from bncore.data import Examples, InvalidData, Part, load_data, load_for
 from bncore.data.dataset import HELD_BYTES
 from bncore.evaluation.answering import answered
 from bncore.evaluation.measuring import Found, measure
+from bncore.evaluation.scores import INLINE_PER_CLASS
 from bncore.events import Concluded, Failed, PhaseChanged, Stopped
 from bncore.networks import build_network
 from bncore.spec import ExperimentSpec, SpecError, data_shape, parse_json
@@ -30,6 +31,8 @@ from bncore.train.loading import saved_spec, standardization_of
 from bncore.train.run_directory import RunDirectory
 
 CONFUSION_FILE = "confusion.safetensors"
+MOST_NAMED = INLINE_PER_CLASS
+"""Of more classes, a result names none."""
 
 _logger = logging.getLogger(__name__)
 
@@ -76,7 +79,8 @@ def _evaluate(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Conclu
     directory.log(PhaseChanged(phase="loading_data"))
     # Shown as the network learned to see inputs, not by what these data have themselves.
     seen = standardization_of(layout.checkpoint_weights)
-    examples = _placed(load_for(asked.data, layout.data, seen).parts[asked.part], device)
+    data = load_for(asked.data, layout.data, seen)
+    examples = _placed(data.parts[asked.part], device)
     train = _training_batches(saved.spec, layout.data, device) if asked.statistics.kind == "precise" else ()
     between()
     directory.log(PhaseChanged(phase="evaluating"))
@@ -84,7 +88,8 @@ def _evaluate(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Conclu
         network.eval(), examples, shape.task, shape.outputs, asked.statistics, asked.batch_size, train, between
     )
     _save_arrays(directory, found)
-    return Concluded(result=_in_json({"step": saved.step, "device": device.type, **found.result}))
+    named = {"class_names": list(data.class_names)} if data.class_names and len(data.class_names) <= MOST_NAMED else {}
+    return Concluded(result=_in_json({"step": saved.step, "device": device.type, **found.result, **named}))
 
 
 def _predict(directory: RunDirectory, asked: Prediction) -> Concluded:

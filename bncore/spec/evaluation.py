@@ -23,7 +23,7 @@ from bncore.spec.plan import laid_network
 from bncore.spec.strict import SpecModel
 
 Part = Literal["train", "validation", "test"]
-Order = Literal["shuffled", "stored", "by_class"]
+Order = Literal["shuffled", "stored", "by_class", "one_class"]
 
 _CHECKPOINT = re.compile(r"best|last|ckp_[0-9a-f]{32}")
 _ALTERNATIVE = "; source measures it as it is"
@@ -48,7 +48,8 @@ class InBatches(SpecModel):
     order: Order = Field(
         default="shuffled",
         description="Which examples come together: shuffled by seed; stored, as the data have them; by_class, which "
-        "makes batches of one class or few, on which such statistics fail.",
+        "makes batches of one class or few, on which such statistics fail; one_class, where no batch has two classes, "
+        "and each class is cut into batches of one size.",
     )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Shuffles; for order shuffled.")
 
@@ -191,10 +192,14 @@ def _statistics_faults(
     if isinstance(asked, TentStatistics):
         yield from _tent_faults(norms, source)
     if isinstance(asked, PreciseStatistics) and _needs_another_set(evaluation.data, experiment.data):
-        detail = "Precise statistics are of the training data of the experiment, and these are another data set"
-        yield Fault(where, f"{detail}; evaluate on a part of those, or use adabn", "another_dataset")
+        detail = (
+            "Precise statistics are of the training data of the experiment, whatever is evaluated, and a worker reads "
+            "one set that was brought in at a time; evaluate on a part of the set that was trained on, or use adabn, "
+            "whose statistics are of the data that are evaluated"
+        )
+        yield Fault(where, detail, "another_dataset")
     if isinstance(asked, InBatches):
-        if asked.order == "by_class" and target.task != "classification":
+        if asked.order in ("by_class", "one_class") and target.task != "classification":
             detail = "An example of these data has no one class; use another order"
             yield Fault(f"{where}/order", detail, "no_class_of_examples")
         if _is_sequential(asked) and any(isinstance(norm, StepBatchNormSpec) for norm, _ in norms):

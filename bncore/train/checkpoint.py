@@ -54,7 +54,7 @@ def write_weights(
     tensors = {name: _plain(tensor) for name, tensor in network.state_dict().items()}
     metadata: dict[str, object] = {"format_version": FORMAT_VERSION, "spec": spec.model_dump(mode="json"), "step": step}
     if standardization is not None:
-        found = {"mean": standardization.mean, "deviation": standardization.deviation}
+        found = {"mean": standardization.whole_mean, "deviation": standardization.deviation}
         metadata["standardization"] = {name: tensor.tolist() for name, tensor in found.items()}
     _write(path, tensors, json.dumps(metadata, sort_keys=True, separators=(",", ":")))
 

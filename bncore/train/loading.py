@@ -62,7 +62,8 @@ def standardization_of(path: Path) -> Standardization | None:
     found = _metadata(path).get("standardization")
     if not isinstance(found, dict):
         return None
-    return Standardization(torch.tensor(found["mean"]), torch.tensor(found["deviation"]))
+    mean, deviation = (torch.tensor(found[name], dtype=torch.float64) for name in ("mean", "deviation"))
+    return Standardization.of(mean, deviation)
 
 
 def _take_averages(path: Path, network: nn.Module, step: object) -> None:

@@ -1,7 +1,7 @@
 """`bnlab attempts`: who tried an experiment, and how each try ended."""
 
 from client.commands.connection import AsJson, ExperimentId, Url, connect
-from client.commands.naming import id_of
+from client.commands.naming import job_of
 from client.commands.outcome import reported
 from client.commands.output import emit, minute, show, table
 from client.errors import Json
@@ -14,7 +14,7 @@ def attempts(experiment: ExperimentId, url: Url = None, as_json: AsJson = False)
     Example: bnlab attempts last
     """
     with connect(url) as client:
-        found = list(client.attempts(id_of(client, experiment)))
+        found = list(client.attempts(job_of(client, experiment)))
     if as_json:
         emit(found)
         return

@@ -1,7 +1,8 @@
 """`bnlab dataset`: data of one's own, from a file to something that an experiment can name."""
 
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from client.commands.connection import AsJson, Url, connect
 from client.commands.naming import only
 from client.commands.outcome import Exit, leave, reported
-from client.commands.output import byte_bar, coloured, emit, inline, message, minute, show, table, tell, words
+from client.commands.output import ask, byte_bar, coloured, emit, inline, message, minute, show, table, tell, words
 from client.documents import assign
 from client.errors import Json, Unreachable
 from client.http import Client
@@ -32,6 +33,7 @@ Source = Annotated[
         show_default=False,
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before.")]
 Assigned = Annotated[
     list[str] | None,
     typer.Option("--set", help="An option of the import, like csv.delimiter=';'. Repeatable.", metavar="NAME=VALUE"),
@@ -134,18 +136,47 @@ def show_dataset(
 
 
 @reported
-def delete_dataset(wanted: DatasetId, url: Url = None, as_json: AsJson = False) -> None:
-    """Delete a data set with all its files; not while an experiment or evaluation uses it.
+def cancel_dataset(wanted: DatasetId, url: Url = None, as_json: AsJson = False) -> None:
+    """End the import of a data set; what was uploaded stays, and `retry` imports it after all.
 
-    Example: bnlab dataset delete cifar
+    Example: bnlab dataset cancel cifar
+    """
+    _ask(Client.cancel_dataset, wanted, url, as_json)
+
+
+@reported
+def retry_dataset(wanted: DatasetId, url: Url = None, as_json: AsJson = False) -> None:
+    """Import a data set again whose import failed or was cancelled, where what was uploaded is kept.
+
+    Example: bnlab dataset retry cifar
+    """
+    _ask(Client.retry_dataset, wanted, url, as_json)
+
+
+@reported
+def delete_dataset(wanted: DatasetId, yes: Yes = False, url: Url = None, as_json: AsJson = False) -> None:
+    """Delete a data set with all its files; not while an experiment or evaluation uses it. Asks before, at a terminal.
+
+    Example: bnlab dataset delete cifar --yes
     """
     with connect(url) as client:
         dataset_id = _id_of(client, wanted)
+        if not yes and sys.stdin.isatty() and not ask(f"delete {dataset_id} with all its files?"):
+            leave(Exit.INTERRUPTED, "nothing was done")
         client.delete_dataset(dataset_id)
     if as_json:
         emit({"id": dataset_id, "deleted": True})
     else:
         show(f"{inline(dataset_id)} [dim]deleted[/]")
+
+
+def _ask(act: Callable[[Client, str], Json], wanted: str, url: str | None, as_json: bool) -> None:
+    with connect(url) as client:
+        dataset = act(client, _id_of(client, wanted))
+    if as_json:
+        emit(dataset)
+    else:
+        show(f"{inline(dataset['id'])} ", coloured(dataset))
 
 
 def _see_through(client: Client, dataset_id: str, timeout: float | None, as_json: bool) -> None:
@@ -167,7 +198,9 @@ def _id_of(client: Client, wanted: str) -> str:
         return wanted
     every = [*client.datasets(state="uploading"), *client.datasets()]
     found = [each for each in every if each["name"] == wanted or str(each["id"]).startswith(wanted)]
-    return only("data set", wanted, found, ("id", "state", "name"))
+    # An admin sees those of all owners.
+    owners = {each.get("owner") for each in found}
+    return only("data set", wanted, found, ("id", "state", "name", *(["owner"] if len(owners) > 1 else [])))
 
 
 def _print(dataset: Json) -> None:

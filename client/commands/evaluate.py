@@ -1,5 +1,6 @@
 """`bnlab evaluate`: measure a checkpoint on other data, and `bnlab evaluations`: what was measured."""
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Annotated, Any
 
@@ -143,19 +144,29 @@ def _print(found: Json) -> None:
     show(table(columns, rows, title))
     if result.get("reason"):
         tell(f"No statistics to put in their place: {result['reason']}")
-    _print_classes(before.get("classes"), after.get("classes"))
+    _print_classes(before.get("classes"), after.get("classes"), result.get("class_names") or ())
 
 
-def _print_classes(before: Json | None, after: Json | None) -> None:
+def _print_classes(before: Json | None, after: Json | None, names: Sequence[str]) -> None:
     if not before or len(before["count"]) > MOST_CLASSES:
         return
     shown = [("", before)] + ([("after: ", after)] if after else [])
     columns = ["class", "examples", *(prefix + name for prefix, _ in shown for name in ("precision", "recall", "f1"))]
     rows = [
-        [str(number), count, *(of[name][number] for _, of in shown for name in ("precision", "recall", "f1"))]
+        [
+            _called(number, names),
+            count,
+            *(of[name][number] for _, of in shown for name in ("precision", "recall", "f1")),
+        ]
         for number, count in enumerate(before["count"])
     ]
     show(table(columns, rows))
+
+
+def _called(number: int, names: Sequence[str]) -> str:
+    """A class by its number, and its name where the data have one that is no number."""
+    name = names[number] if number < len(names) else str(number)
+    return name if name == str(number) else f"{number} {name}"
 
 
 def _numbers(found: Json) -> tuple[float | None, float | None]:

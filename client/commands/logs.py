@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from client.commands.connection import AsJson, ExperimentId, Url, connect
-from client.commands.naming import id_of
+from client.commands.naming import job_of
 from client.commands.outcome import reported
 from client.commands.output import emit, pass_on, tell
 
@@ -33,7 +33,7 @@ def logs(
     """
     text = ""
     with connect(url) as client:
-        for piece in client.log(id_of(client, experiment), attempt=attempt, tail=tail, follow=follow):
+        for piece in client.log(job_of(client, experiment), attempt=attempt, tail=tail, follow=follow):
             text = text + piece if as_json else piece
             if not as_json:
                 pass_on(piece)

@@ -17,6 +17,7 @@ MOST_SEARCHED = 5_000
 """The server finds by name; beginnings of ids are looked for here, so not among millions."""
 
 _WHOLE = re.compile(r"exp_[0-9a-f]{32}")
+_OF_ANOTHER_KIND = re.compile(r"(dat|evl)_[0-9a-f]{32}")
 _BEGINNING = re.compile(r"exp_[0-9a-f]{0,31}")
 _TIME_DIGITS = 12
 """An id begins with the milliseconds of its making (UUIDv7), in so many hexadecimal digits."""
@@ -34,6 +35,11 @@ def id_of(client: Client, wanted: str) -> str:
     else:
         found = client.list(name=wanted, page_size=MOST_SHOWN + 1)
     return only("experiment", wanted, found, ("id", "state", "name"))
+
+
+def job_of(client: Client, wanted: str) -> str:
+    """The same where a data set or an evaluation may be meant as well, by its whole id. Raises `ClientError`."""
+    return wanted if _OF_ANOTHER_KIND.fullmatch(wanted) else id_of(client, wanted)
 
 
 def only(noun: str, wanted: str, candidates: Iterable[Json], shown: Sequence[str]) -> str:

@@ -11,9 +11,11 @@ from client.commands.connection import AsJson, ExperimentId, Url, connect
 from client.commands.naming import id_of
 from client.commands.outcome import reported
 from client.commands.output import coloured, emit, inline, message, minute, show, table, words
-from client.errors import Json
+from client.errors import ApiError, Json
+from client.http import Client
 from client.printable import one_line
 
+MOST_CLASSES = 20
 WithSpec = Annotated[bool, typer.Option("--spec", help="Print the complete spec alone, ready to be submitted again.")]
 WithEvents = Annotated[bool, typer.Option("--events", help="Add the log of what happened.")]
 
@@ -42,11 +44,14 @@ def show_experiment(
             return
         results = client.results(experiment_id)
         log = list(client.events(experiment_id)) if events else None
+        classes = None if as_json else _classes(client, experiment["spec"].get("data") or {})
     if as_json:
         emit({"experiment": experiment, "results": results} | ({} if log is None else {"events": log}))
         return
     print_results(results)
     show(inline(_standing(experiment)))
+    if classes:
+        show(f"classes: {inline(classes)}")
     tags = ", ".join(inline(f"{key}: {value}") for key, value in experiment["tags"].items())
     show(f"submitted {inline(minute(experiment['created_at']))} UTC{f'; tags {tags}' if tags else ''}")
     if log is not None:
@@ -74,6 +79,20 @@ def print_results(results: Json) -> None:
     if results["checkpoints"]:
         rows = [(entry["id"], entry["kind"], entry["step"], entry["size"]) for entry in results["checkpoints"]]
         show(table(("checkpoint", "kind", "step", "bytes"), rows))
+
+
+def _classes(client: Client, data: Json) -> str | None:
+    """What the classes of a data set of one's own are called; None where it has none, or is not there any more."""
+    if data.get("kind") != "dataset":
+        return None
+    try:
+        names = client.dataset(str(data["id"])).get("classes") or ()
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return None
+    named = [f"{number} {name}" for number, name in enumerate(names[:MOST_CLASSES])]
+    return ", ".join(named) + (", ..." if len(names) > MOST_CLASSES else "") or None
 
 
 def print_warnings(results: Json) -> None:

@@ -94,7 +94,7 @@ def same(session: Session, owner: str, sha256: str, fingerprint: str) -> str | N
         *owned_by(None),
         Dataset.state.not_in(uploads.ENDED_BADLY),
     )
-    return session.scalars(statement.order_by(Dataset.submitted_at).limit(1)).one_or_none()
+    return session.scalars(statement.limit(1)).one_or_none()
 
 
 def _enter(session: Session, upload: Upload, whole: Whole, device: str, limits: Limits) -> None:

@@ -140,6 +140,18 @@ def finish_part(
     session.execute(insert(_PART).values(upload_id=upload_id, file_id=file_id, **vars(part)))
 
 
+def lose_part(session: Session, upload_id: str, file_id: str, *, owner: str) -> list[int]:
+    """Give up a part that was found damaged, so that it is sent again and stored anew; its number, unless it was
+    replaced meanwhile. Raises `DatasetNotFound`, `UploadCompleted`."""
+    owners.take_turn(session, owner)
+    lock(session, upload_id, owner=owner)
+    files.condemn(session, [file_id])
+    mine = (_PART.c.upload_id == upload_id, _PART.c.file_id == file_id)
+    numbers = list(session.execute(delete(_PART).where(*mine).returning(_PART.c.number)).scalars())
+    files.drop(session, [file_id] if numbers else [])
+    return numbers
+
+
 def lock(session: Session, upload_id: str, *, owner: str) -> None:
     """Hold an open upload until the transaction ends. Raises `DatasetNotFound`, `UploadCompleted`."""
     statement = select(_UPLOAD.c.dataset_id).where(_UPLOAD.c.id == upload_id, _UPLOAD.c.owner == owner)

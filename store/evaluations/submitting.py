@@ -7,12 +7,12 @@ the experiment and its checkpoints, what was accepted can be measured.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import case, insert, select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from bncore.spec import fingerprint_of
 from bncore.spec.evaluation import CheckpointEvaluation
-from store import held, owners, queueing
+from store import checkpoints, held, owners, queueing
 from store.columns import core
 from store.datasets import using
 from store.errors import CheckpointNotFound
@@ -69,21 +69,15 @@ def submit(session: Session, submission: Submission, who: Submitter, limits: Lim
 
 def meant(session: Session, experiment_id: str, which: str) -> Checkpoint:
     """The checkpoint with that id; of `last` and `best` the newest, and for want of a best one the last."""
-    mine = (
-        Checkpoint.experiment_id == experiment_id,
-        Checkpoint.whole_at.is_not(None),
-        Checkpoint.dropped_at.is_(None),
-    )
-    statement = select(Checkpoint).where(*mine)
-    if which == "best":
-        statement = statement.order_by(case((Checkpoint.kind == "best", 0), else_=1))
-    elif which == "last":
-        # The newest weights, whatever else they are.
-        statement = statement.order_by(case((Checkpoint.kind == "last", 0), else_=1))
+    # In the order of an index. For want of those of a kind, the newest weights, whatever else they are.
+    newest = select(Checkpoint).where(*checkpoints.readable(experiment_id))
+    newest = newest.order_by(Checkpoint.step.desc(), Checkpoint.kind, Checkpoint.id).limit(1)
+    if which in ("best", "last"):
+        choices = [newest.where(Checkpoint.kind == which), newest]
     else:
-        statement = statement.where(Checkpoint.id == which)
-    statement = statement.order_by(Checkpoint.step.desc(), Checkpoint.attempt.desc()).limit(1)
-    found = session.scalars(statement).one_or_none()
-    if found is None:
-        raise CheckpointNotFound(which)
-    return found
+        choices = [newest.where(Checkpoint.id == which)]
+    for choice in choices:
+        found = session.scalars(choice).one_or_none()
+        if found is not None:
+            return found
+    raise CheckpointNotFound(which)

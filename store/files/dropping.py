@@ -31,6 +31,8 @@ def drop_of_jobs(session: Session, job_ids: Collection[str]) -> int:
 
 def condemn(session: Session, file_ids: Collection[str]) -> None:
     """Have no other file refer to the bytes of these any more: they are not what was announced."""
+    if not file_ids:
+        return
     table = core(Content)
     theirs = select(_FILES.c.content_id).where(one_of(_FILES.c.id, file_ids))
     session.execute(update(table).where(table.c.id.in_(theirs)).values(whole_at=None))

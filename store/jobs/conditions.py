@@ -5,7 +5,7 @@ States are literals here, as in the partial indexes: with a bound value a databa
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, literal_column
+from sqlalchemy import Boolean, ColumnElement, func, literal_column
 
 from store.columns import core
 from store.database import clock
@@ -20,6 +20,13 @@ def in_state(*states: State) -> ColumnElement[bool]:
     """Whether a job is in one of the states."""
     literals: list[ColumnElement[Any]] = [literal_column(f"'{state.value}'") for state in sorted(states)]
     return _JOB.state == literals[0] if len(literals) == 1 else _JOB.state.in_(literals)
+
+
+def still_in_state(*states: State) -> ColumnElement[bool]:
+    """The same of jobs that are named already. Said so that no index serves it: a planner without statistics would read
+    all that wait rather than enter by an id."""
+    literals = ", ".join(f"'{state.value}'" for state in sorted(states))
+    return literal_column(f"(jobs.state || '' IN ({literals}))", Boolean)
 
 
 CLAIM_ORDER = (_JOB.priority.desc(), _JOB.turn, _JOB.created_at, _JOB.id)

@@ -17,7 +17,7 @@ from bncore.spec.limits import WORD_CHARS
 from store.columns import core
 from store.database import clock
 from store.jobs import bells, eventlog
-from store.jobs.conditions import IS_QUEUED, elapsed_seconds, in_state
+from store.jobs.conditions import IS_QUEUED, elapsed_seconds, still_in_state
 from store.jobs.eventlog import Entry, Line
 from store.jobs.failures import WAIT_SECONDS, Failure, Remedy
 from store.jobs.states import State, sources
@@ -102,7 +102,7 @@ def movement(target: State, *which: ColumnElement[bool], **values: Any) -> Updat
     """The statement of a move, for `carry_out`; one that is made often is worth keeping."""
     return (
         update(core(Job))
-        .where(*which, in_state(*sources(target)))
+        .where(*which, still_in_state(*sources(target)))
         .values(
             state=target,
             version=_JOB.version + 1,

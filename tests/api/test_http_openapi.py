@@ -25,7 +25,9 @@ OPERATIONS = {
     "delete_dataset", "list_dataset_files", "download_contact_sheet", "download_report", "list_dataset_events",
     "submit_evaluation", "list_evaluations_of", "list_evaluations", "get_evaluation", "cancel_evaluation",
     "kill_evaluation", "pause_evaluation", "resume_evaluation", "retry_evaluation", "delete_evaluation", "predict",
-    "list_evaluation_events",
+    "list_evaluation_events", "kill_dataset", "pause_dataset", "resume_dataset", "list_dataset_attempts",
+    "get_dataset_logs", "list_evaluation_attempts", "get_evaluation_logs",
+    "list_figures", "get_figure", "draw_figure",
 }  # fmt: skip
 
 
@@ -79,7 +81,7 @@ def described(shared_api: Any) -> Any:
 
 # The listings of the catalog are one function.
 TRIED = {name for name in OPERATIONS if not name.startswith("list_") or name in ("list_experiments", "list_networks")}
-TRIED |= {"list_events", "list_checkpoints", "list_keys", "list_owners", "list_attempts"}
+TRIED |= {"list_events", "list_checkpoints", "list_keys", "list_owners", "list_attempts", "list_figures"}
 
 
 @pytest.mark.parametrize("operation_id", sorted(TRIED))
@@ -99,7 +101,7 @@ def _try(described: Any, api: Any, operation_id: str, mode: schemathesis.Generat
     loose = operation_id in (
         "submit_experiment", "validate_experiment", "list_experiments", "create_key", "list_keys", "list_owners",
         "edit_experiment", "list_checkpoints", "cancel_experiments", "delete_experiments", "get_logs",
-        "begin_upload", "list_datasets", "store_part",
+        "get_dataset_logs", "get_evaluation_logs", "begin_upload", "list_datasets", "store_part", "draw_figure",
     )  # fmt: skip
     excluded = [positive_data_acceptance] if loose else []
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from tests.api.test_http_datasets import rows_left
 
 SETTINGS = {
     "deadline": None,
-    "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    "suppress_health_check": [HealthCheck.too_slow],
+    "database": None,
     "derandomize": True,
 }
 PIECES = st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=2)
@@ -25,9 +27,19 @@ JSON = st.recursive(
 MUTATIONS = st.sampled_from(["none", "cut", "flip", "length", "digest", "number", "method", "chunked", "early"])
 
 
-@pytest.fixture(scope="module")
-def api(shared_api: Any) -> Any:
-    return shared_api
+# Few while one works, many in the night.
+OFTEN = pytest.mark.parametrize("examples", [15, pytest.param(200, marks=pytest.mark.slow)])
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def api(request: pytest.FixtureRequest, serve: Any) -> Iterator[Any]:
+    """One service for all of the file, on each kind of database."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("shared_api")
+        return
+    template = request.getfixturevalue("postgresql_template")
+    with template.lend() as url, serve(url) as running:
+        yield running
 
 
 def remove(api: Any, dataset_id: str) -> None:
@@ -66,11 +78,19 @@ def request_of(api: Any, dataset_id: str, number: int, piece: bytes, how: str, a
     return head[: at * 20] if how == "early" else head + body
 
 
-@settings(max_examples=200, **SETTINGS)
-@given(pieces=PIECES, how=MUTATIONS, at=st.integers(0, 9), which=st.integers(0, 1))
-def test_no_truncated_or_mutated_part_is_an_error_of_ours_or_counts(api, pieces, how, at, which):
+@OFTEN
+def test_no_truncated_or_mutated_part_is_an_error_of_ours_or_counts(api, examples):
+    @settings(max_examples=examples, **SETTINGS)
+    @given(pieces=PIECES, how=MUTATIONS, at=st.integers(0, 9), which=st.integers(0, 1))
+    def holds(pieces, how, at, which):
+        send_mutated(api, pieces, how, at, which % len(pieces))
+
+    holds()
+
+
+def send_mutated(api, pieces, how, at, wrong):
+    """Parts of which one is wrong: it is refused or what was meant, and nothing else counts."""
     dataset_id = begin(api.client)["id"]
-    wrong = which % len(pieces)
     for number, piece in enumerate(pieces, start=1):
         if number - 1 != wrong:
             assert put(api.client, dataset_id, number, piece).status_code == 204
@@ -87,14 +107,20 @@ def test_no_truncated_or_mutated_part_is_an_error_of_ours_or_counts(api, pieces,
     remove(api, dataset_id)
 
 
-@settings(max_examples=100, **SETTINGS)
-@given(body=JSON, key=st.sampled_from(["name", "resize", "csv", "columns", "impute", "sha256", "huggingface", "hat"]))
-def test_no_description_of_a_data_set_is_an_error_of_ours(api, body, key):
-    text = json.dumps({"name": "n", key: body})
-    answer = api.client.post("/v1/datasets", content=text, headers={"Content-Type": "application/json"})
-    assert answer.status_code in (201, 202, 422), (text, answer.text)
-    if answer.status_code != 422:
-        remove(api, answer.json()["id"])
+@OFTEN
+def test_no_description_of_a_data_set_is_an_error_of_ours(api, examples):
+    keys = st.sampled_from(["name", "resize", "csv", "columns", "impute", "sha256", "huggingface", "hat"])
+
+    @settings(max_examples=examples, **SETTINGS)
+    @given(body=JSON, key=keys)
+    def holds(body, key):
+        text = json.dumps({"name": "n", key: body})
+        answer = api.client.post("/v1/datasets", content=text, headers={"Content-Type": "application/json"})
+        assert answer.status_code in (201, 202, 422), (text, answer.text)
+        if answer.status_code != 422:
+            remove(api, answer.json()["id"])
+
+    holds()
 
 
 def test_nothing_is_left_of_all_that(api):

@@ -9,6 +9,7 @@ from bncore.spec import load_spec
 from client.demo import ARMS, read_spec
 
 
+@pytest.mark.system
 def test_the_demo_trains_three_networks_and_leaves_nothing(bnlab, tmp_path):
     demo = bnlab("demo", "--json")
     output, _ = demo.process.communicate(timeout=150)
@@ -35,6 +36,7 @@ def test_the_arms_of_the_demo_differ_in_their_normalization_alone():
     assert arms[0] == arms[1] == arms[2]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("words", "number", "code"),
     [

@@ -22,6 +22,7 @@ def in_bash(language: str, text: str) -> str:
     return text if language == "bash" else f"python - <<'END_OF_BLOCK'\n{text}END_OF_BLOCK\n"
 
 
+@pytest.mark.system
 @pytest.mark.timeout(300)
 def test_every_command_of_the_page_works_as_it_stands(stack: Any, tmp_path: Path) -> None:
     script = "set -e\n" + "\n".join(in_bash(*block) for block in BLOCKS if block[0] != "json")

@@ -26,7 +26,9 @@ def up(bnlab, tmp_path):
     return begin
 
 
-@pytest.mark.parametrize("words", [REDIS, ("store", "migrate"), ("-m", "api")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [REDIS, pytest.param(("store", "migrate"), marks=pytest.mark.system), ("-m", "api")], ids=" ".join
+)
 def test_killed_while_it_starts_it_leaves_no_process(up, words):
     stack = up()
     stack.child(*words)
@@ -44,18 +46,11 @@ def test_asked_to_end_while_it_starts_it_ends_with_0(up, tmp_path, number):
     assert (tmp_path / "stderr").read_text().endswith(STOPPING)
 
 
-def test_asked_to_end_by_a_terminal_that_is_gone_it_ends_in_order(up):
+def test_a_stack_heals_refuses_a_second_and_ends_in_order_when_its_terminal_is_gone(up, tmp_path):
     reader, writer = os.pipe()
     stack = up(stderr=writer)
     os.close(writer)
     stack.wait_ready()
-    os.close(reader)
-    assert stack.end(signal.SIGHUP) == 0
-    stack.assert_nothing_left()
-
-
-def test_a_stack_heals_refuses_a_second_and_ends_in_order(up, tmp_path):
-    stack = up().wait_ready()
     second = up()
     assert second.process.wait(30) == 3
     complaint = (tmp_path / "stderr").read_text()
@@ -69,12 +64,14 @@ def test_a_stack_heals_refuses_a_second_and_ends_in_order(up, tmp_path):
     assert psutil.wait_procs([server], timeout=10)[1] == []
     assert wait_for_new(stack, REDIS, redis.pid, port)
 
+    os.close(reader)
     assert stack.end(signal.SIGHUP) == 0
     stack.assert_nothing_left()
     assert stack.process.stdout.read() == ""
     assert (tmp_path / "data" / "lock").read_text() == ""
 
 
+@pytest.mark.system
 def test_killed_while_it_trains_it_leaves_no_process_and_goes_on_when_up_again(up, tmp_path, long_spec):
     stack = up(workers=2, cwd=hostile(tmp_path / "hostile")).wait_ready()
     with stack.client() as client:

@@ -65,8 +65,9 @@ def _await(true):
         time.sleep(0.01)
 
 
+@pytest.mark.system
 def test_whatever_breaks_nothing_is_lost_nothing_done_twice_and_no_bit_differs():
     said: list[str] = []
-    options = Options(2025, "sqlite", seconds=4.0, jobs=4, specs=("dropout",), mean_gap_seconds=0.5)
+    options = Options(2025, "sqlite", seconds=3.0, jobs=3, specs=("dropout",), mean_gap_seconds=0.5)
     faults = run(options, said.append)
     assert faults == 0, "\n".join(said)

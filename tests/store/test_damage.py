@@ -142,3 +142,23 @@ def test_a_deleted_experiment_with_an_unfinished_checkpoint_leaves_nothing(lab: 
         while purging.purge(session):
             pass
     assert all(lease.job_id not in repr(rows) for rows in lab.everything().values())
+
+
+def test_files_that_are_dropped_while_a_step_goes_on_wait_for_their_checkpoint(lab: Any, lease: Lease) -> None:
+    lab.checkpoint(lease, "last", 2)
+
+    def purge() -> None:
+        with lab.database.write() as session:
+            while purging.purge(session):
+                pass
+
+    # As a step sees it that has looked for checkpoints before a worker gave one up with its files, and for these after.
+    with lab.database.write() as session:
+        session.execute(update(File).values(dropped_at=1.0), execution_options=QUIETLY)
+    purge()
+    with lab.database.write() as session:
+        assert len(session.scalars(select(File.id)).all()) == 2
+        session.execute(update(Checkpoint).values(dropped_at=1.0), execution_options=QUIETLY)
+    purge()
+    with lab.database.read() as session:
+        assert session.scalars(select(File.id)).all() == []

@@ -100,11 +100,6 @@ def test_a_process_lives_while_its_heartbeat_is_young(sqlite_url: str, run_store
     assert run_store(*question, "--within-seconds", "0")[0] == 1
 
 
-def test_importing_the_store_leaves_torch_out() -> None:
-    code = "import sys, store.results, store.checkpoints, store.__main__, migrations; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
 def test_a_database_that_is_not_unicode_is_refused_in_a_line(empty_postgresql_url: str) -> None:
     name = f"ascii_{secrets.token_hex(4)}"
     with psycopg.connect(empty_postgresql_url, autocommit=True) as connection:

@@ -81,14 +81,14 @@ def test_killed_in_the_middle_it_begins_anew_and_finds_the_same(small_stack, tra
 def test_many_at_once_of_an_experiment_that_is_deleted_meanwhile(small_stack):
     experiment = small_stack.submit({**SPEC, "train": {**SPEC["train"], "seed": 7}})
     assert small_stack.await_state(experiment).state == "succeeded"
-    asked = [{**TENT, "seed": number % 4, "steps": 3} for number in range(8)]
+    asked = [{**TENT, "seed": number % 2, "steps": 3} for number in range(4)]
     made = [ask(small_stack, experiment, one) for one in asked]
     small_stack.until("one runs", lambda: any(get(small_stack, one).attempt for one in made))
     with small_stack.database.write() as session:
         experiments.delete(session, experiment, By(None))
     found = [ended(small_stack, one).result for one in made]
-    assert found[:4] == found[4:]
-    assert len({str(one["after"]["loss"]) for one in found}) == 4
+    assert found[:2] == found[2:]
+    assert found[0]["after"]["loss"] != found[1]["after"]["loss"]
 
 
 def test_a_network_goes_on_learning_from_a_checkpoint_and_frozen_parts_stay(small_stack, trained):

@@ -14,7 +14,7 @@ STEPS = 100
 TRIES = 20
 
 # Two runs of each network one after the other, and for each a trainer that starts anew.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 def spec_of(kind):

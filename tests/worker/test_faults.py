@@ -80,6 +80,7 @@ def test_a_worker_that_is_started_again_gives_back_what_its_predecessor_had(make
     _cancel(stack, experiment)
 
 
+@pytest.mark.system
 def test_a_worker_that_is_told_to_go_while_a_writer_stands_hands_back_without_a_restart(make_stack, sqlite_url):
     stack = make_stack(sqlite_url, BNLAB_LEASE_SECONDS="600", BNLAB_TICK_SECONDS="1", BNLAB_GRACE_SECONDS="2")
     stack.start_warm("relay", "worker")

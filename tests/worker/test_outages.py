@@ -120,6 +120,7 @@ def test_an_outage_of_two_leases_restarts_nothing_and_a_commit_without_answer_is
     assert series["test/loss"][0] == list(range(100, row.step + 1, 100))
 
 
+@pytest.mark.system
 def test_a_database_server_stopped_and_started_restarts_nothing(own_postgresql, make_stack):
     server, url = own_postgresql
     stack = make_stack(url)

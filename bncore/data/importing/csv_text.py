@@ -30,6 +30,9 @@ _NAMED = {"\t": "a tab", " ": "a space"}
 _HEAD_BYTES = 2**20
 _LINES = 50
 _BLOCK_BYTES = 4 * 2**20
+"""A row that reaches over two ends of such blocks is refused."""
+_SMALL_BLOCK_BYTES = 2**19
+"""Arrow reads 32 blocks ahead, so they are small until a row reaches over two of their ends."""
 _COLUMN_BYTES = 1024
 """Of a column in a block: each costs some time in each block, however few rows it has there."""
 
@@ -199,11 +202,39 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _block_bytes(form: _Form) -> int:
-    return max(_BLOCK_BYTES, _COLUMN_BYTES * len(form.names))
+def _block_bytes(form: _Form, least: int = _BLOCK_BYTES) -> int:
+    return max(least, _COLUMN_BYTES * len(form.names))
+
+
+class _RowTooLong(Exception):
+    """A row reaches over two ends of blocks."""
 
 
 def _batches(path: Path, what: str, form: _Form, check: Callable[[], None]) -> Iterator[pa.RecordBatch]:
+    done = 0
+    try:
+        for batch in _in_blocks(path, what, form, check, _block_bytes(form, _SMALL_BLOCK_BYTES)):
+            done += batch.num_rows
+            yield batch
+        return
+    except _RowTooLong:
+        pass
+    # Once more from the beginning, in larger blocks, without the rows that were given already.
+    try:
+        for batch in _in_blocks(path, what, form, check, _block_bytes(form)):
+            if batch.num_rows > done:
+                yield batch.slice(done)
+            done = max(0, done - batch.num_rows)
+    except _RowTooLong:
+        raise InvalidData(
+            f"{what} has a row of more than {_block_bytes(form):,} bytes; is there a quote without an end?"
+        ) from None
+
+
+def _in_blocks(
+    path: Path, what: str, form: _Form, check: Callable[[], None], block_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """Raises `_RowTooLong`."""
     ragged: list[arrow_csv.InvalidRow] = []
 
     def note(row: arrow_csv.InvalidRow) -> str:
@@ -216,7 +247,7 @@ def _batches(path: Path, what: str, form: _Form, check: Callable[[], None]) -> I
                 pa.PythonFile(stream, mode="r"),
                 arrow_csv.ReadOptions(
                     use_threads=False,
-                    block_size=_block_bytes(form),
+                    block_size=block_bytes,
                     column_names=list(map(str, range(len(form.names)))),
                     skip_rows_after_names=int(form.header),
                 ),
@@ -233,6 +264,8 @@ def _batches(path: Path, what: str, form: _Form, check: Callable[[], None]) -> I
         except StopIteration:
             return
         except pa.ArrowException as error:
+            if "straddling" in str(error) and not ragged:
+                raise _RowTooLong from None
             raise _refusal(what, form, ragged, error) from None
 
 
@@ -243,9 +276,5 @@ def _refusal(what: str, form: _Form, ragged: list[arrow_csv.InvalidRow], error: 
         return InvalidData(
             f"{what} has {row.actual_columns} cells in {where}, and {row.expected_columns} in the first, separated by "
             f"{form.delimiter!r}; is a delimiter within a cell that is not quoted, or the first row none of the table?"
-        )
-    if "straddling" in str(error):
-        return InvalidData(
-            f"{what} has a row of more than {_block_bytes(form):,} bytes; is there a quote without an end?"
         )
     return InvalidData(f"{what} is no CSV: {str(error).splitlines()[0][:200]}")

@@ -13,7 +13,7 @@ from bncore.data.dataset import InvalidData
 from bncore.data.importing import bounds
 from bncore.data.importing.archive import Archive, Entry, each, entry_words
 from bncore.data.importing.draft import PART_NAMES, PARTS, Draft, Layout
-from bncore.data.importing.pictures import SUFFIXES, Measured, decode, is_image, measure
+from bncore.data.importing.pictures import SUFFIXES, Measured, decode, is_image, measure, turned_note
 from bncore.spec.importing import ImportSpec
 
 _TEXTS = (".txt", ".md", ".csv", ".json", ".html", ".xml", ".yaml", ".yml", ".log", ".pdf", ".ini", ".tsv")
@@ -135,6 +135,9 @@ def _say_what_changed(draft: Draft, measured: Mapping[str, Measured], size: tupl
     transparent = sum(seen.transparent for seen in measured.values())
     if transparent:
         draft.note(f"Transparency of {transparent} images was dropped.")
+    turned = sum(seen.turned for seen in measured.values())
+    if turned:
+        draft.note(turned_note(turned))
     changed = sum(seen.size != size for seen in measured.values())
     if changed:
         draft.note(f"{changed} images were resized to {size[0]} x {size[1]}.")

@@ -41,7 +41,8 @@ def parquet_table(path: Path, what: str, check: Callable[[], None], part: str | 
     def batches() -> Iterator[pa.RecordBatch]:
         buffer = max(4096, _BUFFER_BYTES // max(64, index.num_columns))
         with reading(what):
-            file = parquet.ParquetFile(path, memory_map=False, buffer_size=buffer)
+            # Buffering ahead would hold a whole group of rows, which may be the whole file.
+            file = parquet.ParquetFile(path, memory_map=False, buffer_size=buffer, pre_buffer=False)
         with file:
             pieces = file.iter_batches(batch_size=at_once, use_threads=False)
             while True:

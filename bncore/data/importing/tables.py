@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bncore.data.dataset import IGNORED, InvalidData
 from bncore.data.importing.draft import PART_NAMES, PARTS, Draft, Layout
-from bncore.data.importing.pictures import Measured
+from bncore.data.importing.pictures import Measured, turned_note
 from bncore.data.importing.roles import Roles, find_roles
 from bncore.data.importing.rows import Features, Flat, Inputs, Pictures, Rows, Sequences, classes, rows_of, said
 from bncore.data.importing.single import to_single
@@ -80,6 +80,9 @@ def _picture_shape(column: Column, spec: ImportSpec, draft: Draft) -> tuple[int,
 
 
 def _say_changes(pictures: Counter[Measured], size: tuple[int, int], draft: Draft) -> None:
+    turned = sum(count for seen, count in pictures.items() if seen.turned)
+    if turned:
+        draft.note(turned_note(turned))
     changed = sum(count for seen, count in pictures.items() if seen.size != size)
     if changed:
         draft.note(f"{changed} images were resized to {size[0]} x {size[1]}.")

@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from bncore.data import Examples, InvalidData
+from bncore.data.load import load_data
 from bncore.data.measuring import measure
+from bncore.data.standardize import ROUNDED_AWAY, Standardization
 from bncore.data.stored import FileRows
+from bncore.spec import load_spec
 
 
 @pytest.fixture
@@ -63,3 +66,31 @@ def test_statistics_of_pieces_are_those_of_the_whole(shape: tuple[int, ...]) -> 
         rows = values[np.arange(5) < lengths[:, None]]
     np.testing.assert_allclose(found.mean, rows.mean(0), rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(found.deviation, rows.std(0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(1e6, 0.5), (-3e6, 0.4), (1990.0, 10.0), (5e4, 1.0)])
+def test_what_is_far_from_zero_is_standardized_as_in_double_precision(mean: float, sd: float) -> None:
+    random = np.random.default_rng(1)
+    column = (random.normal(size=4000) * sd + mean).astype(np.float32)
+    inputs = torch.from_numpy(np.stack([column, random.uniform(size=4000).astype(np.float32)], axis=1))
+    found = measure([Examples(inputs, torch.zeros(4000))])
+    wide = inputs.double().numpy()
+    exact = (wide - wide.mean(0)) / wide.std(0)
+    seen = found(inputs)
+    # Three roundings: of the distance, of the deviation, of the quotient; and what a mean may lose of its deviation.
+    np.testing.assert_allclose(seen.numpy(), exact, rtol=3 * 2.0**-24, atol=ROUNDED_AWAY)
+    assert np.abs(seen[:, 0].numpy() - exact[:, 0]).max() < 1.5e-6
+    # Of the other column, whose mean is near, not a bit is another.
+    plain = (inputs[:, 1] - found.mean[1]) / found.deviation[1]
+    assert torch.equal(seen[:, 1], plain)
+    # And so they are seen by a checkpoint that has noted mean and deviation as numbers.
+    noted = [torch.tensor(one.tolist(), dtype=torch.float64) for one in (found.whole_mean, found.deviation)]
+    assert torch.equal(Standardization.of(*noted)(inputs), seen)
+
+
+def test_ordinary_data_are_standardized_with_the_bits_they_always_had() -> None:
+    for kind in ("wine", "breast_cancer", "digits", "mnist5k"):
+        spec = load_spec({"data": {"kind": kind, "standardize": True}, "network": {"kind": "mlp"}}).data
+        data = load_data(spec)
+        assert data.standardization is not None
+        assert data.standardization.rest is None

@@ -93,6 +93,25 @@ def test_each_batch_is_normalized_by_itself_in_the_order_that_was_asked_for() ->
     assert found["accuracy"] < shuffled["accuracy"] - 0.1, "batches of one class lose"
 
 
+def test_batches_of_one_class_have_no_other_and_lose() -> None:
+    model, data = trained(), shifted()
+    asked = {"kind": "prediction_time", "batch_size": 25, "order": "one_class"}
+    found = bncore.evaluate(model, data, asked)["after"]
+    x, labels, state = data.inputs.flatten(1).numpy(), data.targets.numpy(), state_of(model)
+    logits, order = [], []
+    for label in range(10):
+        mine = np.flatnonzero(labels == label)
+        parts = np.array_split(mine[::-1], -(-len(mine) // 25))[::-1]
+        # The larger ones come last, as everywhere.
+        for part in (part[::-1] for part in parts):
+            logits.append(oracles.mlp(state, x[part], "batch"))
+            order.append(part)
+    assert sorted(len(part) for part in order)[0] > 12
+    check(found, np.concatenate(logits), labels[np.concatenate(order)])
+    shuffled = bncore.evaluate(model, data, {**asked, "order": "shuffled"})["after"]
+    assert found["accuracy"] < shuffled["accuracy"] - 0.1
+
+
 def test_shuffled_is_another_order_for_each_seed_and_has_every_example_once() -> None:
     part = Examples(torch.arange(10.0).unsqueeze(1), torch.arange(10))
     orders = [

@@ -192,14 +192,18 @@ networks = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(networks)
-def test_whatever_spec_is_accepted_is_built_as_planned(network: dict[str, object]) -> None:
-    try:
-        spec = spec_of(network)
-    except SpecError:
-        return
-    assert_planned(spec)
+@pytest.mark.parametrize("examples", [50, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_whatever_spec_is_accepted_is_built_as_planned(examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(networks)
+    def check(network: dict[str, object]) -> None:
+        try:
+            spec = spec_of(network)
+        except SpecError:
+            return
+        assert_planned(spec)
+
+    check()
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn", "residual_mlp", "resnet"])

@@ -55,7 +55,11 @@ def has(run: Any, kind: str, count: int = 1) -> Callable[[], bool]:
 
 @pytest.mark.parametrize(
     ("network", "optimizer", "steps", "batch_size"),
-    [(MLP, {"kind": "sgd", "lr": 0.1, "momentum": 0.9}, 1500, 60), (CNN, {"kind": "adam"}, 500, 70)],
+    [
+        # What the quick test of a process that is asked to stop has as well.
+        pytest.param(MLP, {"kind": "sgd", "lr": 0.1, "momentum": 0.9}, 1500, 60, marks=pytest.mark.slow),
+        (CNN, {"kind": "adam"}, 500, 70),
+    ],
     ids=["mlp with dropout, sgd with momentum", "cnn, adam"],
 )
 def test_killed_in_mid_epoch_and_resumed_it_ends_bit_identical(
@@ -81,7 +85,12 @@ def test_killed_in_mid_epoch_and_resumed_it_ends_bit_identical(
 
 
 def test_asked_to_stop_it_saves_and_can_go_on(runs: Any, start: Start) -> None:
-    spec = {"network": MLP, "train": {"steps": 2000}, "checkpoint": {"every_steps": 5000}}
+    spec = {
+        "network": MLP,
+        "optimizer": {"kind": "sgd", "lr": 0.1, "momentum": 0.9},
+        "train": {"steps": 2000},
+        "checkpoint": {"every_steps": 5000},
+    }
     stopped = runs.prepare(spec)
     process = start(stopped.path)
     wait_until(has(stopped, "first_step"), process)

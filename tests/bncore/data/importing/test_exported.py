@@ -55,6 +55,39 @@ def test_exif_that_is_damaged_spoils_no_picture(tmp_path: Path, damaged: bytes) 
         np.testing.assert_array_equal(made.array("train", "inputs")[-1], np.asarray(image).transpose(2, 0, 1))
 
 
+def test_pictures_are_turned_as_their_exif_says_and_the_report_says_so(tmp_path: Path) -> None:
+    pixels = CHANCE.integers(0, 256, (8, 5, 3), np.uint8)
+    files, wanted = {}, []
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        # As a camera that is held so has it stored; then it is shown as it was seen.
+        stored = _TURNED[turn](pixels)
+        for number in (0, 1):
+            files[f"{'ab'[number]}/{turn}.png"] = as_png(Image.fromarray(stored), exif=exif)
+            wanted.append(pixels)
+    made = imported(tmp_path, "a.zip", as_zip(files))
+    np.testing.assert_array_equal(made.array("train", "inputs"), np.stack(wanted).transpose(0, 3, 1, 2))
+    assert "14 images were turned or mirrored, as their EXIF says." in made.report.notes
+    rows = pa.table({"image": list(files.values()), "label": [name[0] for name in files]})
+    table = imported(tmp_path / "2", "a.parquet", as_parquet(rows))
+    np.testing.assert_array_equal(table.array("train", "inputs"), made.array("train", "inputs"))
+    assert "14 images were turned or mirrored, as their EXIF says." in table.report.notes
+
+
+_TURNED = {
+    # EXIF 2.3, table 6: where the first row and the first column of what is stored are seen.
+    1: lambda seen: seen,
+    2: lambda seen: seen[:, ::-1],
+    3: lambda seen: seen[::-1, ::-1],
+    4: lambda seen: seen[::-1],
+    5: lambda seen: seen.transpose(1, 0, 2),
+    6: lambda seen: seen.transpose(1, 0, 2)[::-1],
+    7: lambda seen: seen[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda seen: seen.transpose(1, 0, 2)[:, ::-1],
+}
+
+
 def test_a_shuffled_index_of_pandas_is_no_feature(tmp_path: Path) -> None:
     table = pa.table({"a": [0.5] * 6 + [1.5] * 6, "label": ["u", "v"] * 6, "__index_level_0__": SHUFFLED})
     made = imported(tmp_path, "a.parquet", as_parquet(table))
@@ -94,8 +127,11 @@ def test_parts_that_are_not_known_make_no_feature(tmp_path: Path) -> None:
     text = "a,label,split\n" + "".join(f"{row % 5}.5,{row % 2},{('train', 'dev')[row // 6]}\n" for row in range(12))
     with pytest.raises(InvalidData, match=r"'split' of a\.csv says the part of some rows, and has 'dev' in others"):
         imported(tmp_path / "1", "a.csv", text.encode())
+    with pytest.raises(InvalidData, match=r"'split' .* and has nothing in 6 rows in others"):
+        imported(tmp_path / "0", "a.csv", text.replace("dev", "").encode())
     made = imported(tmp_path / "2", "a.csv", text.encode(), columns={"split": "ignore"})
     assert names(made) == ["a"]
+    assert list(made.report.parts) == ["train"]
     made = imported(tmp_path / "3", "a.csv", text.encode(), columns={"split": "categorical"})
     assert names(made) == ["a", "split=dev", "split=train"]
     # A split that has nothing to do with parts is a feature like others.

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from bncore.data.dataset import InvalidData
+from bncore.data.importing.parquet import parquet_table
 from tests.bncore.data.importing.made import as_idx, as_image, as_npz, as_tar, as_zip, imported, picture_files, pictures
 
 CHANCE = np.random.default_rng(7)
@@ -291,3 +294,27 @@ def test_the_report_counts_duplicates_constants_and_moments(tmp_path: Path) -> N
     text = report.text()
     assert "3 of 4 test examples have the inputs of a training example" in text
     assert report.sha256 in text
+
+
+def test_a_long_row_far_behind_costs_no_row_and_one_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    short = [f"{row / 8},{'uv'[row % 2]},{'x' * 40}\n" for row in range(30_000)]
+    rows = [*short[:20_000], f"7.5,u,{'y' * 2**20}\n", *short[20_000:]]
+    text = "a,label,words\n" + "".join(rows)
+    made = imported(tmp_path / "1", "a.csv", text.encode(), columns={"words": "ignore"})
+    wanted = [row / 8 for row in range(30_000)]
+    wanted.insert(20_000, 7.5)
+    np.testing.assert_array_equal(made.array("train", "inputs")[:, 0], wanted)
+    longer = text.replace("y" * 2**20, "y" * (9 * 2**20))
+    with pytest.raises(InvalidData, match="a row of more than 4,194,304 bytes; is there a quote without an end"):
+        imported(tmp_path / "2", "a.csv", longer.encode(), columns={"words": "ignore"})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
+def test_a_parquet_of_one_group_of_rows_is_not_held(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(2).normal(size=3_000_000).astype(np.float32)
+    parquet.write_table(pa.table({"a": numbers, "b": numbers, "label": numbers > 0}), tmp_path / "a.parquet")
+    pool = pa.default_memory_pool()
+    held = []
+    for batch in parquet_table(tmp_path / "a.parquet", "a", lambda: held.append(pool.bytes_allocated())).batches():
+        assert batch.num_rows <= 65_536
+    assert max(held) - held[0] < numbers.nbytes

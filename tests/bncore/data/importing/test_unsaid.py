@@ -123,16 +123,6 @@ def test_both_zeros_are_one_number_to_duplicates(tmp_path: Path) -> None:
     assert (parts["train"].duplicates, parts["test"].duplicates_of_train) == (1, 1)
 
 
-@pytest.mark.parametrize(("other", "words"), [("dev", "'dev'"), ("", "nothing in 1 rows")])
-def test_a_column_that_says_some_parts_is_no_feature(tmp_path: Path, other: str, words: str) -> None:
-    said = ["train", "train", "train", "train", "test", other]
-    content = ("a,label,split\n" + "".join(f"{row},{row % 2},{part}\n" for row, part in enumerate(said))).encode()
-    with pytest.raises(InvalidData, match=f"'split'.* says the part of some rows, and has {words}"):
-        imported(tmp_path, "a.csv", content)
-    kept = imported(tmp_path / "2", "a.csv", content, columns={"split": "ignore"})
-    assert list(kept.report.parts) == ["train"]
-
-
 def test_a_part_of_dark_images_has_the_scale_of_the_others(tmp_path: Path) -> None:
     bright, dark = np.arange(96).reshape(6, 4, 4), np.arange(32).reshape(2, 4, 4) % 2
     content = as_npz(x_train=bright, y_train=HALF, x_test=dark, y_test=HALF[:2])
