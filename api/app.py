@@ -10,7 +10,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from api import docs, errors, openapi
+from api import docs, errors, openapi, welcome
 from api.edge import Edge
 from api.routes import mount
 from api.service import ApiService
@@ -44,6 +44,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     errors.install(app)
     mount(app)
     docs.mount(app)
+    welcome.mount(app)
     openapi.install(app)
     return app
 

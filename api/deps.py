@@ -75,6 +75,9 @@ class BearerKey(SecurityBase):
 
 authenticate = BearerKey()
 
+_LOOKS = (":validate", "/v1/comparisons", "/v1/figures")
+"""Paths whose POST changes nothing."""
+
 Asked = Annotated[Admitted, Depends(authenticate)]
 ExperimentId = Annotated[str, Path(pattern="^exp_[0-9a-f]{32}$", examples=["exp_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
 DatasetId = Annotated[str, Path(pattern="^dat_[0-9a-f]{32}$", examples=["dat_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
@@ -130,6 +133,6 @@ def _reads_query(route: APIRoute) -> bool:
 
 
 def _scope_of(request: Request) -> KeyScope:
-    """Looking needs `read`; so do trying out what would be submitted, and drawing. Everything else needs `submit`."""
-    looks = request.method in ("GET", "HEAD") or request.url.path.endswith((":validate", "/v1/figures"))
+    """Looking needs `read`, also where what is looked for takes a body to say; everything else needs `submit`."""
+    looks = request.method in ("GET", "HEAD") or request.url.path.endswith(_LOOKS)
     return KeyScope.READ if looks else KeyScope.SUBMIT

@@ -220,7 +220,7 @@ def _complete(document: dict[str, Any]) -> None:
         schema = model.model_json_schema(ref_template=_REF)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
-    for shown in ("Experiment", "ExperimentNow", "Submitted", "Validated"):
+    for shown in ("Experiment", "ExperimentNow", "ListedExperiment", "Submitted", "Validated"):
         described = schemas[shown]["properties"]["spec"]
         schemas[shown]["properties"]["spec"] = {
             "$ref": _REF.format(model="ExperimentSpec"),

@@ -1,5 +1,7 @@
 """The trainer process: `python -m bncore RUN_DIR` does what one run directory asks for, `--zygote` waits for jobs.
 
+For people there is `python -m bncore run SPEC [DIR]` (`bncore.by_hand`).
+
 It exits with a code of `bncore.run_directory`. SIGTERM and SIGINT save a checkpoint at the next step and stop. Nothing
 of torch is imported before it is needed.
 """
@@ -14,14 +16,21 @@ from pathlib import Path
 
 from bncore import hand_over, zygote
 from bncore.garbage import uncollected
-from bncore.run_directory import EXIT_BUSY, EXIT_DISK_FULL, EXIT_DONE, EXIT_FAILED, RunLayout
+from bncore.run_directory import EXIT_BUSY, EXIT_DISK_FULL, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, RunLayout
 from bncore.stop_request import StopRequest
 
 
 def main() -> int:
     """Parse the command line and work."""
+    # A directory of that name is what `python -m bncore run` has always meant.
+    if sys.argv[1:2] == ["run"] and not (len(sys.argv) == 2 and Path("run").is_dir()):
+        return _run_by_hand(sys.argv[2:])
     description = "Train what spec.json in a run directory says, or import or evaluate what import.json or"
-    parser = argparse.ArgumentParser(prog="python -m bncore", description=f"{description} evaluation.json say.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bncore",
+        description=f"{description} evaluation.json say.",
+        epilog="`python -m bncore run SPEC [DIR]` trains a spec with progress and a result.",
+    )
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("run_dir", type=Path, nargs="?", help="directory with one of these; all is written there")
     chosen.add_argument("--zygote", action="store_true", help="take jobs from a worker, whose socket is standard input")
@@ -38,6 +47,29 @@ def main() -> int:
     from bncore.train.run_directory import LOCK_SECONDS
 
     return _work(job.run_directory, stop, wait_seconds=LOCK_SECONDS, ring=lambda: hand_over.ring(job))
+
+
+def _run_by_hand(arguments: list[str]) -> int:
+    """Train a spec for somebody who looks on."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bncore run", description="Train a spec, say how far it is, and what came of it."
+    )
+    parser.add_argument("spec", type=Path, help="a JSON file, or the directory of a run that did not end, to go on")
+    parser.add_argument(
+        "dir", type=Path, nargs="?", help="where all is written, new or empty; else called as the file, here"
+    )
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
+    from bncore.by_hand import Refused, Reporter, prepare
+
+    try:
+        layout = prepare(given.spec, given.dir)
+    except Refused as error:
+        _say(error)
+        return EXIT_USAGE
+    stop = StopRequest()
+    reporter = Reporter(layout)
+    return _work(layout.path, stop, wait_seconds=0.0, ring=reporter.look, told=reporter.result)
 
 
 def _says_what_to_do(run_dir: Path) -> bool:
@@ -73,7 +105,14 @@ def _warm_up() -> None:
     warm_up()
 
 
-def _work(run_dir: Path, stop: StopRequest, *, wait_seconds: float, ring: Callable[[], None]) -> int:
+def _work(
+    run_dir: Path,
+    stop: StopRequest,
+    *,
+    wait_seconds: float,
+    ring: Callable[[], None],
+    told: Callable[[object], None] | None = None,
+) -> int:
     from bncore.job import run_job
     from bncore.train.attempt import is_disk_full
     from bncore.train.run_directory import RunDirectoryBusy, RunDirectoryUsed
@@ -86,8 +125,11 @@ def _work(run_dir: Path, stop: StopRequest, *, wait_seconds: float, ring: Callab
     except (RunDirectoryUsed, OSError) as error:
         _say(error)
         return EXIT_DISK_FULL if is_disk_full(error) else EXIT_FAILED
+    if told is not None:
+        told(outcome)
     if outcome.kind == "failed":
-        _say(f"{outcome.code}: {outcome.message}")
+        if told is None:
+            _say(f"{outcome.code}: {outcome.message}")
         return EXIT_DISK_FULL if outcome.code == "disk_full" else EXIT_FAILED
     return EXIT_DONE
 

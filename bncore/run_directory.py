@@ -15,6 +15,8 @@ EXIT_DONE = 0
 """The run finished or was stopped; the last event says which."""
 EXIT_FAILED = 1
 """The last event says why; without one, the log does."""
+EXIT_USAGE = 2
+"""A person asked for what cannot be done; nothing was begun."""
 EXIT_BUSY = 73
 """Another trainer holds the lock, and went on holding it for as long as this one waited."""
 EXIT_DISK_FULL = 74

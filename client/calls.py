@@ -60,6 +60,9 @@ class Calls:
                 timeout_seconds=LONG_POLL_SECONDS + LONG_POLL_SLACK_SECONDS,
                 retry_seconds=OUTAGE_SECONDS,
             )
+            if answer.status_code == 304 and found is not None and found.get("state") == "queued":
+                # What is before it in the queue moves, and its ETag does not.
+                answer = self._transport.request("GET", path, retry_seconds=OUTAGE_SECONDS)
             if answer.status_code != 304:
                 found, etag = read(answer.json()), answer.headers.get("ETag")
                 if on_progress is not None:

@@ -9,6 +9,7 @@ import typer
 
 from client.commands.attempts import attempts
 from client.commands.clone import clone
+from client.commands.compare import compare
 from client.commands.datasets import (
     add_dataset,
     cancel_dataset,
@@ -73,6 +74,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Results": {
         "metrics": metrics,
+        "compare": compare,
         "figure": figure,
         "diagnose": diagnose,
         "fetch": fetch,

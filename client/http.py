@@ -9,6 +9,7 @@ from types import TracebackType
 
 from client.actions import ActionCalls
 from client.attempts import AttemptCalls
+from client.comparisons import ComparisonCalls
 from client.datasets import DatasetCalls
 from client.diagnostics import DiagnosticCalls
 from client.errors import Json
@@ -28,6 +29,7 @@ class Client(
     ExperimentCalls,
     ActionCalls,
     ResultCalls,
+    ComparisonCalls,
     DiagnosticCalls,
     AttemptCalls,
     DatasetCalls,

@@ -49,7 +49,7 @@ class JobNotFound(StoreError):
     noun: ClassVar[str] = "job"
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"There is no such {self.noun}.")
+        super().__init__(f"There is no {self.noun} {job_id}.")
         self.job_id = job_id
 
 

@@ -15,13 +15,13 @@ from api.parameters import Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
-from api.shown.experiments import Experiment, ExperimentNow
+from api.shown.experiments import ExperimentNow, ListedExperiment
 from api.shown.waiting import Living
 from store import experiments
 from store.errors import CursorInvalid
 from store.experiments import MAX_PAGE
 
-_NOTHING = Page[Experiment](data=[], has_more=False, next_cursor=None)
+_NOTHING = Page[ListedExperiment](data=[], has_more=False, next_cursor=None)
 
 
 class ListQuery(FilterQuery):
@@ -35,7 +35,7 @@ def mount(app: FastAPI) -> None:
     """`/experiments` and one of them."""
     routes = KeyedRoutes(app, "/v1/experiments", "experiments")
     unchanged: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing has changed"}}
-    routes.add("", list_experiments, response_model=Page[Experiment], summary="Find them")
+    routes.add("", list_experiments, response_model=Page[ListedExperiment], summary="Find them")
     routes.add(
         "/{experiment_id}",
         get_experiment,
@@ -59,8 +59,9 @@ def list_experiments(
         return answer(_NOTHING)
     with asked.service.database.look() as session:
         found = experiments.page(session, filters, query.cursor, query.limit)
-    shown = [Experiment.of(row, living) for row in found.rows]
-    return answer(Page[Experiment](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))
+        standing = experiments.standing(session, found.rows)
+    shown = [ListedExperiment.listed(row, standing, living) for row in found.rows]
+    return answer(Page[ListedExperiment](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))
 
 
 @living_lately

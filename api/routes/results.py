@@ -51,13 +51,14 @@ async def get_results(
 
 def _read(asked: Asked, experiment_id: str, living: Living) -> Found:
     with asked.service.database.read() as session:
-        row = experiments.get(session, experiment_id, owner=asked.sees)
+        sight = experiments.look(session, experiment_id, owner=asked.sees)
         series = results.summaries(session, experiment_id)
         checkpoints = checkpoint_pages.newest(session, experiment_id, _MOST_CHECKPOINTS)
         # What counts them says whether there is a line to look for.
         warned = any(found.key == _WARNINGS and found.last > 0 for found in series)
         warnings = recordings.norm_warnings(session, experiment_id) if warned else ()
-    shown = Results.of(row, series, checkpoints, warnings, living)
+    row = sight.experiment
+    shown = Results.of(sight, series, checkpoints, warnings, living)
     headers = job_headers(row)
     if none_match(asked.request, headers["ETag"]):
         return Found(row.version, shown.is_terminal, Response(status_code=304, headers=headers))

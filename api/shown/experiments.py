@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import Field
 
-from api.shown import Shown, maybe_utc, utc
+from api.shown import Real, Shown, maybe_utc, utc
 from api.shown.plans import SpecWarning
 from api.shown.waiting import Living, waiting_for
 from store import tables
-from store.experiments import MOST_AHEAD, Sight
+from store.experiments import Sight, Standing
 from store.jobs.failures import CODES, Code, Remedy
 from store.jobs.states import TERMINAL, State
 
@@ -99,7 +99,20 @@ class ExperimentNow(Experiment):
 
     @classmethod
     def seen(cls, sight: Sight, living: Living) -> "ExperimentNow":
-        return cls(**_facts(sight.experiment, living), queue=_place_of(sight), eta_seconds=_seconds_left(sight))
+        return cls(**_facts(sight.experiment, living), queue=place_of(sight), eta_seconds=seconds_left(sight))
+
+
+class ListedExperiment(ExperimentNow):
+    """An experiment among others."""
+
+    test_accuracy: Real | None = Field(description="On the test data, at the last evaluation.")
+
+    @classmethod
+    def listed(cls, row: tables.Experiment, standing: Standing, living: Living) -> "ListedExperiment":
+        sight = standing.sights.get(row.id)
+        queue, left = (None, None) if sight is None else (place_of(sight), seconds_left(sight))
+        accuracy = (row.summary or {}).get("test_accuracy", standing.accuracies.get(row.id))
+        return cls(**_facts(row, living), queue=queue, eta_seconds=left, test_accuracy=accuracy)
 
 
 class Submitted(Experiment):
@@ -145,13 +158,15 @@ def _facts(row: tables.Experiment, living: Living) -> dict[str, Any]:
     }
 
 
-def _place_of(sight: Sight) -> QueuePlace | None:
+def place_of(sight: Sight) -> QueuePlace | None:
+    """Its place in the queue, while it is queued."""
     if sight.ahead is None:
         return None
-    return QueuePlace(position=sight.ahead + 1, ahead_capped=sight.ahead == MOST_AHEAD)
+    return QueuePlace(position=sight.ahead + 1, ahead_capped=sight.ahead >= sight.counted_to)
 
 
-def _seconds_left(sight: Sight) -> float | None:
+def seconds_left(sight: Sight) -> float | None:
+    """To the last step of what runs, at the pace of its attempt."""
     row = sight.experiment
     if row.state is not State.RUNNING or row.begun_at is None or row.begun_step is None or row.step <= row.begun_step:
         return None

@@ -6,9 +6,20 @@ from typing import Any
 from pydantic import Field
 
 from api.shown import Real, Shown
-from api.shown.experiments import Failure, Links, Progress, failure_of, links_of, progress_of
+from api.shown.experiments import (
+    Failure,
+    Links,
+    Progress,
+    QueuePlace,
+    failure_of,
+    links_of,
+    place_of,
+    progress_of,
+    seconds_left,
+)
 from api.shown.waiting import Living, waiting_for
 from store import tables
+from store.experiments import Sight
 from store.jobs.states import TERMINAL
 
 
@@ -57,9 +68,11 @@ class Results(Shown):
     is_terminal: bool
     phase: str | None
     waiting_for: str | None = Field(description="In words, while it is queued: a worker, a time.")
+    queue: QueuePlace | None = Field(description="While it is queued; changes without the ETag.")
     stop_reason: str | None
     failure: Failure | None
     progress: Progress
+    eta_seconds: float | None = Field(description="While it runs: to its last step, at this attempt's pace so far.")
     attempt: int
     summary: Summary
     metrics: dict[str, Real] = Field(description="The newest value of every series.")
@@ -72,12 +85,13 @@ class Results(Shown):
     @classmethod
     def of(
         cls,
-        row: tables.Experiment,
+        sight: Sight,
         series: Sequence[tables.MetricSeries],
         checkpoints: Sequence[tables.Checkpoint],
         warnings: Sequence[str],
         living: Living,
     ) -> "Results":
+        row = sight.experiment
         return cls(
             id=row.id,
             name=row.name,
@@ -85,9 +99,11 @@ class Results(Shown):
             is_terminal=row.state in TERMINAL,
             phase=row.phase,
             waiting_for=waiting_for(row, living),
+            queue=place_of(sight),
             stop_reason=row.stop_reason,
             failure=failure_of(row),
             progress=progress_of(row),
+            eta_seconds=seconds_left(sight),
             attempt=row.attempt,
             summary=_summary(row, {found.key: found for found in series}, checkpoints),
             metrics={found.key: found.last for found in series},

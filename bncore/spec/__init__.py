@@ -64,6 +64,7 @@ from bncore.spec.optimizer import (
 )
 from bncore.spec.parse import load_spec, parse_json, plan
 from bncore.spec.plan import Plan
+from bncore.spec.reference import Part, fields, parts
 
 __all__ = [
     "CATALOG",
@@ -111,6 +112,7 @@ __all__ = [
     "OneCycleSchedule",
     "OptimizerSpec",
     "OrthogonalInit",
+    "Part",
     "Plan",
     "ResidualMlpSpec",
     "ResourcesSpec",
@@ -135,6 +137,7 @@ __all__ = [
     "complete",
     "data_shape",
     "faults_of",
+    "fields",
     "fingerprint_of",
     "kinds",
     "load_spec",
@@ -142,5 +145,6 @@ __all__ = [
     "members",
     "named_dataset",
     "parse_json",
+    "parts",
     "plan",
 ]

@@ -47,8 +47,10 @@ class EmaSpec(SpecModel):
 class TrainSpec(SpecModel):
     """The budget and the batches. Give `steps` or `epochs`; neither means 20 epochs."""
 
-    steps: Steps | None = None
-    epochs: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    steps: Steps | None = Field(default=None, description="Optimizer steps.")
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description=f"Passes over the training data; {DEFAULT_EPOCHS} where steps are not given either."
+    )
     batch_size: int = Field(default=60, ge=1, le=65_536, description="At most the number of training examples.")
     drop_last: bool = Field(default=False, description="Leave out an epoch's last batch when it is smaller.")
     accumulate: int = Field(
@@ -73,8 +75,8 @@ class TrainSpec(SpecModel):
         description="Scale the gradient of each unit down to this times the norm of its weights, the output layer's "
         "excepted (arXiv 2102.06171: 0.01 for batches of 4096, more for smaller ones). Not with clip_grad_norm.",
     )
-    ema: EmaSpec | None = None
-    target: TargetSpec | None = None
+    ema: EmaSpec | None = Field(default=None, description="Average the weights as well, and evaluate the averages.")
+    target: TargetSpec | None = Field(default=None, description="What to record the first step of, or to end at.")
 
     @model_validator(mode="before")
     @classmethod
@@ -113,7 +115,7 @@ Statistics = Literal["running", "batch", "precise"]
 class EvaluationSpec(SpecModel):
     """Measure on the test data, and on those for validation, every so many steps and at the end."""
 
-    every_steps: Steps = 100
+    every_steps: Steps = Field(default=100, description="Measured at the multiples of this.")
     batch_size: int = Field(
         default=1024, ge=1, le=65_536, description="Changes memory, not results, but for statistics of the batch."
     )
@@ -144,7 +146,7 @@ class EvaluationSpec(SpecModel):
 class CheckpointSpec(SpecModel):
     """Save weights and training state every so many steps and at the end; the best weights at evaluations."""
 
-    every_steps: Steps = 500
+    every_steps: Steps = Field(default=500, description="Saved at the multiples of this.")
     keep_best: bool = Field(
         default=True,
         description="Keep the best weights so far: of the greatest accuracy, or the least loss of a regression, on the "
@@ -156,7 +158,9 @@ class CheckpointSpec(SpecModel):
 class DeviceSpec(SpecModel):
     """Where to run. Results are bit-reproducible for the same device model, thread count and torch version."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto is cuda where the service has a worker with one, else cpu."
+    )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads; small networks gain nothing from more.")
 
 

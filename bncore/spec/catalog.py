@@ -49,21 +49,26 @@ CATALOG: dict[str, Any] = {
 def kinds(noun: str) -> list[Kind]:
     """The members of one union of `CATALOG`, in the order of their definition."""
     found = members(CATALOG[noun])
-    return [
-        Kind(
-            kind=str(member.model_fields["kind"].default),
-            description=inspect.getdoc(member) or "",
-            schema=_schema(member, has_a_choice=len(found) > 1),
-        )
-        for member in found
-    ]
+    return [described(member, has_a_choice=len(found) > 1) for member in found]
+
+
+def described(member: type[BaseModel], *, has_a_choice: bool) -> Kind:
+    """A class in words; its kind is empty where it has none."""
+    kind = member.model_fields.get("kind")
+    return Kind(
+        kind="" if kind is None else str(kind.default),
+        description=inspect.getdoc(member) or "",
+        schema=_schema(member, has_a_choice=has_a_choice),
+    )
 
 
 def _schema(member: type[BaseModel], has_a_choice: bool) -> dict[str, Any]:
     schema = member.model_json_schema()
     for name, field in member.model_fields.items():
         if field.default_factory is not None:  # pydantic leaves those out
-            default = TypeAdapter(Any).dump_python(field.get_default(call_default_factory=True), mode="json")
+            # One that depends on other parts is that of a spec which has none.
+            usual = field.get_default(call_default_factory=True, validated_data={})
+            default = TypeAdapter(Any).dump_python(usual, mode="json")
             schema["properties"][field.alias or name]["default"] = default
     if has_a_choice:
         # By itself the class knows its kind; in a spec it is what tells it from the others.

@@ -4,17 +4,18 @@ The pointer names the field as the sender wrote it: pydantic's tags for union me
 points to `.../kind`. No text repeats a value that was sent.
 """
 
-import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args
 
-from pydantic import BaseModel, Tag, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from bncore.spec.annotations import model_of, plain, union_members
+from bncore.spec.misplaced import Spot, unknown_field
 from bncore.spec.strict import fields_of
-from bncore.spec.wording import nearest, worded
+from bncore.spec.wording import nearest_kind, worded
 
 MAX_FAULTS = 100
 
@@ -63,7 +64,7 @@ def _without_consequences(every: list[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def _faults(details: ErrorDetails, model: Any) -> Iterator[Fault]:
-    pointer, owner, expected = _locate(details["loc"], model)
+    pointer, spot, expected = _locate(details["loc"], model)
     kind, context = details["type"], details.get("ctx", {})
     if kind == "cross_field":
         for inner, detail, code in context["faults"]:
@@ -71,7 +72,7 @@ def _faults(details: ErrorDetails, model: Any) -> Iterator[Fault]:
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
         yield Fault(f"{pointer}/kind", _unknown_kind(context), "unknown_kind")
     elif kind == "extra_forbidden":
-        yield Fault(pointer, _unknown_field(str(details["loc"][-1]), owner), "unknown_field")
+        yield Fault(pointer, unknown_field(str(details["loc"][-1]), spot, model), "unknown_field")
     elif kind == "literal_error" and details["loc"][-1] == "kind":
         yield Fault(pointer, f"Must be {context['expected']}", "unknown_kind")
     elif kind in ("model_type", "model_attributes_type", "dict_type"):
@@ -80,78 +81,48 @@ def _faults(details: ErrorDetails, model: Any) -> Iterator[Fault]:
         yield Fault(pointer, worded(details), kind)
 
 
-def _unknown_field(name: str, owner: type[BaseModel] | None) -> str:
-    known = sorted(fields_of(owner)) if owner else []
-    close = nearest(name, known)
-    if close:
-        return f"Unknown field; did you mean {close}?"
-    return f"Unknown field; known here: {', '.join(known)}" if known else "Unknown field"
-
-
 def _unknown_kind(context: Mapping[str, Any]) -> str:
     known = str(context.get("expected_tags", ""))
     if not known:
         return "Is required"
-    close = nearest(str(context["tag"]), known.replace("'", "").split(", "))
+    close = nearest_kind(str(context["tag"]), known.replace("'", "").split(", "))
     return f"Unknown kind; did you mean {close}?" if close else f"Must be one of {known}"
 
 
 def _example(expected: Any) -> str:
-    members = [member for member in map(_class, _union_members(expected).values()) if member]
+    members = [member for member in map(model_of, union_members(expected).values()) if member]
     return f', such as {{"kind": "{members[0].model_fields["kind"].default}"}}' if members else ""
 
 
-def _locate(location: tuple[int | str, ...], model: Any) -> tuple[str, type[BaseModel] | None, Any]:
+def _locate(location: tuple[int | str, ...], model: Any) -> tuple[str, Spot, Any]:
     """Follow pydantic's location through the annotations, so that a union tag is never taken for a field.
 
     The pointer, the class that the fault lies in, and the annotation of what stands there.
     """
     pointer: list[str] = []
-    current: Any = _plain(model)
-    owner: type[BaseModel] | None = _class(current)
+    path: list[str] = []
+    current: Any = plain(model)
+    spot = Spot(model_of(current))
     for part in location:
-        members = _union_members(current)
+        members = union_members(current)
         if members:
-            current = members.get(part)
-        elif part != "[key]":
+            chosen = members.get(part)
+            spot = Spot(model_of(chosen) or spot.owner, tuple(path), current)
+            current = chosen
+            continue
+        if part != "[key]":
             pointer.append(pointer_part(part))
+            path.append(str(part))
             current = _inside(current, part)
-        owner = _class(current) or owner
-    return "".join(pointer), owner, current
-
-
-def _class(annotation: Any) -> type[BaseModel] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-
-
-def _plain(annotation: Any) -> Any:
-    """Without Annotated and without `| None`, neither of which appears in a location."""
-    while get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    if get_origin(annotation) in (Union, types.UnionType):
-        members = [member for member in get_args(annotation) if member is not type(None)]
-        if len(members) == 1:
-            return _plain(members[0])
-    return annotation
-
-
-def _union_members(annotation: Any) -> dict[int | str, Any]:
-    """The members of a union by what tells them apart in a location: a `Tag`, or the kind of a model."""
-    if get_origin(annotation) not in (Union, types.UnionType):
-        return {}
-    return {_tag(member): _plain(member) for member in get_args(annotation) if member is not type(None)}
-
-
-def _tag(member: Any) -> Any:
-    tags = [said.tag for said in getattr(member, "__metadata__", ()) if isinstance(said, Tag)]
-    model = _class(_plain(member))
-    return tags[0] if tags else model.model_fields["kind"].default if model else None
+        if model_of(current):
+            spot = Spot(model_of(current), tuple(path))
+    return "".join(pointer), spot, current
 
 
 def _inside(current: Any, part: int | str) -> Any:
-    model = _class(current)
+    model = model_of(current)
     if model:
         info = fields_of(model).get(str(part))
-        return _plain(info.annotation) if info else None
+        return plain(info.annotation) if info else None
     arguments = [argument for argument in get_args(current) if argument is not Ellipsis]
-    return _plain(arguments[-1]) if arguments else None
+    return plain(arguments[-1]) if arguments else None

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bncore.spec.strict import SpecModel
+from bncore.spec.usual import usual
 
 Std = Annotated[float, Field(gt=0.0, le=100.0)]
 
@@ -52,7 +53,5 @@ class OrthogonalInit(SpecModel):
     gain: Std = 1.0
 
 
-InitSpec = Annotated[
-    DefaultInit | NormalInit | UniformInit | XavierInit | KaimingInit | OrthogonalInit,
-    Field(discriminator="kind"),
-]
+_Inits = DefaultInit | NormalInit | UniformInit | XavierInit | KaimingInit | OrthogonalInit
+InitSpec = Annotated[_Inits, Field(discriminator="kind"), usual(_Inits, DefaultInit)]

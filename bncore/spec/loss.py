@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from bncore.spec.data import DataSpec, data_shape
 from bncore.spec.strict import SpecModel
+from bncore.spec.usual import usual
 
 
 class CrossEntropySpec(SpecModel):
@@ -24,14 +25,8 @@ class MeanSquaredErrorSpec(SpecModel):
     kind: Literal["mean_squared_error"] = "mean_squared_error"
 
 
-def _cross_entropy_if_unsaid(value: Any) -> Any:
-    """A spec of the time when there was one loss need not name it."""
-    return {"kind": "cross_entropy", **value} if isinstance(value, dict) else value
-
-
-LossSpec = Annotated[
-    CrossEntropySpec | MeanSquaredErrorSpec, Field(discriminator="kind"), BeforeValidator(_cross_entropy_if_unsaid)
-]
+_Losses = CrossEntropySpec | MeanSquaredErrorSpec
+LossSpec = Annotated[_Losses, Field(discriminator="kind"), usual(_Losses, CrossEntropySpec)]
 
 
 def usual_loss(parts: Mapping[str, Any]) -> LossSpec:

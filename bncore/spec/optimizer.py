@@ -7,10 +7,11 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from bncore.spec.strict import Epsilon, Fraction, SpecModel, Steps
+from bncore.spec.usual import usual
 
 MAX_LR = 1e4
 """Scale-invariant networks train at rates that look absurd elsewhere."""
-LearningRate = Annotated[float, Field(gt=0.0, le=MAX_LR)]
+LearningRate = Annotated[float, Field(gt=0.0, le=MAX_LR, description="What the schedule multiplies.")]
 WeightDecay = Annotated[
     float,
     Field(
@@ -20,6 +21,10 @@ WeightDecay = Annotated[
     ),
 ]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+Betas = Annotated[
+    tuple[Beta, Beta],
+    Field(strict=False, description="How much of the averages of the gradient and of its square is kept each step."),
+]
 
 
 class _WithDecay(SpecModel):
@@ -49,7 +54,7 @@ class AdamSpec(_WithDecay):
 
     kind: Literal["adam"] = "adam"
     lr: LearningRate = 1e-3
-    betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     eps: Epsilon = 1e-8
     weight_decay: WeightDecay = 0.0
 
@@ -59,7 +64,7 @@ class AdamWSpec(_WithDecay):
 
     kind: Literal["adamw"] = "adamw"
     lr: LearningRate = 1e-3
-    betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     eps: Epsilon = 1e-8
     weight_decay: WeightDecay = 0.01
 
@@ -99,7 +104,7 @@ class LambSpec(_WithDecay):
 
     kind: Literal["lamb"] = "lamb"
     lr: LearningRate = 1e-3
-    betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     eps: Epsilon = 1e-6
     weight_decay: WeightDecay = 0.0
 
@@ -124,9 +129,8 @@ class LarsSpec(_WithDecay):
         return self
 
 
-OptimizerSpec = Annotated[
-    SgdSpec | AdamSpec | AdamWSpec | RmsPropSpec | AdagradSpec | LambSpec | LarsSpec, Field(discriminator="kind")
-]
+_Optimizers = SgdSpec | AdamSpec | AdamWSpec | RmsPropSpec | AdagradSpec | LambSpec | LarsSpec
+OptimizerSpec = Annotated[_Optimizers, Field(discriminator="kind"), usual(_Optimizers, SgdSpec)]
 
 
 class _Schedule(SpecModel):
@@ -180,10 +184,8 @@ class WarmRestartsSchedule(_Schedule):
     final_fraction: Fraction = Field(default=0.0, description="Where each cosine would end one step after its last.")
 
 
-ScheduleSpec = Annotated[
-    ConstantSchedule | StepSchedule | CosineSchedule | OneCycleSchedule | WarmRestartsSchedule,
-    Field(discriminator="kind"),
-]
+_Schedules = ConstantSchedule | StepSchedule | CosineSchedule | OneCycleSchedule | WarmRestartsSchedule
+ScheduleSpec = Annotated[_Schedules, Field(discriminator="kind"), usual(_Schedules, ConstantSchedule)]
 
 
 def lr_factor(schedule: ScheduleSpec, step: int, total_steps: int) -> float:

@@ -9,6 +9,24 @@ from typing import Any
 
 _LONGEST_WORD = 64
 """Characters. A name is a word; the search for the nearest one reads all that it is given."""
+KINDS_ELSEWHERE = {
+    "bn": "batch_norm", "ln": "layer_norm", "gn": "group_norm", "in": "instance_norm", "brn": "batch_renorm",
+    "gbn": "ghost_batch_norm", "wn": "weight_norm", "sn": "spectral_norm", "ws": "weight_standardization",
+    "rms": "rms_norm", "frn": "filter_response_norm", "grn": "global_response_norm", "dyt": "dynamic_tanh",
+    "identity": "none", "off": "none", "false": "none", "null": "none", "syncbn": "sync_batch_norm",
+    "convnet": "cnn", "transformer": "transformer_encoder", "sgdm": "sgd", "momentum": "sgd", "mnist": "mnist5k",
+    "sgdr": "warm_restarts", "onecyclelr": "one_cycle", "steplr": "step", "ce": "cross_entropy",
+    "mse": "mean_squared_error", "he": "kaiming", "glorot": "xavier", "gaussian": "normal",
+}  # fmt: skip
+"""How papers and other libraries call what a spec calls otherwise, in small letters and without underscores."""
+FIELDS_ELSEWHERE = {
+    "learningrate": "lr", "wd": "weight_decay", "bs": "batch_size", "nepochs": "epochs", "numepochs": "epochs",
+    "maxsteps": "steps", "numsteps": "steps", "iterations": "steps", "randomseed": "seed", "scheduler": "schedule",
+    "lrschedule": "schedule", "dataset": "data", "model": "network", "architecture": "network", "optim": "optimizer",
+    "normalization": "norm", "normlayer": "norm", "criterion": "loss", "gradclip": "clip_grad_norm",
+    "nonlinearity": "activation", "epsilon": "eps",
+}  # fmt: skip
+
 _BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
 
 
@@ -33,6 +51,22 @@ def worded(details: Mapping[str, Any]) -> str:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that was probably meant."""
     return next(iter(difflib.get_close_matches(name[:_LONGEST_WORD], sorted(known), n=1)), None)
+
+
+def nearest_kind(name: str, known: Iterable[str]) -> str | None:
+    """The same for a kind, which other tools may call by another name."""
+    there = [*known]
+    usual = KINDS_ELSEWHERE.get(_bare(name[:_LONGEST_WORD]))
+    return usual if usual in there else nearest(name, there)
+
+
+def name_here(name: str) -> str | None:
+    """What a field of other tools is called in a spec."""
+    return FIELDS_ELSEWHERE.get(_bare(name[:_LONGEST_WORD]))
+
+
+def _bare(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
 
 
 def _counted(number: int, context: Mapping[str, Any]) -> str:

@@ -1,90 +1,97 @@
-"""`bnlab kinds`: what a spec may choose from."""
+"""`bnlab kinds`: what a spec may choose from, and what can stand in it."""
 
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from bncore.spec import CATALOG
+from bncore.spec import CATALOG, Part, fields, parts
 from bncore.spec import kinds as known_kinds
+from bncore.spec.wording import nearest
 from client.commands.connection import AsJson, Url, connect
-from client.commands.outcome import reported
+from client.commands.outcome import Exit, leave, reported
 from client.commands.output import emit, show, table
+from client.printable import one_line
 
-Noun = StrEnum("Noun", {noun: noun for noun in CATALOG})  # type: ignore[misc]
 Remote = Annotated[bool, typer.Option("--remote", help="Ask the server, which may know more than this version does.")]
-
-_BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-_NAMES = {"boolean": "true, false", "null": "null"}
-_FEW = 6
+Noun = Annotated[
+    str | None,
+    typer.Argument(
+        help=f"One choice alone, with its fields: {', '.join(CATALOG)}; or a part of a spec, such as train, "
+        "evaluation, checkpoint, resources, data.augment.",
+        metavar="[NOUN]",
+        show_default=False,
+    ),
+]
+_Listed = dict[str, list[dict[str, Any]]]
 
 
 @reported
-def kinds(
-    noun: Annotated[Noun | None, typer.Argument(help="One choice alone, with its fields.", show_default=False)] = None,
-    remote: Remote = False,
-    url: Url = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what a spec may choose: normalizers, networks, optimizers and so on.
+def kinds(noun: Noun = None, remote: Remote = False, url: Url = None, as_json: AsJson = False) -> None:
+    """Show what a spec may choose: normalizers, networks, optimizers and so on, and the fields of each of its parts.
 
-    Example: bnlab kinds normalizers
+    Examples:
+
+    bnlab kinds normalizers
+
+    bnlab kinds train
     """
-    nouns = [noun.value] if noun else list(CATALOG)
-    found = _remote(nouns, url) if remote else {name: [vars(kind) for kind in known_kinds(name)] for name in nouns}
+    found = _named(noun, url if remote else None, remote=remote) if noun else _all(url, remote=remote)
     if as_json:
         emit(found)
         return
     for name, members in found.items():
-        show(table(("kind", "what it is"), [(kind["kind"], _first_line(kind)) for kind in members], title=name))
+        if len(members) > 1 or members[0]["kind"]:
+            show(table(("kind", "what it is"), [(kind["kind"], _first_line(kind)) for kind in members], title=name))
         for kind in members if noun else []:
-            fields = _fields(kind["schema"])
-            if fields:
-                show("")
-                show(table(("field", "default", "takes", "meaning"), fields, title=str(kind["kind"])))
+            _print_fields(name, kind)
+    if noun is None:
+        rows = [(part.name, _in_short([vars(kind) for kind in part.kinds()])) for part in _plain_parts()]
+        show(table(("part", "what it says"), rows, title="parts of a spec"))
 
 
-def _remote(nouns: list[str], url: str | None) -> dict[str, list[dict[str, Any]]]:
+def _all(url: str | None, *, remote: bool) -> _Listed:
+    return _remote(list(CATALOG), url) if remote else {name: _local(name) for name in CATALOG}
+
+
+def _named(noun: str, url: str | None, *, remote: bool) -> _Listed:
+    if noun in CATALOG:
+        return _remote([noun], url) if remote else {noun: _local(noun)}
+    found = [part for part in parts() if noun in part.places]
+    if not found:
+        names = [*CATALOG, *(part.path for part in parts())]
+        close = nearest(noun, names)
+        hint = f"did you mean {close}?" if close else f"there are {', '.join(dict.fromkeys(names))}"
+        leave(Exit.USAGE, f"'{one_line(noun)}' is no part of a spec; {hint}")
+    if remote:
+        leave(Exit.USAGE, f"a server lists {', '.join(CATALOG)}; other parts are shown as this version has them")
+    return {part.name: [vars(kind) for kind in part.kinds()] for part in found}
+
+
+def _local(noun: str) -> list[dict[str, Any]]:
+    return [vars(kind) for kind in known_kinds(noun)]
+
+
+def _remote(nouns: list[str], url: str | None) -> _Listed:
     with connect(url) as client:
         return {noun: client.catalog(noun) for noun in nouns}
 
 
+def _plain_parts() -> list[Part]:
+    """Those that are not shown as a choice above."""
+    shown = {kind.kind for noun in CATALOG for kind in known_kinds(noun)}
+    return [part for part in parts() if not {kind.kind for kind in part.kinds()} <= shown]
+
+
+def _print_fields(name: str, kind: dict[str, Any]) -> None:
+    rows = [(field.name, field.default, field.takes, field.meaning) for field in fields(kind["schema"])]
+    if rows:
+        show("")
+        show(table(("field", "default", "takes", "meaning"), rows, title=str(kind["kind"] or name)))
+
+
+def _in_short(kinds: list[dict[str, Any]]) -> str:
+    return _first_line(kinds[0]) if len(kinds) == 1 else ", ".join(kind["kind"] for kind in kinds)
+
+
 def _first_line(kind: dict[str, Any]) -> str:
     return str(kind["description"]).partition("\n")[0]
-
-
-def _fields(schema: dict[str, Any]) -> list[tuple[str, Any, str, str]]:
-    fields = schema.get("properties", {})
-    return [
-        (name, _default(field), _takes(field), field.get("description", ""))
-        for name, field in fields.items()
-        if name != "kind"
-    ]
-
-
-def _default(field: dict[str, Any]) -> Any:
-    """Of a part that has kinds, the kind."""
-    default = field.get("default")
-    return default.get("kind", default) if isinstance(default, dict) else default
-
-
-def _takes(field: dict[str, Any]) -> str:
-    """The choices or the range of a field, read off its JSON schema; of a list, those of what is in it."""
-    if "anyOf" in field:
-        return " or ".join(filter(None, map(_takes, field["anyOf"])))
-    if "enum" in field or "const" in field:
-        return ", ".join(map(str, field.get("enum", [field.get("const")])))
-    if "discriminator" in field:
-        return _kinds_of(list(field["discriminator"].get("mapping", {})))
-    if "$ref" in field:
-        return "an object"
-    if "items" in field:
-        return f"list of {_takes(field['items']) or 'values'}"
-    if field.get("type") in _NAMES:
-        return _NAMES[field["type"]]
-    return ", ".join(f"{sign} {field[bound]:g}" for bound, sign in _BOUNDS.items() if bound in field)
-
-
-def _kinds_of(kinds: list[str]) -> str:
-    """Named while they are few enough for a line."""
-    return ", ".join(kinds) if len(kinds) <= _FEW else f"{len(kinds)} kinds"

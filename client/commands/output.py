@@ -3,6 +3,7 @@
 Invariant: nothing reaches a terminal but through here, and here every text is made `printable`.
 """
 
+import csv
 import json
 import math
 import os
@@ -42,6 +43,13 @@ def emit(value: Any, indent: int | None = 2) -> None:
     text = json.dumps(encoded(value), indent=indent, allow_nan=False)
     # The one control character that JSON lets stand; all others, and all that is not ASCII, are escapes.
     sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
+    sys.stdout.flush()
+
+
+def emit_csv(rows: Iterable[Iterable[Any]]) -> None:
+    """Rows on standard output as CSV, numbers in full; what is not known is empty."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerows([one_line(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     sys.stdout.flush()
 
 
@@ -148,12 +156,36 @@ class Bars:
         if results["state"] != "queued" and progress.get("step"):
             self._progress.start_task(task)
         state = results["state"] if results["state"] != "running" else results.get("phase") or "running"
+        state += f", place {place}" if (place := place_in_queue(results)) else ""
         numbers = f"{progress.get('step', 0):,}/{progress.get('total_steps', 0):,}"
         numbers += _measured(results.get("summary") or {})
+        numbers += f"  {left} left" if (left := time_left(results)) else ""
         fraction = progress.get("fraction") or 0.0
         self._progress.update(task, completed=fraction, state=inline(state), numbers=numbers)
         if results.get("is_terminal"):
             self._progress.stop_task(task)
+
+
+def place_in_queue(experiment: Mapping[str, Any]) -> str | None:
+    """Where it stands among those that wait, 1 being the next; None where it does not, or that is not known."""
+    queue = experiment.get("queue")
+    if not isinstance(queue, Mapping) or not isinstance(queue.get("position"), int):
+        return None
+    return f"{words(queue['position'])}{' or later' * bool(queue.get('ahead_capped'))}"
+
+
+def time_left(experiment: Mapping[str, Any]) -> str | None:
+    """How long what runs will take, in words; None where that is not known."""
+    seconds = experiment.get("eta_seconds")
+    return f"about {duration(seconds)}" if isinstance(seconds, int | float) and math.isfinite(seconds) else None
+
+
+def duration(seconds: float) -> str:
+    """A span in its greatest unit."""
+    for unit, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 @contextmanager

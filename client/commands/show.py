@@ -10,7 +10,18 @@ from rich.text import Text
 from client.commands.connection import AsJson, ExperimentId, Url, connect
 from client.commands.naming import id_of
 from client.commands.outcome import reported
-from client.commands.output import coloured, emit, inline, message, minute, show, table, words
+from client.commands.output import (
+    coloured,
+    emit,
+    inline,
+    message,
+    minute,
+    place_in_queue,
+    show,
+    table,
+    time_left,
+    words,
+)
 from client.errors import ApiError, Json
 from client.http import Client
 from client.printable import one_line
@@ -121,22 +132,15 @@ def _standing(experiment: Json) -> str:
     parts = [f"attempt {words(number)}" if number else "no attempt yet"]
     if restarts:
         parts[0] += f" (restarts: {words(restarts)})"
-    queue = experiment.get("queue")
-    if queue:
-        parts.append(f"place {words(queue['position'])}{' or later' * bool(queue.get('ahead_capped'))} in the queue")
+    place, left = place_in_queue(experiment), time_left(experiment)
+    if place:
+        parts.append(f"place {place} in the queue")
     for key, said in (("waiting_for", "waiting: {}"), ("desired", "asked to {}")):
         if experiment.get(key):
             parts.append(said.format(experiment[key]))
-    if isinstance(experiment.get("eta_seconds"), int | float):
-        parts.append(f"about {_duration(experiment['eta_seconds'])} left")
+    if left:
+        parts.append(f"{left} left")
     return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _short(data: object) -> str:

@@ -5,6 +5,7 @@ at once for every reader, its bytes with later purges (`store.purging`).
 """
 
 from store.experiments.changing import cancel_all, delete, delete_all, edit, lock
+from store.experiments.comparing import MOST_COMPARED, compared
 from store.experiments.finding import (
     MAX_PAGE,
     MOST_AHEAD,
@@ -19,17 +20,23 @@ from store.experiments.finding import (
     page,
     visible,
 )
+from store.experiments.near import Near, near
+from store.experiments.standing import Standing, standing
 from store.experiments.submitting import Submission, submit, submit_many
 
 __all__ = [
     "MAX_PAGE",
     "MOST_AHEAD",
+    "MOST_COMPARED",
     "Filters",
     "Mark",
+    "Near",
     "Page",
     "Sight",
+    "Standing",
     "Submission",
     "cancel_all",
+    "compared",
     "delete",
     "delete_all",
     "edit",
@@ -38,7 +45,9 @@ __all__ = [
     "lock",
     "look",
     "marks",
+    "near",
     "page",
+    "standing",
     "submit",
     "submit_many",
     "visible",

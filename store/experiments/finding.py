@@ -89,7 +89,8 @@ class Sight:
     at: float
     """By the database's clock."""
     ahead: int | None
-    """How many of its queue are claimed before it, while it is queued; counted to `MOST_AHEAD` and no further."""
+    """How many of its queue are claimed before it, while it is queued; counted to `counted_to` and no further."""
+    counted_to: int = MOST_AHEAD
 
 
 @dataclass(frozen=True)

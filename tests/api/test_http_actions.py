@@ -212,4 +212,12 @@ def test_how_far_it_is_to_the_front_and_to_the_end(api: Any, by_hand: Callable[.
         session.execute(update(core(Job)).values(started_at=core(Job).c.started_at - 86_400))
     assert api.client.get(f"/v1/experiments/{first}").json()["eta_seconds"] < 95 * 60
     assert api.client.get(f"/v1/experiments/{second}").json()["queue"]["position"] == 1
-    assert "queue" not in api.client.get("/v1/experiments").json()["data"][0]
+    for at in range(5):
+        assert api.submit(name=f"behind {at}")
+    hand.append(MetricsBlock(first_step=6, count=1, values={"test/accuracy": [0.75]}))
+    listed = api.client.get("/v1/experiments").json()["data"]
+    assert [entry["queue"] and entry["queue"]["position"] for entry in listed] == [6, 5, 4, 3, 2, 1, None]
+    assert (listed[-1]["id"], listed[-1]["test_accuracy"], listed[-1]["eta_seconds"] > 0) == (first, 0.75, True)
+    results = api.client.get(f"/v1/experiments/{first}/results").json()
+    assert (results["queue"], results["eta_seconds"] > 0) == (None, True)
+    assert api.client.get(f"/v1/experiments/{second}/results").json()["queue"]["position"] == 1

@@ -160,7 +160,7 @@ def test_two_idempotency_keys_are_refused(shared_api: Any) -> None:
 
 UNKNOWN = "exp_" + "0" * 32
 MISSING = [
-    "/", "/v1", "/v1/", "/v2/experiments", "/v1/experiments/", "/v1/experiments/1", "/v1/experiments/exp_1",
+    "/docs/", "/v1", "/v1/", "/v2/experiments", "/v1/experiments/", "/v1/experiments/1", "/v1/experiments/exp_1",
     f"/v1/experiments/{UNKNOWN}", f"/v1/experiments/{UNKNOWN}/results", f"/v1/experiments/{UNKNOWN}/results?wait=5",
     f"/v1/experiments/{UNKNOWN}/metrics", f"/v1/experiments/{UNKNOWN}/events",
     f"/v1/experiments/{UNKNOWN}/checkpoints", f"/v1/experiments/{UNKNOWN}/checkpoints/ckp_{'0' * 32}",

@@ -47,7 +47,7 @@ def test_any_state_will_do_for_a_star_but_not_none(api: Any) -> None:
 def test_head_is_get_without_the_body(shared_api: Any, content: str) -> None:
     one = content.split("/checkpoints")[0]
     addresses = [
-        "/healthz", "/readyz", "/openapi.json", "/docs", "/v1/networks", "/v1/experiments", one, f"{one}/results",
+        "/healthz", "/readyz", "/openapi.json", "/docs", "/", "/v1/networks", "/v1/experiments", one, f"{one}/results",
         f"{one}/metrics", f"{one}/events", f"{one}/checkpoints", content, "/v1/experiments/x", f"{one}?x=1&x=2",
     ]  # fmt: skip
     for address in addresses:

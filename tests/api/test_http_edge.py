@@ -1,5 +1,6 @@
 """What every answer has: its request's id, the log's line, and headers that keep a browser from acting on it."""
 
+import re
 import socket
 from typing import Any
 
@@ -55,7 +56,9 @@ def test_a_waiter_that_left_is_no_waiter(sqlite_api: Any) -> None:
     until(lambda: not waiters)
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/v1/experiments", "/v1/networks", "/nowhere", "/openapi.json", "/docs"])
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/v1/experiments", "/v1/networks", "/nowhere", "/openapi.json", "/docs", "/"]
+)
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 def test_every_answer_says_that_nothing_in_it_may_act(shared_api: Any, path: str, method: str) -> None:
     headers = shared_api.client.request(method, path).headers
@@ -74,17 +77,34 @@ def test_what_only_the_holder_of_a_key_may_see_is_kept_nowhere(shared_api: Any) 
     assert shared_api.client.get(f"/v1/experiments/{made}").headers["cache-control"] == "no-cache"
 
 
-def test_the_page_of_the_description_may_load_what_it_needs_and_no_more(shared_api: Any) -> None:
+def test_the_page_of_the_description_works_without_a_network_and_may_load_nothing_else(shared_api: Any) -> None:
     answer = httpx.get(f"{shared_api.url}/docs")
     assert answer.status_code == 200
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
     page = answer.text
-    for tag, directive in (
-        ('<script src="', "script-src"),
-        ('<link type="text/css" rel="stylesheet" href="', "style-src"),
+    assert "//" not in page.replace("https://fastapi", "")
+    for tag, directive, kind, least in (
+        ('<script src="', "script-src", "text/javascript", 1_000_000),
+        ('<link type="text/css" rel="stylesheet" href="', "style-src", "text/css", 100_000),
     ):
         address = page.split(tag)[1].split('"')[0]
-        assert address.startswith(policy[directive].split()[0] + "/")
+        assert address.startswith("/docs/")
+        assert policy[directive].split()[0] == "'self'"
+        file = httpx.get(f"{shared_api.url}{address}")
+        assert file.headers["content-type"].startswith(kind)
+        assert len(file.content) > least
     assert page.count("<script>") == policy["script-src"].count("'sha256-") == 1
     assert "'unsafe-inline'" not in policy["script-src"]
     assert policy["connect-src"] == "'self'"
+
+
+def test_the_root_says_what_this_is_and_leads_on(shared_api: Any) -> None:
+    page = httpx.get(shared_api.url, headers={"Accept": "text/html,*/*"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    links = re.findall(r'href="([^"]+)"', page.text)
+    assert {"/docs", "/openapi.json", "/healthz", "/readyz"} <= set(links)
+    assert all(httpx.get(f"{shared_api.url}{link}").status_code == 200 for link in links)
+    plain = httpx.get(shared_api.url)
+    assert plain.headers["content-type"].startswith("text/plain")
+    assert all(link in plain.text for link in links)

@@ -27,7 +27,7 @@ OPERATIONS = {
     "kill_evaluation", "pause_evaluation", "resume_evaluation", "retry_evaluation", "delete_evaluation", "predict",
     "list_evaluation_events", "kill_dataset", "pause_dataset", "resume_dataset", "list_dataset_attempts",
     "get_dataset_logs", "list_evaluation_attempts", "get_evaluation_logs",
-    "list_figures", "get_figure", "draw_figure",
+    "list_figures", "get_figure", "draw_figure", "compare_experiments",
 }  # fmt: skip
 
 
@@ -101,7 +101,8 @@ def _try(described: Any, api: Any, operation_id: str, mode: schemathesis.Generat
     loose = operation_id in (
         "submit_experiment", "validate_experiment", "list_experiments", "create_key", "list_keys", "list_owners",
         "edit_experiment", "list_checkpoints", "cancel_experiments", "delete_experiments", "get_logs",
-        "get_dataset_logs", "get_evaluation_logs", "begin_upload", "list_datasets", "store_part", "draw_figure",
+        "get_dataset_logs", "get_evaluation_logs", "begin_upload", "list_datasets", "store_part",
+        "draw_figure", "compare_experiments",
     )  # fmt: skip
     excluded = [positive_data_acceptance] if loose else []
 

@@ -59,7 +59,12 @@ KIND = {"kind": EVIL, "description": EVIL, "schema": {"properties": {EVIL: {"def
 LAYER = {"name": EVIL, "kind": EVIL, "output_shape": [1], "parameters": 1}
 PLAN = {"layers": [LAYER], "parameters": 1, "total_steps": 1, "steps_per_epoch": 1, "train_examples": 1}
 PROBLEM = {"title": EVIL, "detail": EVIL, "errors": [{"pointer": EVIL, "detail": EVIL, "code": EVIL}]}
+CELL = {"mean": 1.0, "sd": None, "n": 1, "not_reached": 1, "diverged": 0, "not_finite": 0, "missing": 0}
+GROUP = {"where": {EVIL: EVIL}, "measures": {EVIL: CELL}, "n": 1, "stop_reasons": {EVIL: 1}, "unfinished": {EVIL: 1}}
+GROUP |= {"runs": [{"id": EVIL, "seed": 0, "state": EVIL, "stop_reason": EVIL, "values": {EVIL: 1.0}}]}
+COMPARED = {"paths": [EVIL, "b"], "following": {"b": EVIL}, "measures": [EVIL], "groups": [GROUP], "warnings": [EVIL]}
 ANSWERS = {
+    "/v1/comparisons": COMPARED,
     "/v1/experiments:validate": {"spec": {"name": EVIL}, "plan": PLAN},
     "/v1/normalizers": {"data": [KIND]},
     "/metrics": {"series": {EVIL: {"steps": [1], "values": ["NaN"]}}},
@@ -82,6 +87,8 @@ COMMANDS = [
     ("show", ID, "--events"),
     ("show", "an ambiguous name"),
     ("metrics", ID),
+    ("compare", ID),
+    ("compare", ID, "--csv"),
     ("fetch", ID, "-c", CHECKPOINT["id"]),
     ("fetch", ID, "-c", EVIL),
     ("wait", ID),

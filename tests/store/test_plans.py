@@ -121,10 +121,14 @@ def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]
     yield "look", reading(lambda session: experiments.look(session, OLD, owner="own_0"))
     yield "look at one that waits", reading(lambda session: experiments.look(session, WAITING))
     some = [job_id(number) for number in range(30)]
+    there = [job_id(number) for number in range(100, 160)]
     yield "cancel many", writing(lambda session: wishes.ask_all(session, some, "cancel", OWNER))
     yield "delete many", writing(lambda session: wishes.delete_all(session, some, By("own_none")))
     nobodys = Filters(owner="own_none")
     yield "cancel all", writing(lambda session: experiments.cancel_all(session, nobodys, By("own_none"), 1000))
+    yield "near", reading(lambda session: experiments.near(session, "own_0", OLD))
+    yield "near a name", reading(lambda session: experiments.near(session, "own_0", "run-3"))
+    yield "compared", reading(lambda session: experiments.compared(session, there, ["test/accuracy"]))
     yield "marks", reading(lambda session: experiments.marks(session, some))
     for name, filters in FILTERS.items():
         cursor: list[str | None] = [None]
@@ -134,6 +138,9 @@ def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]
 
         yield f"list {name}", reading(page)
         yield f"list {name}, further", reading(page)
+    queued = Filters(states=(State.QUEUED,))
+    rows = in_session(lab.database.read(), lambda session: experiments.page(session, queued, limit=100).rows)
+    yield "standing", reading(lambda session: experiments.standing(session, rows))
     yield "events", reading(lambda session: eventlog.page(session, ROWS.busiest, after=1000))
     yield "checkpoints", reading(lambda session: checkpoints.listed(session, ROWS.busiest, limit=100))
     behind = (500, "periodic", "many_x")
@@ -312,9 +319,9 @@ def writes(lab: Any, writing: Callable[..., Callable[[], object]]) -> Iterator[t
     yield "edit", writing(lambda session: experiments.edit(session, WAITING, OWNER, {"tags": {"c": "d"}}))
 
 
-def in_session(sessions: Any, call: Callable[..., object]) -> None:
+def in_session(sessions: Any, call: Callable[..., Any]) -> Any:
     with sessions as session:
-        call(session)
+        return call(session)
 
 
 @contextmanager

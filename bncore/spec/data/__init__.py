@@ -4,9 +4,9 @@ A new data set is a module with one class that says its `shape`, a member of the
 `bncore.data`.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from bncore.spec.data.dataset import DatasetSpec, complete, named_dataset
 from bncore.spec.data.digits import DigitsSpec
@@ -19,6 +19,7 @@ from bncore.spec.data.shift import ShiftSpec
 from bncore.spec.data.tables import BreastCancerSpec, WineSpec
 from bncore.spec.data.validation import ValidationSpec
 from bncore.spec.data.variable_length import VariableLengthSpec
+from bncore.spec.usual import usual
 
 __all__ = [
     "BreastCancerSpec",
@@ -42,16 +43,10 @@ __all__ = [
 ]
 
 
-def _digits_if_unsaid(value: Any) -> Any:
-    """A spec of the time when there was one data set need not name it."""
-    return {"kind": "digits", **value} if isinstance(value, dict) else value
-
-
-DataSpec = Annotated[
-    DigitsSpec | Mnist5kSpec | VariableLengthSpec | SanturkarLinearSpec | WineSpec | BreastCancerSpec | DatasetSpec,
-    Field(discriminator="kind"),
-    BeforeValidator(_digits_if_unsaid),
-]
+_DataSets = (
+    DigitsSpec | Mnist5kSpec | VariableLengthSpec | SanturkarLinearSpec | WineSpec | BreastCancerSpec | DatasetSpec
+)
+DataSpec = Annotated[_DataSets, Field(discriminator="kind"), usual(_DataSets, DigitsSpec)]
 
 
 def data_shape(data: DataSpec) -> DataShape:

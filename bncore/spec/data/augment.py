@@ -11,6 +11,7 @@ from pydantic import Field
 
 from bncore.spec.data.shape import DataShape
 from bncore.spec.strict import SpecModel
+from bncore.spec.usual import usual
 
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 
@@ -62,9 +63,8 @@ class NoiseSpec(SpecModel):
     std: float = Field(default=0.1, gt=0.0, le=100.0, description="In units of what the network sees.")
 
 
-AugmentSpec = Annotated[
-    PadCropSpec | FlipSpec | RotateSpec | CutoutSpec | MixupSpec | NoiseSpec, Field(discriminator="kind")
-]
+_Augmentations = PadCropSpec | FlipSpec | RotateSpec | CutoutSpec | MixupSpec | NoiseSpec
+AugmentSpec = Annotated[_Augmentations, Field(discriminator="kind"), usual(_Augmentations)]
 
 _OF_IMAGES = (PadCropSpec, FlipSpec, RotateSpec, CutoutSpec)
 

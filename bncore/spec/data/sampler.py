@@ -6,12 +6,13 @@ examples takes.
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from bncore.spec.data.shape import DataShape
 from bncore.spec.strict import SpecModel
+from bncore.spec.usual import usual
 
 _DOUBT = 1e-12
 """Of a number of examples, more than double precision loses of a share of it."""
@@ -60,15 +61,8 @@ class ClassOrderedSampler(SpecModel):
     whole_batches: ClassVar[bool] = False
 
 
-def _shuffled_if_unsaid(value: Any) -> Any:
-    return {"kind": "shuffled", **value} if isinstance(value, dict) else value
-
-
-SamplerSpec = Annotated[
-    ShuffledSampler | BalancedClassesSampler | ClassesPerBatchSampler | ClassOrderedSampler,
-    Field(discriminator="kind"),
-    BeforeValidator(_shuffled_if_unsaid),
-]
+_Samplers = ShuffledSampler | BalancedClassesSampler | ClassesPerBatchSampler | ClassOrderedSampler
+SamplerSpec = Annotated[_Samplers, Field(discriminator="kind"), usual(_Samplers, ShuffledSampler)]
 
 
 class ImbalanceSpec(SpecModel):

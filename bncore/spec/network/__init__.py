@@ -21,8 +21,9 @@ from bncore.spec.network.resnet_v2 import ResnetV2Spec
 from bncore.spec.network.rnn import RnnSpec
 from bncore.spec.network.transformer_encoder import TransformerEncoderSpec
 from bncore.spec.network.vgg import VggSpec
+from bncore.spec.usual import usual
 
-NetworkSpec = Annotated[
+_Networks = (
     MlpSpec
     | CnnSpec
     | ResidualMlpSpec
@@ -35,9 +36,9 @@ NetworkSpec = Annotated[
     | RnnSpec
     | LstmSpec
     | GruSpec
-    | TransformerEncoderSpec,
-    Field(discriminator="kind"),
-]
+    | TransformerEncoderSpec
+)
+NetworkSpec = Annotated[_Networks, Field(discriminator="kind"), usual(_Networks, MlpSpec)]
 
 __all__ = [
     "INPUT_NORM_EPS",

@@ -28,7 +28,7 @@ class AnyNetwork(SpecModel):
     """Whether an example may be a sequence with padding behind its end."""
 
     normalize_input: bool = False
-    init: InitSpec = Field(default_factory=DefaultInit)
+    init: InitSpec = Field(default_factory=DefaultInit, description="How weights are drawn.")
     init_scale: Std = Field(
         default=1.0,
         description="Multiplies the standard deviation of every weight that init draws, in all layers, and of the "

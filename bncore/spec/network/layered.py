@@ -61,8 +61,8 @@ class HiddenLayers(AnyNetwork):
 
     takes: ClassVar[tuple[SignalKind, ...]] = ("image",)
 
-    activation: ActivationName = "relu"
-    norm: NormSpec = Field(default_factory=BatchNormSpec)
+    activation: ActivationName = Field(default="relu", description="Of hidden layers.")
+    norm: NormSpec = Field(default_factory=BatchNormSpec, description="Of hidden layers.")
     norm_positions: tuple[Position, ...]
     normalize_input: bool = Field(
         default=False,

@@ -46,6 +46,7 @@ from bncore.spec.norm.weights import (
     WeightStandardizationSpec,
 )
 from bncore.spec.norm.whitening import DecorrelatedBatchNormSpec, IterNormSpec
+from bncore.spec.usual import usual
 
 
 class NoNorm(NormModel):
@@ -87,9 +88,9 @@ OtherStatisticsNorm = (
 )
 WeightNormalization = WeightNormSpec | SpectralNormSpec | WeightStandardizationSpec | ScaledWeightStandardizationSpec
 
-NormSpec = Annotated[
-    NoNorm | BatchStatisticsNorm | OtherStatisticsNorm | WeightNormalization, Field(discriminator="kind")
-]
+_Norms = NoNorm | BatchStatisticsNorm | OtherStatisticsNorm | WeightNormalization
+NormSpec = Annotated[_Norms, Field(discriminator="kind"), usual(_Norms)]
+"""Without a usual kind: which it is depends on the network."""
 
 __all__ = [
     "BatchInstanceNormSpec",

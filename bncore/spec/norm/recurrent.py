@@ -14,6 +14,7 @@ from bncore.spec.norm import NoNorm
 from bncore.spec.norm.batch_statistics import BatchStatistics, RunningStatistics
 from bncore.spec.norm.place import BatchSize, NormModel, Place
 from bncore.spec.strict import Epsilon
+from bncore.spec.usual import usual
 
 
 class SequenceBatchNormSpec(BatchStatistics):
@@ -85,6 +86,5 @@ class RecurrentLayerNormSpec(NormModel):
     eps: Epsilon = Field(default=1e-5, description="Added to the variance.")
 
 
-RecurrentNormSpec = Annotated[
-    NoNorm | SequenceBatchNormSpec | StepBatchNormSpec | RecurrentLayerNormSpec, Field(discriminator="kind")
-]
+_RecurrentNorms = NoNorm | SequenceBatchNormSpec | StepBatchNormSpec | RecurrentLayerNormSpec
+RecurrentNormSpec = Annotated[_RecurrentNorms, Field(discriminator="kind"), usual(_RecurrentNorms)]

@@ -164,8 +164,8 @@ def test_a_misspelt_field_gets_a_suggestion() -> None:
             "/network/norm/eps: Should be greater than or equal to 1e-30",
         ),
         (
-            {"network": {"kind": "mlp", "norm": "batch_norm"}},
-            '/network/norm: Must be an object, such as {"kind": "none"}',
+            {"network": {"kind": "mlp", "norm": "batchnorm"}},
+            '/network/norm: Must be an object, such as {"kind": "batch_norm"}',
         ),
         (
             {"network": {"kind": "mlp", "norm": {"kind": "batchnorm"}}},

@@ -1,0 +1,139 @@
+"""`bnlab compare`: experiments side by side, mean and deviation over seeds."""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from client.commands.connection import AsJson, Url, connect
+from client.commands.filters import Name
+from client.commands.naming import id_of
+from client.commands.outcome import Exit, leave, reported
+from client.commands.output import emit, emit_csv, inline, show, table, tell, words
+from client.errors import Json
+from client.printable import one_line
+
+Wanted = Annotated[
+    list[str] | None,
+    typer.Argument(help="Experiments, each by id, the beginning of that, or name.", metavar="[EXPERIMENT]..."),
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", help="All with this tag; repeatable, all of them.", metavar="KEY[=VALUE]"),
+]
+Measures = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        "-m",
+        help="A series, for its last value; with :min, :max, :first for another; best, steps_to_target, seconds. "
+        "Repeatable.",
+        metavar="NAME",
+    ),
+]
+Sort = Annotated[
+    str | None,
+    typer.Option("--sort", help="By a metric, or a path such as optimizer.lr; -NAME downwards.", metavar="NAME"),
+]
+AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on standard output: a row a group, mean, sd and n apart.")]
+
+
+@reported
+def compare(
+    wanted: Wanted = None,
+    tags: Tags = None,
+    name: Name = None,
+    measures: Measures = None,
+    sort: Sort = None,
+    as_csv: AsCsv = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare experiments: a row for all whose specs differ in the seed alone, mean ± sd over seeds.
+
+    Examples:
+
+    bnlab compare --tag paper=1702.03275 --sort -best
+
+    bnlab compare bn-0 bn-1 ln-0 ln-1 -m test/loss -m test/accuracy:max --csv
+    """
+    if not wanted and not tags and name is None:
+        leave(Exit.USAGE, "name experiments, or give --tag or --name")
+    with connect(url) as client:
+        ids = [id_of(client, one) for one in wanted or ()]
+        asked: dict[str, Any] = {"tags": [_tag(tag) for tag in tags or ()], "measures": measures or ()}
+        found = client.compare(ids, name=name, sort=sort, **asked)
+    if as_json:
+        emit(found)
+    elif as_csv:
+        emit_csv(_csv_rows(found))
+    elif not found["groups"]:
+        tell("There is no such experiment.")
+    else:
+        _print(found)
+    if not as_json:
+        for warning in found["warnings"]:
+            tell(f"Note: {one_line(warning)}")
+
+
+def _tag(text: str) -> str:
+    """As everywhere else, or with the sign of equality that one is used to."""
+    return text if ":" in text else text.replace("=", ":", 1)
+
+
+def _print(found: Json) -> None:
+    paths = [path for path in found["paths"] if path not in found["following"]]
+    columns = [*map(inline, paths), *map(inline, found["measures"]), "n", "ended by"]
+    rows = [
+        [
+            *(_said(group["where"].get(path)) for path in paths),
+            *(_cell(group["measures"][name]) for name in found["measures"]),
+            group["n"],
+            _ends(group),
+        ]
+        for group in found["groups"]
+    ]
+    show(table(columns, rows))
+    for kind in dict.fromkeys(found["following"].values()):
+        along = ", ".join(path for path, decided in found["following"].items() if decided == kind)
+        tell(f"Along with {one_line(kind)} differ: {one_line(along)}")
+
+
+def _said(value: Any) -> str | None:
+    if value is None:
+        return None
+    return json.dumps(value) if isinstance(value, dict | list) else words(value)
+
+
+def _cell(cell: Json) -> str:
+    """Mean and deviation, and how many of the runs are not in them."""
+    mean, sd = cell["mean"], cell["sd"]
+    text = "-" if mean is None else words(float(mean)) if sd is None else f"{mean:.4g} ± {sd:.2g}"
+    of = sum(cell[reason] for reason in ("n", "not_reached", "diverged", "not_finite", "missing"))
+    beside = [
+        f"{said} in {cell[reason]} of {of}"
+        for reason, said in (("not_reached", "not reached"), ("not_finite", "not finite"), ("missing", "missing"))
+        if cell[reason] and not (reason == "missing" and not cell["n"])
+    ]
+    return f"{text} ({', '.join(beside)})" if beside else text
+
+
+def _ends(group: Json) -> str:
+    ended = [f"{count} {reason}" for reason, count in group["stop_reasons"].items()]
+    return ", ".join([*ended, *(f"{count} {state}" for state, count in group["unfinished"].items())])
+
+
+def _csv_rows(found: Json) -> Iterator[list[Any]]:
+    counts = ("mean", "sd", "n", "not_reached", "diverged", "not_finite", "missing")
+    yield [*found["paths"], *(f"{name} {count}" for name in found["measures"] for count in counts), "n", "experiments"]
+    for group in found["groups"]:
+        cells = (group["measures"][name][count] for name in found["measures"] for count in counts)
+        ids = " ".join(run["id"] for run in group["runs"])
+        where = (group["where"].get(path) for path in found["paths"])
+        yield [
+            *(json.dumps(value) if isinstance(value, dict | list) else value for value in where),
+            *cells,
+            group["n"],
+            ids,
+        ]
