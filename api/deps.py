@@ -75,7 +75,7 @@ class BearerKey(SecurityBase):
 
 authenticate = BearerKey()
 
-_LOOKS = (":validate", "/comparisons")
+_LOOKS = (":validate", "/v1/comparisons", "/v1/figures")
 """Paths whose POST changes nothing."""
 
 Asked = Annotated[Admitted, Depends(authenticate)]

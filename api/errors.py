@@ -16,14 +16,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api import near
 from api.lanes import DatabaseSilent, LaneBusy
 from api.outages import UNUSABLE, is_outage
 from api.problems import RETRY_AFTER_SECONDS, problem
 from api.refusals import (
     ApiError,
+    AsideBusy,
+    AsideLost,
+    AsideRefused,
     BodyTooLarge,
     DigestMismatch,
     DigestRequired,
+    FigureNotFound,
     Forbidden,
     IdempotencyKeyInvalid,
     InvalidBody,
@@ -67,6 +72,7 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     store_errors.IllegalTransition: 409,
     store_errors.StaleLease: 409,
     store_errors.CheckpointDamaged: 410,
+    store_errors.DiagnosticNotFound: 404,
     store_errors.FileNotFound: 404,
     store_errors.FileIncomplete: 409,
     store_errors.FileDamaged: 410,
@@ -89,6 +95,10 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     RangeNotSatisfiable: 416,
     NoAnswerInTime: 504,
     PredictionFailed: 503,
+    FigureNotFound: 404,
+    AsideBusy: 503,
+    AsideLost: 503,
+    AsideRefused: 422,
 }
 
 
@@ -110,8 +120,11 @@ async def _refused(request: Request, error: Exception) -> Response:
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if isinstance(error, store_errors.QuotaExceeded) and not error.passes:
         status = 403
-    faults, facts, headers = _faults_of(error), _facts_of(error), _headers_of(error)
-    return problem(request, status, error.code, str(error), faults=faults, facts=facts, headers=headers)
+    faults, facts, headers, detail = _faults_of(error), _facts_of(error), _headers_of(error), str(error)
+    if isinstance(error, store_errors.ExperimentNotFound):
+        more, facts = await near.hint(request, error.job_id)
+        detail = f"{detail.removesuffix('.')}{more}."
+    return problem(request, status, error.code, detail, faults=faults, facts=facts, headers=headers)
 
 
 def _faults_of(error: StoreError | ApiError) -> list[Fault]:
@@ -167,7 +180,11 @@ async def _invalid_parameters(request: Request, error: Exception) -> Response:
     details = error.errors()
     if all(fault["loc"][:1] == ("path",) for fault in details):
         # An id of another form names nothing that exists.
-        return problem(request, 404, "not_found", "There is nothing at this address.")
+        wanted = request.path_params.get("experiment_id")
+        if wanted is None:
+            return problem(request, 404, "not_found", "There is nothing at this address.")
+        more, facts = await near.hint(request, wanted)
+        return problem(request, 404, "not_found", f"{near.FORM}{more}.", facts=facts)
     return problem(request, 422, "invalid_parameters", "A parameter is not as it should be.", faults=_faults(details))
 
 

@@ -155,7 +155,7 @@ def reading_long(route: Callable[Given, Answer]) -> Callable[Given, Awaitable[An
 
     @functools.wraps(route)
     async def hop_while_there(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
-        return await _unless_left(cast(OfService, kwargs["asked"]).request, hop(*args, **kwargs))
+        return await unless_left(cast(OfService, kwargs["asked"]).request, hop(*args, **kwargs))
 
     return hop_while_there
 
@@ -171,8 +171,8 @@ async def left(request: Request) -> None:
         pass
 
 
-async def _unless_left(request: Request, answering: Coroutine[Any, Any, Answer]) -> Answer:
-    """The answer. Raises `ClientDisconnect`."""
+async def unless_left(request: Request, answering: Coroutine[Any, Any, Answer]) -> Answer:
+    """The answer, unless the client leaves before it is there. Raises `ClientDisconnect`."""
     answer, leaving = asyncio.ensure_future(answering), asyncio.ensure_future(left(request))
     # Heard, though nobody may wait any more.
     answer.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from api.dataset_body import DatasetBody
+from api.figure_body import FigureOfSeveral
 from api.parameters import Reading
 from api.problems import Problem
 from bncore.spec import ExperimentSpec
@@ -216,7 +217,8 @@ def _taking(model: type[BaseModel]) -> Callable[..., Awaitable[None]]:
 
 def _complete(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    for model in (ExperimentSpec, CheckpointEvaluation, Prediction, DatasetBody, SweepSpec, Extension, Problem):
+    bodies = (CheckpointEvaluation, Prediction, DatasetBody, FigureOfSeveral, SweepSpec, Extension)
+    for model in (ExperimentSpec, *bodies, Problem):
         schema = model.model_json_schema(ref_template=_REF)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema

@@ -1,7 +1,7 @@
 """RFC 9457 problem documents: the one shape of every answer that is an error.
 
-Invariant: nothing a client sent is repeated, except the names of unknown fields and parameters in pointers, which are
-cut and escaped (`bncore.spec.faults.pointer_part`).
+Invariant: nothing a client sent is repeated, except ids of the right form, and the names of unknown fields and
+parameters in pointers, which are cut and escaped (`bncore.spec.faults.pointer_part`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -111,6 +111,46 @@ class PredictionFailed(ApiError):
         super().__init__(f"The worker could not predict: {message}", {"Retry-After": "10"}, failure=code)
 
 
+class FigureNotFound(ApiError):
+    """The results do not allow it, or there is none of that name."""
+
+    code = "figure_not_found"
+
+    def __init__(self, name: str, allowed: Sequence[str]) -> None:
+        there = f"what it has allows {', '.join(allowed)}" if allowed else "it has nothing yet that could be drawn"
+        super().__init__(f"There is no figure {name} of this experiment; {there}.")
+
+
+class AsideBusy(ApiError):
+    """The process beside this one has too much to do."""
+
+    code = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("Too many figures and tables are asked for at once; try again.", {"Retry-After": "5"})
+
+
+class AsideLost(ApiError):
+    """The process beside this one died, or took too long and was ended."""
+
+    code = "drawing_interrupted"
+
+    def __init__(self) -> None:
+        detail = (
+            "What draws figures and writes tables died or took too long, and starts anew; try again, or ask for less."
+        )
+        super().__init__(detail, {"Retry-After": "1"})
+
+
+class AsideRefused(ApiError):
+    """What was asked for cannot be made of what there is."""
+
+    code = "not_drawable"
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{detail}.", reason=reason)
+
+
 class RangeNotSatisfiable(ApiError):
     code = "range_not_satisfiable"
 

@@ -7,6 +7,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from api.aside.pool import Aside
+from api.aside.pool import Limits as AsideLimits
 from api.changes import ChangeWatch
 from api.gate import Gate
 from api.intake import Intake
@@ -56,6 +58,7 @@ class ApiService:
             request_burst=settings.request_burst,
             failed_keys_per_minute=settings.failed_keys_per_minute,
         )
+        self.aside = Aside(_aside_limits(settings))
         self.changes = ChangeWatch(url, settings.poll_seconds)
         self.readiness = Readiness(
             url,
@@ -70,8 +73,19 @@ class ApiService:
         yield
         noting.cancel()
         await self.keyring.note_last_uses()
+        self.aside.close()
         self.changes.close()
         self.readiness.close()
         for lane in (self.reads, self.long_reads, self.chunk_reads, self.bodies, self.uploads, self.writes):
             lane.close()
         self.database.dispose()
+
+
+def _aside_limits(settings: ApiSettings) -> AsideLimits:
+    return AsideLimits(
+        seconds=settings.aside_seconds,
+        wait_seconds=settings.aside_wait_seconds,
+        waiting=settings.aside_waiting,
+        idle_seconds=settings.aside_idle_seconds,
+        memory_bytes=settings.aside_memory_bytes,
+    )

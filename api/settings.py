@@ -40,6 +40,15 @@ class ApiSettings(BaseSettings):
 
     prediction_seconds: float = Field(default=30.0, gt=0, le=300, description="A prediction is awaited that long: 504.")
     database_seconds: float = Field(default=20.0, gt=0, description="A request waits that long for the database: 503.")
+    aside_seconds: float = Field(default=20.0, gt=0, description="For one figure or table, then 503.")
+    aside_wait_seconds: float = Field(default=60.0, gt=0, description="For its turn, then 503.")
+    aside_waiting: int = Field(
+        default=100,
+        ge=1,
+        description="Requests for figures and tables that may wait at once; of one owner half as many.",
+    )
+    aside_idle_seconds: float = Field(default=60.0, gt=0, description="Then the process that makes them ends.")
+    aside_memory_bytes: int = Field(default=1 << 30, ge=1 << 28, description="That this process may use.")
     key_cache_seconds: float = Field(default=5.0, ge=0, description="A revoked key may go on working for that long.")
     key_use_seconds: float = Field(default=60.0, gt=0, description="How often it is stored which keys were used.")
     readiness_cache_seconds: float = Field(default=1.0, ge=0, description="How old an answer of /readyz may be.")

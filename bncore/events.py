@@ -12,7 +12,9 @@ from pydantic_core import to_json
 
 from bncore.spec.limits import METRIC_KEY_CHARS, NAME_CHARS, WORD_CHARS
 
-Phase = Literal["restoring", "loading_data", "training", "evaluating", "saving", "reading", "checking", "writing"]
+Phase = Literal[
+    "restoring", "loading_data", "training", "evaluating", "diagnosing", "saving", "reading", "checking", "writing"
+]
 RESULT_BYTES = 1 << 20
 """What the result of a job that trains nothing may have, as JSON."""
 StopReason = Literal["budget", "target_reached", "diverged"]
@@ -88,6 +90,7 @@ class FileSaved(_Event):
     name: str = Field(min_length=1, max_length=NAME_CHARS, description="What the file is called where it is shown.")
     file_kind: str = Field(min_length=1, max_length=WORD_CHARS, description="What it is, in a word.")
     file: StoredFile
+    step: int | None = Field(default=None, description="Of training, where it is of one.")
 
 
 class TargetReached(_Event):
@@ -106,6 +109,14 @@ class Note(_Event):
     kind: Literal["note"] = "note"
     code: str
     message: str
+
+
+class NormsChecked(_Event):
+    """What is wrong with the normalizations at this step, in words; written where that is not what it was before."""
+
+    kind: Literal["norm_health"] = "norm_health"
+    step: int
+    warnings: tuple[str, ...] = ()
 
 
 class Best(BaseModel):
@@ -181,6 +192,7 @@ Event = Annotated[
     | FileSaved
     | TargetReached
     | Note
+    | NormsChecked
     | Finished
     | Concluded
     | Stopped

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 FILE_KIND = "diagnostic"
 """What a stored file of a recording is called in `files.kind`."""
@@ -63,8 +61,8 @@ class Recording:
 
     @property
     def file_name(self) -> str:
-        """What its file is called: one a diagnostic and step."""
-        return f"{self.kind}-{self.step:09d}.safetensors"
+        """What its file is called."""
+        return file_name(self.kind, self.step)
 
     def figure(self) -> dict[str, Any]:
         """A Vega-Lite document of it, with its data. Raises ValueError for a kind of which there is none."""
@@ -74,6 +72,9 @@ class Recording:
 
     def to_bytes(self) -> bytes:
         """The file's content."""
+        # Whoever only lists recordings, such as a worker, need not have the format.
+        from safetensors.numpy import save
+
         header = {
             "version": _VERSION,
             "kind": self.kind,
@@ -90,6 +91,9 @@ class Recording:
 
 def from_bytes(content: bytes) -> Recording:
     """What `to_bytes` wrote. Raises `RecordingDamaged`."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
         arrays = load(content)
         size = int.from_bytes(content[:8], "little")
@@ -105,3 +109,13 @@ def from_bytes(content: bytes) -> Recording:
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RecordingDamaged(f"not a recording: {error}") from error
+
+
+def file_name(kind: str, step: int) -> str:
+    """What the file of a recording is called: one a diagnostic and step."""
+    return f"{kind}-{step:09d}.safetensors"
+
+
+def kind_in(name: str) -> str:
+    """The diagnostic that a file of such a name is of."""
+    return name.rpartition("-")[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from client.errors import ApiError, ClientError, DownloadMismatch, InvalidSetting, Unreachable, WaitTimeout
+    from client.figures import Figure
     from client.http import Client
     from client.series import Series
 
@@ -16,13 +17,14 @@ __all__ = [
     "Client",
     "ClientError",
     "DownloadMismatch",
+    "Figure",
     "InvalidSetting",
     "Series",
     "Unreachable",
     "WaitTimeout",
 ]
 
-_HOMES = {"Client": "client.http", "Series": "client.series"}
+_HOMES = {"Client": "client.http", "Figure": "client.figures", "Series": "client.series"}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,10 +19,12 @@ from client.commands.datasets import (
     show_dataset,
 )
 from client.commands.demo import demo
+from client.commands.diagnose import diagnose
 from client.commands.edit import edit
 from client.commands.ending import cancel, delete, kill
 from client.commands.evaluate import evaluate, list_evaluations
 from client.commands.fetch import fetch
+from client.commands.figure import figure
 from client.commands.keys import create_key, list_keys, revoke_key, rotate_key
 from client.commands.kinds import kinds
 from client.commands.listing import list_experiments
@@ -84,7 +86,15 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "retry": retry,
         "delete": delete,
     },
-    "Results": {"metrics": metrics, "compare": compare, "fetch": fetch, "attempts": attempts, "logs": logs},
+    "Results": {
+        "metrics": metrics,
+        "compare": compare,
+        "figure": figure,
+        "diagnose": diagnose,
+        "fetch": fetch,
+        "attempts": attempts,
+        "logs": logs,
+    },
     "Evaluations": {"evaluate": evaluate, "evaluations": list_evaluations},
     "Service": {"workers": workers, "owner": owner},
     "Reference": {"kinds": kinds},

@@ -8,9 +8,9 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from client.errors import ClientError, DownloadMismatch, Json
 from client.printable import one_line
@@ -30,13 +30,21 @@ def fetch(transport: Transport, content: str, described: Mapping[str, Any], name
     """Stream `content` beside the target, check it, and rename it into place; in a directory, under that name."""
     if target.is_dir():
         target = target / name
+    with whole_file(target) as file:
+        transport.retried(lambda: _stream(transport, content, described, file))
+    return target
+
+
+@contextlib.contextmanager
+def whole_file(target: Path) -> Iterator[BinaryIO]:
+    """A file beside the target, which takes its place at the end and is gone after an error. Raises `ClientError`."""
     try:
         handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     except OSError as error:
         raise ClientError(f"Cannot write to {target.parent}: {error.strerror}") from None
     try:
         with os.fdopen(handle, "wb") as file:
-            transport.retried(lambda: _stream(transport, content, described, file))
+            yield file
         # mkstemp makes files for the owner alone; a download has the mode of any new file.
         mask = os.umask(0)
         os.umask(mask)
@@ -48,7 +56,6 @@ def fetch(transport: Transport, content: str, described: Mapping[str, Any], name
     except BaseException:
         _discard(part)
         raise
-    return target
 
 
 def checkpoint_name(experiment_id: str, checkpoint: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from client.address import checked_idempotency_key
 from client.calls import Calls, path_of
 from client.errors import Json
 from client.filters import Filters, query
+from client.numbers import decoded
 
 Spec = ExperimentSpec | Mapping[str, Any]
 
@@ -48,12 +49,17 @@ class ExperimentCalls(Calls):
 
     def list(self, *, page_size: int = 100, **filters: Unpack[Filters]) -> Iterator[Json]:
         """Experiments, newest first, page by page as they are asked for. Raises `TypeError` for an unknown filter."""
-        return self._pages("/v1/experiments", {"limit": page_size, **query(filters)})
+        asked = {"limit": page_size, **query(filters)}
+        return map(_numbers, self._pages("/v1/experiments", asked))
 
     def _accepted(self, path: str, body: Any, idempotency_key: str | None) -> Json:
         key = str(uuid.uuid4()) if idempotency_key is None else checked_idempotency_key(idempotency_key)
         answer: Json = self._json("POST", path, body=body, headers={"Idempotency-Key": key})
         return answer
+
+
+def _numbers(entry: Json) -> Json:
+    return {**entry, "test_accuracy": decoded(entry["test_accuracy"])} if "test_accuracy" in entry else entry
 
 
 def _document(spec: Spec) -> Any:

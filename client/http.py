@@ -11,9 +11,11 @@ from client.actions import ActionCalls
 from client.attempts import AttemptCalls
 from client.comparisons import ComparisonCalls
 from client.datasets import DatasetCalls
+from client.diagnostics import DiagnosticCalls
 from client.errors import Json
 from client.evaluations import EvaluationCalls
 from client.experiments import ExperimentCalls
+from client.figures import FigureCalls
 from client.files import FileCalls
 from client.keys import KeyCalls
 from client.results import ResultCalls
@@ -29,10 +31,12 @@ class Client(
     ActionCalls,
     ResultCalls,
     ComparisonCalls,
+    DiagnosticCalls,
     AttemptCalls,
     DatasetCalls,
     EvaluationCalls,
     SweepCalls,
+    FigureCalls,
     FileCalls,
     WorkerCalls,
     KeyCalls,

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from bncore.spec import ExperimentSpec, Part, fields, parts
 from bncore.spec.catalog import Kind, described
 
@@ -51,8 +53,8 @@ def _section(part: Part) -> list[str]:
 
 def _usual(part: Part) -> str | None:
     """The kind of an object that names none, as validation has it."""
-    top = ExperimentSpec.model_fields.get(part.name)
-    if top is None or top.default_factory is None or len(part.members) == 1:
+    default = getattr(ExperimentSpec.model_validate({}), part.name, None)
+    if not isinstance(default, BaseModel) or len(part.members) == 1:
         return None
     return str(ExperimentSpec.model_validate({part.name: {}}).model_dump(mode="json")[part.name]["kind"])
 

@@ -11,6 +11,7 @@ StoreError
 ├── DatasetDamaged
 ├── CheckpointNotFound
 ├── CheckpointDamaged
+├── DiagnosticNotFound
 ├── FileNotFound
 ├── FileIncomplete
 ├── FileDamaged
@@ -50,7 +51,7 @@ class JobNotFound(StoreError):
     noun: ClassVar[str] = "job"
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"There is no such {self.noun}.")
+        super().__init__(f"There is no {self.noun} {job_id}.")
         self.job_id = job_id
 
 
@@ -133,6 +134,21 @@ class CheckpointDamaged(StoreError):
         super().__init__(f"{file} of this checkpoint is damaged: {why}.")
         self.checkpoint_id = checkpoint_id
         self.file = file
+
+
+class DiagnosticNotFound(StoreError):
+    """A diagnostic that was not measured, or not at that step; `steps` are some that are near, where there are any."""
+
+    code = "diagnostic_not_found"
+
+    def __init__(self, kind: str, step: int | None, steps: Sequence[int]) -> None:
+        listed = ", ".join(map(str, steps))
+        there = f"near are those of {listed}" if steps else "ask for it under `diagnostics` of a spec"
+        of = "" if step is None else f" of step {step}"
+        super().__init__(f"There is no {kind}{of}; {there}.")
+        self.kind = kind
+        self.step = step
+        self.steps = list(steps)
 
 
 class FileNotFound(StoreError):

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 
 from bncore.spec import load_spec
-from store import checkpoints, experiments, results
+from store import checkpoints, experiments, recordings, results
 from store.database import Database
 from store.experiments import Submission
 from store.jobs import eventlog, wishes
@@ -151,7 +151,16 @@ class Stack:
         """Steps and values of every key but those of the system, which differ from run to run."""
         with self.database.read() as session:
             found = results.series(session, experiment_id)
-        return {key: (one.steps.tolist(), one.values) for key, one in found.items() if not key.startswith("system/")}
+        return {
+            key: (one.steps.tolist(), one.values)
+            for key, one in found.items()
+            if not key.startswith(("system/", "diagnostics/seconds"))
+        }
+
+    def recordings(self, experiment_id: str) -> list[tuple[str, str]]:
+        """Name and digest of every file of a diagnostic."""
+        with self.database.read() as session:
+            return [(row.name, row.sha256) for row in recordings.listed(session, experiment_id)]
 
     def checkpoint(self, experiment_id: str, kind: str = "last") -> Checkpoint:
         """The newest checkpoint of a kind."""

@@ -101,7 +101,7 @@ class FileUpload:
 
     def _store(self, event: FileSaved) -> None:
         sender, file = self._sender, event.file
-        announced = Announced(event.name, event.file_kind, None, file.size, file.sha256)
+        announced = Announced(event.name, event.file_kind, event.step, file.size, file.sha256)
         with sender.database.write() as session:
             begun = files.begin(session, sender.lease, announced, sender.owner_bytes)
         digest = sender.sent(begun, file)

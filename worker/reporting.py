@@ -1,8 +1,8 @@
 """What the trainer reports, on its way into the store, and the lease that is renewed with it.
 
-Invariant: metrics are stored before the checkpoint that follows them; what is stored is stored once, however often a
-transaction whose answer was lost is repeated (`store.results.append`). Where inserts fail, the lease is renewed without
-them.
+Invariant: metrics and files are stored before the checkpoint that follows them, so that a run set back to it has them;
+what is stored is stored once, however often a transaction whose answer was lost is repeated (`store.results.append`).
+Where inserts fail, the lease is renewed without them.
 """
 
 import time
@@ -76,9 +76,9 @@ class Reporting:
         if batch.events:
             self.last_event = batch.events[-1]
         self._upload.add(_checkpoints(batch.events))
-        self._upload.run()
         self._files.add([event for event in batch.events if isinstance(event, FileSaved)])
         self._files.run()
+        self._upload.run()
         return self._log.store() or bool(batch.events)
 
     def hold_on(self) -> None:

@@ -15,9 +15,10 @@ from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown.results import Results
 from api.shown.waiting import Living
-from store import checkpoint_pages, experiments, results
+from store import checkpoint_pages, experiments, recordings, results
 
 _MOST_CHECKPOINTS = 20
+_WARNINGS = "diagnostics/norm_health/warnings"
 
 
 def mount(app: FastAPI) -> None:
@@ -53,8 +54,11 @@ def _read(asked: Asked, experiment_id: str, living: Living) -> Found:
         sight = experiments.look(session, experiment_id, owner=asked.sees)
         series = results.summaries(session, experiment_id)
         checkpoints = checkpoint_pages.newest(session, experiment_id, _MOST_CHECKPOINTS)
+        # What counts them says whether there is a line to look for.
+        warned = any(found.key == _WARNINGS and found.last > 0 for found in series)
+        warnings = recordings.norm_warnings(session, experiment_id) if warned else ()
     row = sight.experiment
-    shown = Results.of(sight, series, checkpoints, living)
+    shown = Results.of(sight, series, checkpoints, warnings, living)
     headers = job_headers(row)
     if none_match(asked.request, headers["ETag"]):
         return Found(row.version, shown.is_terminal, Response(status_code=304, headers=headers))

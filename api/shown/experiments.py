@@ -42,6 +42,8 @@ class Links(Shown):
     metrics: str
     events: str
     checkpoints: str
+    diagnostics: str
+    figures: str
     attempts: str
     logs: str
     cancel: str

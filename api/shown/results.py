@@ -76,6 +76,7 @@ class Results(Shown):
     attempt: int
     summary: Summary
     metrics: dict[str, Real] = Field(description="The newest value of every series.")
+    warnings: list[str] = Field(description="What is wrong with the normalizations, in words: norm_health's newest.")
     checkpoints: list[ResultCheckpoint] = Field(
         description="The 20 of the greatest steps, and of kind best the newest; `links.checkpoints` has all."
     )
@@ -87,6 +88,7 @@ class Results(Shown):
         sight: Sight,
         series: Sequence[tables.MetricSeries],
         checkpoints: Sequence[tables.Checkpoint],
+        warnings: Sequence[str],
         living: Living,
     ) -> "Results":
         row = sight.experiment
@@ -105,6 +107,7 @@ class Results(Shown):
             attempt=row.attempt,
             summary=_summary(row, {found.key: found for found in series}, checkpoints),
             metrics={found.key: found.last for found in series},
+            warnings=list(warnings),
             checkpoints=[ResultCheckpoint.of(found) for found in checkpoints],
             links=links_of(row.id),
         )

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, TypeAdapter
 
 from bncore.spec.data import DataSpec
+from bncore.spec.diagnostics import DiagnosticSpec
 from bncore.spec.init import InitSpec
 from bncore.spec.loss import LossSpec
 from bncore.spec.network import NetworkSpec
@@ -40,6 +41,7 @@ CATALOG: dict[str, Any] = {
     "optimizers": OptimizerSpec,
     "schedules": ScheduleSpec,
     "losses": LossSpec,
+    "diagnostics": DiagnosticSpec,
 }
 """The noun in the URL to the union it lists."""
 

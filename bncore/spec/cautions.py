@@ -6,6 +6,8 @@ from itertools import zip_longest
 from bncore.spec.blueprint import Chain, Norm, Residual, Weights
 from bncore.spec.data import data_shape
 from bncore.spec.data.pixels import PixelsSpec
+from bncore.spec.diagnostics import usual_diagnostics
+from bncore.spec.diagnostics.fitting import cost
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.faults import Fault
 from bncore.spec.network.recurrent import RecurrentSpec
@@ -17,7 +19,8 @@ from bncore.spec.plan import laid_network, steps_per_epoch, total_steps
 
 def cautions(spec: ExperimentSpec) -> list[Fault]:
     """With a pointer, in words, and with a code, like faults; of equal layers the first is named."""
-    return [*_cold_starts(spec), *_dead_biases(spec), *_blank_starts(spec), *_lonely_batches(spec), *_rates(spec)]
+    found = [*_cold_starts(spec), *_dead_biases(spec), *_blank_starts(spec), *_lonely_batches(spec), *_rates(spec)]
+    return [*found, *_costs(spec)]
 
 
 def _cold_starts(spec: ExperimentSpec) -> Iterator[Fault]:
@@ -93,3 +96,16 @@ def _lonely_batches(spec: ExperimentSpec) -> Iterator[Fault]:
 def _rates(spec: ExperimentSpec) -> Iterator[Fault]:
     if spec.optimizer.lr == MAX_LR:
         yield Fault("/optimizer/lr", f"Is the greatest there can be, {MAX_LR:g}: a search ends here", "lr_at_bound")
+
+
+def _costs(spec: ExperimentSpec) -> Iterator[Fault]:
+    """Diagnostics that take longer than the training that they look at."""
+    sizes = data_shape(spec.data)
+    steps = total_steps(spec.train, steps_per_epoch(spec.train, sizes))
+    laid = laid_network(spec.network, sizes.signal, sizes.outputs)
+    for place, one in enumerate(spec.diagnostics):
+        times = cost(one, spec.train, steps, sizes, laid)
+        # What every experiment has would be said of every short one.
+        if times > 1.0 and one not in usual_diagnostics():
+            detail = f"Would take about {times:.1f} times as long as training; measure less often, or on fewer examples"
+            yield Fault(f"/diagnostics/{place}", detail, "costly_diagnostic")

@@ -13,14 +13,16 @@ from pydantic_core import PydanticCustomError
 
 from bncore.spec.batches import batch_faults
 from bncore.spec.budget import CheckpointSpec, EvaluationSpec, ResourcesSpec, TrainSpec
-from bncore.spec.data import DataSpec, DigitsSpec, data_shape
+from bncore.spec.data import DataShape, DataSpec, DigitsSpec, data_shape
+from bncore.spec.diagnostics import Diagnostics, usual_diagnostics
+from bncore.spec.diagnostics.fitting import diagnostic_faults
 from bncore.spec.faults import Fault
 from bncore.spec.limits import NAME_CHARS, TAG_KEY_CHARS, TAG_VALUE_CHARS, TAGS
 from bncore.spec.loss import LossSpec, usual_loss
 from bncore.spec.measuring import measuring_faults, resources_faults
 from bncore.spec.network import MlpSpec, NetworkSpec
 from bncore.spec.optimizer import ConstantSchedule, OptimizerSpec, ScheduleSpec, SgdSpec
-from bncore.spec.plan import faults_between_parts
+from bncore.spec.plan import faults_between_parts, laid_network, steps_per_epoch, total_steps
 from bncore.spec.start_from import StartFrom, Trained, freeze_faults, start_faults
 from bncore.spec.strict import SpecModel, Text
 
@@ -49,6 +51,11 @@ class ExperimentSpec(SpecModel):
     )
     train: TrainSpec = Field(default_factory=lambda: TrainSpec.model_validate({}))
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
+    diagnostics: Diagnostics = Field(
+        default_factory=usual_diagnostics,
+        description="What is measured of the network beside its results, each kind at most once; norm_health is, "
+        "unless it is switched off. Training is the same with them and without.",
+    )
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
     start_from: StartFrom | None = None
@@ -71,12 +78,19 @@ class ExperimentSpec(SpecModel):
         faults += batch_faults(self.data, sizes, self.train.batch_size)
         faults += measuring_faults(sizes, self.loss, self.train.target)
         faults += resources_faults(sizes, self.train, self.resources)
+        if not faults:
+            faults += self._diagnostic_faults(sizes)
         if self.start_from is not None and not faults:
             faults += self._start_faults(self.start_from)
         if faults:
             listed = [(fault.pointer, fault.detail, fault.code) for fault in faults]
             raise PydanticCustomError("cross_field", "parts of the spec do not fit together", {"faults": listed})
         return self
+
+    def _diagnostic_faults(self, sizes: DataShape) -> list[Fault]:
+        steps = total_steps(self.train, steps_per_epoch(self.train, sizes))
+        laid = laid_network(self.network, sizes.signal, sizes.outputs)
+        return list(diagnostic_faults(self.diagnostics, self.train, steps, sizes, laid, self.network))
 
     def _start_faults(self, start: StartFrom) -> list[Fault]:
         faults = []

@@ -122,6 +122,15 @@ def read_state(path: Path, network: nn.Module, optimizer: Optimizer, others: Map
     return state
 
 
+def read_others(path: Path, prefix: str) -> dict[str, Tensor]:
+    """Those further tensors of a training state file whose names begin so, as many as there are.
+
+    Raises `CheckpointDamaged`.
+    """
+    with _reading(path), safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+
+
 def _load(tensors: dict[str, Tensor], network: nn.Module) -> None:
     try:
         network.load_state_dict(tensors, strict=True)

@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from bncore.recording import Recording
+from bncore.spec.diagnostics import DiagnosticSpec
 from bncore.train.checkpoint import HostState
 from bncore.train.task import Kept, Task
 
@@ -19,6 +21,13 @@ class Stepped(NamedTuple):
     loss: Tensor
     kept: Kept
     lr: float
+
+
+class Found(NamedTuple):
+    """What a diagnostic found, and what of it is wrong, in sentences."""
+
+    recording: Recording
+    warnings: tuple[str, ...] = ()
 
 
 class Learner(Protocol):
@@ -36,6 +45,9 @@ class Learner(Protocol):
 
     def evaluate(self) -> dict[str, float]:
         """Of every evaluated series, its value now."""
+
+    def diagnose(self, asked: DiagnosticSpec, step: int, *, at_end: bool) -> Found:
+        """Measure what is asked after that many steps; `at_end`, what belongs to the end of training, too."""
 
     def write_weights(self, path: Path, step: int) -> None:
         """Write what others can use of it."""

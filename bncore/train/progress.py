@@ -44,6 +44,12 @@ class Progress(BaseModel):
     steps_to_target: int | None = None
     diverged_at: int | None = None
     evaluation: Measured | None = None
+    diagnosed_at_end: bool = False
+    """Whether what is measured at the end of training has been."""
+    diagnostic_seconds: float = 0.0
+    """That diagnostics took, over all attempts; no part of `seconds`."""
+    norm_warnings: tuple[str, ...] = ()
+    """What was last said of the normalizations."""
 
     @model_validator(mode="after")
     def _best_as_it_was_written_before(self) -> "Progress":

@@ -57,7 +57,7 @@ class Recorder:
         passed = self._progress.seconds - seconds
         if passed >= SPEED_SECONDS:
             self._speed_since = (self._progress.step, self._progress.seconds)
-            self._point(self._progress.step, {"system/steps_per_second": (self._progress.step - step) / passed})
+            self.write_point(self._progress.step, {"system/steps_per_second": (self._progress.step - step) / passed})
         now = time.perf_counter()
         self._write_at = now + WRITE_SECONDS
         if block is not None and now >= self._ring_at:
@@ -65,9 +65,9 @@ class Recorder:
             self._directory.ring()
             self._ring_at = now + RING_SECONDS
 
-    def write_evaluation(self, step: int, values: dict[str, float]) -> None:
-        """Write one point of each evaluated series."""
-        self._point(step, values)
+    def write_point(self, step: int, values: dict[str, float]) -> None:
+        """Write one point of each series."""
+        self.log(MetricsBlock(first_step=step, count=1, values={key: [value] for key, value in values.items()}))
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
@@ -80,6 +80,3 @@ class Recorder:
         self._durations[phase] = time.perf_counter() - began
         if announced:
             self.log(PhaseChanged(phase="training"))
-
-    def _point(self, step: int, values: dict[str, float]) -> None:
-        self.log(MetricsBlock(first_step=step, count=1, values={key: [value] for key, value in values.items()}))

@@ -98,9 +98,10 @@ class RunDirectory:
         """Have `write` make a file, and give it its name under `checkpoints/` when all of it is on the disk."""
         return self._keep(self._layout.checkpoints, name, write)
 
-    def save(self, name: str, file_kind: str, write: Callable[[Path], None]) -> FileSaved:
+    def save(self, name: str, file_kind: str, write: Callable[[Path], None], step: int | None = None) -> FileSaved:
         """Have `write` make a result file under `files/`, and log it. On a full disk OSError is raised."""
-        saved = FileSaved(name=name, file_kind=file_kind, file=self._keep(self._layout.files, name, write))
+        file = self._keep(self._layout.files, name, write)
+        saved = FileSaved(name=name, file_kind=file_kind, file=file, step=step)
         self.log(saved)
         self.ring()
         return saved

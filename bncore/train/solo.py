@@ -13,10 +13,12 @@ from bncore.networks import build_network
 from bncore.norm import no_decay_parameters
 from bncore.norm.adaptive_clipping import adaptive_clip_grad_
 from bncore.spec import ExperimentSpec, Plan, Statistics, data_shape
-from bncore.train.checkpoint import HostState, read_state, read_weights, write_state, write_weights
+from bncore.spec.diagnostics import DiagnosticSpec
+from bncore.train.checkpoint import HostState, read_others, read_state, read_weights, write_state, write_weights
 from bncore.train.ema import Ema
 from bncore.train.evaluate import equal_parts, evaluate, nothing_measured, outputs_of, slices, using
-from bncore.train.learner import Stepped
+from bncore.train.learner import Found, Stepped
+from bncore.train.measuring import KEPT, Measuring
 from bncore.train.optim import LearningRate, build_optimizer
 from bncore.train.scaling import LossScale
 from bncore.train.starting import freeze_part, load_start
@@ -63,6 +65,7 @@ class Solo:
             together = min(train.micro_batches(train.batch_size))
             self._in_batches = equal_parts(self._data.train, planned.train_examples // together)
         self._ema = None if train.ema is None else Ema(self._network, train.ema.decay)
+        self._measuring = Measuring(spec, planned, self._network, self.task, self._data)
 
     def take_step(self, step: int) -> Stepped:
         batch = self._batches.batch(step)
@@ -93,11 +96,14 @@ class Solo:
                 values |= self._measured("@ema")
         return values
 
+    def diagnose(self, asked: DiagnosticSpec, step: int, *, at_end: bool) -> Found:
+        return self._measuring.found(asked, step, at_end=at_end)
+
     def write_weights(self, path: Path, step: int) -> None:
         write_weights(path, self._network, self._spec, step, self._data.standardization)
 
     def write_state(self, path: Path, host: HostState) -> None:
-        write_state(path, self._network, self._optimizer, host, self._others())
+        write_state(path, self._network, self._optimizer, host, self._others() | self._measuring.kept())
 
     def begin_from(self, weights: Path) -> None:
         start = self._spec.start_from
@@ -110,6 +116,7 @@ class Solo:
         host = read_state(state, self._network, self._optimizer, others)
         if self._scale is not None:
             self._scale.restore(others)
+        self._measuring.restore(read_others(state, KEPT))
         return host
 
     def _descend(self, batch: Examples, share: float | Tensor | None = None) -> tuple[Tensor, Kept]:

@@ -35,7 +35,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, outputs: Tensor, examples: Examples) -> Tensor:
-        """What a training step descends: a mean over the batch, in float32 whatever the outputs are."""
+        """What a training step descends: a mean over the batch, in float32 at least."""
 
     def weight(self, examples: Examples) -> int | Tensor:
         """How much that mean is over."""
@@ -65,7 +65,7 @@ class Classification(Task):
         self._smoothing = label_smoothing
 
     def loss(self, outputs: Tensor, examples: Examples) -> Tensor:
-        return F.cross_entropy(outputs.float(), examples.targets, label_smoothing=self._smoothing)
+        return F.cross_entropy(_wide(outputs), examples.targets, label_smoothing=self._smoothing)
 
     def kept(self, outputs: Tensor, examples: Examples) -> Kept:
         # Comparing and counting waits as well: two operations less a step, for a small network 1 % of its time.
@@ -96,7 +96,7 @@ class Tagging(Task):
         self._smoothing = label_smoothing
 
     def loss(self, outputs: Tensor, examples: Examples) -> Tensor:
-        logits, labels = outputs.float().flatten(0, 1), examples.targets.flatten()
+        logits, labels = _wide(outputs).flatten(0, 1), examples.targets.flatten()
         return F.cross_entropy(logits, labels, ignore_index=IGNORED, label_smoothing=self._smoothing)
 
     def weight(self, examples: Examples) -> int | Tensor:
@@ -126,7 +126,8 @@ class Regression(Task):
     larger_is_better = False
 
     def loss(self, outputs: Tensor, examples: Examples) -> Tensor:
-        return F.mse_loss(outputs.float(), examples.targets)
+        wide = _wide(outputs)
+        return F.mse_loss(wide, examples.targets.to(wide.dtype))
 
     def kept(self, outputs: Tensor, examples: Examples) -> Kept:  # noqa: ARG002
         return ()
@@ -156,6 +157,10 @@ def descended(task: Task, outputs: Tensor, examples: Examples) -> Tensor:
         return loss
     targets, share = examples.mixed
     return share * loss + (1.0 - share) * task.loss(outputs, examples._replace(targets=targets))
+
+
+def _wide(outputs: Tensor) -> Tensor:
+    return outputs if outputs.dtype == torch.float64 else outputs.float()
 
 
 def _ends(steps: Sequence[Tensor]) -> list[int]:

@@ -1,6 +1,7 @@
 """The training loop: one step, and what is due after it.
 
-Whatever happens at a step, the order is: training metrics, evaluation, best weights, last checkpoint. Everything that
+Whatever happens at a step, the order is: training metrics, evaluation, best weights, diagnostics, last checkpoint: what
+a run that is set back to a checkpoint does not do again is stored before it. Everything that
 decides the result is a function of the spec and the step or is part of the training state, so that a run resumed from
 any `last` checkpoint ends with the bits it would have had.
 """
@@ -17,6 +18,7 @@ from bncore.events import CheckpointSaved, Finished, FirstStep, Note, Started, S
 from bncore.norm import first_derivatives_only
 from bncore.spec import ExperimentSpec, plan
 from bncore.train.checkpoint import HostState
+from bncore.train.diagnosing import Diagnosing
 from bncore.train.environment import Environment
 from bncore.train.goal import goals_of
 from bncore.train.learner import Learner
@@ -68,6 +70,9 @@ class Trainer:
                 **self._environment.model_dump(include={"device", "device_model", "torch_version", "threads"}),
             )
         )
+        self._diagnosing = Diagnosing(self._spec, self._plan, self._learner, self._recorder, self._directory)
+        if self._start == 0:
+            self._diagnosing.run(self._progress, at_end=False)
         self._counted_until = time.perf_counter()
         with first_derivatives_only():
             while (reason := self._reason_to_end()) is None:
@@ -92,10 +97,11 @@ class Trainer:
             self._recorder.log(FirstStep(step=step))
         evaluates = step % self._spec.evaluation.every_steps == 0
         saves = step % self._spec.checkpoint.every_steps == 0
-        if evaluates or saves:
+        if evaluates or saves or self._diagnosing.is_due(step):
             self._write_metrics()
             if evaluates:
                 self._evaluate()
+            self._diagnosing.run(self._progress, at_end=self._reason_to_end() is not None)
             if saves:
                 self._save("last")
             self._counted_until = time.perf_counter()
@@ -116,7 +122,7 @@ class Trainer:
         step = self._progress.step
         with self._recorder.phase("evaluating"):
             values = self._learner.evaluate()
-            self._recorder.write_evaluation(step, values)
+            self._recorder.write_point(step, values)
         news = self._progress.note_evaluation(Measured(step=step, values=values), self._goals)
         target = self._goals.target
         if "target" in news and target is not None:
@@ -158,6 +164,8 @@ class Trainer:
             self._evaluate()
             # The final evaluation is one like any other: it may be the first at the target.
             reason = self._reason_to_end() or reason
+        if not self._progress.diagnosed_at_end:
+            self._diagnosing.run(self._progress, at_end=True)
         if self._saved_step != step:
             self._save("last")
         return Finished(stop_reason=reason, step=step, summary=self._progress.summary())

@@ -119,7 +119,8 @@ def _key(sort: str) -> Callable[[Json], Any]:
 
 def _sorted(entries: list[Json], key: Callable[[Json], Any], *, downwards: bool) -> list[Json]:
     """Stable; what has no such value comes last, in either direction."""
-    there = [entry for entry in entries if isinstance(key(entry), str | int | float) and key(entry) == key(entry)]
-    known = {id(entry) for entry in there}
-    first = sorted(there, key=key, reverse=downwards)
-    return [*first, *(entry for entry in entries if id(entry) not in known)]
+    keyed = [(key(entry), entry) for entry in entries]
+    there = [pair for pair in keyed if isinstance(pair[0], str | int | float) and pair[0] == pair[0]]
+    known = {id(entry) for _, entry in there}
+    first = sorted(there, key=lambda pair: pair[0], reverse=downwards)
+    return [*(entry for _, entry in first), *(entry for entry in entries if id(entry) not in known)]

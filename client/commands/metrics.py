@@ -1,6 +1,9 @@
-"""`bnlab metrics`: series as numbers, in a table or as JSON."""
+"""`bnlab metrics`: series as numbers, in a table, as JSON or as CSV."""
 
+import csv
+import io
 import math
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -8,8 +11,9 @@ import typer
 from client.commands.connection import AsJson, ExperimentId, Url, connect
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
-from client.commands.output import emit, show, table
+from client.commands.output import emit, pass_on, show, table
 from client.http import Client
+from client.numbers import encoded
 from client.printable import one_line
 from client.series import Series
 
@@ -29,6 +33,7 @@ MaxPoints = Annotated[
         "--max-points", min=FEWEST_POINTS, help="Thin each series to so many points; spikes stay.", metavar="N"
     ),
 ]
+AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on standard output: key, step, value, a line a point.")]
 
 
 @reported
@@ -40,11 +45,14 @@ def metrics(
     max_points: MaxPoints = None,
     url: Url = None,
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
 ) -> None:
-    """Show metric series: a summary of each, or with --json every point.
+    """Show metric series: a summary of each, or with --json or --csv every point.
 
     Example: bnlab metrics last -k train/loss -k test/accuracy --json
     """
+    if as_json and as_csv:
+        leave(Exit.USAGE, "--json or --csv, not both")
     with connect(url) as client:
         bounds = {"first_step": first_step, "last_step": last_step, "max_points": max_points}
         experiment_id = id_of(client, experiment)
@@ -53,6 +61,9 @@ def metrics(
             _require_written(client, experiment_id, empty)
     if as_json:
         emit({key: _points(series) for key, series in found.items()})
+        return
+    if as_csv:
+        pass_on(_csv(found.values()))
         return
     columns = ("series", "points", "first step", "last step", "first", "min", "max", "last")
     show(table(columns, [_row(series) for series in found.values()]))
@@ -65,6 +76,17 @@ def _require_written(client: Client, experiment_id: str, keys: list[str]) -> Non
         named = ", ".join(f"'{one_line(key)}'" for key in missing)
         there = f"it has {', '.join(one_line(key) for key in sorted(written))}" if written else "it has none yet"
         leave(Exit.REFUSED, f"{experiment_id} has no series {named}; {there}")
+
+
+def _csv(found: Iterable[Series]) -> str:
+    """A row a point, as the server writes its tables."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("key", "step", "value"))
+    for series in found:
+        values = map(encoded, series.values.tolist())
+        writer.writerows((series.key, step, value) for step, value in zip(series.steps.tolist(), values, strict=True))
+    return text.getvalue().replace("\r\n", "\n")
 
 
 def _points(series: Series) -> dict[str, object]:

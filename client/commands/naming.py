@@ -7,12 +7,15 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, takewhile
 
+from bncore.spec.wording import nearest
 from client.errors import ClientError, Json
 from client.http import Client
 from client.printable import one_line
 
 NEWEST = "last"
 MOST_SHOWN = 10
+MOST_NEAR = 100
+"""Of the newest experiments, whose names are compared with one that there is not."""
 MOST_SEARCHED = 5_000
 """The server finds by name; beginnings of ids are looked for here, so not among millions."""
 
@@ -34,7 +37,9 @@ def id_of(client: Client, wanted: str) -> str:
         found = _beginning_with(client, wanted)
     else:
         found = client.list(name=wanted, page_size=MOST_SHOWN + 1)
-    return only("experiment", wanted, found, ("id", "state", "name"))
+    is_name = wanted != NEWEST and not _BEGINNING.fullmatch(wanted)
+    newest = islice(client.list(page_size=MOST_NEAR), MOST_NEAR) if is_name else ()
+    return only("experiment", wanted, found, ("id", "state", "name"), newest)
 
 
 def job_of(client: Client, wanted: str) -> str:
@@ -42,13 +47,18 @@ def job_of(client: Client, wanted: str) -> str:
     return wanted if _OF_ANOTHER_KIND.fullmatch(wanted) else id_of(client, wanted)
 
 
-def only(noun: str, wanted: str, candidates: Iterable[Json], shown: Sequence[str]) -> str:
-    """The id of the one there is; `shown` are the fields that tell several apart. Raises `ClientError`."""
+def only(noun: str, wanted: str, candidates: Iterable[Json], shown: Sequence[str], others: Iterable[Json] = ()) -> str:
+    """The id of the one there is; `shown` are the fields that tell several apart, `others` may have been meant.
+
+    Raises `ClientError`.
+    """
     found = list(islice(candidates, MOST_SHOWN + 1))
+    names = [str(entry["name"]) for entry in (() if found else others) if entry.get("name")]
     if len(found) == 1:
         return str(found[0]["id"])
     if not found:
-        raise ClientError(f"no {noun} is called '{one_line(wanted)}', and no id begins like that")
+        hint = f"; did you mean {one_line(close)}?" if (close := nearest(wanted, names)) else ""
+        raise ClientError(f"no {noun} is called '{one_line(wanted)}', and no id begins like that{hint}")
     lines = ["  " + " ".join(one_line(str(entry.get(key) or "-")) for key in shown) for entry in found[:MOST_SHOWN]]
     lines += ["  ..."] * (len(found) > MOST_SHOWN)
     raise ClientError("\n".join([f"'{one_line(wanted)}' could be any of these; give the id, or more of it:", *lines]))

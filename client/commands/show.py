@@ -86,6 +86,7 @@ def print_results(results: Json) -> None:
     found = list(_found(summary))
     if found:
         show(table(("result", "value"), found))
+    print_warnings(results)
     if results["checkpoints"]:
         rows = [(entry["id"], entry["kind"], entry["step"], entry["size"]) for entry in results["checkpoints"]]
         show(table(("checkpoint", "kind", "step", "bytes"), rows))
@@ -103,6 +104,12 @@ def _classes(client: Client, data: Json) -> str | None:
         return None
     named = [f"{number} {name}" for number, name in enumerate(names[:MOST_CLASSES])]
     return ", ".join(named) + (", ..." if len(names) > MOST_CLASSES else "") or None
+
+
+def print_warnings(results: Json) -> None:
+    """What is wrong with the normalizations, in words."""
+    for warning in results.get("warnings") or ():
+        show(f"[yellow]warning:[/] {message(warning)}")
 
 
 def _found(summary: Json) -> Iterator[tuple[str, str]]:

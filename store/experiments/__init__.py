@@ -20,6 +20,7 @@ from store.experiments.finding import (
     page,
     visible,
 )
+from store.experiments.near import Near, near
 from store.experiments.standing import Standing, standing
 from store.experiments.submitting import Submission, submit, submit_ids, submit_many
 
@@ -29,6 +30,7 @@ __all__ = [
     "MOST_COMPARED",
     "Filters",
     "Mark",
+    "Near",
     "Page",
     "Sight",
     "Standing",
@@ -44,6 +46,7 @@ __all__ = [
     "lock",
     "look",
     "marks",
+    "near",
     "page",
     "standing",
     "submit",

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from store import retention
+from bncore.recording import FILE_KIND
+from store import files, retention
 from store.columns import core
 from store.results.segments import cut_after, merged
-from store.tables import Checkpoint, Experiment, MetricSegment, MetricSeries
+from store.tables import Checkpoint, Experiment, File, MetricSegment, MetricSeries
 
+_FILES = core(File)
 _QUIETLY = {"synchronize_session": False}
 
 
@@ -26,6 +28,7 @@ def rewind(session: Session, experiment_id: str) -> Checkpoint | None:
     step = None if checkpoint is None else checkpoint.step
     _drop_checkpoints_beyond(session, experiment_id, step)
     _drop_metrics_beyond(session, experiment_id, step)
+    _drop_recordings_beyond(session, experiment_id, step)
     table = core(Experiment)
     session.execute(
         update(table).where(table.c.id == experiment_id).values(step=step or 0, begun_at=None, begun_step=None)
@@ -51,6 +54,14 @@ def _newest_restorable(session: Session, experiment_id: str) -> Checkpoint | Non
 def _drop_checkpoints_beyond(session: Session, experiment_id: str, step: int | None) -> None:
     beyond = Checkpoint.step > step if step is not None else Checkpoint.step.is_not(None)
     retention.drop(session, Checkpoint.experiment_id == experiment_id, beyond | Checkpoint.whole_at.is_(None))
+
+
+def _drop_recordings_beyond(session: Session, experiment_id: str, step: int | None) -> None:
+    """Those of later steps, and what is not whole of others: it comes again."""
+    mine = [_FILES.c.job_id == experiment_id, _FILES.c.kind == FILE_KIND, _FILES.c.dropped_at.is_(None)]
+    if step is not None:
+        mine.append((_FILES.c.step > step) | _FILES.c.whole_at.is_(None))
+    files.drop(session, session.scalars(select(_FILES.c.id).where(*mine)).all())
 
 
 def _drop_metrics_beyond(session: Session, experiment_id: str, step: int | None) -> None:

@@ -87,6 +87,12 @@ def page(session: Session, job_id: str, after: int = 0, limit: int = 100) -> lis
     return list(session.scalars(statement))
 
 
+def newest(session: Session, job_id: str, kind: str) -> JobEvent | None:
+    """The last line of that kind."""
+    mine = (JobEvent.job_id == job_id, JobEvent.kind == kind)
+    return session.scalars(select(JobEvent).where(*mine).order_by(JobEvent.number.desc()).limit(1)).one_or_none()
+
+
 def _not_yet_stored(session: Session, job_id: str, attempt: int, entries: Sequence[Entry]) -> list[Entry]:
     """The entries without those of the trainer that an earlier transaction, whose answer was lost, has stored."""
     times = [entry.trainer_at for entry in entries if entry.trainer_at is not None]

@@ -7,7 +7,7 @@ whole checkpoints are logged by the functions that store them.
 import json
 from collections.abc import Iterable
 
-from bncore.events import Event, FirstStep, Note, Started, TargetReached
+from bncore.events import Event, FirstStep, NormsChecked, Note, Started, TargetReached
 from store.jobs.eventlog import Entry
 
 
@@ -26,6 +26,9 @@ def _entry(event: Event) -> Entry | None:
             value = event.test_accuracy if event.value is None else event.value
             said = event.metric.replace("/", " ").capitalize()
             return _line(event, "target_reached", f"{said} {value:.4f} at step {event.step}.")
+        case NormsChecked():
+            said = " ".join(event.warnings) or "Nothing is wrong with the normalizations any more."
+            return _line(event, "norm_health", said)
         case Note():
             return _line(event, event.code, event.message)
         case _:

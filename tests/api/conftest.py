@@ -93,9 +93,9 @@ class ByHand:
             checkpoints.complete(session, self.lease, begun.id, digests)
         return begun.id
 
-    def file(self, name: str, content: bytes, kind: str = "array") -> str:
+    def file(self, name: str, content: bytes, kind: str = "array", step: int | None = None) -> str:
         """Store a result file; its id."""
-        announced = files.Announced(name, kind, None, len(content), hashlib.sha256(content).hexdigest())
+        announced = files.Announced(name, kind, step, len(content), hashlib.sha256(content).hexdigest())
         with self.database.write() as session:
             begun = files.begin(session, self.lease, announced)
         for seq, start in enumerate(range(0, 0 if begun.whole else len(content), files.CHUNK_BYTES)):

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from tests.api.holders import holder
+
 
 def ids(api: Any, query: str = "") -> list[str]:
     answer = api.client.get(f"/v1/experiments?{query}")
@@ -94,3 +96,21 @@ def test_tags_and_names_of_any_script_come_back_and_are_found(api: Any) -> None:
     made = api.submit(name="Größe 尺寸 🧪", tags={"ключ": "значение"})
     found = api.client.get("/v1/experiments", params={"name": "Größe 尺寸 🧪", "tag": "ключ:значение"}).json()
     assert [shown["id"] for shown in found["data"]] == [made]
+
+
+def test_a_404_says_what_was_looked_for_and_what_of_its_owner_is_near(api: Any) -> None:
+    made, other = api.submit(name="digits-bn"), "exp_" + "0" * 32
+    slip = made[:-1] + ("0" if made[-1] != "0" else "1")
+    near = [{"id": made, "name": "digits-bn"}]
+    for path, detail in (
+        (f"{slip}", f"There is no experiment {slip}; near is {made} (digits-bn)."),
+        (f"{slip}/results", f"There is no experiment {slip}; near is {made} (digits-bn)."),
+        (made[:16], f"The id of an experiment is exp_ and 32 hexadecimal digits; near is {made} (digits-bn)."),
+        ("digits-bn", f"The id of an experiment is exp_ and 32 hexadecimal digits; near is {made} (digits-bn)."),
+    ):
+        answer = api.client.get(f"/v1/experiments/{path}")
+        assert (answer.status_code, answer.json()["detail"], answer.json()["near"]) == (404, detail, near)
+    assert api.client.get(f"/v1/experiments/{other}").json()["detail"] == f"There is no experiment {other}."
+    with holder(api, "other") as client:
+        for path in (made, slip, made[:16], "digits-bn"):
+            assert "near" not in client.get(f"/v1/experiments/{path}").json()

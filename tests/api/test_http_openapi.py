@@ -16,6 +16,7 @@ OPERATIONS = {
     "get_health", "get_readiness", "submit_experiment", "validate_experiment", "list_experiments", "get_experiment",
     "cancel_experiment", "delete_experiment", "get_results", "get_metrics", "list_events", "list_checkpoints",
     "get_checkpoint", "download_checkpoint", "list_normalizers", "list_networks", "list_datasets",
+    "list_diagnostics", "list_recordings", "get_recording",
     "list_initializers", "list_optimizers", "list_schedules", "list_losses", "list_keys", "get_key", "create_key",
     "rotate_key", "revoke_key", "list_owners", "get_own_owner", "pause_experiment", "resume_experiment",
     "retry_experiment", "kill_experiment", "clone_experiment", "edit_experiment", "cancel_experiments",
@@ -28,6 +29,7 @@ OPERATIONS = {
     "get_dataset_logs", "list_evaluation_attempts", "get_evaluation_logs",
     "compare_experiments", "submit_sweep", "list_sweeps", "get_sweep", "list_sweep_experiments", "extend_sweep",
     "delete_sweep", "cancel_sweep", "pause_sweep", "resume_sweep", "retry_sweep", "get_sweep_results",
+    "list_figures", "get_figure", "draw_figure",
 }  # fmt: skip
 
 
@@ -81,7 +83,7 @@ def described(shared_api: Any) -> Any:
 
 # The listings of the catalog are one function.
 TRIED = {name for name in OPERATIONS if not name.startswith("list_") or name in ("list_experiments", "list_networks")}
-TRIED |= {"list_events", "list_checkpoints", "list_keys", "list_owners", "list_attempts"}
+TRIED |= {"list_events", "list_checkpoints", "list_keys", "list_owners", "list_attempts", "list_figures"}
 
 
 @pytest.mark.parametrize("operation_id", sorted(TRIED))
@@ -101,8 +103,8 @@ def _try(described: Any, api: Any, operation_id: str, mode: schemathesis.Generat
     loose = operation_id in (
         "submit_experiment", "validate_experiment", "list_experiments", "create_key", "list_keys", "list_owners",
         "edit_experiment", "list_checkpoints", "cancel_experiments", "delete_experiments", "get_logs",
-        "get_dataset_logs", "get_evaluation_logs",
-        "begin_upload", "list_datasets", "store_part", "compare_experiments",
+        "get_dataset_logs", "get_evaluation_logs", "begin_upload", "list_datasets", "store_part",
+        "draw_figure", "compare_experiments",
         "submit_sweep", "extend_sweep",
     )  # fmt: skip
     excluded = [positive_data_acceptance] if loose else []

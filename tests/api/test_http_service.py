@@ -36,7 +36,7 @@ def filled(path: str) -> str:
 
 def test_everything_under_v1_needs_a_key(shared_api: Any) -> None:
     behind = [(method, path) for method, path in operations(shared_api) if path.startswith("/v1")]
-    assert len(behind) == 64
+    assert len(behind) == 77
     with httpx.Client(base_url=shared_api.url) as stranger:
         for method, path in behind:
             assert_refused(stranger.request(method, filled(path), content=b"{"), f"{method} {path}")
@@ -87,7 +87,7 @@ def test_every_refusal_has_a_status(kind: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize("noun", [
-    "normalizers", "networks", "data", "initializers", "optimizers", "schedules", "losses",
+    "normalizers", "networks", "data", "initializers", "optimizers", "schedules", "losses", "diagnostics",
 ])  # fmt: skip
 def test_the_catalog_lists_every_kind_with_its_schema(shared_api: Any, noun: str) -> None:
     from bncore.spec import kinds

@@ -42,6 +42,12 @@ def test_what_nothing_is_called_is_refused(client, word):
         id_of(client, word)
 
 
+def test_a_misspelt_name_is_answered_with_the_nearest(client, submit):
+    submit("digits-batch-renorm")
+    with pytest.raises(ClientError, match="did you mean digits-batch-renorm"):
+        id_of(client, "digits-batchrenorm")
+
+
 ABOUT_AN_EXPERIMENT = ["show", "wait", "fetch", "metrics", "attempts", "logs", "clone"]
 ABOUT_SEVERAL = ["cancel", "kill", "pause", "resume", "retry", "delete", "edit --name=x"]
 

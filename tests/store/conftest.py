@@ -128,9 +128,9 @@ class Lab:
         with self.database.write() as session:
             checkpoints.complete(session, lease, begun.id, digests)
 
-    def file(self, lease: Lease, name: str, content: bytes, kind: str = "array") -> str:
+    def file(self, lease: Lease, name: str, content: bytes, kind: str = "array", step: int | None = None) -> str:
         """A result file, stored as a worker does it."""
-        announced = Announced(name, kind, None, len(content), hashlib.sha256(content).hexdigest())
+        announced = Announced(name, kind, step, len(content), hashlib.sha256(content).hexdigest())
         with self.database.write() as session:
             begun = files.begin(session, lease, announced)
         for seq, start in enumerate(range(0, 0 if begun.whole else len(content), files.CHUNK_BYTES)):

@@ -126,6 +126,8 @@ def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]
     yield "delete many", writing(lambda session: wishes.delete_all(session, some, By("own_none")))
     nobodys = Filters(owner="own_none")
     yield "cancel all", writing(lambda session: experiments.cancel_all(session, nobodys, By("own_none"), 1000))
+    yield "near", reading(lambda session: experiments.near(session, "own_0", OLD))
+    yield "near a name", reading(lambda session: experiments.near(session, "own_0", "run-3"))
     yield "compared", reading(lambda session: experiments.compared(session, there, ["test/accuracy"]))
     yield "marks", reading(lambda session: experiments.marks(session, some))
     for name, filters in FILTERS.items():

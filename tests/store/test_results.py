@@ -200,3 +200,16 @@ def test_what_matters_becomes_a_line_of_the_log(lab: Any, lease: Lease, block: A
     assert [line.kind for line in lines] == ["started", "first_step", "target_reached", "odd"]
     assert lines[2].data == {"step": 1, "test_accuracy": 0.9, "metric": "test/accuracy", "value": None}
     assert lines[3].message == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_keys_and_counts_of_many_are_known_without_a_point(lab: Any, block: Any) -> None:
+    one, two = lab.running(), lab.running()
+    lab.append(one, block(1, a=[1, 2], b=[3, 4]))
+    lab.append(two, block(1, a=[1, 2, 3], c=[1, 1, 1]))
+    with lab.database.read() as session:
+        both = [one.job_id, two.job_id, "exp_of_nobody"]
+        assert results.keys_of(session, both) == ["a", "b", "c"]
+        assert results.keys_of(session, [one.job_id]) == ["a", "b"]
+        assert results.points_of(session, both) == {"a": 5, "b": 2, "c": 3}
+        assert results.points_of(session, both, ["a", "d"]) == {"a": 5}
+        assert results.points_of(session, []) == {}

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import event, select, update
 
-from bncore.events import CheckpointSaved, StoredFile
+from bncore.events import CheckpointSaved, FileSaved, StoredFile, encode
 from bncore.spec import load_spec
 from store import checkpoints, experiments, orphans, owners, work
-from store.errors import StaleLease
+from store.errors import QuotaExceeded, StaleLease
 from store.experiments import Submission
 from store.files import CHUNK_BYTES, Begun
 from store.jobs import leases
@@ -17,6 +17,7 @@ from store.jobs.leases import Go, Terms, Worker
 from store.tables import ContentChunk, Owner
 from worker.checkpoint_upload import CheckpointUpload, worth_storing
 from worker.file_upload import FileSender
+from worker.reporting import Reporting
 
 
 def _saved(*words):
@@ -132,3 +133,21 @@ def test_while_a_large_file_is_compared_the_lease_is_renewed(database, lease, tm
         work.finish(session, lease, work.Cancelled())
     with pytest.raises(StaleLease):
         sender.sent(Begun(row.weights_id, whole=True), saved.weights)
+
+
+def test_a_file_is_stored_before_the_checkpoint_that_follows_it(database, lease, tmp_path):
+    """A worker killed between the two would otherwise leave a run that goes on behind a measurement that is lost."""
+    content = b"r" * 20
+    (tmp_path / "recording").write_bytes(content)
+    file = StoredFile(file="recording", size=20, sha256=hashlib.sha256(content).hexdigest())
+    recording = FileSaved(name="recording", file_kind="diagnostic", file=file, step=5)
+    events = [recording, _write(tmp_path, "last", 5, b"w" * 10)]
+    (tmp_path / "events.jsonl").write_text("".join(map(encode, events)))
+    reporting = Reporting(
+        database, lease, tmp_path, keep_periodic=False, owner_bytes=15, renew_seconds=5.0, on_answer=lambda _: None
+    )
+    # There is room for the checkpoint and none for the file.
+    with pytest.raises(QuotaExceeded):
+        reporting.flush()
+    with database.read() as session:
+        assert checkpoints.listed(session, lease.job_id) == []

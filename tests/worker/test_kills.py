@@ -70,6 +70,7 @@ def _assert_equal_runs(stack, one, other):
     for key in mine:
         assert mine[key][0] == theirs[key][0], key
         np.testing.assert_array_equal(mine[key][1], theirs[key][1], strict=True)
+    assert stack.recordings(one) == stack.recordings(other) != []
     for kind in ("last", "best"):
         first, second = stack.checkpoint(one, kind), stack.checkpoint(other, kind)
         assert first.step == second.step

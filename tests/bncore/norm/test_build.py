@@ -24,12 +24,12 @@ def test_defaults_of_the_spec_are_those_of_its_layer(member: type) -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"kind": "batch_norm", "p": 1}, "/p: Unknown field; known here: affine, eps, kind, momentum"),
+        ({"kind": "batch_norm", "p": 1}, "/p: Unknown field of batch_norm; lp_batch_norm has it"),
         ({"kind": "batch_norm", "momentun": 1}, "/momentun: Unknown field; did you mean momentum?"),
         ({"kind": "batchnorm"}, "/kind: Unknown kind; did you mean batch_norm?"),
         ({}, "/kind: Is required"),
         ({"kind": "batch_renorm", "r_max": 0.5}, "/r_max: Should be greater than or equal to 1"),
-        ("batch_norm", 'body: Must be an object, such as {"kind": "none"}'),
+        ("batch_norm", 'body: Must be an object, such as {"kind": "batch_norm"}'),
     ],
     ids=str,
 )

@@ -41,7 +41,9 @@ class Run:
                 for key, values in event.values.items():
                     assert len(values) == event.count
                     for step, value in enumerate(values, start=event.first_step):
-                        if key.startswith("system/") or (last_step is not None and step > last_step):
+                        if key.startswith(("system/", "diagnostics/seconds")) or (
+                            last_step is not None and step > last_step
+                        ):
                             continue
                         assert step not in series.setdefault(key, {}), f"{key} has step {step} twice"
                         series[key][step] = value

@@ -1,0 +1,8 @@
+"""`python -m api.aside BYTES`: the process beside the API. Its socket is standard input."""
+
+import sys
+
+if __name__ == "__main__":
+    from api.aside.child import serve
+
+    serve(int(sys.argv[1]))

@@ -1,0 +1,110 @@
+"""Experiments that differ in nothing but the seed are one arm; arms are called by what tells them apart.
+
+Invariant: two runs with the same seed are no two observations: of each seed an arm has one run, the first.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Path = tuple[str, ...]
+_SEED: Path = ("train", "seed")
+_SAYS_NOTHING_OF_RESULTS = frozenset(
+    {"name", "tags", "checkpoint", "resources", "max_restarts", "deadline_seconds", "diagnostics"}
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs of one spec with different seeds."""
+
+    label: str
+    """Unlike that of any other arm."""
+    experiments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Arms:
+    """In the order in which their first experiments stand."""
+
+    said: str
+    """What the labels are values of; empty where there is one arm."""
+    arms: tuple[Arm, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        return [arm.label for arm in self.arms]
+
+
+def arms_of(specs: Mapping[str, Mapping[str, Any]]) -> Arms:
+    """The arms of some experiments, by their ids."""
+    groups: dict[str, dict[str, str]] = {}
+    leaves: dict[str, dict[Path, str]] = {}
+    for experiment, spec in specs.items():
+        flat = dict(_leaves(spec))
+        seed = flat.pop(_SEED, "")
+        whole = json.dumps(sorted(flat.items()))
+        groups.setdefault(whole, {}).setdefault(seed, experiment)
+        leaves[whole] = flat
+    telling = _telling(list(leaves.values()))
+    said, labels = _labelled(telling, [leaves[whole] for whole in groups])
+    if len(groups) == 1:
+        labels = [_alone(next(iter(specs.values())))]
+    members = [tuple(group.values()) for group in groups.values()]
+    return Arms(said, tuple(Arm(*one) for one in zip(labels, members, strict=True)))
+
+
+def _leaves(value: Any, path: Path = ()) -> Iterable[tuple[Path, str]]:
+    """Every number, word and list of a spec, by where it stands, as text."""
+    if not isinstance(value, Mapping):
+        yield path, _worded(value)
+        return
+    for name, inner in value.items():
+        if path or name not in _SAYS_NOTHING_OF_RESULTS:
+            yield from _leaves(inner, (*path, str(name)))
+
+
+def _worded(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.12g}"
+        case list() if all(isinstance(part, int | float) for part in value):
+            return "-".join(map(_worded, value))
+        case str():
+            return value
+        case _:
+            return json.dumps(value, sort_keys=True)
+
+
+def _telling(specs: Sequence[Mapping[Path, str]]) -> list[Path]:
+    """As few fields as tell these specs apart, found greedily: kinds first, then what stands least deep."""
+    every = dict.fromkeys(path for spec in specs for path in spec)
+    differing = [path for path in every if len({spec.get(path) for spec in specs}) > 1]
+    chosen: list[Path] = []
+    told = 1
+    for path in sorted(differing, key=lambda path: (path[-1] != "kind", len(path))):
+        apart = len({tuple(spec.get(one) for one in (*chosen, path)) for spec in specs})
+        if apart > told:
+            chosen.append(path)
+            told = apart
+    return chosen
+
+
+def _labelled(telling: Sequence[Path], specs: Sequence[Mapping[Path, str]]) -> tuple[str, list[str]]:
+    short = [path[-2] if path[-1] == "kind" and len(path) > 1 else path[-1] for path in telling]
+    names = [name if short.count(name) == 1 else ".".join(path) for name, path in zip(short, telling, strict=True)]
+    labels = [", ".join(spec.get(path, "-") for path in telling) for spec in specs]
+    return ", ".join(names), labels
+
+
+def _alone(spec: Mapping[str, Any]) -> str:
+    """The one arm there is, in a few words; none where nothing is known of it."""
+    network = spec.get("network") or {}
+    norm = network.get("norm") or {}
+    words = [str(part["kind"]) for part in (network, norm) if "kind" in part]
+    return str(spec.get("name") or "") or ", ".join(words)

@@ -1,0 +1,77 @@
+"""The distribution of a layer's inputs over training: 15th, 50th and 85th percentile (1502.03167, figure 1)."""
+
+from typing import Any
+
+import numpy as np
+
+from bncore.figures import theme
+from bncore.figures.chosen import Chosen, Shown, chosen_all
+from bncore.figures.document import Figure, Row, figure, number, plot_width, quantity, step_axis, titled
+from bncore.figures.results import FigureRefused, Options, Results
+
+KIND = "covariate_shift"
+_ARRAY = "percentiles"
+_WORDS = ("low", "middle", "high")
+_MOST_PANELS = 6
+_HEIGHT = 140
+
+
+def percentiles(results: Results, options: Options) -> Figure:
+    """A panel an arm, of the last layer before the output, all on one axis. Raises `FigureRefused`."""
+    found = chosen_all(results, KIND, options)
+    rows = [row for one in _of_first_runs(found) for row in _rows(one)]
+    if not rows:
+        raise FigureRefused("nothing_to_draw", f"The recordings of {KIND} hold no percentiles")
+    names = list(dict.fromkeys(row["panel"] for row in rows))[:_MOST_PANELS]
+    rows = [row for row in rows if row["panel"] in names]
+    columns = 1 if len(names) == 1 else 2
+    spec = _view(found, columns, options)
+    title = "Percentiles 15, 50, 85 of a layer's inputs"
+    if len(names) == 1:
+        return figure(spec, title, rows[0]["panel"], options, rows)
+    facet = {"field": "panel", "type": "nominal", "sort": names, "header": {"title": None}}
+    view = {"facet": facet, "columns": columns, "spec": spec}
+    return figure(view, title, f"by {found.said}", options, rows)
+
+
+def _of_first_runs(found: Chosen) -> list[Shown]:
+    firsts: dict[str, str] = {}
+    for one in found.shown:
+        firsts.setdefault(one.arm, one.experiment)
+    return [one for one in found.shown if one.experiment == firsts[one.arm]]
+
+
+def _rows(one: Shown) -> list[Row]:
+    recording = one.recording
+    if recording.axes.get(_ARRAY) != ("site", "percentile") or not recording.sites:
+        return []
+    table = np.asarray(recording.arrays[_ARRAY], dtype=np.float64)
+    measured = np.flatnonzero(np.isfinite(table).all(axis=1))
+    hidden = [place for place in measured.tolist() if recording.sites[place].role != "output"] or measured.tolist()
+    if not hidden or table.shape[1] != 3:
+        return []
+    place = hidden[-1]
+    values = table[place]
+    about = {
+        "panel": ": ".join(word for word in (one.arm, recording.sites[place].name) if word),
+        "step": recording.step,
+    }
+    return [about | {word: number(value) for word, value in zip(_WORDS, values.tolist(), strict=True)}]
+
+
+def _view(found: Chosen, columns: int, options: Options) -> dict[str, Any]:
+    colour = {"value": theme.colour_of(options)}
+    title = titled("input", found.shown[0].recording.units, _ARRAY)
+    x, y = step_axis(), quantity("low", title, ())
+    ends = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
+    outer = [
+        {"mark": {"type": "line", "strokeWidth": 1}, "encoding": {"y": {**y, "field": name}}}
+        for name in ("low", "high")
+    ]
+    layers = [
+        {"mark": {"type": "area", "opacity": 0.25}, "encoding": ends},
+        *outer,
+        {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": {**y, "field": "middle"}}},
+    ]
+    size = {"width": plot_width(options, columns), "height": _HEIGHT}
+    return {**size, "encoding": {"x": x, "color": colour}, "layer": layers}

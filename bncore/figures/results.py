@@ -1,0 +1,54 @@
+"""What figures are made of: of each experiment its spec, its series and its recordings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bncore.recording import Recording
+
+Steps = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
+Theme = Literal["light", "dark"]
+
+COLUMN_WIDTH = 330
+"""Pixels: a column of a printed page, 3.3 inches, at 100 a inch."""
+
+
+class Result(NamedTuple):
+    """Of one experiment."""
+
+    spec: Mapping[str, Any]
+    """As it was submitted, complete; may be empty where there is one experiment only."""
+    series: Mapping[str, tuple[Steps, Values]] = {}
+    """Steps, which increase, and the values measured after them."""
+    recordings: Mapping[str, Sequence[Recording]] = {}
+    """By kind, in order of their steps."""
+
+
+Results = Mapping[str, Result]
+"""By the id of the experiment, in the order in which they are to be shown."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a figure is to look, and what of the results it shows."""
+
+    theme: Theme = "light"
+    width: int = COLUMN_WIDTH
+    """Of the whole figure, in pixels."""
+    keys: tuple[str, ...] = ()
+    """Series; without any, the figure chooses."""
+    log_y: bool = False
+    traces: bool = False
+    """Every single run beside the mean over seeds."""
+
+
+class FigureRefused(ValueError):
+    """The results do not allow this figure; the text says why, `code` is for programs."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code

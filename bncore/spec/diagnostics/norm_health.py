@@ -1,0 +1,59 @@
+"""The diagnostic that every experiment has, unless it says otherwise."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from bncore.spec.diagnostics.cadence import MOST_EXAMPLES, OnBatch
+
+_STEPS, _TIMES = 1000, 100
+"""Unless told otherwise: not more often than every so many steps, and not more than so many times."""
+
+
+class NormHealthSpec(OnBatch):
+    """How the normalizations are doing: gap between the statistics of a batch and the running ones, drift of these,
+    channels that do not vary, clipped corrections of batch renorm, too few updates for the momentum; at the end the
+    accuracy with running, batch and precise statistics. What is wrong is said in words. Runs unless it is switched off.
+    """
+
+    usual: ClassVar[dict[str, Any]] = {}
+
+    kind: Literal["norm_health"] = "norm_health"
+    enabled: bool = Field(default=True, description="False switches it off.")
+    examples: int | None = Field(
+        default=None,
+        ge=2,
+        le=MOST_EXAMPLES,
+        description="Of the training data, drawn once by the seed and never augmented; null, as many as are normalized "
+        "together in training.",
+    )
+
+    def is_due(self, step: int, total_steps: int) -> bool:
+        if not self.enabled or (step == 0 and self._is_left_to_us):
+            # Running statistics are initial values then.
+            return False
+        return super().is_due(step, total_steps)
+
+    @property
+    def is_due_at_end(self) -> bool:
+        return self.enabled and super().is_due_at_end
+
+    def interval(self, total_steps: int) -> int:
+        if self._is_left_to_us:
+            return max(_STEPS, -(-total_steps // _TIMES))
+        return super().interval(total_steps)
+
+    def measurements(self, total_steps: int) -> int:
+        if not self.enabled:
+            return 0
+        return super().measurements(total_steps) - self._is_left_to_us
+
+    def measured_on(self, train_examples: int, batch_size: int) -> int:
+        return super().measured_on(train_examples, self.examples or batch_size)
+
+    def passes(self, weight_layers: int) -> float:  # noqa: ARG002
+        return 2.0
+
+    @property
+    def _is_left_to_us(self) -> bool:
+        return self.every_steps is None and self.at is None

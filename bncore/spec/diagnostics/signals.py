@@ -1,0 +1,32 @@
+"""Diagnostics of what passes through a network."""
+
+from typing import Any, ClassVar, Literal
+
+from bncore.spec.diagnostics.cadence import OnProbe
+
+_LAYERS = 20
+"""Of which gradients are looked at, at most; in equal distances."""
+
+
+class ActivationMomentsSpec(OnProbe):
+    """Mean, variance, kurtosis, dead and saturated share of every layer's outputs by depth, before and after each
+    normalization (arXiv 1806.02375, section 3)."""
+
+    usual: ClassVar[dict[str, Any]] = {"at": (0,)}
+
+    kind: Literal["activation_moments"] = "activation_moments"
+
+    def passes(self, weight_layers: int) -> float:  # noqa: ARG002
+        return 1.0
+
+
+class CovariateShiftSpec(OnProbe):
+    """Percentiles 15, 50 and 85 of pre-activations on fixed examples and their drift (arXiv 1502.03167, figure 1), and
+    of every layer how an update of those before it changes its gradient (arXiv 1805.11604, definition 2.1)."""
+
+    usual: ClassVar[dict[str, Any]] = {"every_steps": 100}
+
+    kind: Literal["covariate_shift"] = "covariate_shift"
+
+    def passes(self, weight_layers: int) -> float:
+        return 1.0 + 3.0 * (min(weight_layers, _LAYERS) + 1)

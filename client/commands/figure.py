@@ -1,0 +1,79 @@
+"""`bnlab figure`: a picture of results, or which there are."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from client.commands.connection import AsJson, ExperimentId, Url, connect
+from client.commands.naming import id_of
+from client.commands.outcome import Exit, leave, reported
+from client.commands.output import emit, inline, show, table
+from client.figures import FORMATS
+from client.http import Client
+
+Name = Annotated[str | None, typer.Argument(help="Which figure; without it, they are listed.", show_default=False)]
+Others = Annotated[
+    list[str] | None,
+    typer.Option("--with", help="Another experiment in the same figure; repeatable.", metavar="EXPERIMENT"),
+]
+Keys = Annotated[list[str] | None, typer.Option("--key", "-k", help="A series of curves; repeatable.", metavar="KEY")]
+Target = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="A file; .png, .svg, .html or .json. By default NAME.png.", metavar="PATH"),
+]
+Theme = Annotated[str | None, typer.Option("--theme", help="light or dark.", metavar="THEME", show_default=False)]
+Width = Annotated[int | None, typer.Option("--width", help="In pixels; 330 is a column.", show_default=False)]
+Scale = Annotated[float | None, typer.Option("--scale", help="Of a PNG: pixels a pixel.", show_default=False)]
+LogY = Annotated[bool, typer.Option("--log-y", help="A logarithmic axis, for curves.")]
+Traces = Annotated[bool, typer.Option("--traces", help="Every run beside the mean over seeds, for curves.")]
+
+
+@reported
+def figure(
+    experiment: ExperimentId,
+    name: Name = None,
+    others: Others = None,
+    keys: Keys = None,
+    output: Target = None,
+    theme: Theme = None,
+    width: Width = None,
+    scale: Scale = None,
+    log_y: LogY = False,
+    traces: Traces = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a figure of an experiment, or of several in one, into a file; without a name, list what can be drawn.
+
+    Example: bnlab figure last curves -k test/accuracy -o curves.png
+    """
+    target = output or Path(f"{name}.png")
+    if target.suffix.removeprefix(".").lower() not in FORMATS:
+        leave(Exit.USAGE, f"{target}: the suffix says the format, and is one of {', '.join(FORMATS)}")
+    said = {"theme": theme, "width": width, "scale": scale, "log_y": log_y or None, "traces": traces or None}
+    look = {key: value for key, value in said.items() if value is not None}
+    with connect(url) as client:
+        experiments = [id_of(client, one) for one in (experiment, *(others or ()))]
+        if name is None:
+            _list(client, experiments[0], as_json)
+            return
+        path = _drawn(client, experiments, name, keys or [], look, target)
+    if as_json:
+        emit({"path": str(path), "name": name, "experiments": experiments})
+    else:
+        show(inline(path))
+
+
+def _drawn(
+    client: Client, experiments: list[str], name: str, keys: list[str], look: dict[str, Any], target: Path
+) -> Path:
+    return client.figure(experiments, name, keys=keys, **look).save(target)
+
+
+def _list(client: Client, experiment_id: str, as_json: bool) -> None:
+    found = client.figures(experiment_id)
+    if as_json:
+        emit(found)
+        return
+    show(table(("figure", "shows"), [(one["name"], one["summary"]) for one in found]))
