@@ -42,12 +42,16 @@ class SweepCalls(Calls):
         """The experiments of a sweep in its order, each with `values` of the axes, `arm` and `seed`."""
         return self._pages(_path(sweep_id, "experiments"), {"limit": page_size})
 
-    def sweep_results(self, sweep_id: str, measures: str | Iterable[str] = ()) -> Json:
+    def sweep_results(
+        self, sweep_id: str, measures: str | Iterable[str] = (), *, confidence: float | None = None
+    ) -> Json:
         """A table of a sweep: `points`, each with mean, sd and counts of its `measures` over seeds.
 
-        Measures are those of `compare`.
+        Measures are those of `compare`. With a `confidence` such as 0.95 each has an `interval` of its mean.
         """
-        answer: Json = self._json("GET", _path(sweep_id, "results"), params={"measures": several(measures)})
+        params: dict[str, Any] = {"measures": several(measures)}
+        params |= {} if confidence is None else {"confidence": confidence}
+        answer: Json = self._json("GET", _path(sweep_id, "results"), params=params)
         points = [{**point, "measures": decoded(point["measures"])} for point in answer["points"]]
         return {**answer, "points": points}
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import Field
 
-from api.shown import Shown, utc
+from api.shown import Real, Shown, utc
 from api.shown.comparisons import ComparedCell
 from api.shown.experiments import Experiment, Progress
 from api.shown.waiting import Living
-from bncore.comparison import Group
+from bncore.comparison import Cell, Group
 from store import tables
 from store.jobs.states import TERMINAL, State
 from store.sweeps import MeasuredPoint, Member, Standing
@@ -85,6 +85,14 @@ class SweepExperiment(Shown):
         return cls(point=member.point, arm=member.arm, values=member.values, seed=member.seed, experiment=shown)
 
 
+class SweepCell(ComparedCell):
+    """One measure over the seeds of a point."""
+
+    interval: tuple[Real, Real] | None = Field(
+        description="Of the mean, by Student's t, where a `confidence` is asked for; null of fewer than two."
+    )
+
+
 class SweepPoint(Shown):
     """What a point came to over its seeds."""
 
@@ -96,7 +104,7 @@ class SweepPoint(Shown):
     censored: int = Field(description="How many of these had a target and ended without it.")
     stop_reasons: dict[str, int]
     unfinished: dict[str, int] = Field(description="Experiments without a result, by state.")
-    measures: dict[str, ComparedCell]
+    measures: dict[str, SweepCell]
     experiments: list[str] = Field(description="By seed.")
 
     @classmethod
@@ -110,7 +118,7 @@ class SweepPoint(Shown):
             censored=group.censored,
             stop_reasons=group.stop_reasons,
             unfinished=group.unfinished,
-            measures={name: ComparedCell.of(cell) for name, cell in group.cells.items()},
+            measures={name: _cell(cell) for name, cell in group.cells.items()},
             experiments=[run.id for run in group.runs],
         )
 
@@ -130,6 +138,24 @@ class SweepResults(Shown):
     ) -> "SweepResults":
         shown = [SweepPoint.of(point, group) for point, group in points]
         return cls(axes=_axes(row), arms=_arms(row), seeds=row.seeds, measures=list(measures), points=shown)
+
+    @property
+    def cells(self) -> list[SweepCell]:
+        """All of them, point by point."""
+        return [point.measures[name] for point in self.points for name in self.measures]
+
+    def with_intervals(self, intervals: Sequence[tuple[float, float] | None]) -> "SweepResults":
+        """The same with the intervals of its `cells`."""
+        left = iter(intervals)
+        points = []
+        for point in self.points:
+            cells = {name: point.measures[name].model_copy(update={"interval": next(left)}) for name in self.measures}
+            points.append(point.model_copy(update={"measures": cells}))
+        return self.model_copy(update={"points": points})
+
+
+def _cell(cell: Cell) -> SweepCell:
+    return SweepCell(**ComparedCell.of(cell).model_dump(), interval=None)
 
 
 def _facts(row: tables.Sweep, standing: Standing) -> dict[str, Any]:

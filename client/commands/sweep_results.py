@@ -23,6 +23,9 @@ Measures = Annotated[
 def sweep_results(
     wanted: SweepId,
     measures: Measures = None,
+    confidence: Annotated[
+        float | None, typer.Option("--confidence", help="Intervals of the means, such as 0.95.", show_default=False)
+    ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output: a row a point.")] = False,
     url: Url = None,
     as_json: AsJson = False,
@@ -32,7 +35,7 @@ def sweep_results(
     Example: bnlab sweep results last -m test/accuracy
     """
     with connect(url) as client:
-        found = client.sweep_results(sweep_id_of(client, wanted), measures or ())
+        found = client.sweep_results(sweep_id_of(client, wanted), measures or (), confidence=confidence)
     if as_json:
         emit(found)
     elif as_csv:
@@ -61,7 +64,9 @@ def _print_results(found: Json) -> None:
 
 def _cell(cell: Json) -> str:
     mean, sd = cell["mean"], cell["sd"]
-    return "-" if mean is None else words(float(mean)) if sd is None else f"{mean:.4g} ± {sd:.2g}"
+    text = "-" if mean is None else words(float(mean)) if sd is None else f"{mean:.4g} ± {sd:.2g}"
+    interval = cell.get("interval")
+    return text if interval is None else f"{text} [{interval[0]:.4g}, {interval[1]:.4g}]"
 
 
 def _said(value: Any) -> str:
@@ -69,7 +74,9 @@ def _said(value: Any) -> str:
 
 
 def _csv_rows(found: Json) -> Iterator[list[Any]]:
-    names = [f"{name} {count}" for name in found["measures"] for count in _COUNTS]
+    cells = [point["measures"][name] for point in found["points"] for name in found["measures"]]
+    ends = ("low", "high") if any(cell.get("interval") for cell in cells) else ()
+    names = [f"{name} {count}" for name in found["measures"] for count in (*_COUNTS, *ends)]
     yield ["point", "arm", *found["axes"], *names, "n", "diverged", "censored", "unfinished", "experiments"]
     for point in found["points"]:
         values = (point["values"][path] for path in found["axes"])
@@ -77,10 +84,14 @@ def _csv_rows(found: Json) -> Iterator[list[Any]]:
             point["point"],
             point["arm"],
             *(json.dumps(value) if isinstance(value, dict | list | bool) else value for value in values),
-            *(point["measures"][name][count] for name in found["measures"] for count in _COUNTS),
+            *(number for name in found["measures"] for number in _numbers(point["measures"][name], len(ends))),
             point["n"],
             point["diverged"],
             point["censored"],
             sum(point["unfinished"].values()),
             " ".join(point["experiments"]),
         ]
+
+
+def _numbers(cell: Json, ends: int) -> list[Any]:
+    return [*(cell[count] for count in _COUNTS), *(cell.get("interval") or [None, None])[:ends]]

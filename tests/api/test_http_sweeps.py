@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
@@ -170,6 +172,17 @@ def test_results_are_means_over_seeds_with_what_is_in_none_counted(api: Any) -> 
     ]
     assert float(rows[1]["test/accuracy mean"]) == pytest.approx(statistics.fmean([1 / 20, 5 / 20, 9 / 20]))
     assert [row["censored"] for row in rows] == ["2", "2", "2", "1"]
+
+    with_intervals = {"measures": "test/loss", "confidence": 0.95}
+    known = get(api, sweep, "/results", params=with_intervals).json()["points"]
+    # t of 0.975 with 2 degrees of freedom, from a table; of the second point, seeds 0, 1, 2 were numbers 1, 5, 9.
+    reach = 4.302653 * statistics.stdev([1.0, 5.0, 9.0]) / math.sqrt(3)
+    assert known[1]["measures"]["test/loss"]["interval"] == pytest.approx([5.0 - reach, 5.0 + reach], rel=1e-6)
+    parquet = get(api, sweep, "/results", params={**with_intervals, "format": "parquet"})
+    assert parquet.status_code == 200, parquet.text
+    read = pyarrow.parquet.read_table(io.BytesIO(parquet.content)).to_pydict()
+    assert (read["optimizer.lr"], read["arm"]) == ([0.1, 0.1, 0.2, 0.2], ["bn", "none"] * 2)
+    assert read["test/loss low"][1] == pytest.approx(5.0 - reach, rel=1e-6)
 
     refused = get(api, sweep, "/results", params={"measures": "test/los"})
     assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/query/measures")
