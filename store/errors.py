@@ -6,20 +6,13 @@ StoreError
 │   ├── DatasetNotFound
 │   ├── EvaluationNotFound
 │   └── PredictionNotFound
-├── DatasetUnusable
-├── DatasetInUse
-├── DatasetDamaged
-├── CheckpointNotFound
-├── CheckpointDamaged
+├── DatasetUnusable, DatasetInUse, DatasetDamaged
+├── CheckpointNotFound, CheckpointDamaged
 ├── DiagnosticNotFound
-├── FileNotFound
-├── FileIncomplete
-├── FileDamaged
-├── KeyNotFound
-├── KeyEnded
+├── FileNotFound, FileIncomplete, FileDamaged
+├── KeyNotFound, KeyEnded
 ├── BeyondGrant
-├── SweepNotFound
-├── SweepChanged
+├── SweepNotFound, SweepChanged
 ├── StaleLease
 ├── IllegalTransition
 ├── VersionMismatch
