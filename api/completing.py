@@ -3,6 +3,7 @@
 Invariant: what is submitted, tried out or cloned goes through here, so that all of them mean the same data.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,12 +25,36 @@ def spec_of(database: Database, owner: str, document: Any) -> ExperimentSpec:
 
 def completed(database: Database, owner: str, document: Any) -> Any:
     """The document with all that its data set and its checkpoint say. Raises `SpecError`, `DatasetUnusable`."""
-    dataset_id = named_dataset(document)
-    if dataset_id is not None:
-        with database.read() as session:
-            manifest = using.readable(session, owner, dataset_id).manifest
-        document = complete(document, manifest or {})
-    return _started(database, owner, document) if starts_from_another(document) else document
+    return Completing(database, owner).completed(document)
+
+
+class Completing:
+    """Completes many documents of one owner, and looks up each data set and checkpoint once."""
+
+    def __init__(self, database: Database, owner: str) -> None:
+        self._manifest = functools.cache(functools.partial(_manifest, database, owner))
+        self._source = functools.cache(functools.partial(_source, database, owner))
+
+    def completed(self, document: Any) -> Any:
+        """The document with all that its data set and its checkpoint say. Raises `SpecError`, `DatasetUnusable`."""
+        dataset_id = named_dataset(document)
+        if dataset_id is not None:
+            document = complete(document, self._manifest(dataset_id))
+        return self._started(document) if starts_from_another(document) else document
+
+    def _started(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """With what the checkpoint is that it begins with."""
+        start = document["start_from"]
+        named, said = start.get("checkpoint"), start.get("source")
+        if named is None:
+            raise SpecError([Fault("/start_from/checkpoint", "Is required", "missing")])
+        if not isinstance(named, str):
+            # Its type is refused with all else.
+            return dict(document)
+        found = self._source(named)
+        if said is not None and said != found:
+            raise SpecError([Fault("/start_from/source", "Is another one; leave it out", "another_source")])
+        return {**document, "start_from": {**start, "source": found}}
 
 
 def is_complete(document: Any) -> bool:
@@ -40,33 +65,6 @@ def is_complete(document: Any) -> bool:
 def starts_from_another(document: Any) -> bool:
     """Whether training is to begin with a checkpoint."""
     return isinstance(document, Mapping) and isinstance(document.get("start_from"), Mapping)
-
-
-def _started(database: Database, owner: str, document: Mapping[str, Any]) -> dict[str, Any]:
-    """With what the checkpoint is that it begins with."""
-    start = document["start_from"]
-    named, said = start.get("checkpoint"), start.get("source")
-    if named is None:
-        raise SpecError([Fault("/start_from/checkpoint", "Is required", "missing")])
-    if not isinstance(named, str):
-        # Its type is refused with all else.
-        return dict(document)
-    try:
-        with database.read() as session:
-            checkpoint, experiment = held.find(session, owner, named)
-    except CheckpointNotFound:
-        detail = "There is no such checkpoint; those of an experiment are listed under it"
-        raise SpecError([Fault("/start_from/checkpoint", detail, "no_such_checkpoint")]) from None
-    found = {
-        "experiment": experiment.id,
-        "step": checkpoint.step,
-        "sha256": checkpoint.weights.sha256,
-        "data": experiment.spec["data"],
-        "network": experiment.spec["network"],
-    }
-    if said is not None and said != found:
-        raise SpecError([Fault("/start_from/source", "Is another one; leave it out", "another_source")])
-    return {**document, "start_from": {**start, "source": found}}
 
 
 def cloned_document(source: Mapping[str, Any], patch: Mapping[str, Any]) -> Any:
@@ -81,3 +79,25 @@ def cloned_document(source: Mapping[str, Any], patch: Mapping[str, Any]) -> Any:
     if isinstance(start, Mapping) and start.get("checkpoint") != (source.get("start_from") or {}).get("checkpoint"):
         document["start_from"] = {key: value for key, value in start.items() if key != "source"}
     return document
+
+
+def _manifest(database: Database, owner: str, dataset_id: str) -> dict[str, Any]:
+    with database.read() as session:
+        return using.readable(session, owner, dataset_id).manifest or {}
+
+
+def _source(database: Database, owner: str, checkpoint_id: str) -> dict[str, Any]:
+    """What a checkpoint is that training begins with."""
+    try:
+        with database.read() as session:
+            checkpoint, experiment = held.find(session, owner, checkpoint_id)
+    except CheckpointNotFound:
+        detail = "There is no such checkpoint; those of an experiment are listed under it"
+        raise SpecError([Fault("/start_from/checkpoint", detail, "no_such_checkpoint")]) from None
+    return {
+        "experiment": experiment.id,
+        "step": checkpoint.step,
+        "sha256": checkpoint.weights.sha256,
+        "data": experiment.spec["data"],
+        "network": experiment.spec["network"],
+    }

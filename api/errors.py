@@ -64,6 +64,8 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     upload_errors.UploadTooLarge: 413,
     upload_errors.UploadMismatch: 422,
     store_errors.CheckpointNotFound: 404,
+    store_errors.SweepNotFound: 404,
+    store_errors.SweepChanged: 409,
     store_errors.KeyNotFound: 404,
     store_errors.KeyEnded: 409,
     store_errors.BeyondGrant: 403,

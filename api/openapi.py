@@ -19,6 +19,7 @@ from bncore.spec import ExperimentSpec
 from bncore.spec.evaluation import CheckpointEvaluation
 from bncore.spec.limits import IDEMPOTENCY_KEY_CHARS
 from bncore.spec.prediction import Prediction
+from bncore.spec.sweep import Extension, SweepSpec
 
 _REF = "#/components/schemas/{model}"
 
@@ -216,7 +217,8 @@ def _taking(model: type[BaseModel]) -> Callable[..., Awaitable[None]]:
 
 def _complete(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    for model in (ExperimentSpec, CheckpointEvaluation, Prediction, DatasetBody, FigureOfSeveral, Problem):
+    bodies = (CheckpointEvaluation, Prediction, DatasetBody, FigureOfSeveral, SweepSpec, Extension)
+    for model in (ExperimentSpec, *bodies, Problem):
         schema = model.model_json_schema(ref_template=_REF)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema

@@ -48,7 +48,8 @@ class Calls:
     ) -> Json:
         """What `path` answers once the job has ended, however it ended. Raises `WaitTimeout`."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        etag, found = None, None
+        etag: str | None = None
+        found: Json | None = None
         while True:
             left = LONG_POLL_SECONDS if deadline is None else min(LONG_POLL_SECONDS, deadline - time.monotonic())
             asked = time.monotonic()

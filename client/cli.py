@@ -35,6 +35,19 @@ from client.commands.owner import owner
 from client.commands.pausing import pause, resume, retry
 from client.commands.show import show_experiment
 from client.commands.submit import submit, wait_for
+from client.commands.sweep_results import sweep_results
+from client.commands.sweeps import (
+    cancel_sweep,
+    delete_sweep,
+    extend_sweep,
+    list_sweeps,
+    pause_sweep,
+    resume_sweep,
+    retry_sweep,
+    show_sweep,
+    submit_sweep,
+    wait_sweep,
+)
 from client.commands.up import up
 from client.commands.validate import validate
 from client.commands.workers import workers
@@ -53,6 +66,7 @@ app = typer.Typer(
 )
 
 datasets = typer.Typer(help="Bring in your own data, look at it, delete it.", epilog=EXIT_CODES, no_args_is_help=True)
+sweeps = typer.Typer(help="Many experiments of one template.", epilog=EXIT_CODES, no_args_is_help=True)
 keys = typer.Typer(help="Make, list and end API keys.", epilog=EXIT_CODES, no_args_is_help=True)
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
@@ -99,6 +113,19 @@ _DATASETS: dict[str, Callable[..., None]] = {
     "retry": retry_dataset,
     "delete": delete_dataset,
 }
+_SWEEPS: dict[str, Callable[..., None]] = {
+    "submit": submit_sweep,
+    "list": list_sweeps,
+    "show": show_sweep,
+    "wait": wait_sweep,
+    "results": sweep_results,
+    "pause": pause_sweep,
+    "resume": resume_sweep,
+    "cancel": cancel_sweep,
+    "retry": retry_sweep,
+    "extend": extend_sweep,
+    "delete": delete_sweep,
+}
 for _panel, _members in _COMMANDS.items():
     for _name, _command in _members.items():
         app.command(_name, rich_help_panel=_panel, epilog=EXIT_CODES)(_command)
@@ -106,6 +133,9 @@ for _name, _command in _KEYS.items():
     keys.command(_name, epilog=EXIT_CODES)(_command)
 for _name, _command in _DATASETS.items():
     datasets.command(_name, epilog=EXIT_CODES)(_command)
+for _name, _command in _SWEEPS.items():
+    sweeps.command(_name, epilog=EXIT_CODES)(_command)
+app.add_typer(sweeps, name="sweep", rich_help_panel="Experiments")
 app.add_typer(datasets, name="dataset", rich_help_panel="Experiments")
 app.add_typer(keys, name="keys", rich_help_panel="Service")
 

@@ -19,6 +19,7 @@ from client.figures import FigureCalls
 from client.files import FileCalls
 from client.keys import KeyCalls
 from client.results import ResultCalls
+from client.sweeps import SweepCalls
 from client.transport import Transport
 from client.workers import WorkerCalls
 
@@ -34,6 +35,7 @@ class Client(
     AttemptCalls,
     DatasetCalls,
     EvaluationCalls,
+    SweepCalls,
     FigureCalls,
     FileCalls,
     WorkerCalls,

@@ -6,18 +6,13 @@ StoreError
 │   ├── DatasetNotFound
 │   ├── EvaluationNotFound
 │   └── PredictionNotFound
-├── DatasetUnusable
-├── DatasetInUse
-├── DatasetDamaged
-├── CheckpointNotFound
-├── CheckpointDamaged
+├── DatasetUnusable, DatasetInUse, DatasetDamaged
+├── CheckpointNotFound, CheckpointDamaged
 ├── DiagnosticNotFound
-├── FileNotFound
-├── FileIncomplete
-├── FileDamaged
-├── KeyNotFound
-├── KeyEnded
+├── FileNotFound, FileIncomplete, FileDamaged
+├── KeyNotFound, KeyEnded
 ├── BeyondGrant
+├── SweepNotFound, SweepChanged
 ├── StaleLease
 ├── IllegalTransition
 ├── VersionMismatch
@@ -204,6 +199,24 @@ class BeyondGrant(StoreError):
     def __init__(self, scope: str) -> None:
         super().__init__(f"It takes the scope `{scope}`, which this API key lacks.")
         self.scope = scope
+
+
+class SweepNotFound(StoreError):
+    code = "sweep_not_found"
+
+    def __init__(self, sweep_id: str) -> None:
+        super().__init__("There is no such sweep.")
+        self.sweep_id = sweep_id
+
+
+class SweepChanged(StoreError):
+    """Somebody else extended it at this moment."""
+
+    code = "sweep_changed"
+
+    def __init__(self, sweep_id: str) -> None:
+        super().__init__("It got other seeds meanwhile: look at it again.")
+        self.sweep_id = sweep_id
 
 
 class StaleLease(StoreError):

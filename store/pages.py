@@ -10,9 +10,9 @@ from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import Session
 
 from store import cursors
-from store.tables import ApiKey, Dataset, Evaluation, Owner
+from store.tables import ApiKey, Dataset, Evaluation, Owner, Sweep
 
-Row = TypeVar("Row", ApiKey, Owner, Dataset, Evaluation)
+Row = TypeVar("Row", ApiKey, Owner, Dataset, Evaluation, Sweep)
 
 
 @dataclass(frozen=True)

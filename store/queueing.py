@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from bncore.run_directory import JobKind
 from store import owners
-from store.columns import core
+from store.columns import core, one_of
 from store.errors import QuotaExceeded
 from store.ids import new_id
 from store.jobs import bells, eventlog, turns, wishes
@@ -95,6 +95,33 @@ def retry(session: Session, job_id: str, by: By, limits: Limits) -> None:
     """`wishes.retry`, which also raises `QuotaExceeded` when the owner's queue is full."""
     _require_room(session, job_id, by, (State.FAILED, State.CANCELLED), limits)
     wishes.retry(session, job_id, by)
+
+
+def resume_all(session: Session, owner: str, job_ids: Sequence[str], by: By, limits: Limits) -> int:
+    """Queue those of an owner's jobs that are paused, in this order, or none; take back pauses that have not come yet.
+
+    How many that were. Raises `QuotaExceeded`.
+    """
+    _require_room_for(session, owner, job_ids, (State.PAUSED,), limits)
+    return wishes.resume_all(session, job_ids, by)
+
+
+def retry_all(session: Session, owner: str, job_ids: Sequence[str], by: By, limits: Limits) -> int:
+    """Queue those of an owner's jobs that failed or were cancelled again, in this order, or none; how many.
+
+    Raises `QuotaExceeded`.
+    """
+    _require_room_for(session, owner, job_ids, (State.FAILED, State.CANCELLED), limits)
+    return wishes.retry_all(session, job_ids, by)
+
+
+def _require_room_for(
+    session: Session, owner: str, job_ids: Collection[str], states: Collection[State], limits: Limits
+) -> None:
+    owners.take_turn(session, owner)
+    moving = select(func.count()).select_from(Job).where(one_of(Job.id, job_ids), Job.state.in_(states))
+    queued, stored = session.execute(_ROOM, _bound(owner, limits)).one()
+    _check(limits, queued + session.execute(moving).scalar_one(), stored)
 
 
 def _require_room(session: Session, job_id: str, by: By, states: Collection[State], limits: Limits) -> None:

@@ -6,7 +6,7 @@ reached, a run that diverged or has not ended, a value that is not finite is cou
 
 from collections.abc import Sequence
 
-from bncore.comparison.grouping import Comparison, Group, compare
+from bncore.comparison.grouping import Comparison, Group, compare, group_of
 from bncore.comparison.measure import BEST, SECONDS, STEPS_TO_TARGET, Cell, Ends, Measure, MeasureUnknown, measures
 from bncore.comparison.runs import Run
 from bncore.comparison.sorting import SortUnknown, in_order
@@ -24,6 +24,7 @@ __all__ = [
     "Run",
     "SortUnknown",
     "compare",
+    "group_of",
     "in_order",
     "measures",
     "usual_measures",

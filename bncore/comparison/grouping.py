@@ -32,6 +32,11 @@ class Group:
         return sum(run.diverged for run in self.ended)
 
     @property
+    def censored(self) -> int:
+        """How many had a target and ended without it."""
+        return sum(run.has_target and run.summary.get(STEPS_TO_TARGET) is None for run in self.ended)
+
+    @property
     def stop_reasons(self) -> dict[str, int]:
         return dict(Counter(run.stop_reason or "unknown" for run in self.ended))
 
@@ -61,12 +66,13 @@ def compare(runs: Sequence[Run], measures: Sequence[Measure]) -> Comparison:
     for run, at in zip(runs, wheres, strict=True):
         members.setdefault(as_text(at), []).append(run)
     known = {as_text(at): at for at in wheres}
-    groups = tuple(_group(known[text], found, measures) for text, found in members.items())
+    groups = tuple(group_of(known[text], found, measures) for text, found in members.items())
     warnings = tuple(_warnings(runs, groups, paths))
     return Comparison(tuple(paths), following(paths, wheres), tuple(measures), groups, warnings)
 
 
-def _group(at: Mapping[str, Any], members: Sequence[Run], measures: Sequence[Measure]) -> Group:
+def group_of(at: Mapping[str, Any], members: Sequence[Run], measures: Sequence[Measure]) -> Group:
+    """Runs that differ in nothing but the seed, as one group."""
     by_seed: dict[int, Run] = {}
     for run in sorted(members, key=lambda run: (run.ended, run.id)):
         by_seed[run.seed] = run

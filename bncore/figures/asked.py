@@ -40,6 +40,13 @@ def recordings_table(asked: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
     return tables.of_recordings([_recording(blob) for blob in blobs], asked["format"])
 
 
+def columns_table(asked: Mapping[str, Any], _blobs: Sequence[bytes]) -> bytes:
+    """Columns of one length as a Parquet file: `columns`, lists of numbers or of texts by their names."""
+    from bncore.figures import tables
+
+    return tables.of_columns(asked["columns"])
+
+
 def packed(
     specs: Mapping[str, Mapping[str, Any]],
     series: Mapping[str, Mapping[str, tuple[Steps, Values]]],

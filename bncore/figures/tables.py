@@ -43,6 +43,13 @@ def of_recordings(recordings: Sequence[Recording], form: TableFormat) -> bytes:
     return _written(columns, form)
 
 
+def of_columns(columns: Mapping[str, Sequence[Any]]) -> bytes:
+    """Columns of numbers or of texts as Parquet, each of the type of what is in it."""
+    import pyarrow as pa
+
+    return _stored(pa.table({name: pa.array(column) for name, column in columns.items()}))
+
+
 def _rows(recording: Recording) -> Iterator[dict[str, Any]]:
     for name, value in recording.scalars.items():
         yield {"step": recording.step, "array": name, "value": float(value)}
@@ -79,9 +86,13 @@ def _word(cell: Any) -> Any:
 def _parquet(columns: Columns) -> bytes:
     # Not at the top: a CSV needs none of its 40 MB.
     import pyarrow as pa
+
+    return _stored(pa.table({name: pa.array(column, **_kind(name)) for name, column in columns.items()}))
+
+
+def _stored(table: Any) -> bytes:
     import pyarrow.parquet as pq
 
-    table = pa.table({name: pa.array(column, **_kind(name)) for name, column in columns.items()})
     made = io.BytesIO()
     pq.write_table(table, made, compression="zstd")
     return made.getvalue()

@@ -6,7 +6,7 @@ valid again as it stands.
 
 import hashlib
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -101,11 +101,16 @@ class ExperimentSpec(SpecModel):
 
     def canonical_json(self) -> str:
         """The complete spec with sorted keys and no white space: equal experiments have equal text."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return canonical(self.model_dump(mode="json"))
 
     def fingerprint(self) -> str:
         """SHA-256 of the canonical text, in hex."""
         return fingerprint_of(self.canonical_json())
+
+
+def canonical(document: Any) -> str:
+    """A complete spec's document as `canonical_json` writes it."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def fingerprint_of(canonical_json: str) -> str:

@@ -4,7 +4,7 @@ Invariant: a submitted experiment, its job and the bell that rings its queue are
 at once for every reader, its bytes with later purges (`store.purging`).
 """
 
-from store.experiments.changing import cancel_all, delete, delete_all, edit, lock
+from store.experiments.changing import cancel_all, delete, delete_all, delete_these, edit, lock
 from store.experiments.comparing import MOST_COMPARED, compared
 from store.experiments.finding import (
     MAX_PAGE,
@@ -22,7 +22,7 @@ from store.experiments.finding import (
 )
 from store.experiments.near import Near, near
 from store.experiments.standing import Standing, standing
-from store.experiments.submitting import Submission, submit, submit_many
+from store.experiments.submitting import Submission, submit, submit_ids, submit_many
 
 __all__ = [
     "MAX_PAGE",
@@ -39,6 +39,7 @@ __all__ = [
     "compared",
     "delete",
     "delete_all",
+    "delete_these",
     "edit",
     "get",
     "ids",
@@ -49,6 +50,7 @@ __all__ = [
     "page",
     "standing",
     "submit",
+    "submit_ids",
     "submit_many",
     "visible",
 ]

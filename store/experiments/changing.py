@@ -1,6 +1,6 @@
 """What owners change of experiments beyond their job: names, tags, and that they are gone."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -76,12 +76,15 @@ def cancel_all(session: Session, filters: Filters, by: By, limit: int) -> int:
 def delete_all(session: Session, filters: Filters, by: By, limit: int) -> int:
     """Delete up to `limit` of a listing that have ended; how many."""
     found = _locked(session, _those_in(session, filters, TERMINAL, limit), by)
-    deleted = 0
-    for start in range(0, len(found), _BATCH):
-        gone = wishes.delete_all(session, found[start : start + _BATCH], by)
-        _drop_files(session, gone)
-        deleted += len(gone)
-    return deleted
+    batches = (found[start : start + _BATCH] for start in range(0, len(found), _BATCH))
+    return sum(delete_these(session, batch, by) for batch in batches)
+
+
+def delete_these(session: Session, experiment_ids: Collection[str], by: By) -> int:
+    """Delete those of some, which are locked, that have ended; how many."""
+    gone = wishes.delete_all(session, experiment_ids, by)
+    _drop_files(session, gone)
+    return len(gone)
 
 
 def _those_in(session: Session, filters: Filters, states: frozenset[State], limit: int) -> list[str]:
@@ -102,7 +105,7 @@ def _locked(session: Session, experiment_ids: list[str], by: By) -> list[str]:
     return list(session.execute(mine.with_for_update(key_share=True)).scalars())
 
 
-def _drop_files(session: Session, experiment_ids: list[str]) -> None:
+def _drop_files(session: Session, experiment_ids: Collection[str]) -> None:
     """Nothing of them can be read any more, with checkpoints or alone."""
     retention.drop(session, one_of(core(Checkpoint).c.experiment_id, experiment_ids))
     files.drop_of_jobs(session, experiment_ids)

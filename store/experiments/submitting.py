@@ -4,15 +4,16 @@ Invariant: what a spec comes to is worked out before the transaction (`Submissio
 statements happen; the job, the experiment, its tags, the first line of its log and the bell are one transaction.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, insert
 from sqlalchemy.orm import Session
 
-from bncore.spec import SPEC_VERSION, ExperimentSpec, fingerprint_of, plan
+from bncore.spec import SPEC_VERSION, ExperimentSpec, data_shape, fingerprint_of
+from bncore.spec.experiment import canonical
+from bncore.spec.plan import steps_per_epoch, total_steps
 from store import held, owners, queueing
 from store.columns import core, unattached
 from store.datasets import using
@@ -38,18 +39,23 @@ class Submission:
 
     @classmethod
     def of(cls, spec: ExperimentSpec, *, retry_of: str | None = None) -> "Submission":
-        text = spec.canonical_json()
+        document = spec.model_dump(mode="json")
         return cls(
-            document=json.loads(text),
-            fingerprint=fingerprint_of(text),
+            document=document,
+            fingerprint=fingerprint_of(canonical(document)),
             name=spec.name,
             tags=dict(spec.tags),
-            total_steps=plan(spec).total_steps,
+            total_steps=_total_steps(spec),
             max_restarts=spec.max_restarts,
             deadline_seconds=spec.deadline_seconds,
             retry_of=retry_of,
             start_from=None if spec.start_from is None else spec.start_from.checkpoint,
         )
+
+    def with_seed(self, seed: int) -> "Submission":
+        """The same experiment with another seed."""
+        document = {**self.document, "train": {**self.document["train"], "seed": seed}}
+        return replace(self, document=document, fingerprint=fingerprint_of(canonical(document)))
 
 
 def submit(
@@ -79,26 +85,45 @@ def submit_many(
 
     The rows that come back are as they were stored, and belong to no session.
     """
+    who = Submitter(owner, device, key_id)
+    return [
+        unattached(Experiment, {**job, **row}, (*queueing.JOB_COLUMNS, *_EXPERIMENT_COLUMNS))
+        for row, job in _store(session, submissions, who, limits or Limits())
+    ]
+
+
+def submit_ids(
+    session: Session, submissions: Sequence[Submission], who: Submitter, limits: Limits | None = None
+) -> list[str]:
+    """The same where nobody looks at the rows: their ids. A row to be read costs as much as to store it."""
+    return [row["id"] for row, _ in _store(session, submissions, who, limits or Limits())]
+
+
+def _store(
+    session: Session, submissions: Sequence[Submission], who: Submitter, limits: Limits
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The columns of each experiment, and those of its job."""
     connection = session.connection()
     named = [Data.of(one.document) for one in submissions]
     if any(named):
         # The turn first, as whoever has it may be about to hold the same data sets.
-        owners.take_turn(connection, owner)
-        using.hold(connection, owner, [data.dataset_id for data in named if data])
+        owners.take_turn(connection, who.owner)
+        using.hold(connection, who.owner, [data.dataset_id for data in named if data])
     newcomers = [Newcomer(one.max_restarts, one.deadline_seconds) for one in submissions]
-    who = Submitter(owner, device, key_id)
-    jobs = queueing.enter(connection, "experiment", newcomers, who, limits or Limits())
+    jobs = queueing.enter(connection, "experiment", newcomers, who, limits)
     rows = [_row(submission, job) for submission, job in zip(submissions, jobs, strict=True)]
     for start in range(0, len(rows), ROWS_A_STATEMENT):
         _insert(connection, rows[start : start + ROWS_A_STATEMENT])
     using.use(connection, {job["id"]: data.dataset_id for job, data in zip(jobs, named, strict=True) if data})
     for one, job in zip(submissions, jobs, strict=True):
         if one.start_from is not None:
-            held.hold(session, owner, job["id"], held.find(session, owner, one.start_from)[0])
-    return [
-        unattached(Experiment, {**job, **row}, (*queueing.JOB_COLUMNS, *_EXPERIMENT_COLUMNS))
-        for row, job in zip(rows, jobs, strict=True)
-    ]
+            held.hold(session, who.owner, job["id"], held.find(session, who.owner, one.start_from)[0])
+    return list(zip(rows, jobs, strict=True))
+
+
+def _total_steps(spec: ExperimentSpec) -> int:
+    """As `plan` has it, without laying out the network."""
+    return total_steps(spec.train, steps_per_epoch(spec.train, data_shape(spec.data)))
 
 
 def _row(submission: Submission, job: Mapping[str, Any]) -> dict[str, Any]:

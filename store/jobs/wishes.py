@@ -4,11 +4,11 @@ Invariant: of a job that nobody runs a wish is done at once; of a running one it
 hears it with its next renewal. A repeat changes nothing. Who asked is in the log, by the key's id.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from store.columns import core, one_of
@@ -26,8 +26,21 @@ _JOB = core(Job).c
 
 Wish = Literal["cancel", "pause", "kill"]
 
+_RETRIED = "Queued again, to go on from its last checkpoint."
+_TAKEN_BACK = "It goes on, unless its worker has begun to stop."
+_BATCH = 500
+_ANEW: dict[str, Any] = {
+    "failure_code": None,
+    "failure_message": None,
+    "finished_at": None,
+    "first_claimed_at": None,
+    "paused_seconds": 0.0,
+    "restarts": 0,
+}
+
 _ENDS_AS: dict[Wish, State] = {"cancel": State.CANCELLED, "kill": State.CANCELLED, "pause": State.PAUSED}
 # A wish may be made stronger and not weaker: whoever paused may cancel, whoever cancelled may kill.
+_GIVE_TURN = update(core(Job)).where(_JOB.id == bindparam("of_job")).values(turn=bindparam("to"))
 _WEAKER: dict[Wish, tuple[Wish, ...]] = {"pause": (), "cancel": ("pause",), "kill": ("pause", "cancel")}
 
 
@@ -101,7 +114,7 @@ def resume(session: Session, job_id: str, by: By) -> None:
     )
     attempt = session.execute(statement).scalar_one_or_none()
     if attempt is not None:
-        entry = by.entry("resumed", "It goes on, unless its worker has begun to stop.")
+        entry = by.entry("resumed", _TAKEN_BACK)
         eventlog.append(session, job_id, attempt, [entry])
         return
     state = _state(session, job_id, by)
@@ -114,20 +127,33 @@ def retry(session: Session, job_id: str, by: By) -> None:
 
     Raises `JobNotFound`, `VersionMismatch`, or `IllegalTransition` in any other state.
     """
-    anew: dict[str, Any] = {
-        "failure_code": None,
-        "failure_message": None,
-        "finished_at": None,
-        "first_claimed_at": None,
-        "paused_seconds": 0.0,
-        "restarts": 0,
-        "turn": _turn(session, job_id),
-    }
-    entry = by.entry("retried", "Queued again, to go on from its last checkpoint.")
+    entry = by.entry("retried", _RETRIED)
     ended = in_state(State.FAILED, State.CANCELLED)
-    if move(session, job_id, State.QUEUED, lambda _: entry, *by.may(), ended, **anew) is None:
+    turn = _turn(session, job_id)
+    if move(session, job_id, State.QUEUED, lambda _: entry, *by.may(), ended, **_ANEW, turn=turn) is None:
         state = _state(session, job_id, by)
         raise IllegalTransition(state, actions(state))
+
+
+def resume_all(session: Session, job_ids: Sequence[str], by: By) -> int:
+    """`resume` of many jobs of one owner, queue and priority, in this order; of how many it changed anything."""
+    entry = by.entry("resumed", "Queued again.")
+    resumed = _queue_again(session, job_ids, entry, by, (State.PAUSED,), {})
+    statement = (
+        update(core(Job))
+        .where(one_of(_JOB.id, job_ids), *by.may(), IS_RUNNING, _JOB.desired == "pause")
+        .values(desired=None, version=_JOB.version + 1, last_event=_JOB.last_event + 1)
+        .returning(_JOB.id, _JOB.last_event, _JOB.attempt)
+    )
+    spared = session.execute(statement).all()
+    entry = by.entry("resumed", _TAKEN_BACK)
+    eventlog.write(session, [Line(job_id, number, attempt, entry) for job_id, number, attempt in spared])
+    return resumed + len(spared)
+
+
+def retry_all(session: Session, job_ids: Sequence[str], by: By) -> int:
+    """`retry` of many jobs of one owner, queue and priority, in this order; how many were queued."""
+    return _queue_again(session, job_ids, by.entry("retried", _RETRIED), by, (State.FAILED, State.CANCELLED), _ANEW)
 
 
 def delete(session: Session, job_id: str, by: By) -> None:
@@ -155,6 +181,25 @@ def _turn(session: Session, job_id: str) -> int:
     """A job that is queued again comes after those that its owner has in the queue."""
     place = session.execute(select(_JOB.owner, _JOB.queue, _JOB.priority).where(_JOB.id == job_id)).one_or_none()
     return NO_TURN if place is None else next_turn(session, *place)[0]
+
+
+def _queue_again(
+    session: Session, job_ids: Sequence[str], entry: Entry, by: By, states: Collection[State], values: dict[str, Any]
+) -> int:
+    """Queue those in some states, each with a turn of its own, so that other owners' come between them."""
+    if not job_ids:
+        return 0
+    turn = _turn(session, job_ids[0])
+    moved: list[str] = []
+    for start in range(0, len(job_ids), _BATCH):
+        some = job_ids[start : start + _BATCH]
+        these = (one_of(_JOB.id, some), *by.may(), in_state(*states))
+        queued = {one.id for one in move_all(session, State.QUEUED, lambda _: entry, *these, **values, turn=turn)}
+        moved += [job_id for job_id in some if job_id in queued]
+    if moved:
+        turns = [{"of_job": job_id, "to": turn + place} for place, job_id in enumerate(moved)]
+        session.connection().execute(_GIVE_TURN, turns)
+    return len(moved)
 
 
 def _state(session: Session, job_id: str, by: By) -> State:

@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -15,12 +16,18 @@ from bncore.spec.strict import SpecModel
 def shares(sizes: Sequence[int], count: int) -> list[int]:
     """How many each class of these sizes gives of `count` examples: in proportion, rounded down; what is left over goes
     one by one to the classes with the largest remainders, the first ones among equals."""
+    return list(_shares(tuple(sizes), count))
+
+
+@lru_cache(maxsize=256)
+def _shares(sizes: tuple[int, ...], count: int) -> tuple[int, ...]:
+    # A spec asks six times while it is validated, and a sweep's have mostly the same data.
     total = sum(sizes)
     given = [size * count // total for size in sizes]
     by_remainder = sorted(range(len(sizes)), key=lambda place: (-(sizes[place] * count % total), place))
     for place in by_remainder[: count - sum(given)]:
         given[place] += 1
-    return given
+    return tuple(given)
 
 
 class ValidationSpec(SpecModel):

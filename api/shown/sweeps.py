@@ -1,0 +1,200 @@
+"""Sweeps: how far their experiments are, which those are, and what they came to by point."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from api.shown import Real, Shown, utc
+from api.shown.comparisons import ComparedCell
+from api.shown.experiments import Experiment, Progress
+from api.shown.waiting import Living
+from bncore.comparison import Cell, Group
+from store import tables
+from store.jobs.states import TERMINAL, State
+from store.sweeps import MeasuredPoint, Member, Standing
+
+
+class SweepLinks(Shown):
+    """Addresses on this server, without its name."""
+
+    self_: str = Field(alias="self")
+    experiments: str
+    results: str
+    cancel: str
+    pause: str
+    resume: str
+    retry: str
+    extend: str
+
+
+class Sweep(Shown):
+    """Experiments of one template, counted."""
+
+    id: str
+    name: str | None
+    state: str = Field(
+        description="queued, running (some have begun, not all have ended), paused; and once all have ended failed if "
+        "any has, else cancelled if any was, else succeeded."
+    )
+    is_terminal: bool = Field(description="Nothing will change by itself.")
+    axes: list[str] = Field(description="Their paths.")
+    arms: list[str]
+    seeds: list[int]
+    points: int = Field(description="Each with every seed.")
+    experiments: int = Field(description="How many there are; those that were deleted by themselves count no more.")
+    states: dict[str, int] = Field(description="How many are in each.")
+    stop_reasons: dict[str, int] = Field(description="Of those that have succeeded, diverged ones among them.")
+    asked: int = Field(description="Running ones that were asked to end or rest, and have yet to.")
+    progress: Progress
+    eta_seconds: float | None = Field(
+        description="Until all have ended, if as many run at a time as now, at the pace of those that have succeeded."
+    )
+    device: str = Field(description="cpu or cuda: the queue of all of them.")
+    created_at: datetime
+    links: SweepLinks
+
+    @classmethod
+    def of(cls, row: tables.Sweep, standing: Standing) -> "Sweep":
+        return cls(**_facts(row, standing))
+
+
+class SweepNow(Sweep):
+    """A sweep looked at by itself."""
+
+    spec: dict[str, Any] = Field(description="As it was asked for; `seeds` beside it are those that it has by now.")
+
+    @classmethod
+    def seen(cls, row: tables.Sweep, standing: Standing) -> "SweepNow":
+        return cls(**_facts(row, standing), spec=row.spec)
+
+
+class SweepExperiment(Shown):
+    """An experiment of a sweep."""
+
+    point: int = Field(description="The same for all seeds of one.")
+    arm: str | None
+    values: dict[str, Any] = Field(description="Of the axes, by their paths.")
+    seed: int
+    experiment: Experiment
+
+    @classmethod
+    def of(cls, member: Member, living: Living) -> "SweepExperiment":
+        shown = Experiment.of(member.experiment, living)
+        return cls(point=member.point, arm=member.arm, values=member.values, seed=member.seed, experiment=shown)
+
+
+class SweepCell(ComparedCell):
+    """One measure over the seeds of a point."""
+
+    interval: tuple[Real, Real] | None = Field(
+        description="Of the mean, by Student's t, where a `confidence` is asked for; null of fewer than two."
+    )
+
+
+class SweepPoint(Shown):
+    """What a point came to over its seeds."""
+
+    point: int
+    arm: str | None
+    values: dict[str, Any] = Field(description="Of the axes, by their paths.")
+    n: int = Field(description="Experiments of it that have a result.")
+    diverged: int = Field(description="How many of these diverged.")
+    censored: int = Field(description="How many of these had a target and ended without it.")
+    stop_reasons: dict[str, int]
+    unfinished: dict[str, int] = Field(description="Experiments without a result, by state.")
+    measures: dict[str, SweepCell]
+    experiments: list[str] = Field(description="By seed.")
+
+    @classmethod
+    def of(cls, point: MeasuredPoint, group: Group) -> "SweepPoint":
+        return cls(
+            point=point.number,
+            arm=point.arm,
+            values=point.values,
+            n=len(group.ended),
+            diverged=group.diverged,
+            censored=group.censored,
+            stop_reasons=group.stop_reasons,
+            unfinished=group.unfinished,
+            measures={name: _cell(cell) for name, cell in group.cells.items()},
+            experiments=[run.id for run in group.runs],
+        )
+
+
+class SweepResults(Shown):
+    """A table with a row a point."""
+
+    axes: list[str]
+    arms: list[str]
+    seeds: list[int]
+    measures: list[str]
+    points: list[SweepPoint]
+
+    @classmethod
+    def of(
+        cls, row: tables.Sweep, measures: Sequence[str], points: Sequence[tuple[MeasuredPoint, Group]]
+    ) -> "SweepResults":
+        shown = [SweepPoint.of(point, group) for point, group in points]
+        return cls(axes=_axes(row), arms=_arms(row), seeds=row.seeds, measures=list(measures), points=shown)
+
+    @property
+    def cells(self) -> list[SweepCell]:
+        """All of them, point by point."""
+        return [point.measures[name] for point in self.points for name in self.measures]
+
+    def with_intervals(self, intervals: Sequence[tuple[float, float] | None]) -> "SweepResults":
+        """The same with the intervals of its `cells`."""
+        left = iter(intervals)
+        points = []
+        for point in self.points:
+            cells = {name: point.measures[name].model_copy(update={"interval": next(left)}) for name in self.measures}
+            points.append(point.model_copy(update={"measures": cells}))
+        return self.model_copy(update={"points": points})
+
+
+def _cell(cell: Cell) -> SweepCell:
+    return SweepCell(**ComparedCell.of(cell).model_dump(), interval=None)
+
+
+def _facts(row: tables.Sweep, standing: Standing) -> dict[str, Any]:
+    total = standing.total_steps
+    fraction = min(1.0, standing.steps / total) if total else 1.0
+    return {
+        "id": row.id,
+        "name": row.name,
+        "state": standing.state,
+        "is_terminal": standing.state in TERMINAL,
+        "axes": _axes(row),
+        "arms": _arms(row),
+        "seeds": row.seeds,
+        "points": row.points,
+        "experiments": standing.experiments,
+        "states": _by_state(standing.counts),
+        "stop_reasons": standing.stop_reasons,
+        "asked": standing.asked,
+        "progress": Progress(step=standing.steps, total_steps=total, fraction=fraction),
+        "eta_seconds": standing.eta_seconds,
+        "device": row.queue,
+        "created_at": utc(row.created_at),
+        "links": _links(row.id),
+    }
+
+
+def _by_state(counts: Mapping[State, int]) -> dict[str, int]:
+    return {state.value: counts[state] for state in State if state in counts}
+
+
+def _axes(row: tables.Sweep) -> list[str]:
+    return list(row.spec["axes"])
+
+
+def _arms(row: tables.Sweep) -> list[str]:
+    return list(row.spec["arms"])
+
+
+def _links(sweep_id: str) -> SweepLinks:
+    here = f"/v1/sweeps/{sweep_id}"
+    named = {name: f"{here}/{name}" for name in SweepLinks.model_fields if name != "self_"}
+    return SweepLinks(self_=here, **named)

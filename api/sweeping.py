@@ -1,0 +1,80 @@
+"""From a sweep that is asked for to one that is stored.
+
+Invariant: what it comes to is worked out in the lane of large bodies, where it holds up no short request, and is
+complete before the transaction begins. Faults point into what was sent.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy.orm import Session
+
+from api.completing import Completing
+from api.deps import Admitted
+from api.headers import idempotency_key
+from api.refusals import InvalidBody
+from bncore.spec import Fault, SpecError
+from bncore.spec.sweep import Complete, Extension, Point, SweepSpec
+from store import sweeps, tables
+from store.errors import DatasetUnusable
+from store.idempotency import Scope
+from store.sweeps import SweepSubmission
+
+Asked = TypeVar("Asked", SweepSpec, Extension)
+Stored = tuple[tables.Sweep, bool]
+
+
+async def stored(
+    asked: Admitted,
+    what: Asked,
+    expanded: Callable[[Complete], list[Point]],
+    store: Callable[[Session, Scope | None, SweepSubmission], Stored],
+) -> Stored:
+    """What `store` made of it, and whether an earlier request with this key had.
+
+    Raises `InvalidBody`, `IdempotencyConflict`, `SweepNotFound`, and what `store` raises.
+    """
+    service, key = asked.service, idempotency_key(asked.request)
+    path, method = asked.request.url.path, asked.request.method
+    scope = None if key is None else Scope(owner=asked.caller.owner, method=method, path=path, key=key)
+    if scope is not None:
+        known = await service.reads.run(functools.partial(_replayed, asked, scope, sweeps.fingerprint_of(what)))
+        if known is not None:
+            return known, True
+    submission = await service.bodies.run(functools.partial(_submission, asked, what, expanded))
+    return await service.writes.run(functools.partial(_store, asked, scope, submission, store))
+
+
+def _replayed(asked: Admitted, scope: Scope, fingerprint: str) -> tables.Sweep | None:
+    with asked.service.database.read() as session:
+        return sweeps.replayed(session, scope, fingerprint)
+
+
+def _submission(asked: Admitted, what: Asked, expanded: Callable[[Complete], list[Point]]) -> SweepSubmission:
+    completing = Completing(asked.service.database, asked.caller.owner)
+
+    def complete(document: Any) -> Any:
+        try:
+            return completing.completed(document)
+        except DatasetUnusable as error:
+            raise SpecError([Fault("/data/id", str(error), error.code)]) from None
+
+    try:
+        return SweepSubmission.of(what, expanded(complete))
+    except SpecError as error:
+        raise InvalidBody(error.faults) from None
+
+
+def _store(
+    asked: Admitted,
+    scope: Scope | None,
+    submission: SweepSubmission,
+    store: Callable[[Session, Scope | None, SweepSubmission], Stored],
+) -> Stored:
+    try:
+        with asked.service.database.write() as session:
+            return store(session, scope, submission)
+    except DatasetUnusable as error:
+        # It was deleted since it was read.
+        raise InvalidBody([Fault("/template/data/id", str(error), error.code)]) from None

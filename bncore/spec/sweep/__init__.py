@@ -1,0 +1,24 @@
+"""Sweeps: many experiments from one template, torch-free and without a database.
+
+Invariant: the same document expands to the same experiments, in the same order, wherever and whenever it is expanded;
+each knows its axes' values, its arm and its seed. Arms and points of one seed are paired: whatever the seed draws is
+the same in all of them.
+"""
+
+from bncore.spec.sweep.axes import Axis, values_of
+from bncore.spec.sweep.expanding import Complete, Point, expand, extended
+from bncore.spec.sweep.spec import MOST_EXPERIMENTS, Extension, SweepSpec, load_sweep, seeds_of
+
+__all__ = [
+    "MOST_EXPERIMENTS",
+    "Axis",
+    "Complete",
+    "Extension",
+    "Point",
+    "SweepSpec",
+    "expand",
+    "extended",
+    "load_sweep",
+    "seeds_of",
+    "values_of",
+]

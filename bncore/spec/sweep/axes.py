@@ -1,0 +1,150 @@
+"""The values of an axis: listed, on a grid, or drawn at random.
+
+Invariant: what is drawn depends on the axis' own seed and its path, so that it comes again, and two axes with one seed
+are independent.
+"""
+
+import math
+import random
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from bncore.seeds import derive_seed
+from bncore.spec.strict import SpecModel
+
+MOST_VALUES = 10_000
+"""Of one axis, as many as a sweep may have experiments."""
+
+_BOUND = 1e300
+_DIGITS = 12
+"""Significant digits of a value on a grid: a tenth is 0.1 there, and not what logarithms make of it."""
+
+Number = Annotated[float, Field(ge=-_BOUND, le=_BOUND)]
+Positive = Annotated[float, Field(gt=0.0, le=_BOUND)]
+Whole = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+Drawn = Annotated[int, Field(ge=1, le=MOST_VALUES)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class _Between(SpecModel):
+    """From `low` to `high`."""
+
+    @model_validator(mode="after")
+    def _low_is_lower(self) -> "_Between":
+        if self.low >= self.high:  # type: ignore[attr-defined]  # each kind has its own type of bounds
+            detail = "Must be greater than low; swap them, or give one value as a list"
+            _refuse("/high", detail, "bounds_swapped")
+        return self
+
+
+class GridAxis(_Between):
+    """`count` values from `low` to `high`, both included, at equal distances, or at equal ratios where scale is log.
+
+    They are whole numbers where both bounds are and all of them come out whole.
+    """
+
+    kind: Literal["grid"] = "grid"
+    low: Whole | Number
+    high: Whole | Number
+    count: Annotated[int, Field(ge=2, le=MOST_VALUES)]
+    scale: Literal["linear", "log"] = "linear"
+
+    @model_validator(mode="after")
+    def _log_is_of_positives(self) -> "GridAxis":
+        if self.scale == "log" and self.low <= 0:
+            _refuse("/low", "Must be greater than 0 where scale is log", "not_positive")
+        return self
+
+
+class UniformAxis(_Between):
+    """`count` numbers drawn uniformly between `low` and `high`."""
+
+    kind: Literal["uniform"] = "uniform"
+    low: Number
+    high: Number
+    count: Drawn
+    seed: Seed = 0
+
+
+class LogUniformAxis(_Between):
+    """`count` numbers whose logarithms are drawn uniformly: as many between 0.001 and 0.01 as between 0.1 and 1."""
+
+    kind: Literal["log_uniform"] = "log_uniform"
+    low: Positive
+    high: Positive
+    count: Drawn
+    seed: Seed = 0
+
+
+class IntegerAxis(_Between):
+    """`count` different whole numbers drawn from `low` to `high`, both included."""
+
+    kind: Literal["integer"] = "integer"
+    low: Whole
+    high: Whole
+    count: Drawn
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _there_are_so_many(self) -> "IntegerAxis":
+        if self.count > self.high - self.low + 1:
+            detail = f"There are {self.high - self.low + 1} whole numbers from low to high; they are drawn once each"
+            _refuse("/count", detail, "too_many")
+        return self
+
+
+def _which(value: Any) -> str | None:
+    """A list is its values; anything else says its kind."""
+    if isinstance(value, list | tuple):
+        return "values"
+    found = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return found if isinstance(found, str) else None
+
+
+Axis = Annotated[
+    Annotated[list[Any], Field(min_length=1, max_length=MOST_VALUES), Tag("values")]
+    | Annotated[GridAxis, Tag("grid")]
+    | Annotated[UniformAxis, Tag("uniform")]
+    | Annotated[LogUniformAxis, Tag("log_uniform")]
+    | Annotated[IntegerAxis, Tag("integer")],
+    Discriminator(_which),
+]
+
+
+def count_of(axis: Axis) -> int:
+    """How many values it has, none of which is made for that."""
+    return len(axis) if isinstance(axis, list) else axis.count
+
+
+def values_of(path: str, axis: Axis) -> list[Any]:
+    """The values of the axis at this path, in their order; drawn ones as they are drawn."""
+    if isinstance(axis, list):
+        return list(axis)
+    if isinstance(axis, GridAxis):
+        return _on_grid(axis)
+    source = random.Random(derive_seed(axis.seed, "sweep", path))
+    if isinstance(axis, IntegerAxis):
+        return source.sample(range(axis.low, axis.high + 1), axis.count)
+    if isinstance(axis, UniformAxis):
+        return [axis.low + (axis.high - axis.low) * source.random() for _ in range(axis.count)]
+    low, high = math.log(axis.low), math.log(axis.high)
+    drawn = (math.exp(low + (high - low) * source.random()) for _ in range(axis.count))
+    return [min(max(value, axis.low), axis.high) for value in drawn]
+
+
+def _on_grid(axis: GridAxis) -> list[float] | list[int]:
+    shares = [place / (axis.count - 1) for place in range(1, axis.count - 1)]
+    if axis.scale == "log":
+        low, high = math.log(axis.low), math.log(axis.high)
+        inner = [math.exp(low + (high - low) * share) for share in shares]
+    else:
+        inner = [axis.low + (axis.high - axis.low) * share for share in shares]
+    found = [axis.low, *(float(f"{value:.{_DIGITS}g}") for value in inner), axis.high]
+    are_whole = isinstance(axis.low, int) and isinstance(axis.high, int) and all(value == int(value) for value in found)
+    return [int(value) for value in found] if are_whole else [float(value) for value in found]
+
+
+def _refuse(pointer: str, detail: str, code: str) -> None:
+    raise PydanticCustomError("cross_field", "values of an axis", {"faults": [(pointer, detail, code)]})

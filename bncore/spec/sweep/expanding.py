@@ -1,0 +1,244 @@
+"""From a sweep to its experiments.
+
+Invariant: all of it is valid, or nothing comes: what is wrong is said with the values of the axes that make it so. No
+two points are one spec.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bncore.spec.experiment import ExperimentSpec
+from bncore.spec.faults import MAX_FAULTS, Fault, SpecError, pointer_part
+from bncore.spec.parse import load_spec
+from bncore.spec.sweep.axes import values_of
+from bncore.spec.sweep.paths import NoWay, as_pointer, has, is_within, null_on_the_way, put
+from bncore.spec.sweep.spec import MOST_EXPERIMENTS, Extension, SweepSpec, seeds_of
+from bncore.spec.wording import nearest
+
+_VALUE_CHARS = 40
+Complete = Callable[[Any], Any]
+"""What a document that names a data set or a checkpoint is with what those say; as it is where it names none."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One experiment of a sweep."""
+
+    number: int
+    """Of the point: the same for all seeds of one."""
+    at: dict[str, Any]
+    """The values of the axes by their paths."""
+    arm: str | None
+    seed: int
+    spec: ExperimentSpec
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A point before its spec; `places` are those of its values on their axes."""
+
+    at: dict[str, Any]
+    places: dict[str, int]
+    arm: str | None
+
+
+def expand(sweep: SweepSpec, complete: Complete = lambda document: document) -> list[Point]:
+    """All experiments, seed by seed: the points in the order of the axes, the last changing fastest, and the arms of
+    one beside one another.
+
+    Raises `SpecError` with pointers into the sweep.
+    """
+    return _with_seeds(_points(sweep, complete), seeds_of(sweep.seeds))
+
+
+def extended(
+    sweep: SweepSpec, known: Sequence[int], wanted: Extension, complete: Complete = lambda document: document
+) -> list[Point]:
+    """The experiments of all points with more seeds; `known` are those that it has. Raises `SpecError`."""
+    if isinstance(wanted.seeds, int):
+        taken = set(known)
+        seeds = list(itertools.islice((seed for seed in itertools.count() if seed not in taken), wanted.seeds))
+    else:
+        seeds = wanted.seeds
+        for place, seed in enumerate(seeds):
+            if seed in known or seed in seeds[:place]:
+                raise SpecError([Fault(f"/seeds/{place}", "The sweep has this seed", "repeated_seed")])
+    total = sweep.points * (len(known) + len(seeds))
+    if total > MOST_EXPERIMENTS:
+        detail = f"{total:,} experiments in all; a sweep has at most {MOST_EXPERIMENTS:,}"
+        raise SpecError([Fault("/seeds", detail, "too_many_points")])
+    return _with_seeds(_points(sweep, complete), seeds)
+
+
+def _with_seeds(points: Sequence[tuple[_Place, ExperimentSpec]], seeds: Sequence[int]) -> list[Point]:
+    # Whether a spec is valid does not depend on the seed, so the others need not be validated again.
+    return [
+        Point(number, place.at, place.arm, seed, _seeded(spec, seed))
+        for seed in seeds
+        for number, (place, spec) in enumerate(points)
+    ]
+
+
+def _seeded(spec: ExperimentSpec, seed: int) -> ExperimentSpec:
+    if spec.train.seed == seed:
+        return spec
+    return spec.model_copy(update={"train": spec.train.model_copy(update={"seed": seed})})
+
+
+def _points(sweep: SweepSpec, complete: Complete) -> list[tuple[_Place, ExperimentSpec]]:
+    bases = _bases(sweep, complete)
+    order = sorted(sweep.axes, key=_depth)
+    found: list[tuple[_Place, ExperimentSpec]] = []
+    faults: dict[tuple[str, str], Fault] = {}
+    faulty = 0
+    for place in _places(sweep):
+        try:
+            document = _with_values(*bases[place.arm], [(path, place.at[path]) for path in order])
+            found.append((place, load_spec(complete(document))))
+        except SpecError as error:
+            # What is wrong of many points is said of the first of them.
+            for fault, said in zip(error.faults, _placed(error.faults, place, sweep), strict=True):
+                faults.setdefault((said.pointer, fault.detail), said)
+            faulty += 1
+        if faulty >= MAX_FAULTS:
+            break
+    if faults:
+        raise SpecError(list(faults.values()))
+    _require_different(sweep, found)
+    return found
+
+
+def _bases(sweep: SweepSpec, complete: Complete) -> dict[str | None, tuple[Any, Any]]:
+    """By arm: the template with what the arm sets, as it is said and complete."""
+    try:
+        template = load_spec(complete(sweep.template)).model_dump(mode="json")
+    except SpecError as error:
+        raise SpecError([Fault(f"/template{one.pointer}", one.detail, one.code) for one in error.faults]) from None
+    bases: dict[str | None, tuple[Any, Any]] = {None: (sweep.template, template)}
+    if sweep.arms:
+        bases = {name: _armed(sweep, template, name, complete) for name in sweep.arms}
+    for name, (_, whole) in bases.items():
+        _require_paths(sweep.axes, whole, "/axes", name)
+    return bases
+
+
+def _armed(sweep: SweepSpec, template: Any, name: str, complete: Complete) -> tuple[Any, Any]:
+    patch = sorted(sweep.arms[name].items(), key=lambda item: _depth(item[0]))
+    try:
+        document = _with_values(sweep.template, template, patch)
+        whole = load_spec(complete(document)).model_dump(mode="json")
+    except SpecError as error:
+        raise SpecError(list(_placed(error.faults, _Place({}, {}, name), sweep))) from None
+    _require_paths(sweep.arms[name], whole, f"/arms{pointer_part(name)}", name)
+    return document, whole
+
+
+def _with_values(document: Any, whole: Any, values: Iterable[tuple[str, Any]]) -> Any:
+    for path, value in values:
+        try:
+            document = put(document, whole, path, value)
+        except NoWay:
+            detail = "Cannot be set: what lies above it is no object or list there"
+            raise SpecError([Fault(as_pointer(path), detail, "no_such_path")]) from None
+    return document
+
+
+def _depth(path: str) -> int:
+    """What lies above is set first."""
+    return path.count(".")
+
+
+def _require_paths(paths: Iterable[str], whole: Any, above: str, arm: str | None) -> None:
+    faults = []
+    for path in paths:
+        if has(whole, path):
+            continue
+        where = "the template" if arm is None else f"the arm {arm}"
+        empty = null_on_the_way(whole, path)
+        close = nearest(path, _paths(whole))
+        if empty:
+            cure = f"{empty} is null in {where}; give it a value there"
+        else:
+            cure = f"did you mean {close}?" if close else "paths are like optimizer.lr"
+        faults.append(Fault(above + pointer_part(path), f"Is no path of {where}; {cure}", "no_such_path"))
+    if faults:
+        raise SpecError(faults)
+
+
+def _paths(value: Any, above: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield f"{above}{key}"
+            yield from _paths(inner, f"{above}{key}.")
+
+
+def _places(sweep: SweepSpec) -> Iterator[_Place]:
+    groups = [list(group) for group in sweep.together]
+    grouped = {path: group for group in groups for path in group}
+    ways: list[list[str]] = []
+    for path in sweep.axes:
+        way = grouped.get(path, [path])
+        if way not in ways:
+            ways.append(way)
+    values = {path: values_of(path, axis) for path, axis in sweep.axes.items()}
+    for places in itertools.product(*(range(len(values[way[0]])) for way in ways)):
+        chosen = {path: place for way, place in zip(ways, places, strict=True) for path in way}
+        at = {path: values[path][chosen[path]] for path in sweep.axes}
+        for arm in sweep.arms or (None,):
+            yield _Place(at, chosen, arm)
+
+
+def _placed(faults: Sequence[Fault], place: _Place, sweep: SweepSpec) -> Iterator[Fault]:
+    """The faults of a point's spec, where the sweep says what makes them, named by its values."""
+    said = [f"{path} = {_short(value)}" for path, value in place.at.items()]
+    said += [f"arm {place.arm}"] if place.arm is not None else []
+    named = f" (at {', '.join(said)})" if said else ""
+    for fault in faults:
+        detail = f"{fault.pointer or 'the spec'}: {fault.detail}{named}"
+        yield Fault(_origin(fault.pointer, place, sweep), detail, fault.code)
+
+
+def _origin(pointer: str, place: _Place, sweep: SweepSpec) -> str:
+    within = pointer.strip("/").replace("/", ".")
+    for path in place.at:
+        if is_within(within, path) or is_within(path, within):
+            is_listed = isinstance(sweep.axes[path], list)
+            return f"/axes{pointer_part(path)}" + (f"/{place.places[path]}" if is_listed else "")
+    for path in sweep.arms.get(place.arm, {}) if place.arm is not None else ():
+        if is_within(within, path) or is_within(path, within):
+            return f"/arms{pointer_part(place.arm or '')}{pointer_part(path)}"
+    # It is what an axis or arm has done to a part that the template says.
+    return f"/template{as_pointer(within)}" if place.arm is None or place.at else f"/arms{pointer_part(place.arm)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _VALUE_CHARS else text[: _VALUE_CHARS - 3] + "..."
+
+
+def _require_different(sweep: SweepSpec, points: Sequence[tuple[_Place, ExperimentSpec]]) -> None:
+    """Raises `SpecError` where two points are one spec, with what would tell them apart and does not."""
+    seen: dict[str, _Place] = {}
+    faults: dict[str, Fault] = {}
+    for place, spec in points:
+        first = seen.setdefault(spec.model_dump_json(), place)
+        if first is not place:
+            fault = _same(sweep, first, place)
+            faults.setdefault(fault.pointer, fault)
+    if faults:
+        raise SpecError(list(faults.values()))
+
+
+def _same(sweep: SweepSpec, first: _Place, second: _Place) -> Fault:
+    moved = [path for path in first.places if first.places[path] != second.places[path]]
+    if moved:
+        path = moved[0]
+        listed = f"/{second.places[path]}" if isinstance(sweep.axes[path], list) else ""
+        beside = "" if first.arm == second.arm else f" of arm {first.arm}"
+        detail = f"Makes the same spec as value {first.places[path]}{beside}, counted from 0; leave one of them out"
+        return Fault(f"/axes{pointer_part(path)}{listed}", detail, "same_spec")
+    detail = f"Differs in nothing from the arm {first.arm}; change it, or leave it out"
+    return Fault(f"/arms{pointer_part(second.arm or '')}", detail, "same_spec")

@@ -1,0 +1,37 @@
+"""Sweeps as their owner sees them: submitted with all their experiments, found, followed, changed, measured.
+
+Invariant: a sweep and its experiments are one transaction, and so is every change of all of them. It has no state of
+its own: what it is doing is counted from its experiments' jobs, by one statement.
+"""
+
+from store.sweeps.changing import cancel, delete, pause, resume, retry
+from store.sweeps.finding import Member, Members, get, members, of_experiment, page
+from store.sweeps.measuring import MeasuredPoint, measured
+from store.sweeps.standing import Standing, standing, standings
+from store.sweeps.submitting import SweepSubmission, extend, extend_once, fingerprint_of, replayed, submit, submit_once
+
+__all__ = [
+    "MeasuredPoint",
+    "Member",
+    "Members",
+    "Standing",
+    "SweepSubmission",
+    "cancel",
+    "delete",
+    "extend",
+    "extend_once",
+    "fingerprint_of",
+    "get",
+    "measured",
+    "members",
+    "of_experiment",
+    "page",
+    "pause",
+    "replayed",
+    "resume",
+    "retry",
+    "standing",
+    "standings",
+    "submit",
+    "submit_once",
+]

@@ -1,0 +1,103 @@
+"""How far sweeps are, counted from their experiments.
+
+Invariant: one statement, however many sweeps and experiments; what was deleted one by one counts no more.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import bindparam, func, select
+from sqlalchemy.orm import Session
+
+from store.columns import Words, core, one_of
+from store.jobs.conditions import IS_VISIBLE
+from store.jobs.states import TERMINAL, State
+from store.tables import Experiment, Job, SweepExperiment
+
+_JOB, _EXPERIMENT, _MEMBER = core(Job).c, core(Experiment).c, core(SweepExperiment).c
+_COUNTS = (
+    select(
+        _MEMBER.sweep_id,
+        _JOB.state,
+        _EXPERIMENT.stop_reason,
+        func.count(),
+        func.count(_JOB.desired),
+        func.sum(_EXPERIMENT.step),
+        func.sum(_EXPERIMENT.total_steps),
+        func.sum(_JOB.version),
+        func.sum(_JOB.finished_at - _JOB.claimed_at),
+    )
+    .join_from(core(SweepExperiment), core(Job), _JOB.id == _MEMBER.experiment_id)
+    .join(core(Experiment), _EXPERIMENT.id == _MEMBER.experiment_id)
+    .where(one_of(_MEMBER.sweep_id, bindparam("wanted", type_=Words())), IS_VISIBLE)
+    .group_by(_MEMBER.sweep_id, _JOB.state, _EXPERIMENT.stop_reason)
+)
+
+
+@dataclass
+class Standing:
+    """The experiments of a sweep in numbers."""
+
+    counts: dict[State, int] = field(default_factory=dict)
+    stop_reasons: dict[str, int] = field(default_factory=dict)
+    """Of those that have succeeded."""
+    asked: int = 0
+    """Of how many something was asked that their workers have yet to do."""
+    steps: int = 0
+    total_steps: int = 0
+    version: int = 0
+    """Another one whenever any of them has changed."""
+    seconds: float = 0.0
+    """That those which have succeeded took, each on its worker, the last attempt alone."""
+
+    @property
+    def experiments(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def state(self) -> State:
+        """running as soon as some have begun and not all are through; of those that have ended the worst."""
+        waiting, ended = self.counts.get(State.QUEUED, 0), sum(self.counts.get(state, 0) for state in TERMINAL)
+        if self.counts.get(State.RUNNING, 0) or (waiting and ended):
+            return State.RUNNING
+        order = (State.QUEUED, State.PAUSED, State.FAILED, State.CANCELLED)
+        return next((state for state in order if self.counts.get(state, 0)), State.SUCCEEDED)
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Until the last one ends, if as many train at a time as now and take as long for a step as those before."""
+        running, done = self.counts.get(State.RUNNING, 0), self._steps_done
+        if not running or not done:
+            return None
+        return (self.total_steps - self.steps - self._steps_given_up) * self.seconds / done / running
+
+    _steps_done: int = 0
+    _steps_given_up: int = 0
+
+    def _add(self, row: Any) -> None:
+        _, state, stop_reason, count, asked, steps, total_steps, version, seconds = row
+        self.counts[state] = self.counts.get(state, 0) + count
+        self.asked += asked
+        self.steps += int(steps)
+        self.total_steps += int(total_steps)
+        self.version += int(version)
+        if state in TERMINAL:
+            self._steps_given_up += int(total_steps) - int(steps)
+        if state is State.SUCCEEDED:
+            self.stop_reasons[stop_reason] = count
+            self.seconds += float(seconds or 0.0)
+            self._steps_done += int(steps)
+
+
+def standing(session: Session, sweep_id: str) -> Standing:
+    """How one is."""
+    return standings(session, [sweep_id])[sweep_id]
+
+
+def standings(session: Session, sweep_ids: Collection[str]) -> dict[str, Standing]:
+    """How many are, by their ids."""
+    found = {sweep_id: Standing() for sweep_id in sweep_ids}
+    for row in session.execute(_COUNTS, {"wanted": list(sweep_ids)}):
+        found[row.sweep_id]._add(row)
+    return found

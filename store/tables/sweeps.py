@@ -1,0 +1,49 @@
+"""Sweeps: what was asked, and which experiments came of it. How far they are, their jobs say."""
+
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from bncore.spec.limits import NAME_CHARS
+from store.columns import Count, Seconds, Table, Word
+
+
+class Sweep(Table):
+    """Experiments of one template. It is no job: nobody works on it."""
+
+    __tablename__ = "sweeps"
+    __table_args__ = (
+        Index("ix_sweeps_created_at", "created_at", "id"),
+        Index("ix_sweeps_owner", "owner", "created_at", "id"),
+    )
+
+    id: Mapped[Word] = mapped_column(primary_key=True)
+    owner: Mapped[Word]
+    name: Mapped[str | None] = mapped_column(String(NAME_CHARS))
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """What was asked, seeds that came later not included."""
+    seeds: Mapped[list[int]] = mapped_column(JSON)
+    """All that it has by now."""
+    points: Mapped[Count]
+    """Each with every seed."""
+    queue: Mapped[str] = mapped_column(String(16))
+    """cpu or cuda: where its experiments wait."""
+    created_at: Mapped[Seconds]
+
+
+class SweepExperiment(Table):
+    """Which point of a sweep an experiment is."""
+
+    __tablename__ = "sweep_experiments"
+    __table_args__ = (Index("ix_sweep_experiments_place", "sweep_id", "place"),)
+
+    experiment_id: Mapped[Word] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    sweep_id: Mapped[Word] = mapped_column(ForeignKey("sweeps.id", ondelete="CASCADE"))
+    place: Mapped[Count]
+    """In the order of the sweep, which is that of the queue."""
+    point: Mapped[Count]
+    arm: Mapped[str | None] = mapped_column(String(64))
+    seed: Mapped[Count]
+    values: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """Of the axes, by their paths."""
