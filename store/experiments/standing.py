@@ -21,7 +21,7 @@ from store.tables import Experiment, Job, MetricSeries
 MOST_AHEAD_LISTED = 100
 
 _JOB, _SERIES = core(Job).c, core(MetricSeries).c
-_PLACES = select(_JOB.id, clock(), case((IS_QUEUED, turns.ahead(MOST_AHEAD_LISTED)))).where(
+_PLACES = select(_JOB.id, clock(), case((IS_QUEUED, turns.ahead(MOST_AHEAD_LISTED, in_order=True)))).where(
     one_of(_JOB.id, bindparam("wanted", type_=Words()))
 )
 _ACCURACIES = select(_SERIES.experiment_id, _SERIES.last).where(

@@ -39,19 +39,20 @@ def turn_after(mine: int | None, claimed: int | None, waiting: int | None) -> in
     return max(mine + 1 if mine is not None else 0, claimed or 0, waiting - 1 if waiting is not None else 0)
 
 
-def ahead(at_most: int) -> ColumnElement[int]:
+def ahead(at_most: int, *, in_order: bool = False) -> ColumnElement[int]:
     """How many jobs of its queue are claimed before a queued one, as a column of a statement over jobs.
 
-    Those of a higher priority, and those whose turn is sooner; neither is counted further than `at_most`.
+    Those of a higher priority, and those whose turn is sooner; neither is counted further than `at_most`. `in_order`
+    is for a small one: a planner that expects more than that would rather read the table until it has found them. For
+    a large one it would sort what it counts.
     """
     other = core(Job).alias().c
     waits = (other.state == literal_column("'queued'"), other.queue == _JOB.queue)
     sooner = tuple_(other.turn, other.created_at, other.id) < tuple_(_JOB.turn, _JOB.created_at, _JOB.id)
-    # Ordered, though only counted: a planner that expects many would rather read the table until it has found enough.
-    in_order = (other.priority.desc(), other.turn, other.created_at, other.id)
+    order = (other.priority.desc(), other.turn, other.created_at, other.id) if in_order else ()
     # Two stretches of the index of claims: with one condition for both, all of the queue would be looked at.
     above, beside = (
-        select(other.id).where(*waits, *these).order_by(*in_order).limit(at_most).correlate(core(Job)).subquery()
+        select(other.id).where(*waits, *these).order_by(*order).limit(at_most).correlate(core(Job)).subquery()
         for these in ((other.priority > _JOB.priority,), (other.priority == _JOB.priority, sooner))
     )
     count_above, count_beside = (select(func.count()).select_from(part).scalar_subquery() for part in (above, beside))
