@@ -21,6 +21,7 @@ from bncore.figures.asked import packed
 from bncore.figures.chosen import MOST_STEPS, few
 from bncore.figures.curves import MOST_SERIES, chosen_keys
 from bncore.recording import kind_in
+from bncore.spec import up_to_date
 from store import experiments, recordings, results, tables
 
 MOST_POINTS = 4_000_000
@@ -147,5 +148,6 @@ def _read(asked: Admitted, wanted: Material, look: Look) -> Work:
         for one, some in wanted.recordings.items()
         if some
     }
-    described, blobs = packed(wanted.specs, series, recorded)
+    specs = wanted.specs if len(wanted.specs) == 1 else {one: up_to_date(spec) for one, spec in wanted.specs.items()}
+    described, blobs = packed(specs, series, recorded)
     return Work({**look, "name": wanted.figure.name, "experiments": described}, blobs)

@@ -5,7 +5,6 @@ time; a process that dies, or takes too long, costs the one who waits for it an 
 """
 
 import asyncio
-import collections
 import json
 import os
 import socket
@@ -19,6 +18,7 @@ from typing import Any
 import structlog
 from starlette.requests import Request
 
+from api.aside.line import Line
 from api.aside.messages import LENGTH, head_of
 from api.lanes import unless_left
 from api.refusals import AsideBusy, AsideLost, AsideRefused
@@ -53,8 +53,7 @@ class Aside:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._turn = asyncio.Lock()
-        self._waiting: collections.Counter[str] = collections.Counter()
+        self._line = Line()
         self._child: _Child | None = None
         self._idle: asyncio.TimerHandle | None = None
 
@@ -81,12 +80,12 @@ class Aside:
     @property
     def is_busy(self) -> bool:
         """Whether it is somebody's turn."""
-        return self._turn.locked()
+        return self._line.is_taken
 
     @property
     def waiting(self) -> int:
         """How many wait for their turn."""
-        return self._waiting.total()
+        return self._line.waiting
 
     async def _run(self, owner: str, function: str, prepare: Callable[[], Awaitable[Work]]) -> bytes:
         await self._acquire(owner)
@@ -102,21 +101,16 @@ class Aside:
 
     async def _acquire(self, owner: str) -> None:
         # No owner fills the line for all others.
-        if self.waiting >= self._limits.waiting or self._waiting[owner] >= max(1, self._limits.waiting // 2):
+        if self.waiting >= self._limits.waiting or self._line.waiting_of(owner) >= max(1, self._limits.waiting // 2):
             raise AsideBusy
-        self._waiting[owner] += 1
         try:
             async with asyncio.timeout(self._limits.wait_seconds):
-                await self._turn.acquire()
+                await self._line.acquire(owner)
         except TimeoutError:
             raise AsideBusy from None
-        finally:
-            self._waiting[owner] -= 1
-            if not self._waiting[owner]:
-                del self._waiting[owner]
 
     def _pass_on(self, turn: "asyncio.Future[bytes]") -> None:
-        self._turn.release()
+        self._line.release()
         if not turn.cancelled():
             # Heard, though nobody may wait any more.
             turn.exception()
@@ -155,7 +149,7 @@ class Aside:
         return answer
 
     def _end_idle(self) -> None:
-        if not self._turn.locked():
+        if not self._line.is_taken:
             self._end_child()
 
     def _end_child(self) -> None:

@@ -94,7 +94,7 @@ def one_trainer(scene: Scene) -> Finding:
 
 def results(scene: Scene, jobs: Mapping[str, Job], undisturbed: Mapping[str, Reference]) -> list[Finding]:
     """4 and 5. Series without gap or duplicate; what is there is what an undisturbed run has, bit for bit."""
-    gaps, bits = Finding("4 series have every step once"), Finding("5 series and weights are bit-identical")
+    gaps, bits = Finding("4 series and recordings have every step once"), Finding("5 all of them are bit-identical")
     for job in (one for one in jobs.values() if isinstance(one, Experiment)):
         reference = undisturbed[job.tags["spec"]]
         series = scene.stack.series(job.id)
@@ -110,6 +110,7 @@ def results(scene: Scene, jobs: Mapping[str, Job], undisturbed: Mapping[str, Ref
             if series.keys() != reference.series.keys():
                 gaps.fault(f"{job.id}: series {sorted(series.keys() ^ reference.series.keys())}", job.id)
             _compare_weights(scene, job, reference, bits)
+        _compare_recordings(scene, job, reference, gaps, bits)
     return [gaps, bits]
 
 
@@ -124,6 +125,17 @@ def counted(scene: Scene, jobs: Mapping[str, Job]) -> Finding:
         if [line.number for line in lines] != list(range(1, job.last_event + 1)):
             finding.fault(f"{job.id}: {len(lines)} lines, the last should be {job.last_event}", job.id)
     return finding
+
+
+def _compare_recordings(scene: Scene, job: Experiment, reference: Reference, gaps: Finding, bits: Finding) -> None:
+    found = scene.stack.recordings(job.id)
+    names = [name for name, _ in found]
+    if len(set(names)) < len(names) or (job.state is State.SUCCEEDED and set(names) != reference.recordings.keys()):
+        odd = sorted(set(names) ^ reference.recordings.keys())[:3]
+        gaps.fault(f"{job.id}: {len(names)} of {len(reference.recordings)} recordings, first odd ones {odd}", job.id)
+    for name, digest in found:
+        if digest != reference.recordings.get(name):
+            bits.fault(f"{job.id}: {name} has other bytes", job.id)
 
 
 def _compare_weights(scene: Scene, job: Experiment, reference: Reference, bits: Finding) -> None:

@@ -20,6 +20,11 @@ SPECS: dict[str, dict[str, Any]] = {
         "train": {"steps": 1200, "seed": 1},
         "evaluation": {"every_steps": 130},
         "checkpoint": {"every_steps": 100},
+        "diagnostics": [
+            {"kind": "norm_health", "every_steps": 60},
+            {"kind": "activation_moments", "every_steps": 50},
+            {"kind": "gradient_norms", "every_steps": 100},
+        ],
     },
     "batch-renorm": {
         "network": {"kind": "mlp", "hidden": [64, 64], "norm": {"kind": "batch_renorm"}},
@@ -34,6 +39,10 @@ SPECS: dict[str, dict[str, Any]] = {
         "train": {"steps": 400, "seed": 3},
         "evaluation": {"every_steps": 70},
         "checkpoint": {"every_steps": 50},
+        "diagnostics": [
+            {"kind": "covariate_shift", "every_steps": 80, "examples": 32},
+            {"kind": "step_probe", "at": [0, 150, 400]},
+        ],
     },
     "dropout": {
         "network": {"kind": "mlp", "hidden": [64, 64], "dropout": 0.3, "norm": {"kind": "batch_norm"}},
@@ -56,11 +65,12 @@ _VARIANTS: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Reference:
-    """An undisturbed run: its series, and a digest of its last and best weights, by kind."""
+    """An undisturbed run: its series, a digest of its last and best weights, by kind, and of recordings, by name."""
 
     experiment_id: str
     series: Mapping[str, tuple[list[int], np.ndarray]]
     weights: Mapping[str, str]
+    recordings: Mapping[str, str]
 
 
 def document(number: int, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -91,4 +101,4 @@ def _result(stack: Stack, experiment_id: str) -> Reference:
         raise RuntimeError(f"the undisturbed {row.name} is {row.state} after {row.attempt} attempts")
     kinds = ("last", "best")
     weights = {kind: digest(stack.content(stack.checkpoint(experiment_id, kind))) for kind in kinds}
-    return Reference(experiment_id, stack.series(experiment_id), weights)
+    return Reference(experiment_id, stack.series(experiment_id), weights, dict(stack.recordings(experiment_id)))

@@ -11,7 +11,7 @@ from typing import Any
 Path = tuple[str, ...]
 _SEED: Path = ("train", "seed")
 _SAYS_NOTHING_OF_RESULTS = frozenset(
-    {"name", "tags", "checkpoint", "resources", "max_restarts", "deadline_seconds", "diagnostics"}
+    {"name", "tags", "checkpoint", "resources", "max_restarts", "deadline_seconds", "stall_seconds", "diagnostics"}
 )
 
 

@@ -62,7 +62,7 @@ from bncore.spec.optimizer import (
     WarmRestartsSchedule,
     lr_factor,
 )
-from bncore.spec.parse import load_spec, parse_json, plan
+from bncore.spec.parse import load_spec, parse_json, plan, up_to_date
 from bncore.spec.plan import Plan
 from bncore.spec.reference import Part, fields, parts
 
@@ -147,4 +147,5 @@ __all__ = [
     "parse_json",
     "parts",
     "plan",
+    "up_to_date",
 ]

@@ -69,6 +69,16 @@ def load_spec(value: Any) -> ExperimentSpec:
         raise SpecError(faults_of(error, ExperimentSpec)) from None
 
 
+def up_to_date(spec: dict[str, Any]) -> dict[str, Any]:
+    """A stored spec with the fields that there were not yet when it was stored, at their defaults, which it was trained
+    with; one that is valid no more as it stands.
+    """
+    try:
+        return load_spec(spec).model_dump(mode="json")
+    except SpecError:
+        return spec
+
+
 def plan(spec: ExperimentSpec) -> Plan:
     """What the spec amounts to: layers with output shapes and parameters, steps, sizes."""
     return plan_parts(spec.data, spec.network, spec.train)

@@ -5,7 +5,9 @@ point of each of its scalars. One that fails costs its own measurement, said in 
 """
 
 import logging
+import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bncore.data import InvalidData
@@ -23,6 +25,8 @@ SECONDS = "diagnostics/seconds"
 """The series of what diagnostics took so far, over all attempts."""
 MOST_WARNINGS = 20
 _ORDER = members(DiagnosticSpec)
+# One by itself: what stands in a name says which layer it is.
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:[.]\d+)?(?![\d:])")
 
 _logger = logging.getLogger(__name__)
 
@@ -81,16 +85,23 @@ class Diagnosing:
         if points:
             self._recorder.write_point(step, points)
         if isinstance(asked, NormHealthSpec):
-            self._warn(found, progress)
+            self._warn(found, progress, at_end=at_end)
 
-    def _warn(self, found: Found, progress: Progress) -> None:
-        """In words, where they are not those that were said last."""
+    def _warn(self, found: Found, progress: Progress, *, at_end: bool) -> None:
+        """In words, where they are not those that were said last; before the end, numbers apart: these change each time
+        they are measured, and a log of many measurements would be full of them.
+        """
         said = found.warnings[:MOST_WARNINGS]
         if len(found.warnings) > MOST_WARNINGS:
             said = (*said, f"And {len(found.warnings) - MOST_WARNINGS} more.")
-        if said != progress.norm_warnings:
+        last = progress.norm_warnings
+        if said != last and (at_end or _wordings(said) != _wordings(last)):
             progress.norm_warnings = said
             self._recorder.log(NormsChecked(step=progress.step, warnings=said))
+
+
+def _wordings(warnings: Sequence[str]) -> list[str]:
+    return [_NUMBER.sub("#", one) for one in warnings]
 
 
 def _put(path: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from bncore.comparison import Ends, Run
-from bncore.spec import SpecError, load_spec
+from bncore.spec import up_to_date
 from store.columns import Words, core, one_of
 from store.errors import ExperimentNotFound
 from store.jobs.conditions import owned_by
@@ -53,18 +53,10 @@ def compared(
 def _run(row: Any, series: dict[str, Ends]) -> Run:
     return Run(
         id=row.id,
-        spec=_complete(row.spec),
+        spec=up_to_date(row.spec),
         state=row.state.value,
         stop_reason=row.stop_reason,
         total_steps=row.total_steps,
         summary=row.summary or {},
         series=series,
     )
-
-
-def _complete(spec: dict[str, Any]) -> dict[str, Any]:
-    """With the fields that there were not yet when it was stored, at their defaults, which it was trained with."""
-    try:
-        return load_spec(spec).model_dump(mode="json")
-    except SpecError:
-        return spec

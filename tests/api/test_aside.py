@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from api.aside.line import Line
 from api.aside.pool import Aside, Limits, Work
 from api.refusals import AsideLost, AsideRefused
 
@@ -19,11 +20,11 @@ async def _stays() -> dict[str, Any]:
     return {"type": "http.disconnect"}
 
 
-def ask(aside: Aside, function: str, blobs: list[bytes] | None = None, **asked: Any) -> Any:
+def ask(aside: Aside, function: str, blobs: list[bytes] | None = None, owner: str = "own_test", **asked: Any) -> Any:
     async def prepare() -> Work:
         return Work(asked, blobs or [])
 
-    return aside.run(Request({"type": "http"}, _stays), "own_test", f"tests.api.aside_functions:{function}", prepare)
+    return aside.run(Request({"type": "http"}, _stays), owner, f"tests.api.aside_functions:{function}", prepare)
 
 
 @pytest.fixture
@@ -69,5 +70,42 @@ def test_what_takes_too_long_is_ended(limits: Limits) -> None:
             await ask(aside, "slow", seconds=3600)
         assert aside.pid is None
         assert not aside.is_busy
+
+    asyncio.run(run())
+
+
+def test_owners_take_turns_however_much_one_asks_for(limits: Limits) -> None:
+    async def run() -> None:
+        aside, order = Aside(limits), []
+
+        async def one(owner: str, number: int) -> None:
+            await ask(aside, "turned", owner=owner, word=number)
+            order.append(f"{owner}{number}")
+
+        await asyncio.gather(*(one("a", number) for number in range(5)), one("b", 0), one("b", 1), one("c", 0))
+        assert order == ["a0", "a1", "b0", "c0", "a2", "b1", "a3", "a4"]
+        assert (aside.waiting, aside.is_busy) == (0, False)
+        aside.close()
+
+    asyncio.run(run())
+
+
+def test_who_leaves_the_line_costs_nobody_a_turn() -> None:
+    async def run() -> None:
+        line = Line()
+        await line.acquire("a")
+        first, second, third = (asyncio.ensure_future(line.acquire(owner)) for owner in ("a", "b", "a"))
+        await asyncio.sleep(0)
+        assert (line.waiting, line.waiting_of("a")) == (3, 2)
+        first.cancel()
+        await asyncio.sleep(0)
+        assert (line.waiting, line.waiting_of("a")) == (2, 1)
+        # Its turn comes, and it leaves, in one moment.
+        line.release()
+        (second if line.waiting_of("b") == 0 else third).cancel()
+        await asyncio.wait_for(asyncio.wait([first, second, third]), 5)
+        assert sorted(one.cancelled() for one in (first, second, third)) == [False, True, True]
+        line.release()
+        assert (line.is_taken, line.waiting) == (False, 0)
 
     asyncio.run(run())

@@ -15,10 +15,13 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import select, update
 
 from bncore.recording import FILE_KIND, Recording, Site
 from store import keys
+from store.columns import core
 from store.keys import KeyScope
+from store.tables import Experiment
 from tests.api.holders import holder
 
 NAME = "</script><script>alert(1)</script>"
@@ -155,6 +158,19 @@ def test_several_experiments_are_the_mean_over_seeds_with_its_interval(shared_ap
     assert first["lower"] == pytest.approx(4.0 - T_1 * 2.0, rel=1e-6)
     alone = [row["value"] for row in rows_of(answer.json()) if row.get("run") == filled["other"] and "part" in row]
     assert alone == [2.0, 1.0, 0.5]
+
+
+def test_what_was_stored_before_a_field_was_there_is_the_same_arm(shared_api: Any, filled: dict[str, str]) -> None:
+    asked = {"name": "curves", "experiments": list(filled.values()), "keys": ["train/loss"]}
+    before = shared_api.client.post("/v1/figures", json=asked).json()
+    table = core(Experiment)
+    mine = table.c.id == filled["second"]
+    with shared_api.database.write() as session:
+        spec = session.execute(select(table.c.spec).where(mine)).scalar_one()
+        older = {key: value for key, value in spec.items() if key not in ("diagnostics", "start_from")}
+        # What a run survives says nothing of its results.
+        session.execute(update(table).where(mine).values(spec={**older, "stall_seconds": 7.0}))
+    assert shared_api.client.post("/v1/figures", json=asked).json() == before
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Diagnostics while a network trains: they leave no trace in it, and a disturbed run measures what another one does."""
 
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -187,6 +188,23 @@ def test_the_same_warnings_are_said_once_and_their_end_too(runs: Any) -> None:
     final = from_bytes(recordings(run)["norm_health-000000008.safetensors"])
     assert {"accuracy_running", "accuracy_batch", "accuracy_precise"} <= final.scalars.keys()
     assert final.scalars["accuracy_running"] == run.events[-1].summary.test_accuracy
+
+
+def test_warnings_of_other_numbers_are_said_at_the_end_and_not_at_every_step(runs: Any) -> None:
+    """The share by which training and evaluation differ is another one each time."""
+    spec = {
+        "network": {"kind": "mlp", "hidden": [8], "norm": {"kind": "batch_norm", "momentum": 0.2}},
+        "optimizer": {"kind": "sgd", "lr": 1.0},
+        "train": {"steps": 30, "batch_size": 16, "seed": 3},
+    }
+    run = runs.train({**spec, "diagnostics": [{"kind": "norm_health", "every_steps": 1}]})
+    *before, ended = [event for event in run.events if isinstance(event, NormsChecked)]
+    counted = run.series()["diagnostics/norm_health/warnings"]
+    assert sum(count > 0 for count in counted.values()) > 10
+    wordings = [[re.sub(r"\d+%", "#", one) for one in event.warnings] for event in before]
+    assert wordings
+    assert all(one != other for one, other in itertools.pairwise(wordings))
+    assert (ended.step, len(ended.warnings)) == (30, counted[30])
 
 
 def test_a_run_that_ends_early_is_measured_where_it_ends(runs: Any) -> None:
