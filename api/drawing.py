@@ -73,7 +73,7 @@ def material(
     ids = [row.id for row in rows]
     there = results.keys_of(session, ids)
     if figure is None or (figure.recordings is None and not there):
-        raise FigureNotFound(name, [one.name for one in _of_all(session, rows, there)])
+        raise FigureNotFound(name, [one.name for one in _of_all(session, rows, there)], None)
     specs = {row.id: row.spec for row in rows}
     versions: list[Any] = [[row.id, row.version, row.name] for row in rows]
     if figure.recordings is None:
@@ -81,7 +81,7 @@ def material(
         return Material(figure, specs, chosen, {}, versions)
     found = _recordings(session, figure, ids, refuse)
     if not any(found.values()):
-        raise FigureNotFound(name, [one.name for one in _of_all(session, rows, there)])
+        raise FigureNotFound(name, [one.name for one in _of_all(session, rows, there)], figure.recordings)
     versions += [[file.id for file in some] for some in found.values()]
     return Material(figure, specs, [], found, versions)
 

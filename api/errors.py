@@ -181,11 +181,17 @@ async def _invalid_parameters(request: Request, error: Exception) -> Response:
     if all(fault["loc"][:1] == ("path",) for fault in details):
         # An id of another form names nothing that exists.
         wanted = request.path_params.get("experiment_id")
-        if wanted is None:
-            return problem(request, 404, "not_found", "There is nothing at this address.")
+        if wanted is None or ("path", "experiment_id") not in [fault["loc"] for fault in details]:
+            return problem(request, 404, "not_found", f"There is nothing at this address{_form(details[0])}.")
         more, facts = await near.hint(request, wanted)
         return problem(request, 404, "not_found", f"{near.FORM}{more}.", facts=facts)
     return problem(request, 422, "invalid_parameters", "A parameter is not as it should be.", faults=_faults(details))
+
+
+def _form(fault: Any) -> str:
+    """What would be right, of a part of an address that is wrong by its form alone."""
+    pattern = fault.get("ctx", {}).get("pattern")
+    return f"; {fault['loc'][1].removesuffix('_id')} is of the form {pattern}" if pattern else ""
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -28,6 +28,7 @@ database that cannot be used.
 from collections.abc import Sequence
 from typing import ClassVar
 
+from bncore.spec import other_than
 from store.jobs.states import State
 
 
@@ -136,9 +137,10 @@ class DiagnosticNotFound(StoreError):
 
     def __init__(self, kind: str, step: int | None, steps: Sequence[int]) -> None:
         listed = ", ".join(map(str, steps))
-        there = f"near are those of {listed}" if steps else "ask for it under `diagnostics` of a spec"
+        asking = other_than("diagnostics", kind) or "ask for it under `diagnostics` of a spec."
+        there = f"near are those of {listed}." if steps else asking
         of = "" if step is None else f" of step {step}"
-        super().__init__(f"There is no {kind}{of}; {there}.")
+        super().__init__(f"There is no {kind}{of}; {there}")
         self.kind = kind
         self.step = step
         self.steps = list(steps)

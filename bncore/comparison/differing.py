@@ -1,13 +1,14 @@
 """What differs between specs, as dotted paths: what groups are told apart by.
 
-Invariant: two specs that a path tells apart are never one group. The seed makes replicates, name and tags are labels.
+Invariant: two specs that a path tells apart are never one group. The seed makes replicates, name and tags are labels,
+and diagnostics disturb no training.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_NO_DIFFERENCE = ("name.", "tags.", "train.seed.")
+_NO_DIFFERENCE = ("name.", "tags.", "train.seed.", "diagnostics.")
 
 
 def differences(specs: Sequence[Mapping[str, Any]]) -> list[str]:

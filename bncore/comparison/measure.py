@@ -20,7 +20,9 @@ class MeasureUnknown(ValueError):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         there = ", ".join([*_OF_SUMMARY, *sorted(known)])
-        super().__init__(f"No run that is compared has this; there are {there}; a series may end in :min, :max, :first")
+        super().__init__(
+            f"No run that is compared has {name}; there are {there}; a series may end in :min, :max, :first"
+        )
         self.name = name
 
 

@@ -38,7 +38,10 @@ _CHOSEN = 2
 
 
 def curves(results: Results, options: Options) -> Figure:
-    """A panel a series. Raises `FigureRefused`."""
+    """Series over steps, a panel each, with the mean over the seeds of each arm.
+
+    Raises `FigureRefused`.
+    """
     keys = _keys(results, options)
     arms = arms_of({experiment: result.spec for experiment, result in results.items()})
     if len(arms.arms) > theme.most_lines(options):

@@ -29,7 +29,10 @@ _EPS = {"as_trained": "eps as trained", "eps_scaled": "eps scaled", "eps_zero": 
 
 
 def step_probe(results: Results, options: Options) -> Figure:
-    """The loss after one step along the gradient, by its length (1806.02375, figure 3). Raises `FigureRefused`."""
+    """The loss after one step along the gradient, by its length (1806.02375, figure 3).
+
+    Raises `FigureRefused`.
+    """
     found = chosen(results, "step_probe", options)
     rows = [
         row

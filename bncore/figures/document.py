@@ -4,6 +4,7 @@ Invariant: a document holds its data and refers to nothing; every number in it i
 gaps that are seen.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ PANEL_HEIGHT = 170
 _BESIDE_PLOT = 66
 """Pixels that an axis takes with its labels and title."""
 _MOST_TICKS = 6
+_MOST_LAYERS = 8
 _SHORTER = {"running standard deviations": "running sd"}
 _POWER = "abs(log(datum.value) / LN10) > 3.5 ? replace(format(datum.value, '.0e'), '+', '') : format(datum.value, '~g')"
 _THOUSANDS = (
@@ -80,9 +82,16 @@ def step_axis(name: str = "step", title: str = "step") -> dict[str, Any]:
 
 def depth_axis(rows: Iterable[Row]) -> dict[str, Any]:
     """The encoding of how deep a layer lies: whole numbers."""
-    deepest = max((int(row["depth"]) for row in rows), default=0)
-    axis = {"title": "layer", "tickMinStep": 1, "tickCount": min(8, deepest + 1), "format": "d", "grid": False}
+    axis = {"title": "layer", "values": _whole_ticks([int(row["depth"]) for row in rows]), "format": "d", "grid": False}
     return {"field": "depth", "type": "quantitative", "scale": {"zero": False, "nice": False}, "axis": axis}
+
+
+def _whole_ticks(depths: Sequence[int]) -> list[int]:
+    """Vega's own ticks lie at halves where layers are few, and whole numbers are written there."""
+    least, deepest = min(depths, default=0), max(depths, default=0)
+    strides = (factor * 10**power for power in itertools.count() for factor in (1, 2, 5))
+    stride = next(stride for stride in strides if deepest // stride - (least - 1) // stride <= _MOST_LAYERS)
+    return list(range(-(-least // stride) * stride, deepest + 1, stride))
 
 
 def told_apart(field: str, labels: Sequence[str], title: str, options: Options) -> dict[str, Any]:

@@ -18,7 +18,10 @@ _HEIGHT = {1: 190, 2: 130}
 
 
 def gradient_heatmap(results: Results, options: Options) -> Figure:
-    """A panel an arm or, of one arm, a step. Raises `FigureRefused`."""
+    """The gradient of the loss by the outputs, a row an image and a column a class (1806.02375, figure 4).
+
+    A panel an arm or, of one arm, a step. Raises `FigureRefused`.
+    """
     found = chosen(results, "gradient_heatmap", options)
     shown = _panels(found)
     if not shown:

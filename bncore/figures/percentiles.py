@@ -17,7 +17,10 @@ _HEIGHT = 140
 
 
 def percentiles(results: Results, options: Options) -> Figure:
-    """A panel an arm, of the last layer before the output, all on one axis. Raises `FigureRefused`."""
+    """Percentiles 15, 50 and 85 of the inputs of a layer over steps (1502.03167, figure 1).
+
+    A panel an arm, of the last layer before the output, all on one axis. Raises `FigureRefused`.
+    """
     found = chosen_all(results, KIND, options)
     rows = [row for one in _of_first_runs(found) for row in _rows(one)]
     if not rows:

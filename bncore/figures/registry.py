@@ -37,7 +37,7 @@ class Drawable:
 
     @property
     def summary(self) -> str:
-        """The first sentence of its docstring."""
+        """The first paragraph of its docstring, for those who choose: it raises nothing."""
         return (self.draw.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")
 
 

@@ -10,7 +10,7 @@ from bncore.spec.budget import (
     TargetSpec,
     TrainSpec,
 )
-from bncore.spec.catalog import CATALOG, Kind, kinds, members
+from bncore.spec.catalog import CATALOG, Kind, kinds, members, other_than
 from bncore.spec.cautions import cautions
 from bncore.spec.data import (
     BreastCancerSpec,
@@ -144,6 +144,7 @@ __all__ = [
     "lr_factor",
     "members",
     "named_dataset",
+    "other_than",
     "parse_json",
     "parts",
     "plan",

@@ -13,6 +13,7 @@ from bncore.spec.loss import LossSpec
 from bncore.spec.network import NetworkSpec
 from bncore.spec.norm import NormSpec
 from bncore.spec.optimizer import OptimizerSpec, ScheduleSpec
+from bncore.spec.wording import nearest_kind
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,18 @@ def kinds(noun: str) -> list[Kind]:
     """The members of one union of `CATALOG`, in the order of their definition."""
     found = members(CATALOG[noun])
     return [described(member, has_a_choice=len(found) > 1) for member in found]
+
+
+def other_than(noun: str, kind: str) -> str:
+    """What to say of a kind that a union has not: which was probably meant, or which it has. Empty where it has it.
+
+    The end of a sentence.
+    """
+    known = [str(member.model_fields["kind"].default) for member in members(CATALOG[noun])]
+    if kind in known:
+        return ""
+    close = nearest_kind(kind, known)
+    return f"did you mean {close}?" if close else f"there are {', '.join(known)}."
 
 
 def described(member: type[BaseModel], *, has_a_choice: bool) -> Kind:

@@ -57,7 +57,10 @@ def nearest_kind(name: str, known: Iterable[str]) -> str | None:
     """The same for a kind, which other tools may call by another name."""
     there = [*known]
     usual = KINDS_ELSEWHERE.get(_bare(name[:_LONGEST_WORD]))
-    return usual if usual in there else nearest(name, there)
+    if usual in there:
+        return usual
+    # torch writes AdamW and LSTM: letters in another case are no other letters.
+    return nearest(name.lower(), there)
 
 
 def name_here(name: str) -> str | None:

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from bncore.spec import other_than
 from client.commands.connection import AsJson, ExperimentId, Url, connect
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
-from client.commands.output import emit, inline, show, table, tell
+from client.commands.output import emit, inline, show, table
 from client.commands.show import print_warnings
 from client.errors import Json
 from client.printable import one_line
@@ -92,13 +93,14 @@ def _print_cost(results: Json) -> None:
 def _leave_without(listed: list[Json], kind: str | None) -> None:
     if listed:
         there = ", ".join(one_line(one["kind"]) for one in listed)
-        leave(Exit.REFUSED, f"It has no {one_line(kind or '')}; it has {there}. {_asking(kind)}")
-    tell(f"Nothing was diagnosed yet. {_asking(kind)}")
-    leave(Exit.REFUSED)
+        leave(Exit.REFUSED, f"it has no {one_line(kind or '')}; it has {there}. {_asking(kind)}")
+    leave(Exit.REFUSED, f"nothing is measured of it yet. {_asking(kind)}")
 
 
 def _asking(kind: str | None) -> str:
-    """How to have it measured."""
+    """How to have it measured, or that nothing is called so."""
+    if kind is not None and (meant := other_than("diagnostics", kind)):
+        return f"No diagnostic is called so; {meant}"
     example = f'diagnostics: [{{"kind": "{one_line(kind or "activation_moments")}", "at": [0]}}]'
     return f"Ask for it in the spec, {example}; `bnlab kinds diagnostics` lists all."
 

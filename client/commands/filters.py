@@ -52,6 +52,11 @@ CreatedBefore = Annotated[
 ]
 
 
+def tag_of(text: str) -> str:
+    """`key:value` or `key`, as the server has it, or with the sign of equality that one is used to."""
+    return text if ":" in text else text.replace("=", ":", 1)
+
+
 def filters_of(
     states: list[str] | None,
     tags: list[str] | None,
@@ -64,7 +69,7 @@ def filters_of(
     if states:
         filters["state"] = states
     if tags:
-        filters["tags"] = tags
+        filters["tags"] = [tag_of(tag) for tag in tags]
     if name is not None:
         filters["name"] = name
     if created_from is not None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bncore.spec import CATALOG, Part, fields, parts
+from bncore.spec import CATALOG, Part, fields, other_than, parts
 from bncore.spec import kinds as known_kinds
 from bncore.spec.wording import nearest
 from client.commands.connection import AsJson, Url, connect
@@ -58,13 +58,20 @@ def _named(noun: str, url: str | None, *, remote: bool) -> _Listed:
         return _remote([noun], url) if remote else {noun: _local(noun)}
     found = [part for part in parts() if noun in part.places]
     if not found:
-        names = [*CATALOG, *(part.path for part in parts())]
-        close = nearest(noun, names)
-        hint = f"did you mean {close}?" if close else f"there are {', '.join(dict.fromkeys(names))}"
-        leave(Exit.USAGE, f"'{one_line(noun)}' is no part of a spec; {hint}")
+        leave(Exit.USAGE, f"'{one_line(noun)}' is no part of a spec; {_meant(noun)}")
     if remote:
         leave(Exit.USAGE, f"a server lists {', '.join(CATALOG)}; other parts are shown as this version has them")
     return {part.name: [vars(kind) for kind in part.kinds()] for part in found}
+
+
+def _meant(noun: str) -> str:
+    """One kind of a choice is shown with the others."""
+    among = [name for name in CATALOG if not other_than(name, noun)]
+    if among:
+        return f"it is among those of `bnlab kinds {among[0]}`"
+    names = [*CATALOG, *(part.path for part in parts())]
+    close = nearest(noun, names)
+    return f"did you mean {close}?" if close else f"there are {', '.join(dict.fromkeys(names))}"
 
 
 def _local(noun: str) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bncore.spec.wording import nearest
 from client.commands.connection import AsJson, ExperimentId, Url, connect
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
@@ -75,6 +76,8 @@ def _require_written(client: Client, experiment_id: str, keys: list[str]) -> Non
     if missing := [key for key in keys if key not in written]:
         named = ", ".join(f"'{one_line(key)}'" for key in missing)
         there = f"it has {', '.join(one_line(key) for key in sorted(written))}" if written else "it has none yet"
+        if close := nearest(missing[0], written):
+            there = f"did you mean {one_line(close)}? {there.capitalize()}"
         leave(Exit.REFUSED, f"{experiment_id} has no series {named}; {there}")
 
 

@@ -102,7 +102,10 @@ def test_an_experiment_lists_the_figures_that_its_results_allow(shared_api: Any,
     missing = get(shared_api, f"/v1/experiments/{filled['other']}/figures/gradient_norms.png")
     assert missing.status_code == 404
     assert missing.json()["code"] == "figure_not_found"
-    assert "curves" in missing.json()["detail"]
+    said = (
+        "There is no figure gradient_norms of this experiment, for it has no gradient_norms; what it has allows curves."
+    )
+    assert missing.json()["detail"] == said
 
 
 def test_each_format_is_what_it_says_and_its_tag_holds(shared_api: Any, filled: dict[str, str]) -> None:

@@ -110,6 +110,14 @@ def test_a_404_says_what_was_looked_for_and_what_of_its_owner_is_near(api: Any) 
     ):
         answer = api.client.get(f"/v1/experiments/{path}")
         assert (answer.status_code, answer.json()["detail"], answer.json()["near"]) == (404, detail, near)
+    for path, form in (
+        ("figures/curves.gif", "figure is of the form ^[a-z_]{1,64}[.](json|html|svg|png)$"),
+        ("figures/curves", "figure is of the form ^[a-z_]{1,64}[.](json|html|svg|png)$"),
+        ("checkpoints/best", "checkpoint is of the form ^ckp_[0-9a-f]{32}$"),
+    ):
+        # The experiment is right, and nothing is said of its id.
+        answer = api.client.get(f"/v1/experiments/{made}/{path}")
+        assert (answer.status_code, answer.json()["detail"]) == (404, f"There is nothing at this address; {form}.")
     assert api.client.get(f"/v1/experiments/{other}").json()["detail"] == f"There is no experiment {other}."
     with holder(api, "other") as client:
         for path in (made, slip, made[:16], "digits-bn"):

@@ -30,6 +30,13 @@ def compared(runs: list[Run], *names: str) -> Any:
     return compare(runs, measures(names or usual_measures(runs), known))
 
 
+def test_what_was_measured_beside_tells_nothing_apart() -> None:
+    # Diagnostics leave training as it is, to the bit: two seeds, of which one was looked into, are two of one arm.
+    looked = [{"kind": "weight_norms", "at": [0]}]
+    found = compared([run(0), run(1, diagnostics=looked), run(2, diagnostics=[*looked, {"kind": "step_probe"}])])
+    assert (found.paths, [group.cells[ACCURACY].n for group in found.groups]) == ((), [3])
+
+
 def test_groups_are_the_specs_without_seed_name_and_tags_and_their_numbers_those_by_hand() -> None:
     values = {(lr, seed): 0.5 + 0.1 * lr + 0.01 * seed**2 for lr in (0.1, 0.2, 0.4) for seed in range(5)}
     runs = [

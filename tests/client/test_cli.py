@@ -246,6 +246,7 @@ def test_a_series_that_there_is_not_is_refused_and_those_that_there_are_named(cl
         assert (refused.exit_code, refused.stdout) == (3, "")
         assert "no series 'nosuch'; it has" in refused.stderr
         assert "train/loss" in refused.stderr
+    assert "; did you mean train/loss? It has " in cli("metrics", finished["id"], "-k", "train/los").stderr
     # A series without a point among the steps asked for is there all the same.
     assert cli("metrics", finished["id"], "-k", "train/loss", "--first-step", "100000").exit_code == 0
     assert "it has none yet" in cli("metrics", client.submit(idle_spec)["id"], "-k", "train/loss").stderr
@@ -307,6 +308,18 @@ def test_kinds_says_what_each_field_takes(cli):
     assert "kernel_size 3 1, 3, 5, 7 " in takes["cnn"]
     assert "hidden [100] list of >= 1, <= 65536 Hidden" in takes["gru"]
     assert "patch - >= 1" in takes["transformer_encoder"]
+
+
+@pytest.mark.parametrize(
+    ("noun", "said"),
+    [
+        ("lstm", "it is among those of `bnlab kinds networks`"), ("batch_renorm", "`bnlab kinds normalizers`"),
+        ("optimisers", "did you mean optimizers?"), ("xyz", "there are normalizers, networks"),
+    ],
+)  # fmt: skip
+def test_kinds_says_where_a_kind_is_shown(cli, noun, said):
+    refused = cli("kinds", noun)
+    assert (refused.exit_code, said in " ".join(refused.stderr.split())) == (2, True)
 
 
 @pytest.mark.parametrize("more", [[], ["--remote"]])

@@ -44,6 +44,10 @@ def test_what_is_missing_is_said_with_how_to_ask_for_it(cli: Any, diagnosed: Any
     assert missing.exit_code == 3
     assert "it has activation_moments, gradient_norms, norm_health" in missing.stderr
     assert 'diagnostics: [{"kind": "step_probe", "at": [0]}]' in missing.stderr
+    # What is no diagnostic is not for a spec.
+    for name, meant in (("weight_norm", "did you mean weight_norms?"), ("foo", "there are norm_health, activation_mo")):
+        wrong = cli("diagnose", diagnosed["id"], name)
+        assert (wrong.exit_code, meant in wrong.stderr, "in the spec" in wrong.stderr) == (3, True, False)
     step = cli("diagnose", diagnosed["id"], "gradient_norms", "--step", "7")
     assert step.exit_code == 3
     assert "near are those of 0" in step.stderr

@@ -1,6 +1,7 @@
 """`bnlab list` sorts all that is found, and refuses to sort a part of it."""
 
 import json
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from typer.testing import CliRunner
@@ -40,6 +41,22 @@ def run(monkeypatch):
 def test_sorted_is_all_that_is_found_and_what_has_no_value_comes_last(run, sort, numbers):
     shown = json.loads(run("--sort", sort, "--json").stdout)
     assert [one["name"] for one in shown] == [f"run {number}" for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"), [("question=norm", "question:norm"), ("a:b=c", "a:b=c"), ("q", "q"), ("arXiv=1=2", "arXiv:1=2")]
+)
+def test_a_tag_may_be_given_with_a_sign_of_equality(given, sent):
+    # It was sent as the name of a tag that nobody has, and the table was empty.
+    asked = []
+
+    def answer(_, path):
+        asked.append(parse_qs(urlsplit(path).query).get("tag"))
+        return 200, {"data": [], "next_cursor": None}
+
+    with answering(answer) as url:
+        assert CliRunner().invoke(app, ["list", "--tag", given, "--url", url]).exit_code == 0
+    assert asked == [[sent]]
 
 
 def test_the_table_has_accuracy_stop_reason_place_and_time_left(run, monkeypatch):

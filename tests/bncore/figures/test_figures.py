@@ -18,7 +18,7 @@ from bncore.figures.arms import arms_of
 from bncore.figures.asked import figure as asked_figure
 from bncore.figures.asked import packed
 from bncore.figures.bands import band, bucketed, t_quantile
-from bncore.figures.document import quantity
+from bncore.figures.document import depth_axis, quantity
 from bncore.recording import Recording, Site
 from tests.bncore.figures.synthetic import ERRORS, HEALTH, of_one, of_seeds, of_two, recordings, series, spec
 
@@ -177,6 +177,13 @@ def test_one_recording_has_a_figure_of_any_kind_or_says_why_not() -> None:
         figures.of(Recording("empty", 0))
 
 
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_what_a_figure_shows_is_said_to_those_who_choose_not_to_programmers(name: str) -> None:
+    said = figures.FIGURES[name].summary
+    assert said.endswith(".")
+    assert not any(sign in said for sign in ("`", "\n", "Raises"))
+
+
 def test_what_results_do_not_allow_is_refused_with_a_code() -> None:
     alone = {"exp_1": Result(spec(), series(100))}
     for name, options, code in (
@@ -190,6 +197,18 @@ def test_what_results_do_not_allow_is_refused_with_a_code() -> None:
     with pytest.raises(FigureRefused, match="told apart"):
         figures.draw("curves", many)
     assert [one.name for one in figures.allowed([], ["norm_health"])] == ["norm_health"]
+
+
+@pytest.mark.parametrize(
+    ("depths", "ticks"),
+    [
+        ((1, 3, 2), [1, 2, 3]), ((1, 2), [1, 2]), ((1,), [1]), ((), [0]), ((0, 7), [0, 1, 2, 3, 4, 5, 6, 7]),
+        ((1, 9), [2, 4, 6, 8]), ((3, 110), [20, 40, 60, 80, 100]), ((0, 1000), [0, 200, 400, 600, 800, 1000]),
+    ],
+)  # fmt: skip
+def test_ticks_of_layers_are_whole_numbers_and_few(depths: tuple[int, ...], ticks: list[int]) -> None:
+    # By Vega's count three layers have ticks at 1, 1.5, 2, 2.5 and 3, which its format calls 1, 2, 2, 3, 3.
+    assert depth_axis([{"depth": depth} for depth in depths])["axis"]["values"] == ticks
 
 
 def test_an_axis_of_powers_holds_every_value() -> None:

@@ -28,6 +28,11 @@ def refused(document: Any) -> dict[str, str]:
         ({"network": {"momentum": 0.1}}, "/network/momentum", "Unknown field; did you mean network.norm.momentum?"),
         ({"batchnorm": 1}, "/batchnorm", 'Unknown field; did you mean network.norm: {"kind": "batch_norm"}?'),
         ({"network": {"norm": {"kind": "BN"}}}, "/network/norm/kind", "Unknown kind; did you mean batch_norm?"),
+        ({"optimizer": {"kind": "AdamW"}}, "/optimizer/kind", "Unknown kind; did you mean adamw?"),
+        ({"optimizer": {"kind": "SGD"}}, "/optimizer/kind", "Unknown kind; did you mean sgd?"),
+        ({"optimizer": {"kind": "RMSprop"}}, "/optimizer/kind", "Unknown kind; did you mean rmsprop?"),
+        ({"network": {"kind": "LSTM"}}, "/network/kind", "Unknown kind; did you mean lstm?"),
+        ({"network": {"kind": "VGG16"}}, "/network/kind", "Unknown kind; did you mean vgg?"),
         (
             {"network": {"norm": {"kind": "layer_norm", "r_max": 3.0}}}, "/network/norm/r_max",
             "Unknown field of layer_norm; batch_renorm and moving_average_batch_norm have it",
