@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from client.commands.connection import AsJson, Url, connect
-from client.commands.filters import Name
+from client.commands.filters import Name, tag_filter
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import emit, emit_csv, inline, show, table, tell, words
@@ -62,7 +62,7 @@ def compare(
         leave(Exit.USAGE, "name experiments, or give --tag or --name")
     with connect(url) as client:
         ids = [id_of(client, one) for one in wanted or ()]
-        asked: dict[str, Any] = {"tags": [_tag(tag) for tag in tags or ()], "measures": measures or ()}
+        asked: dict[str, Any] = {"tags": [tag_filter(tag) for tag in tags or ()], "measures": measures or ()}
         found = client.compare(ids, name=name, sort=sort, **asked)
     if as_json:
         emit(found)
@@ -75,11 +75,6 @@ def compare(
     if not as_json:
         for warning in found["warnings"]:
             tell(f"Note: {one_line(warning)}")
-
-
-def _tag(text: str) -> str:
-    """As everywhere else, or with the sign of equality that one is used to."""
-    return text if ":" in text else text.replace("=", ":", 1)
 
 
 def _print(found: Json) -> None:

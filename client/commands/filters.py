@@ -72,3 +72,8 @@ def filters_of(
     if created_before is not None:
         filters["created_before"] = created_before
     return filters
+
+
+def tag_filter(text: str) -> str:
+    """A tag to look for: with the colon of the API, or with the sign of equality that one is used to."""
+    return text if ":" in text else text.replace("=", ":", 1)

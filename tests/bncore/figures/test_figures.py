@@ -119,6 +119,16 @@ def test_a_run_that_diverges_has_a_gap_and_a_cross() -> None:
     assert crosses == [1.0, 3.0]
 
 
+def test_a_single_value_is_a_point_and_of_seeds_one() -> None:
+    once = {"test/accuracy": (np.array([7]), np.array([0.1]))}
+    twice = {"test/accuracy": (np.array([5, 10]), np.array([0.2, 0.4]))}
+    runs = {(0.5, 0): twice, (5.0, 0): once, (50.0, 0): once, (50.0, 1): once}
+    results = {f"exp_{lr}_{seed}": Result(spec(seed=seed, lr=lr), found) for (lr, seed), found in runs.items()}
+    view = figures.draw("curves", results, Options(keys=("test/accuracy",)))
+    layers = [one for one in view["layer"] if isinstance(one["mark"], dict) and one["mark"]["type"] == "point"]
+    assert [[row["arm"] for row in layer["data"]["values"]] for layer in layers] == [["50", "5"]]
+
+
 def test_arms_are_named_by_what_differs_and_a_seed_counts_once() -> None:
     specs = {
         "a": spec("batch_norm", 0, name="x"), "b": spec("batch_norm", 1), "c": spec("none", 0),
