@@ -20,6 +20,7 @@ PANEL_HEIGHT = 170
 _BESIDE_PLOT = 66
 """Pixels that an axis takes with its labels and title."""
 _MOST_TICKS = 6
+_MOST_DEPTHS = 8
 _SHORTER = {"running standard deviations": "running sd"}
 _POWER = "abs(log(datum.value) / LN10) > 3.5 ? replace(format(datum.value, '.0e'), '+', '') : format(datum.value, '~g')"
 _THOUSANDS = (
@@ -80,8 +81,11 @@ def step_axis(name: str = "step", title: str = "step") -> dict[str, Any]:
 
 def depth_axis(rows: Iterable[Row]) -> dict[str, Any]:
     """The encoding of how deep a layer lies: whole numbers."""
-    deepest = max((int(row["depth"]) for row in rows), default=0)
-    axis = {"title": "layer", "tickMinStep": 1, "tickCount": min(8, deepest + 1), "format": "d", "grid": False}
+    depths = sorted({int(row["depth"]) for row in rows})
+    # Of few, Vega would put ticks at halves, and write them as whole numbers.
+    few = len(depths) <= _MOST_DEPTHS
+    ticks: dict[str, Any] = {"values": depths} if few else {"tickCount": _MOST_DEPTHS}
+    axis = {"title": "layer", "format": "d", "grid": False, **ticks}
     return {"field": "depth", "type": "quantitative", "scale": {"zero": False, "nice": False}, "axis": axis}
 
 

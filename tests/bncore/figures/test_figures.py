@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from bncore.figures.arms import arms_of
 from bncore.figures.asked import figure as asked_figure
 from bncore.figures.asked import packed
 from bncore.figures.bands import band, bucketed, t_quantile
-from bncore.figures.document import quantity
+from bncore.figures.document import depth_axis, quantity
 from bncore.recording import Recording, Site
 from tests.bncore.figures.synthetic import ERRORS, HEALTH, of_one, of_seeds, of_two, recordings, series, spec
 
@@ -213,6 +214,15 @@ def test_an_axis_of_powers_holds_every_value() -> None:
         assert max(values) <= high
         assert 2 <= len(ticks) <= 8
         assert low <= ticks[0] < ticks[-1] <= high
+
+
+@pytest.mark.parametrize("deepest", [1, 3, 8, 9, 110])
+def test_layers_are_counted_in_whole_numbers(deepest: int) -> None:
+    axis = depth_axis({"depth": depth} for depth in range(1, deepest + 1))["axis"]
+    data = [{"depth": 1}, {"depth": deepest}]
+    view = {"data": {"values": data}, "mark": "point", "encoding": {"x": depth_axis(data) | {"axis": axis}}}
+    shown = re.findall(r">(\d+)</text>", vl_convert.vegalite_to_svg(json.dumps(view), vl_version="5.21"))
+    assert len(shown) == len(set(shown)) >= 1
 
 
 def test_what_a_process_aside_draws_is_what_is_drawn_here() -> None:
