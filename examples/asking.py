@@ -69,7 +69,7 @@ def print_rows(title: str, rows: Mapping[str, Sequence[float | None]]) -> None:
     """A line an arm: mean ± sd (n-1 in the denominator) of what is there, and of how many runs there is nothing."""
     print(f"\n{title}")
     for row, values in rows.items():
-        print(f"  {row:<40} {mean_and_deviation(values)}")
+        print(f"  {row + ':':<41} {mean_and_deviation(values)}")
 
 
 def print_differences(answer: Answer, measure: str, pairs: Iterable[tuple[str, str]]) -> None:

@@ -33,7 +33,7 @@ MEASURES = (
 )
 
 with Client() as client:
-    answer = ask(client, QUESTION, arms, MEASURES)
+    answer = ask(client, QUESTION, arms, MEASURES, seeds=1)
     firsts = [ids[0] for ids in answer.experiments.values()]
     for figure in ("moments", "gradient_heatmap", "kernel_ratios"):
         print(client.figure(firsts, figure).save(f"{QUESTION}-{figure}.png"))

@@ -30,7 +30,7 @@ arms = {
 }
 
 with Client() as client:
-    answer = ask(client, QUESTION, arms, ("test/accuracy", "steps_to_target", "diagnostics/covariate_shift/drift"))
+    answer = ask(client, QUESTION, arms, ("test/accuracy", "steps_to_target", "diagnostics/covariate_shift/last_drift"))
     everything = [one for ids in answer.experiments.values() for one in ids]
     for figure, file, look in (
         ("curves", "accuracy", {"keys": ["test/accuracy"]}),
