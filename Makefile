@@ -36,7 +36,7 @@ up: $(VENV)/local.stamp ## Run the service on this machine until Ctrl-C. DATA_DI
 test: $(VENV)/dev.stamp ## Run the tests, on SQLite and PostgreSQL. TESTS=tests/store runs a part.
 	$(PYTEST) -m 'not slow and not system' -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
-test-system: $(VENV)/dev.stamp ## Run the tests that have the whole service for half a minute each.
+test-system: $(VENV)/dev.stamp ## Run the tests that have the whole service for half a minute each, or a compiler over every layer.
 	$(PYTEST) -m system -n auto --dist loadfile $(TESTS) || test $$? -eq 5 # 5: there is none
 
 test-slow: $(VENV)/dev.stamp ## Run the tests that take minutes.

@@ -16,10 +16,10 @@ from starlette.requests import Request
 
 from api.completing import is_complete, spec_of
 from api.deps import Admitted, service_of
-from api.merging import merged
 from api.refusals import BodyTooLarge, InvalidBody, UnsupportedMediaType
 from bncore.spec import ExperimentSpec, Fault, SpecError, faults_of, load_spec, parse_json
 from bncore.spec.faults import MAX_FAULTS, pointer_part
+from bncore.spec.merging import merged
 from bncore.spec.strict import SpecModel
 
 _JSON = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json", re.ASCII)

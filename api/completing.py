@@ -6,9 +6,9 @@ Invariant: what is submitted, tried out or cloned goes through here, so that all
 from collections.abc import Mapping
 from typing import Any
 
-from api.merging import merged
 from bncore.spec import ExperimentSpec, Fault, SpecError, load_spec
 from bncore.spec.data.dataset import complete, named_dataset
+from bncore.spec.merging import merged
 from store import held
 from store.database import Database
 from store.datasets import using

@@ -27,7 +27,13 @@ def up(bnlab, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [REDIS, pytest.param(("store", "migrate"), marks=pytest.mark.system), ("-m", "api")], ids=" ".join
+    "words",
+    [
+        pytest.param(REDIS, marks=pytest.mark.system),
+        pytest.param(("store", "migrate"), marks=pytest.mark.system),
+        ("-m", "api"),
+    ],
+    ids=" ".join,
 )
 def test_killed_while_it_starts_it_leaves_no_process(up, words):
     stack = up()

@@ -68,5 +68,6 @@ def test_every_warning_is_in_the_page_of_training() -> None:
     codes = set(re.findall(r'"(\w+)"\)$', (ROOT / "bncore/spec/cautions.py").read_text(), re.MULTILINE))
     for path in ROOT.glob("api/**/*.py"):
         codes |= set(re.findall(r'SpecWarning\(.*code="(\w+)"', path.read_text()))
+    codes |= set(re.findall(r'Fault\("/start_from.*"(\w+)"\)', (ROOT / "api/class_names.py").read_text()))
     table = (ROOT / "docs/training.md").read_text().partition("## Warnings")[2]
     assert codes == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))

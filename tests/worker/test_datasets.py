@@ -83,7 +83,7 @@ def test_a_file_that_is_none_is_refused_with_its_reason_and_leaves_nothing(small
         client.retry_dataset(dataset["id"])
 
 
-@pytest.mark.parametrize("victim", ["trainer", "worker"])
+@pytest.mark.parametrize("victim", ["trainer", pytest.param("worker", marks=pytest.mark.system)])
 def test_an_import_whose_process_is_killed_ends_with_the_same_bytes(small_stack, client, tmp_path, victim):
     path = tmp_path / "long.csv"
     random = np.random.default_rng(len(victim))

@@ -66,6 +66,7 @@ def test_it_finds_what_the_library_finds(small_stack, trained, tmp_path):
     assert not [path for evaluation in made.values() for path in runs.glob(f"{evaluation}*")]
 
 
+@pytest.mark.system
 def test_killed_in_the_middle_it_begins_anew_and_finds_the_same(small_stack, trained):
     statistics = {**TENT, "steps": 40}
     undisturbed = ended(small_stack, ask(small_stack, trained, statistics, part="train"))
@@ -78,6 +79,7 @@ def test_killed_in_the_middle_it_begins_anew_and_finds_the_same(small_stack, tra
     assert found.result == undisturbed.result
 
 
+@pytest.mark.system
 def test_many_at_once_of_an_experiment_that_is_deleted_meanwhile(small_stack):
     experiment = small_stack.submit({**SPEC, "train": {**SPEC["train"], "seed": 7}})
     assert small_stack.await_state(experiment).state == "succeeded"

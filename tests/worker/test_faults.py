@@ -45,6 +45,7 @@ def _damage(stack, checkpoint_id):
     connection.close()
 
 
+@pytest.mark.system
 def test_a_damaged_checkpoint_is_given_up_for_the_one_before_and_the_bits_stay(small_stack):
     stack = small_stack
     undisturbed = stack.submit(_SPEC)
@@ -65,6 +66,7 @@ def test_a_damaged_checkpoint_is_given_up_for_the_one_before_and_the_bits_stay(s
     assert stack.series(experiment)["train/loss"][0] == list(range(1, 4001))
 
 
+@pytest.mark.system
 def test_a_worker_that_is_started_again_gives_back_what_its_predecessor_had(make_stack, sqlite_url):
     # A lease so long that nobody would reap it within this test.
     stack = make_stack(sqlite_url, BNLAB_LEASE_SECONDS="600", BNLAB_TICK_SECONDS="5")
@@ -147,6 +149,7 @@ def test_a_worker_whose_trainers_do_not_start_takes_nothing_until_they_do(make_s
     stack.until("its heartbeat says so", lambda: not _trouble(stack))
 
 
+@pytest.mark.system
 def test_a_worker_whose_trainers_start_no_more_costs_jobs_no_restart(make_stack, sqlite_url, tmp_path):
     stack = make_stack(sqlite_url, PYTHONPATH=str(tmp_path))
     stack.start("relay")

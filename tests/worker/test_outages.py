@@ -61,6 +61,7 @@ def test_bells_that_the_broker_lost_are_rung_again(small_stack, broker):
     assert stack.experiment(running).state == "cancelled"
 
 
+@pytest.mark.system
 def test_relay_and_api_restart_under_a_running_experiment_and_nothing_is_lost(small_stack, specs):
     stack = small_stack
     stack.start("api")

@@ -282,7 +282,11 @@ def test_many_runs_in_a_row_leave_nothing_behind(shop, runs):
     assert all(now - then < 8 << 20 for then, now in zip(memory, _memory(shop), strict=True))
 
 
-@pytest.mark.parametrize(("spec", "threads"), [(MLP, 1), (CNN, 2)], ids=["mlp, one thread", "cnn, two threads"])
+@pytest.mark.parametrize(
+    ("spec", "threads"),
+    [(MLP, 1), pytest.param(CNN, 2, marks=pytest.mark.system)],
+    ids=["mlp, one thread", "cnn, two threads"],
+)
 def test_forked_and_resumed_it_ends_with_the_bits_of_a_process_of_its_own(shop, tmp_path, spec, threads):
     spec = {**spec, "train": {"steps": 15, "seed": 5, "batch_size": 300}, "resources": {"threads": threads}}
     spec["checkpoint"] = {"every_steps": 6}

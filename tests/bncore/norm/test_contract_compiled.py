@@ -8,8 +8,10 @@ from torch.export import Dim, export
 
 from tests.bncore.norm.case import Case, sample, twin
 
-# All of them come out of the compiler itself.
+# Two minutes in all; layers whose compiled pass is told apart have tests of their own. All of the warnings come out of
+# the compiler itself.
 pytestmark = [
+    pytest.mark.system,
     pytest.mark.filterwarnings("ignore:.*_prims_common.check:FutureWarning"),
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning"),

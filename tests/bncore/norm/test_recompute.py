@@ -50,7 +50,14 @@ def compiled(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("how", ["compiled in it", "compiled in it, reentrant", "compiled around it"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "compiled in it",
+        pytest.param("compiled in it, reentrant", marks=pytest.mark.system),
+        pytest.param("compiled around it", marks=pytest.mark.system),
+    ],
+)
 @pytest.mark.parametrize("kind", DEPENDS_ON_BUFFERS, ids=lambda kind: kind.__name__)
 def test_checkpointed_and_compiled_it_refuses_where_gradients_would_be_wrong(kind: type[nn.Module], how: str) -> None:
     layer, x = kind(4), sample((6, 4)).float().requires_grad_()

@@ -75,11 +75,11 @@ def test_the_page_names_layers_and_features_that_there_are() -> None:
         ("power_norm", ("vmap", "compile")),
         ("cross_iteration_batch_norm, following", ("amp", "export")),
         # A row of a buffer, which torch's kernel wrote to in vain.
-        ("domain_batch_norm, second of three", ("vmap", "compile")),
+        pytest.param("domain_batch_norm, second of three", ("vmap", "compile"), marks=pytest.mark.system),
         # Another power iteration where a pass runs again, which is refused now.
-        ("spectral_norm", ("checkpoint", "compile")),
+        pytest.param("spectral_norm", ("checkpoint", "compile"), marks=pytest.mark.system),
         # A memory format that vmap does not tell of.
-        ("decorrelated_batch_norm", ("vmap", "compile")),
+        pytest.param("decorrelated_batch_norm", ("vmap", "compile"), marks=pytest.mark.system),
     ],
     ids=str,
 )

@@ -12,9 +12,9 @@ from tests.bncore.recurrent.oracle import make, padded, sequences, twin
     [
         # Recomputes in the backward pass what it can: where a layer reads statistics that it then updates, it shows.
         ("bn-lstm", {"momentum": None}, torch.tensor([1, 2, 1]), "aot_eager_decomp_partition"),
-        ("bn-gru", {"max_length": 1}, None, "aot_eager_decomp_partition"),
+        pytest.param("bn-gru", {"max_length": 1}, None, "aot_eager_decomp_partition", marks=pytest.mark.system),
         ("ln-lstm", {}, None, "eager"),
-        ("ln-gru", {}, torch.tensor([1, 2, 0]), "eager"),
+        pytest.param("ln-gru", {}, torch.tensor([1, 2, 0]), "eager", marks=pytest.mark.system),
     ],
     ids=str,
 )

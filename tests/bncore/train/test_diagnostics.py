@@ -68,7 +68,10 @@ def failures(run: Any) -> list[str]:
     return [event.message for event in run.events if isinstance(event, Note) and event.code == "diagnostic_failed"]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    ["mlp", "cnn", "lstm", *(pytest.param(name, marks=pytest.mark.system) for name in ("resnet", "transformer"))],
+)
 def test_training_is_the_same_with_all_of_them_and_none(runs: Any, name: str) -> None:
     with_all, without = runs.train(spec_of(name, all_of(name))), runs.train(spec_of(name, OFF))
     assert with_all.events[-1].kind == "finished", with_all.events[-1]

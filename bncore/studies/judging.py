@@ -1,0 +1,203 @@
+"""Evidence in, verdict out.
+
+Invariant: a function of what is given, looks included; a failed guard, too few pairs, or a bound that points the
+wrong way make a verdict inconclusive and never silently change a number.
+"""
+
+import math
+
+from bncore.studies import fractions, sentences
+from bncore.studies.guards import COMPLETENESS, Guard, enough_pairs
+from bncore.studies.intervals import (
+    ENUMERATED,
+    bootstrap_interval,
+    mean_and_error,
+    p_of_decision,
+    p_of_no_effect,
+    sign_flip_p,
+    t_interval,
+)
+from bncore.studies.looks import Looks, level, overall_p
+from bncore.studies.margin import Label, Outcome, decided, label, one_sided
+from bncore.studies.power import extra_seeds, power
+from bncore.studies.predictions import mcnemar
+from bncore.studies.times import times
+from bncore.studies.verdict import ArmTimes, Estimated, Evidence, Exact, Fractions, Tests, Verdict
+
+
+def judge(asked: Evidence | Exact | Fractions, looks: Looks | None = None) -> Verdict:
+    """The verdict on one question.
+
+    Args:
+        looks: how far the study may go and the looks taken before; None: this look is the only one ever.
+
+    Raises:
+        LookRefused: there are more pairs than the study may have, or fewer than at an earlier look.
+    """
+    if isinstance(asked, Exact):
+        return _judge_exact(asked)
+    if isinstance(asked, Fractions):
+        return _judge_fractions(asked)
+    return _judge_effect(asked, looks)
+
+
+def _judge_effect(asked: Evidence, looks: Looks | None) -> Verdict:
+    n = len(asked.effects.values)
+    guards = (enough_pairs(asked.effects), *asked.guards)
+    if n < 2:
+        return _without_estimate(asked, guards)
+    looked = (looks or Looks(most=n)).at(n)
+    estimated = _estimated(asked, looked)
+    side = decided(asked.margin, estimated.interval)
+    allowed = one_sided(side, asked.effects.bounds)
+    reasons = _reasons(guards, asked, side, allowed)
+    outcome = allowed if all(guard.passed for guard in guards) else "inconclusive"
+    named = _label(guards) or label(asked.margin, outcome, estimated.interval)
+    return Verdict(
+        asked.name,
+        asked.words,
+        outcome,
+        named,
+        reasons,
+        _sentence(asked, estimated, outcome, named, reasons),
+        n,
+        guards,
+        asked.estimand,
+        asked.margin,
+        asked.effects,
+        estimated,
+        _times(asked),
+        mcnemar(asked.right.treatment, asked.right.baseline) if asked.right else None,
+    )
+
+
+def _estimated(asked: Evidence, looks: Looks) -> Estimated:
+    values, margin, n = asked.effects.values, asked.margin, len(asked.effects.values)
+    significance = level(looks)
+    mean, error = mean_and_error(values)
+    interval = t_interval(values, significance)
+    sd = error * math.sqrt(n)
+    return Estimated(
+        effect=mean,
+        sd=sd,
+        interval=interval,
+        shown=sentences.shown(asked.words, asked.estimand, mean, interval),
+        bootstrap=bootstrap_interval(values, significance),
+        tests=Tests(
+            p_of_no_effect(values),
+            sign_flip_p(values),
+            n <= ENUMERATED,
+            overall_p(p_of_decision(values, margin), looks),
+        ),
+        power=power(n, sd, margin, significance),
+        extra_seeds=extra_seeds(values, margin, looks) if decided(margin, interval) == "inconclusive" else None,
+        level=significance,
+        looks=looks.taken,
+        most=looks.most,
+    )
+
+
+def _reasons(guards: tuple[Guard, ...], asked: Evidence, side: Outcome, allowed: Outcome) -> tuple[str, ...]:
+    """Why it is inconclusive: every guard that failed, or else a bound, or else the interval."""
+    failed = tuple(guard.sentence for guard in guards if not guard.passed)
+    if failed:
+        return failed
+    bounds = asked.effects.bounds
+    if allowed != side and bounds:
+        known, cure = (
+            ("at most", "it takes more steps")
+            if side == "holds"
+            else ("at least", "it takes more steps, or more frequent looks")
+        )
+        count = bounds.upper if side == "holds" else bounds.lower
+        return (f"In {count} seeds the ratio is only known to be {known} what was counted: {cure}.",)
+    return ("The interval reaches to both sides of that.",) if side == "inconclusive" else ()
+
+
+def _label(guards: tuple[Guard, ...]) -> Label | None:
+    """Too few runs are no failed control."""
+    return "control_failed" if any(not guard.passed and guard.name not in COMPLETENESS for guard in guards) else None
+
+
+def _sentence(
+    asked: Evidence, estimated: Estimated, outcome: Outcome, named: Label | None, reasons: tuple[str, ...]
+) -> str:
+    found = sentences.finding(asked.words, asked.estimand, estimated.shown, asked.effects.bounds)
+    wanted = sentences.asking(asked.words, asked.estimand, asked.margin)
+    n = len(asked.effects.values)
+    text = sentences.sentence(outcome, named, reasons, found, wanted, n)
+    if decided(asked.margin, estimated.interval) != "inconclusive":
+        return text
+    return text + sentences.ahead(estimated.extra_seeds, estimated.most - n)
+
+
+def _times(asked: Evidence) -> dict[str, ArmTimes]:
+    each = {arm: times(reaching) for arm, reaching in asked.effects.reaching.items()}
+    return {arm: ArmTimes(of.seeds, of.reached, of.fraction_reached, of.median) for arm, of in each.items()}
+
+
+def _without_estimate(asked: Evidence, guards: tuple[Guard, ...]) -> Verdict:
+    """One pair has no spread, and none has nothing."""
+    n = len(asked.effects.values)
+    reasons = tuple(guard.sentence for guard in guards if not guard.passed)
+    text = sentences.sentence("inconclusive", None, reasons, "no interval can be given", "", n)
+    return Verdict(
+        asked.name,
+        asked.words,
+        "inconclusive",
+        _label(guards),
+        reasons,
+        text,
+        n,
+        guards,
+        asked.estimand,
+        asked.margin,
+        asked.effects,
+    )
+
+
+def _judge_exact(asked: Exact) -> Verdict:
+    """All below the limit, or not; NaN is not."""
+    over = {name: value for name, value in asked.measured.items() if not abs(value) < asked.limit}
+    failed = tuple(guard.sentence for guard in asked.guards if not guard.passed)
+    outcome: Outcome = "inconclusive" if failed or not asked.measured else "does_not_hold" if over else "holds"
+    worst = max((abs(value) for value in asked.measured.values()), default=math.nan)
+    found = f"the largest of {len(asked.measured)} errors is {worst:.1e}"
+    text = sentences.sentence(outcome, None, failed, found, f"Below {asked.limit:.0e} was asked for.", 1)
+    return Verdict(
+        asked.name,
+        asked.words,
+        outcome,
+        _label(asked.guards),
+        failed,
+        text,
+        1,
+        asked.guards,
+        measured=asked.measured,
+    )
+
+
+def _judge_fractions(asked: Fractions) -> Verdict:
+    """See `fractions`."""
+    failed = tuple(guard.sentence for guard in asked.guards if not guard.passed)
+    reached, p = fractions.decided(asked)
+    outcome = "inconclusive" if failed else reached
+    n = min(seeds for _, seeds in (*asked.treatment.values(), *asked.baseline.values()))
+    least = min(trained / seeds for trained, seeds in asked.treatment.values())
+    most = max(trained / seeds for trained, seeds in asked.baseline.values())
+    ours = f"with {asked.words.treatment} at least {least:.0%} of the networks train at every setting"
+    found = f"{ours}, and with {asked.words.baseline} at most {most:.0%}"
+    wanted = f"At least {asked.high:.0%} and at most {asked.low:.0%} were asked for."
+    text = sentences.sentence(outcome, None, failed, found, wanted, n)
+    measured = {"least_of_treatment": least, "most_of_baseline": most, "p": p}
+    return Verdict(
+        asked.name,
+        asked.words,
+        outcome,
+        _label(asked.guards),
+        failed,
+        text,
+        n,
+        asked.guards,
+        measured=measured,
+    )

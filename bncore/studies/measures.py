@@ -1,0 +1,98 @@
+"""From an experiment's stored series to the numbers a study compares.
+
+Invariant: a number that is not there is left out, and an event that did not come is None; a study treats the two
+differently.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+Series = Mapping[str, tuple[Sequence[int], Sequence[float]]]
+"""By key, steps ascending and values."""
+DIVERGED_LOSS = 1e3
+"""Training that has gone beyond it has not come back (Bjorck et al., arXiv 1806.02375, section 3.1)."""
+
+
+@dataclass(frozen=True)
+class Final:
+    """The last value of a series."""
+
+    series: str
+
+    @property
+    def name(self) -> str:
+        return self.series
+
+    def of(self, _steps: Sequence[int], values: Sequence[float]) -> float | None:
+        return values[-1]
+
+
+@dataclass(frozen=True)
+class AtStep:
+    """The value at a step; 0 is at initialization."""
+
+    series: str
+    step: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.series}@{self.step}"
+
+    def of(self, steps: Sequence[int], values: Sequence[float]) -> float | None:
+        return values[steps.index(self.step)]
+
+
+@dataclass(frozen=True)
+class FirstReaching:
+    """The step of the first value at a threshold, or better; None: there was none."""
+
+    series: str
+    threshold: float
+    higher_is_better: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"steps until {self.series} {'>=' if self.higher_is_better else '<='} {self.threshold:g}"
+
+    def of(self, steps: Sequence[int], values: Sequence[float]) -> float | None:
+        there = (value >= self.threshold if self.higher_is_better else value <= self.threshold for value in values)
+        return next((float(step) for step, reached in zip(steps, there, strict=True) if reached), None)
+
+
+@dataclass(frozen=True)
+class MeanOverSteps:
+    """The mean of a series over training, by trapezoids between its steps: the area under the curve per step."""
+
+    series: str
+
+    @property
+    def name(self) -> str:
+        return f"mean of {self.series}"
+
+    def of(self, steps: Sequence[int], values: Sequence[float]) -> float | None:
+        points = list(zip(steps, values, strict=True))
+        area = math.fsum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in itertools.pairwise(points))
+        return area / (steps[-1] - steps[0]) if len(points) > 1 else values[-1]
+
+
+Measure = Final | AtStep | FirstReaching | MeanOverSteps
+
+
+def measured(measures: Sequence[Measure], series: Series) -> dict[str, float | None]:
+    """By name, of those whose series is there, and has that step."""
+    return {
+        measure.name: measure.of(*series[measure.series])
+        for measure in measures
+        if measure.series in series and _is_there(measure, series[measure.series][0])
+    }
+
+
+def diverged(series: Series) -> bool:
+    """Whether the training loss was ever not finite, or beyond `DIVERGED_LOSS`."""
+    return any(not value <= DIVERGED_LOSS for value in series.get("train/loss", ((), ()))[1])
+
+
+def _is_there(measure: Measure, steps: Sequence[int]) -> bool:
+    return measure.step in steps if isinstance(measure, AtStep) else len(steps) > 0

@@ -1,0 +1,219 @@
+"""Claims drive studies by results alone, from first batch to verdict; by real experiments where they are short."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from statsmodels.stats.weightstats import DescrStatsW
+
+from bncore.events import MetricsBlock, decode
+from bncore.spec import ExperimentSpec
+from bncore.studies.claim import TUNING_SEEDS_FROM, Batch, Design, Experiment, ScaleMissing, experiments
+from bncore.studies.claims import CLAIMS
+from bncore.studies.looks import Looks, level
+from bncore.studies.measures import AtStep, Final, FirstReaching, MeanOverSteps, diverged, measured
+from bncore.studies.reports import Report, answer
+from bncore.studies.results import Results, Run
+from bncore.studies.verdict import document
+from bncore.train import run_attempt
+
+
+def trained(design: Design, stage: str, asked: Experiment, path: Path) -> Run:
+    """By the library, in a directory of its own; its series are what a service would store."""
+    path.mkdir(parents=True)
+    (path / "spec.json").write_text(ExperimentSpec.model_validate(asked.spec).canonical_json())
+    run_attempt(path)
+    series: dict[str, tuple[list[int], list[float]]] = {}
+    for event in map(decode, (path / "events.jsonl").read_bytes().splitlines()):
+        if isinstance(event, MetricsBlock):
+            for key, values in event.values.items():
+                steps, known = series.setdefault(key, ([], []))
+                steps += range(event.first_step, event.first_step + event.count)
+                known += values
+    metrics = measured(design.measures, series)
+    return Run(asked.place.arm, asked.seed, metrics, asked.place.setting, diverged(series), stage)
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden"), [("scale-invariance", [16, 16]), ("gradients-explode-with-depth", [24, 24, 24])]
+)
+def test_a_claim_of_initialization_goes_from_its_design_to_its_verdict(name: str, hidden: list[int], tmp_path: Path):
+    claim = CLAIMS[name]
+    small = {"network": {"hidden": hidden}, "data": {"kind": "digits"}}
+    design = claim.design("tiny", overrides=small)
+    batch = answer(claim, design, Results())
+    assert isinstance(batch, Batch)
+    asked = experiments(design, batch)
+    assert {experiment.spec["network"]["norm"]["kind"] for experiment in asked} <= {"none", "batch_norm"}
+    runs = [trained(design, batch.stage, each, tmp_path / str(number)) for number, each in enumerate(asked)]
+    found = Results(tuple(runs), (batch.stage,))
+    report = answer(claim, design, found)
+    assert isinstance(report, Report)
+    assert json.dumps(document(report), allow_nan=False) == json.dumps(document(answer(claim, design, found)))
+    for verdict in report.verdicts:
+        if verdict.estimated is None:
+            # eps 0 or scaled along: what is left is rounding, in float64.
+            assert verdict.outcome == "holds"
+            assert set(verdict.measured) == {f"{error}, {eps}" for error in ERRORS for eps in EPS} - {NOT_EXACT}
+            assert 0 < max(verdict.measured.values()) < 1e-9
+            continue
+        arm = {"explodes": "bn", "plain": "plain"}[verdict.name]
+        values = [run.metrics["diagnostics/gradient_norms/growth@0"] for run in runs if run.arm == arm]
+        interval = DescrStatsW(values).tconfint_mean(level(Looks(12, (6,))))
+        assert (verdict.estimated.interval.low, verdict.estimated.interval.high) == pytest.approx(interval)
+    # One seed that is lost in all arms makes it inconclusive, and is said; the claim does not fail.
+    lost = answer(claim, design, Results(tuple(run for run in runs if run.seed), (batch.stage,)))
+    assert isinstance(lost, Report)
+    assert {verdict.outcome for verdict in lost.verdicts} == {"inconclusive"}
+    assert {verdict.label for verdict in lost.verdicts} == {None}
+
+
+ERRORS = ("output_error", "gradient_error", "input_gradient_error", "orthogonality")
+EPS = ("eps_zero", "eps_scaled")
+NOT_EXACT = "orthogonality, eps_scaled"
+"""<W, df/dW> = -2 eps df/d(eps), by Euler's theorem."""
+
+
+def times(design: Design, batch: Batch, fast: float) -> list[Run]:
+    """As if normalized networks took 100 / lr steps, plain ones `fast` times that; from lr 2 on none arrives."""
+    runs = []
+    for place in batch.places:
+        lr = dict(place.setting)["optimizer.lr"]
+        for seed in batch.seeds:
+            noise = float(np.random.default_rng((seed, len(place.arm))).normal(0, 0.1))
+            steps = 100 / lr * (1 if place.arm.endswith("bn") else fast) * np.exp(noise)
+            there = None if lr >= 2 or steps > 6000 else float(steps)
+            metrics = {design.measures[0].name: there, design.measures[1].name: there, "test/accuracy": 0.95}
+            runs.append(Run(place.arm, seed, metrics, place.setting, stage=batch.stage))
+    return runs
+
+
+def test_arms_are_tuned_then_confirmed_with_other_seeds_then_extended() -> None:
+    claim = CLAIMS["fewer-epochs"]
+    design = claim.design("cpu")
+    runs: list[Run] = []
+    done: tuple[str, ...] = ()
+    stages: dict[str, Batch] = {}
+    while isinstance(step := answer(claim, design, Results(tuple(runs), done)), Batch):
+        assert step == answer(claim, design, Results(tuple(reversed(runs)), done)), "asked twice it says the same"
+        stages[step.stage] = step
+        runs += times(design, step, fast=4)
+        done = (*done, step.stage)
+    assert list(stages) == ["tune", "confirm"]
+    assert (len(stages["tune"].places), stages["tune"].seeds) == (
+        4 * 3,
+        tuple(range(TUNING_SEEDS_FROM, TUNING_SEEDS_FROM + 3)),
+    )
+    assert stages["confirm"].seeds == tuple(range(10))
+    assert all(dict(place.setting) == {"optimizer.lr": 0.5} for place in stages["confirm"].places)
+    assert {verdict.name: verdict.outcome for verdict in step.verdicts} == dict.fromkeys(design.margins, "holds")
+    assert step.verdicts[0].estimated is not None
+    assert step.verdicts[0].estimated.shown["effect"] == pytest.approx(4, rel=0.2)
+    # Ten seeds more, after a look that was taken.
+    longer = design.extended(10)
+    more = answer(claim, longer, Results(tuple(runs), done))
+    assert isinstance(more, Batch)
+    assert (more.stage, more.seeds, more.places) == ("extend-1", tuple(range(10, 20)), stages["confirm"].places)
+    runs += times(longer, more, fast=4)
+    looks = {verdict.name: verdict.estimated.looks for verdict in step.verdicts if verdict.estimated}
+    after = answer(claim, longer, Results(tuple(runs), (*done, "extend-1")), looks)
+    assert isinstance(after, Report)
+    assert after.verdicts[0].estimated is not None
+    assert after.verdicts[0].estimated.looks == (10, 20)
+    assert after.verdicts[0].estimated.level == pytest.approx(level(Looks(20, (10, 20))))
+    for seeds in (0, 11):
+        with pytest.raises(ValueError, match="20 seeds"):
+            design.extended(seeds)
+
+
+def test_a_grid_is_widened_once_and_then_the_edge_is_said() -> None:
+    claim = CLAIMS["fewer-epochs"]
+    design = claim.design("cpu")
+
+    def ever_faster(batch: Batch) -> list[Run]:
+        return [
+            Run(
+                place.arm,
+                seed,
+                {name: 100 / dict(place.setting)["optimizer.lr"] for name in names},
+                place.setting,
+                stage=batch.stage,
+            )
+            for place in batch.places
+            for seed in batch.seeds
+        ]
+
+    names = [measure.name for measure in design.measures]
+    runs: list[Run] = []
+    done: tuple[str, ...] = ()
+    while isinstance(step := answer(claim, design, Results(tuple(runs), done)), Batch):
+        runs += ever_faster(step)
+        done = (*done, step.stage)
+        if step.stage == "widen":
+            assert {value for place in step.places for _, value in place.setting} == {8.0, 32.0}
+    assert done == ("tune", "widen", "confirm")
+    assert {(verdict.outcome, verdict.label) for verdict in step.verdicts} == {("inconclusive", "control_failed")}
+    assert "sigmoid-bn at optimizer.lr = 32.0" in step.verdicts[0].sentence
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=list(CLAIMS))
+@pytest.mark.parametrize("scale", ["tiny", "cpu", "gpu"])
+def test_every_experiment_of_a_design_is_one_that_the_service_accepts(claim: Any, scale: Any) -> None:
+    try:
+        design = claim.design(scale)
+    except ScaleMissing:
+        return
+    batch = claim.next_step(design, Results())
+    specs = [experiment.spec for experiment in experiments(design, batch)]
+    assert len({json.dumps(spec, sort_keys=True) for spec in specs}) == len(batch.places) * len(batch.seeds)
+    for spec in specs[:: len(batch.seeds)]:
+        ExperimentSpec.model_validate(spec)
+    assert all(claim.literature), "what others found stands beside it"
+
+
+def test_series_become_numbers() -> None:
+    series = {
+        "test/accuracy": ([10, 20, 40], [0.5, 0.92, 0.9]),
+        "test/loss": ([10, 20, 40], [2.0, 1.0, 0.5]),
+        "train/loss": ([1, 2], [2.0, 999.0]),
+    }
+    accuracy = "test/accuracy"
+    found = measured(
+        (
+            Final(accuracy),
+            AtStep("test/loss", 20),
+            AtStep("test/loss", 0),
+            FirstReaching(accuracy, 0.9),
+            FirstReaching(accuracy, 0.95),
+            FirstReaching("test/loss", 1.0, higher_is_better=False),
+            MeanOverSteps(accuracy),
+            Final("validation/loss"),
+        ),
+        series,
+    )
+    assert found == {
+        accuracy: 0.9,
+        "test/loss@20": 1.0,
+        "steps until test/accuracy >= 0.9": 20.0,
+        "steps until test/accuracy >= 0.95": None,
+        "steps until test/loss <= 1": 20.0,
+        "mean of test/accuracy": pytest.approx((10 * 0.71 + 20 * 0.91) / 30),
+    }
+    assert not diverged(series)
+    assert diverged({"train/loss": ([1], [1001.0])})
+    assert diverged({"train/loss": ([1, 2], [float("nan"), 1.0])})
+
+
+def test_who_designs_a_study_loads_neither_scipy_nor_torch() -> None:
+    code = """
+import sys, bncore.studies.claims, bncore.studies.stages
+print(sorted({"scipy", "torch", "statsmodels"} & {*sys.modules}))
+import bncore.studies.reports
+print(sorted({"scipy", "torch", "statsmodels"} & {*sys.modules}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "['scipy']"]
