@@ -3,6 +3,7 @@
 Invariant: what a line says is a point of one run, or a mean over all seeds of an arm; a gap is where there is none.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -196,9 +197,19 @@ def _layers(drawn: _Drawn, options: Options) -> Iterator[View]:
         yield {"data": {"values": drawn.traces}, "mark": {"type": "line", "clip": True}, "encoding": encoding}
     if drawn.means:
         yield {"data": {"values": drawn.means}, "mark": {"type": "line", "clip": True}}
+    crossed = {(row["run"], row["step"]) for row in drawn.ends}
+    single = [row for row in _alone(drawn.traces, "run", "part") if (row["run"], row["step"]) not in crossed]
+    if alone := [*_alone(drawn.means, "arm"), *single]:
+        yield {"data": {"values": alone}, "mark": {"type": "point", "filled": True, "size": 30, "clip": True}}
     if drawn.ends:
         cross = {"type": "point", "shape": "cross", "size": 90, "angle": 45, "filled": True, "opacity": 1}
         cross |= {"stroke": theme.background_of(options), "strokeWidth": 1}
         yield {"data": {"values": drawn.ends}, "mark": cross}
     if not drawn.means and not drawn.traces:
         yield {"data": {"values": []}, "mark": "line"}
+
+
+def _alone(rows: list[Row], *by: str) -> Iterator[Row]:
+    """The points that no line goes through: those of a run that diverged before its second evaluation, say."""
+    lengths = Counter(tuple(row[name] for name in by) for row in rows)
+    yield from (row for row in rows if lengths[tuple(row[name] for name in by)] == 1)

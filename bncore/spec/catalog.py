@@ -69,7 +69,7 @@ def described(member: type[BaseModel], *, has_a_choice: bool) -> Kind:
     """A class in words; its kind is empty where it has none."""
     kind = member.model_fields.get("kind")
     return Kind(
-        kind="" if kind is None else str(kind.default),
+        kind="" if kind is None or kind.is_required() else str(kind.default),
         description=inspect.getdoc(member) or "",
         schema=_schema(member, has_a_choice=has_a_choice),
     )

@@ -45,7 +45,8 @@ class Part:
 
     @property
     def is_a_choice(self) -> bool:
-        return all("kind" in member.model_fields for member in self.members)
+        kinds = [member.model_fields.get("kind") for member in self.members]
+        return all(kind is not None and not kind.is_required() for kind in kinds)
 
     def kinds(self) -> list[Kind]:
         """Its classes; of one that is no choice, the kind is empty."""
@@ -70,12 +71,12 @@ def parts() -> tuple[Part, ...]:
 
 
 def fields(schema: Mapping[str, Any]) -> list[Field]:
-    """What a JSON schema of a class says of its fields; the kind is none."""
+    """What a JSON schema of a class says of its fields; a kind of which there is one is none."""
     listed = schema.get("properties", {}).items()
     return [
         Field(name, _default(field), _takes(field), field.get("description", ""))
         for name, field in listed
-        if name != "kind"
+        if name != "kind" or "const" not in field
     ]
 
 

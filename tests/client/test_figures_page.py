@@ -41,7 +41,12 @@ def test_every_command_of_the_page_works_as_it_stands(stack: Any, client: Client
     assert done.returncode == 0, done.stdout + done.stderr
     listed = re.findall(r"^(\w+) {2,}\w", done.stdout, re.MULTILINE)
     assert {"curves", "moments", "activation_shapes", "step_probe", "norm_health"} <= set(listed)
-    for name, begin in (("accuracy.png", b"\x89PNG"), ("moments.svg", b"<svg"), ("both.svg", b"<svg")):
+    for name, begin in (
+        ("accuracy.png", b"\x89PNG"),
+        ("moments.svg", b"<svg"),
+        ("both.svg", b"<svg"),
+        ("tagged.png", b"\x89PNG"),
+    ):
         assert (tmp_path / name).read_bytes().startswith(begin)
     assert not list(tmp_path.glob(".*.part"))
     both = (tmp_path / "both.svg").read_text()
@@ -72,6 +77,7 @@ def test_the_page_names_every_figure_and_its_body_is_valid() -> None:
 
 def test_what_cannot_be_drawn_is_said_and_no_file_is_left(cli: Any, finished: dict[str, Any], tmp_path: Path) -> None:
     for arguments, code, said in (
+        (["curves", "--tag", "question=norm"], 2, "with --tag goes the name of a figure"),
         (["moments", "-o", str(tmp_path / "m.png")], 3, "there is no figure moments"),
         (["curves", "-o", str(tmp_path / "m.gif")], 2, "suffix"),
         (["curves", "-k", "train/lost", "-o", str(tmp_path / "m.png")], 3, "no series train/lost"),

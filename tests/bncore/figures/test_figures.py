@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -119,6 +120,16 @@ def test_a_run_that_diverges_has_a_gap_and_a_cross() -> None:
     assert crosses == [1.0, 3.0]
 
 
+def test_a_single_value_is_a_point_and_of_seeds_one() -> None:
+    once = {"test/accuracy": (np.array([7]), np.array([0.1]))}
+    twice = {"test/accuracy": (np.array([5, 10]), np.array([0.2, 0.4]))}
+    runs = {(0.5, 0): twice, (5.0, 0): once, (50.0, 0): once, (50.0, 1): once}
+    results = {f"exp_{lr}_{seed}": Result(spec(seed=seed, lr=lr), found) for (lr, seed), found in runs.items()}
+    view = figures.draw("curves", results, Options(keys=("test/accuracy",)))
+    layers = [one for one in view["layer"] if isinstance(one["mark"], dict) and one["mark"]["type"] == "point"]
+    assert [[row["arm"] for row in layer["data"]["values"]] for layer in layers] == [["50", "5"]]
+
+
 def test_arms_are_named_by_what_differs_and_a_seed_counts_once() -> None:
     specs = {
         "a": spec("batch_norm", 0, name="x"), "b": spec("batch_norm", 1), "c": spec("none", 0),
@@ -222,6 +233,15 @@ def test_an_axis_of_powers_holds_every_value() -> None:
         assert max(values) <= high
         assert 2 <= len(ticks) <= 8
         assert low <= ticks[0] < ticks[-1] <= high
+
+
+@pytest.mark.parametrize("deepest", [1, 3, 8, 9, 110])
+def test_layers_are_counted_in_whole_numbers(deepest: int) -> None:
+    axis = depth_axis({"depth": depth} for depth in range(1, deepest + 1))["axis"]
+    data = [{"depth": 1}, {"depth": deepest}]
+    view = {"data": {"values": data}, "mark": "point", "encoding": {"x": depth_axis(data) | {"axis": axis}}}
+    shown = re.findall(r">(\d+)</text>", vl_convert.vegalite_to_svg(json.dumps(view), vl_version="5.21"))
+    assert len(shown) == len(set(shown)) >= 1
 
 
 def test_what_a_process_aside_draws_is_what_is_drawn_here() -> None:
