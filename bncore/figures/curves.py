@@ -35,6 +35,8 @@ _FEWEST_POINTS = 60
 _MOST_POINTS_OF_ONE = 4000
 _FIRST_CHOICE = ("train/loss", "test/accuracy", "validation/accuracy", "test/loss", "validation/loss", "train/accuracy")
 _CHOSEN = 2
+_STRETCH = [{"field": "stretch"}]
+"""Of a mean, that no line goes across a gap."""
 
 
 def curves(results: Results, options: Options) -> Figure:
@@ -129,10 +131,12 @@ def _add(drawn: _Drawn, arm: Arm, traces: dict[str, Trace], options: Options) ->
     is_mean = len(arm.experiments) > 1 and len(traces) == len(arm.experiments)
     if is_mean:
         found = band(list(traces.values()))
-        columns = (found.steps, found.mean, found.lower, found.upper)
+        lost = np.unique(np.concatenate([steps[~np.isfinite(values)] for steps, values in traces.values()]))
+        columns = (found.steps, found.mean, found.lower, found.upper, np.searchsorted(lost, found.steps))
         drawn.means.extend(
             {"arm": arm.label, "step": step, "value": number(mean), "lower": number(low), "upper": number(high)}
-            for step, mean, low, high in zip(*map(np.ndarray.tolist, columns), strict=True)
+            | {"stretch": stretch}
+            for step, mean, low, high, stretch in zip(*map(np.ndarray.tolist, columns), strict=True)
             if mean > 0 or not options.log_y
         )
     for experiment, trace in traces.items():
@@ -182,7 +186,7 @@ def _values(drawn: _Drawn) -> Iterator[float]:
 
 def _layers(drawn: _Drawn, options: Options) -> Iterator[View]:
     if drawn.means:
-        ends = {"y": {"field": "lower", "type": "quantitative"}, "y2": {"field": "upper"}}
+        ends = {"y": {"field": "lower", "type": "quantitative"}, "y2": {"field": "upper"}, "detail": _STRETCH}
         area = {"type": "area", "opacity": 0.22, "clip": True}
         yield {"data": {"values": drawn.means}, "mark": area, "encoding": ends}
     if drawn.traces:
@@ -192,7 +196,8 @@ def _layers(drawn: _Drawn, options: Options) -> Iterator[View]:
         encoding = {"detail": detail, "opacity": faint, "strokeWidth": thin}
         yield {"data": {"values": drawn.traces}, "mark": {"type": "line", "clip": True}, "encoding": encoding}
     if drawn.means:
-        yield {"data": {"values": drawn.means}, "mark": {"type": "line", "clip": True}}
+        line = {"type": "line", "clip": True}
+        yield {"data": {"values": drawn.means}, "mark": line, "encoding": {"detail": _STRETCH}}
     if drawn.ends:
         cross = {"type": "point", "shape": "cross", "size": 90, "angle": 45, "filled": True, "opacity": 1}
         cross |= {"stroke": theme.background_of(options), "strokeWidth": 1}
