@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from bncore.diagnostics._passage import channel_axis
+from bncore.diagnostics._axes import channel_axis
 from bncore.diagnostics._probe import Probe
 from bncore.norm.masked_batch_norm import MaskedBatchNorm
 from bncore.norm.model.population import seen_values

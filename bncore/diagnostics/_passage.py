@@ -16,10 +16,10 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
+from bncore.diagnostics._axes import axis_after, channel_axis
 from bncore.diagnostics._probe import Probe
 from bncore.norm._torch import AnyConv
 from bncore.norm.model.found import has_batch_statistics, is_normalization
-from bncore.norm.model.last_axis import normalizes_last_axis
 from bncore.recording import Site
 
 
@@ -125,14 +125,6 @@ def is_norm(module: nn.Module) -> bool:
     return is_normalization(module) or has_batch_statistics(module)
 
 
-def channel_axis(norm: nn.Module, values: Tensor | None = None) -> int:
-    """Of what a normalization takes."""
-    if values is not None and values.dim() > 3 and len(getattr(norm, "normalized_shape", ())) > 1:
-        # Images as a whole.
-        return 1
-    return -1 if normalizes_last_axis(norm) or hasattr(norm, "batch_first") else 1
-
-
 _MARK = "_way_through_a_network"
 
 
@@ -145,7 +137,7 @@ class _Carry(TorchFunctionMode):
         if any(hasattr(tensor, _MARK) for tensor in given):
             way = _way_of(given)
             if isinstance(result, Tensor) and getattr(given[0], _MARK, None) == way:
-                way = Way(way.depth, _axis_after(given[0], way.axis, result))
+                way = Way(way.depth, axis_after(given[0], way.axis, result))
             _mark(result, way)
         return result
 
@@ -282,13 +274,6 @@ def _way_of(tensors: list[Tensor], otherwise: Way | None = None) -> Way:
     """That of the one that has come furthest."""
     ways = [way for tensor in tensors if (way := getattr(tensor, _MARK, None)) is not None]
     return max(ways, key=lambda way: way.depth, default=otherwise or Way())
-
-
-def _axis_after(before: Tensor, axis: int, after: Tensor) -> int:
-    """Where the axis lies in a view that has the same axes in another order; elsewhere it stays where it was."""
-    own, new = ([*zip(one.shape, one.stride(), strict=True)] for one in (before, after))
-    is_other_order = own != new and sorted(own) == sorted(new) and after.data_ptr() == before.data_ptr()
-    return new.index(own[axis]) if is_other_order and axis < len(own) and new.count(own[axis]) == 1 else axis
 
 
 def _mark(values: Any, way: Way) -> None:

@@ -106,6 +106,14 @@ def test_channels_that_were_moved_to_the_end_are_followed() -> None:
         assert_moments(found, name, role, values.reshape(-1, values.shape[-1]))
 
 
+def test_features_that_become_images_have_their_channels_second() -> None:
+    act = nn.Tanh()
+    model = nn.Sequential(nn.Linear(FEATURES, 12), nn.Unflatten(1, (3, 2, 2)), act, nn.Conv2d(3, 2, 2), nn.Flatten())
+    x = tokens()[:, 0]
+    found = diagnostics.activation_moments(model.double(), x)
+    assert_moments(found, "2", "activation", np.moveaxis(came_out(model, act, x), 1, -1).reshape(-1, 3))
+
+
 def test_a_norm_that_is_not_told_of_padding_is_measured_without_it() -> None:
     spec = {"kind": "transformer_encoder", "width": 8, "heads": 2, "blocks": 1, "mlp_width": 8}
     model = build_network(spec, Signal((STEPS, FEATURES), "sequence", lengths=True), 3).double()
