@@ -19,6 +19,9 @@ def values_of(tensor: Any, axis: int, valid: Tensor | None) -> Tensor:
     """
     if isinstance(tensor, PackedSequence):
         tensor = tensor.data
+    if tensor.is_nested:
+        # Of torch's transformer in evaluation mode: sequences without their padding.
+        tensor = torch.cat(tensor.unbind())
     if tensor.dim() == 0:
         return torch.empty(0, 1, dtype=tensor.dtype, device=tensor.device)
     moved: Tensor = tensor.movedim(min(axis, tensor.dim() - 1), -1)

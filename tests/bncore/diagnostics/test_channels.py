@@ -141,3 +141,28 @@ def test_the_median_of_an_even_number_of_ratios_is_between_the_two_in_the_middle
     low, high = sorted(found.arrays["ratio"])
     assert low < high
     assert found.scalars["median_ratio"] == pytest.approx((low + high) / 2, rel=1e-12)
+
+
+def test_gradients_that_come_sparse_are_those_that_come_dense() -> None:
+    words, norms = torch.arange(EXAMPLES * 2).reshape(EXAMPLES, 2) % 5, []
+    for sparse in (True, False):
+        model = nn.Sequential(nn.Embedding(5, 4, sparse=sparse), nn.Flatten(), nn.Linear(8, 3)).double()
+        for parameter in model.parameters():
+            nn.init.constant_(parameter, 0.5)
+            parameter.data.flatten()[::3] = -1.0
+        found = diagnostics.gradient_norms(model, words, LABELS)
+        norms.append([*found.arrays["norm"], *diagnostics.loss_landscape(model, words, LABELS, lr=0.1).arrays["loss"]])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_sequences_that_torch_nests_are_measured_without_padding() -> None:
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(FEATURES, 2, 8, batch_first=True), 1)
+    # A part that is frozen in evaluation mode stays there.
+    model = nn.Sequential(encoder.eval(), nn.Identity()).double()
+
+    def forward(network: nn.Module, x: Tensor) -> Tensor:
+        return network.get_submodule("0")(x, src_key_padding_mask=torch.from_numpy(~VALID))
+
+    found = diagnostics.activation_moments(model.requires_grad_(False), tokens(), lengths=LENGTHS, forward=forward)
+    assert_moments(found, "output", "output", forward(model, tokens()).numpy()[VALID])
