@@ -85,7 +85,7 @@ class Recording:
             # As text: JSON has no NaN.
             "scalars": {name: repr(float(value)) for name, value in self.scalars.items()},
         }
-        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
+        arrays = {name: np.asarray(array, order="C") for name, array in self.arrays.items()}
         return save(arrays, {_HEADER: json.dumps(header, sort_keys=True, separators=(",", ":"))})
 
 

@@ -47,8 +47,8 @@ class Measure:
 
     @property
     def larger_is_better(self) -> bool:
-        """As its name has it; losses, steps, seconds and errors are better small."""
-        return self.name == BEST or "accuracy" in self.name
+        """As its name has it; losses, steps, seconds and errors are better small. Of `best` the runs say it."""
+        return "accuracy" in self.name
 
     def of(self, summary: Mapping[str, Any], series: Mapping[str, Ends]) -> float | None:
         """The number, or None where the run has none. May be NaN or infinite."""
@@ -81,7 +81,7 @@ class Cell:
 
     @property
     def mean(self) -> float | None:
-        return statistics.fmean(self.values.values()) if self.values else None
+        return statistics.fmean(self._shares()) * self._unit if self.values else None
 
     @property
     def sd(self) -> float | None:
@@ -89,8 +89,18 @@ class Cell:
         # By fsum, which rounds once a sum; what `statistics` does with fractions costs a hundred times as much.
         if self.n < 2:
             return None
-        mean = math.fsum(self.values.values()) / self.n
-        return math.sqrt(math.fsum((value - mean) ** 2 for value in self.values.values()) / (self.n - 1))
+        shares = self._shares()
+        mean = math.fsum(shares) / self.n
+        return math.sqrt(math.fsum((share - mean) ** 2 for share in shares) / (self.n - 1)) * self._unit
+
+    @property
+    def _unit(self) -> float:
+        """A power of two, which costs no bit, in units of which squares and their sum do not overflow."""
+        return 2.0**600 if max(map(abs, self.values.values())) > 1e100 else 1.0
+
+    def _shares(self) -> list[float]:
+        unit = self._unit
+        return [value / unit for value in self.values.values()]
 
 
 def measures(names: Sequence[str], known: Iterable[str]) -> list[Measure]:

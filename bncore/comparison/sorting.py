@@ -1,9 +1,10 @@
 """Groups in the order that is asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bncore.comparison.grouping import Comparison, Group
+from bncore.comparison.measure import BEST
 
 
 class SortUnknown(ValueError):
@@ -21,7 +22,7 @@ def in_order(comparison: Comparison, by: str | None = None) -> Sequence[Group]:
     """
     if by is None:
         first = comparison.measures[0] if comparison.measures else None
-        return comparison.groups if first is None else _by_measure(comparison, first.name, first.larger_is_better)
+        return comparison.groups if first is None else _by_measure(comparison, first.name, _is_better_large(comparison))
     name, downwards = by.removeprefix("-"), by.startswith("-")
     if name in {measure.name for measure in comparison.measures}:
         return _by_measure(comparison, name, downwards)
@@ -30,6 +31,15 @@ def in_order(comparison: Comparison, by: str | None = None) -> Sequence[Group]:
         absent = [group for group in comparison.groups if name not in group.where]
         return [*sorted(there, key=lambda group: _rank(group.where[name]), reverse=downwards), *absent]
     raise SortUnknown(comparison)
+
+
+def _is_better_large(comparison: Comparison) -> bool:
+    """Of the first measure. `best` is the greatest accuracy or the least loss: its summaries name the series."""
+    first = comparison.measures[0]
+    if first.name != BEST:
+        return first.larger_is_better
+    found = [run.summary.get(BEST) for group in comparison.groups for run in group.runs]
+    return any("accuracy" in str(best["metric"]) for best in found if isinstance(best, Mapping))
 
 
 def _by_measure(comparison: Comparison, name: str, downwards: bool) -> list[Group]:

@@ -6,26 +6,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from bncore.diagnostics._axes import channel_axis
 from bncore.diagnostics._probe import Probe
+from bncore.norm.masked_batch_norm import MaskedBatchNorm
+from bncore.norm.model.population import seen_values
 
 
 def values_of(tensor: Any, axis: int, valid: Tensor | None) -> Tensor:
     """(M, C): every channel of an output, examples and positions together, without padding.
 
-    `valid` (N, T) is True where a step counts; steps that were put in front count as well.
+    `axis` is that of channels. `valid` (N, T) is True where a step counts; steps that were put in front count as well.
     """
     if isinstance(tensor, PackedSequence):
         tensor = tensor.data
+    if tensor.is_nested:
+        # Of torch's transformer in evaluation mode: sequences without their padding.
+        tensor = torch.cat(tensor.unbind())
     if tensor.dim() == 0:
         return torch.empty(0, 1, dtype=tensor.dtype, device=tensor.device)
-    if valid is not None and tensor.dim() == 3 and len(tensor) == len(valid):
-        more = tensor.shape[1] - valid.shape[1]
-        if more >= 0:
-            found: Tensor = tensor[nn.functional.pad(valid, (more, 0), value=True)]
-            return found
-    axis = 1 if tensor.dim() > 3 else axis
     moved: Tensor = tensor.movedim(min(axis, tensor.dim() - 1), -1)
+    if valid is not None and moved.dim() == 3 and len(moved) == len(valid):
+        more = moved.shape[1] - valid.shape[1]
+        if more >= 0:
+            return moved[nn.functional.pad(valid, (more, 0), value=True)]
     return moved.reshape(-1, moved.shape[-1])
+
+
+def normalized_values(norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], valid: Tensor | None) -> Tensor:
+    """(M, C): of the arguments of a normalization, or of what came out in the place of the first, as `values_of`.
+
+    One that is told of padding itself, by mask, lengths or packing, is believed.
+    """
+    given = next(iter((*args, *kwargs.values())))
+    if isinstance(given, PackedSequence) or isinstance(norm, MaskedBatchNorm) or hasattr(norm, "batch_first"):
+        values = seen_values(norm, args, kwargs)
+        if values.dim() == 2:
+            return values
+    return values_of(given, channel_axis(norm, given), valid)
 
 
 def valid_steps(probe: Probe) -> Tensor | None:

@@ -16,15 +16,15 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
+from bncore.diagnostics._axes import axis_after, channel_axis
 from bncore.diagnostics._probe import Probe
 from bncore.norm._torch import AnyConv
 from bncore.norm.model.found import has_batch_statistics, is_normalization
-from bncore.norm.model.last_axis import normalizes_last_axis
 from bncore.recording import Site
 
 
 class Way(NamedTuple):
-    """How many matrices a tensor has passed, and along which axis its channels lie (of three axes or fewer)."""
+    """How many matrices a tensor has passed, and along which axis its channels lie."""
 
     depth: int = 0
     axis: int = -1
@@ -76,7 +76,7 @@ class Passage:
 
     calls: tuple[Call, ...]
     matrices: tuple[Matrix, ...]
-    depth: int
+    end: Way
     """Of the output."""
     parameter_order: dict[str, tuple[int, int]]
     """Of every parameter, when it is passed; one that is not is last."""
@@ -109,9 +109,10 @@ def passage(probe: Probe) -> Passage:
             until.callback(module.register_forward_hook(walk.leave).remove)
         until.enter_context(torch.no_grad())
         until.enter_context(_Carry())
-        _mark(probe.inputs, Way())
+        for tensor in _tensors(probe.inputs):
+            _mark(tensor, Way(axis=1 if tensor.dim() > 3 else -1))
         output = probe.outputs()
-    return walk.passage(_way_of([output]).depth)
+    return walk.passage(_way_of([*_tensors(output)]))
 
 
 def inside_a_norm(calls: Iterable[Call]) -> Iterator[str]:
@@ -124,11 +125,6 @@ def is_norm(module: nn.Module) -> bool:
     return is_normalization(module) or has_batch_statistics(module)
 
 
-def channel_axis(norm: nn.Module) -> int:
-    """Of what a normalization takes."""
-    return -1 if normalizes_last_axis(norm) or hasattr(norm, "batch_first") else 1
-
-
 _MARK = "_way_through_a_network"
 
 
@@ -139,7 +135,10 @@ class _Carry(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         given = list(_tensors((args, kwargs)))
         if any(hasattr(tensor, _MARK) for tensor in given):
-            _mark(result, _way_of(given))
+            way = _way_of(given)
+            if isinstance(result, Tensor) and getattr(given[0], _MARK, None) == way:
+                way = Way(way.depth, axis_after(given[0], way.axis, result))
+            _mark(result, way)
         return result
 
 
@@ -173,20 +172,18 @@ class _Walk:
         _mark(output, after)
         self._calls[at] = Call(call.name, module, call.again, call.order, call.before, after)
 
-    def passage(self, depth: int) -> Passage:
+    def passage(self, end: Way) -> Passage:
         first = {call.module: call for call in reversed(self._calls)}
         order = {
             name: self._order_of(first, name.rpartition(".")[0], name) for name, _ in self._network.named_parameters()
         }
-        return Passage(
-            tuple(self._calls), tuple(self._matrices(first)), depth, order, frozenset(self._holders.values())
-        )
+        return Passage(tuple(self._calls), tuple(self._matrices(first)), end, order, frozenset(self._holders.values()))
 
     def _way_after(self, call: Call, output: Any) -> Way:
         module, come = call.module, _way_of([*_tensors(output)], call.before)
         held = [owner for owner in self._owned if self._passed_by(owner, module)]
         if is_norm(module):
-            return Way(call.before.depth, channel_axis(module))
+            return Way(call.before.depth, channel_axis(module, next(_tensors(output), None)))
         if not held or any(self._is_inside(owner, module) and owner not in held for owner in self._owned):
             return come
         return Way(call.before.depth + _layers(module), 1 if isinstance(module, AnyConv) else -1)

@@ -155,11 +155,12 @@ def probing(model: nn.Module, inputs: Any, labels: Tensor | None, how: How) -> I
 
 
 def gradients(of: Tensor, by: list[Any], *, create_graph: bool = False) -> list[Tensor]:
-    """Of a scalar by tensors; zeros by those that it does not depend on."""
+    """Of a scalar by tensors, dense; zeros by those that it does not depend on."""
     if not by or not of.requires_grad:
         return [torch.zeros_like(one) for one in by]
     found = torch.autograd.grad(of, by, allow_unused=True, create_graph=create_graph)
-    return [torch.zeros_like(one) if value is None else value for one, value in zip(by, found, strict=True)]
+    dense = [value.to_dense() if value is not None and value.is_sparse else value for value in found]
+    return [torch.zeros_like(one) if value is None else value for one, value in zip(by, dense, strict=True)]
 
 
 def usual_loss(outputs: Tensor, labels: Tensor) -> Tensor:

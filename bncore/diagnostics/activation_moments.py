@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bncore.diagnostics._channels import valid_steps, values_of
+from bncore.diagnostics._channels import normalized_values, valid_steps, values_of
 from bncore.diagnostics._elementwise import is_elementwise, saturated_share
 from bncore.diagnostics._passage import Call, Passage, inside_a_norm, is_norm, passage
 from bncore.diagnostics._probe import How, Probe, probing
 from bncore.diagnostics._recorded import recorded
-from bncore.norm.model.population import in_double, seen_values
+from bncore.norm.model.population import in_double
 from bncore.recording import Recording, Site
 
 
@@ -45,7 +45,11 @@ def activation_moments(
         watch = _Watch(probe, passed)
         with torch.no_grad(), watch:
             output = probe.outputs()
-        watch.see(Site("output", passed.depth, "output"), len(passed.calls), values_of(output, -1, watch.valid))
+        watch.see(
+            Site("output", passed.end.depth, "output"),
+            len(passed.calls),
+            values_of(output, passed.end.axis, watch.valid),
+        )
     rows = sorted(watch.rows, key=lambda row: row.order)
     sites = tuple(row.site for row in rows)
     arrays = {name: np.array([row.found[number] for row in rows]) for number, name in enumerate(_MEASURES)}
@@ -93,7 +97,7 @@ class _Watch:
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         call = self._calls[module][0]
         if is_norm(module):
-            values = values_of(seen_values(module, args, kwargs), 1, None)
+            values = normalized_values(module, args, kwargs, self.valid)
             self.see(Site(call.label, call.before.depth, "before_norm"), call.order, values, after=0)
         elif is_elementwise(module):
             # The steepness is that of what comes in, and a module may overwrite it.
@@ -104,7 +108,7 @@ class _Watch:
         call = self._calls[module].pop(0)
         first = output[0] if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor) else output
         if is_norm(module):
-            values = values_of(seen_values(module, (output, *args[1:]), kwargs), 1, None)
+            values = normalized_values(module, (output, *args[1:]), kwargs, self.valid)
             self.see(Site(call.label, call.after.depth, "after_norm"), call.order, values)
             return
         if is_elementwise(module):

@@ -3,6 +3,7 @@
 import math
 from typing import Any, Unpack
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,17 +35,19 @@ def gradient_heatmap(
     small `colcons`.
 
     Raises:
-        ValueError: there are no labels, or outputs are not (N, C) or (N, T, C).
+        ValueError: there are no labels, or outputs are not (N, C), (N, T, C) or, with labels (N, ...), (N, C, ...).
     """
     with probing(model, inputs, labels, how) as probe:
         passed = passage(probe)
         plain = [matrix for matrix in passed.matrices if is_plain(matrix.owner) and matrix.holder is matrix.owner]
         with catching((), tuple(matrix.owner for matrix in plain)) as caught:
             outputs = probe.outputs()
-            if outputs.dim() not in (2, 3):
+            classes = _class_axis(probe.labels, outputs)
+            if outputs.dim() not in (2, 3) and classes == -1:
                 raise ValueError(f"outputs are (N, C), or (N, T, C) for each step, and here {tuple(outputs.shape)}")
             sums = [pair for matrix in plain for pair in caught.calls[matrix.owner]]
             by_outputs, *blamed = gradients(probe.loss_of(outputs), [outputs, *(output for _, output in sums)])
+            by_outputs, outputs = (tensor.movedim(classes, -1) for tensor in (by_outputs, outputs))
             counted = _counted(probe, outputs)
         of_call = iter([(x.detach(), blame) for (x, _), blame in zip(sums, blamed, strict=True)])
         ratios = [_ratio(matrix, [next(of_call) for _ in caught.calls[matrix.owner]]) for matrix in plain]
@@ -64,7 +67,15 @@ def gradient_heatmap(
 
 
 def _median(ratios: list[float]) -> float:
-    return float(torch.tensor(ratios or [math.nan], dtype=torch.float64).median())
+    # torch's median of an even number is the lower of the two in the middle.
+    return float(np.median(ratios or [math.nan]))
+
+
+def _class_axis(labels: Tensor | None, outputs: Tensor) -> int:
+    """1 where the labels say that outputs are as `torch.nn.functional` has them, the last axis elsewhere."""
+    if labels is None or labels.is_floating_point() or labels.shape == outputs.shape[:-1]:
+        return -1
+    return 1 if labels.shape == outputs.shape[:1] + outputs.shape[2:] else -1
 
 
 def _counted(probe: Probe, outputs: Tensor) -> Tensor:

@@ -72,7 +72,9 @@ def _worded(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case float():
-            return f"{value:.12g}"
+            short = f"{value:.12g}"
+            # Arms are what these words tell apart.
+            return short if float(short) == value else repr(value)
         case list() if all(isinstance(part, int | float) for part in value):
             return "-".join(map(_worded, value))
         case str():

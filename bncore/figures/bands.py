@@ -43,17 +43,24 @@ def bucketed(series: tuple[Steps, Values], first: int, width: int) -> Trace:
 
 
 def band(traces: Sequence[Trace]) -> Band:
-    """Mean and 95 % interval, mean ± t(n - 1) s / sqrt(n), at the steps at which all n traces have a finite value."""
+    """Mean and 95 % interval, mean ± t(n - 1) s / sqrt(n), at the steps at which all n traces have a finite value.
+
+    Left out are steps at which the mean or its interval is beyond all numbers.
+    """
     finite = [(steps[np.isfinite(values)], values[np.isfinite(values)]) for steps, values in traces]
     steps, counts = np.unique(np.concatenate([one for one, _ in finite]), return_counts=True)
     steps = steps[counts == len(traces)]
     table = np.stack([values[np.isin(own, steps)] for own, values in finite])
-    mean = table.mean(axis=0)
     if len(traces) == 1:
         nowhere = np.full(len(steps), math.nan)
-        return Band(steps, mean, nowhere, nowhere)
-    half = t_quantile(len(traces) - 1) * table.std(axis=0, ddof=1) / math.sqrt(len(traces))
-    return Band(steps, mean, mean - half, mean + half)
+        return Band(steps, table[0], nowhere, nowhere)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = table.mean(axis=0)
+        half = t_quantile(len(traces) - 1) * table.std(axis=0, ddof=1) / math.sqrt(len(traces))
+        found = np.stack([mean, mean - half, mean + half])
+    # Finite values can be too large for a sum of squares.
+    there = np.isfinite(found).all(axis=0)
+    return Band(steps[there], *found[:, there])
 
 
 @functools.cache

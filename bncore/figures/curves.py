@@ -36,6 +36,8 @@ _FEWEST_POINTS = 60
 _MOST_POINTS_OF_ONE = 4000
 _FIRST_CHOICE = ("train/loss", "test/accuracy", "validation/accuracy", "test/loss", "validation/loss", "train/accuracy")
 _CHOSEN = 2
+_STRETCH = [{"field": "stretch"}]
+"""Of a mean, that no line goes across a gap."""
 
 
 def curves(results: Results, options: Options) -> Figure:
@@ -133,10 +135,12 @@ def _add(drawn: _Drawn, arm: Arm, traces: dict[str, Trace], options: Options) ->
     is_mean = len(arm.experiments) > 1 and len(traces) == len(arm.experiments)
     if is_mean:
         found = band(list(traces.values()))
-        columns = (found.steps, found.mean, found.lower, found.upper)
+        lost = np.unique(np.concatenate([steps[~np.isfinite(values)] for steps, values in traces.values()]))
+        columns = (found.steps, found.mean, found.lower, found.upper, np.searchsorted(lost, found.steps))
         drawn.means.extend(
             {"arm": arm.label, "step": step, "value": number(mean), "lower": number(low), "upper": number(high)}
-            for step, mean, low, high in zip(*map(np.ndarray.tolist, columns), strict=True)
+            | {"stretch": stretch}
+            for step, mean, low, high, stretch in zip(*map(np.ndarray.tolist, columns), strict=True)
             if mean > 0 or not options.log_y
         )
     for experiment, trace in traces.items():
@@ -186,7 +190,7 @@ def _values(drawn: _Drawn) -> Iterator[float]:
 
 def _layers(drawn: _Drawn, options: Options) -> Iterator[View]:
     if drawn.means:
-        ends = {"y": {"field": "lower", "type": "quantitative"}, "y2": {"field": "upper"}}
+        ends = {"y": {"field": "lower", "type": "quantitative"}, "y2": {"field": "upper"}, "detail": _STRETCH}
         area = {"type": "area", "opacity": 0.22, "clip": True}
         yield {"data": {"values": drawn.means}, "mark": area, "encoding": ends}
     if drawn.traces:
@@ -196,10 +200,11 @@ def _layers(drawn: _Drawn, options: Options) -> Iterator[View]:
         encoding = {"detail": detail, "opacity": faint, "strokeWidth": thin}
         yield {"data": {"values": drawn.traces}, "mark": {"type": "line", "clip": True}, "encoding": encoding}
     if drawn.means:
-        yield {"data": {"values": drawn.means}, "mark": {"type": "line", "clip": True}}
+        line = {"type": "line", "clip": True}
+        yield {"data": {"values": drawn.means}, "mark": line, "encoding": {"detail": _STRETCH}}
     crossed = {(row["run"], row["step"]) for row in drawn.ends}
     single = [row for row in _alone(drawn.traces, "run", "part") if (row["run"], row["step"]) not in crossed]
-    if alone := [*_alone(drawn.means, "arm"), *single]:
+    if alone := [*_alone(drawn.means, "arm", "stretch"), *single]:
         yield {"data": {"values": alone}, "mark": {"type": "point", "filled": True, "size": 30, "clip": True}}
     if drawn.ends:
         cross = {"type": "point", "shape": "cross", "size": 90, "angle": 45, "filled": True, "opacity": 1}

@@ -118,3 +118,29 @@ def test_measures_are_ends_of_series_or_numbers_of_the_summary() -> None:
     assert [group.cells[name].mean for name in names] == [0.9, 0.05, 0.1, 2.5, 0.8]
     with pytest.raises(MeasureUnknown, match="best, steps_to_target, seconds, test/accuracy; a series may end in"):
         compared([run()], "test/acuracy")
+
+
+def test_the_best_of_losses_is_the_least() -> None:
+    losses = {0.1: 0.5, 0.2: 0.1, 0.4: 0.3}
+    runs = [run(best=loss, optimizer={"kind": "sgd", "lr": lr}) for lr, loss in losses.items()]
+    of_accuracy = in_order(compared(runs, "best"))
+    assert [group.cells["best"].mean for group in of_accuracy] == [0.5, 0.3, 0.1]
+    for one in runs:
+        one.summary["best"]["metric"] = "test/loss"
+    of_loss = in_order(compared(runs, "best"))
+    assert [group.cells["best"].mean for group in of_loss] == [0.1, 0.3, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "sd"),
+    [
+        ((1e200, -1e200), 0.0, math.sqrt(2) * 1e200),
+        ((1.7e308, 1.7e308), 1.7e308, 0.0),
+        ((3e150, 1e150), 2e150, math.sqrt(2) * 1e150),
+    ],
+)
+def test_numbers_whose_squares_overflow_have_a_mean_and_a_deviation(values: Any, mean: float, sd: float) -> None:
+    (group,) = compared([run(seed, value) for seed, value in enumerate(values)]).groups
+    cell = group.cells[ACCURACY]
+    assert cell.mean == pytest.approx(mean, rel=1e-14)
+    assert cell.sd == pytest.approx(sd, rel=1e-14)

@@ -12,8 +12,12 @@ def test_it_is_read_as_it_was_written():
     written = Recording(
         kind="activation_moments",
         step=30,
-        arrays={"mean": np.array([0.1, np.nan]), "heat": np.arange(6, dtype=np.float32).reshape(2, 3).T},
-        axes={"mean": ("site",), "heat": ("image", "class")},
+        arrays={
+            "mean": np.array([0.1, np.nan]),
+            "heat": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+            "one": np.array(0.1),
+        },
+        axes={"mean": ("site",), "heat": ("image", "class"), "one": ()},
         units={"mean": "1"},
         sites=(Site("hidden.0", 1, "weights"), Site("hidden.1", 1, "after_norm")),
         scalars={"growth": 0.1 + 0.2, "none": math.nan, "far": -math.inf},

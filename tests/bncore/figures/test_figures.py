@@ -92,6 +92,29 @@ def test_a_band_is_of_all_seeds_or_not_there() -> None:
     assert (steps.tolist(), means.tolist()) == ([1.5, 3.5, 7.5], [2.0, math.inf, 5.0])
 
 
+def test_a_band_is_left_out_where_it_is_beyond_all_numbers() -> None:
+    steps = np.array([1.0, 2.0, 3.0])
+    found = band([(steps, np.array([1e200, 1e308, 1.0])), (steps, np.array([-1e200, 1e308, 3.0]))])
+    assert (found.steps.tolist(), found.mean.tolist()) == ([3.0], [2.0])
+
+
+def test_a_mean_has_a_gap_where_a_seed_has_no_number() -> None:
+    numbers = {0: [1.0, 2.0, np.nan, 4.0, 5.0], 1: [1.0, 2.0, 3.0, 4.0, 5.0]}
+    results = {
+        f"exp_{seed}": Result(spec(seed=seed), {"train/loss": (np.arange(5), np.array(values))})
+        for seed, values in numbers.items()
+    }
+    document = figures.draw("curves", results, Options(keys=("train/loss",)))
+    means = [row for row in rows_of(document) if "lower" in row][:4]
+    assert [row["step"] for row in means] == [0.0, 1.0, 3.0, 4.0]
+    before, last, first, after = (row["stretch"] for row in means)
+    assert before == last != first == after
+    drawn = list(_marks(vl_convert.vegalite_to_vega(json.dumps(document), vl_version="5.21")))
+    facets = [mark["from"]["facet"]["groupby"] for mark in drawn if "facet" in mark.get("from", {})]
+    assert [groups for groups in facets if "stretch" in groups] == facets
+    assert len(facets) == 2
+
+
 def test_curves_over_seeds_have_the_mean_of_each_arm_and_single_runs_where_asked() -> None:
     results = of_seeds()
     document = figures.draw("curves", results, Options(keys=("test/accuracy",), traces=True))
@@ -141,6 +164,8 @@ def test_arms_are_named_by_what_differs_and_a_seed_counts_once() -> None:
         ("batch_norm, 0.5", ("a", "b")), ("none, 0.5", ("c",)), ("none, 2", ("e",)),
     ]  # fmt: skip
     assert arms_of({"a": specs["a"], "b": specs["b"]}).labels == ["x"]
+    near = arms_of({"a": spec(lr=0.1), "b": spec(lr=math.nextafter(0.1, 1.0), seed=1)})
+    assert (near.said, near.labels) == ("lr", ["0.1", "0.10000000000000002"])
 
 
 def test_numbers_of_recordings_are_in_their_figures() -> None:
