@@ -37,7 +37,7 @@ test: $(VENV)/dev.stamp ## Run the tests, on SQLite and PostgreSQL. TESTS=tests/
 	$(PYTEST) -m 'not slow and not system' -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-system: $(VENV)/dev.stamp ## Run the tests that have the whole service for half a minute each, or a compiler over every layer.
-	$(PYTEST) -m system -n auto --dist loadfile $(TESTS) || test $$? -eq 5 # 5: there is none
+	$(PYTEST) -m 'system and not slow' -n auto --dist loadfile $(TESTS) || test $$? -eq 5 # 5: there is none
 
 test-slow: $(VENV)/dev.stamp ## Run the tests that take minutes.
 	$(PYTEST) -m slow $(TESTS) || test $$? -eq 5 # 5: there is none

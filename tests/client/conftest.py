@@ -3,6 +3,7 @@
 Invariant: whatever a test starts here is gone after it, the failing test included; a leftover fails the test.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -99,7 +100,9 @@ def run_bnlab() -> Iterator[Callable[..., Bnlab]]:
     yield run
     for bnlab in started:
         for process in belonging_to(bnlab.place):
-            process.kill()
+            # One that was killed before may have taken it along.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         bnlab.process.kill()
         bnlab.process.wait()
         assert bnlab.process.stdout is not None
