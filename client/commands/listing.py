@@ -76,7 +76,7 @@ def _row(entry: Json) -> tuple[Any, ...]:
     place = place_in_queue(entry)
     left = time_left(entry) or (f"place {place}" if place else None)
     reason = entry.get("stop_reason") or (entry.get("failure") or {}).get("code")
-    age = _age_seconds(entry)
+    age = age_seconds(entry)
     shown_age = None if age is None else duration(age)
     facts = (entry["id"], _state(entry), entry.get("test_accuracy"), reason, left, shown_age)
     return (*facts, minute(entry["created_at"]), entry["name"])
@@ -87,7 +87,8 @@ def _state(entry: Json) -> Text:
     return coloured(entry).append(f" {100 * entry['progress']['fraction']:.0f} %" if running else "")
 
 
-def _age_seconds(entry: Json) -> float | None:
+def age_seconds(entry: Json) -> float | None:
+    """Since it was submitted; None where the server says no time."""
     try:
         made = datetime.fromisoformat(entry["created_at"])
     except ValueError:
@@ -100,7 +101,7 @@ def _age_seconds(entry: Json) -> float | None:
 _KEYS: dict[str, Callable[[Json], Any]] = {
     "accuracy": lambda entry: entry.get("test_accuracy"),
     "stop": lambda entry: entry.get("stop_reason"),
-    "age": _age_seconds,
+    "age": age_seconds,
     "state": lambda entry: entry["state"],
     "progress": lambda entry: entry["progress"]["fraction"],
     "left": lambda entry: entry.get("eta_seconds"),

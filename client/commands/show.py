@@ -55,7 +55,7 @@ def show_experiment(
             return
         results = client.results(experiment_id)
         log = list(client.events(experiment_id)) if events else None
-        classes = None if as_json else _classes(client, experiment["spec"].get("data") or {})
+        classes = None if as_json else _classes(client, (experiment.get("spec") or {}).get("data") or {})
     if as_json:
         emit({"experiment": experiment, "results": results} | ({} if log is None else {"events": log}))
         return

@@ -9,14 +9,15 @@ import typer
 from rich.text import Text
 
 from client.commands.connection import AsJson, Url, connect
+from client.commands.listing import age_seconds
 from client.commands.naming import only
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import (
     STATE_COLOURS,
     bars,
+    duration,
     emit,
     inline,
-    minute,
     show,
     table,
     time_left,
@@ -95,11 +96,8 @@ def list_sweeps(
     if as_json:
         emit(found)
         return
-    rows = [
-        (one["id"], _state(one), one["experiments"], _share(one), minute(one["created_at"]), one["name"])
-        for one in found
-    ]
-    show(table(("id", "state", "experiments", "done", "submitted (UTC)", "name"), rows))
+    rows = [(one["id"], _state(one), one["experiments"], _share(one), _age(one), one["name"]) for one in found]
+    show(table(("id", "state", "runs", "done", "age", "name"), rows))
 
 
 @reported
@@ -238,6 +236,11 @@ def _print(sweep: Json) -> None:
 def _state(sweep: Json) -> Text:
     state = one_line(str(sweep["state"]))
     return Text(state, style=STATE_COLOURS.get(state, ""))
+
+
+def _age(sweep: Json) -> str | None:
+    seconds = age_seconds(sweep)
+    return None if seconds is None else duration(seconds)
 
 
 def _share(sweep: Json) -> str:

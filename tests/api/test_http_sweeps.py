@@ -198,6 +198,8 @@ def test_results_before_anything_has_ended_are_a_table_without_numbers(api: Any)
 def test_the_command_line_asks_the_same(sqlite_api: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("URL", sqlite_api.url), ("API_KEY", sqlite_api.key)):
         monkeypatch.setenv(f"BNLAB_{name}", value)
+    # As narrow as terminals are.
+    monkeypatch.setenv("COLUMNS", "80")
     file = tmp_path / "sweep.json"
     file.write_text(json.dumps(SWEEP))
 
