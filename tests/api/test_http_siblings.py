@@ -46,6 +46,7 @@ def test_each_serves_while_the_other_stands_still_and_both_end_when_asked(sqlite
         assert all_gone(api.serving)
 
 
+@pytest.mark.system
 def test_one_that_dies_is_replaced_and_nobody_is_turned_away_meanwhile(sqlite_url: str) -> None:
     with siblings(sqlite_url, BNLAB_EXIT_ON_EOF="1") as api:
         os.kill(api.serving[0], signal.SIGKILL)

@@ -28,7 +28,9 @@ MUTATIONS = st.sampled_from(["none", "cut", "flip", "length", "digest", "number"
 
 
 # Few while one works, many in the night.
-OFTEN = pytest.mark.parametrize("examples", [15, pytest.param(200, marks=pytest.mark.slow)])
+OFTEN = pytest.mark.parametrize(
+    "examples", [4, pytest.param(20, marks=pytest.mark.system), pytest.param(200, marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from sqlalchemy import select, text
 
 from bncore.spec import load_spec
@@ -115,6 +116,7 @@ def test_cancel_and_claim_at_once_end_cancelled_or_with_a_wish(lab: Any) -> None
         assert (row.state, row.desired) in ((State.CANCELLED, None), (State.RUNNING, "cancel"))
 
 
+@pytest.mark.system
 def test_eight_writing_processes_on_sqlite_never_meet_a_locked_database(sqlite_url: str) -> None:
     script = Path(__file__).with_name("writer.py")
     writers = [

@@ -29,6 +29,7 @@ def run(*arguments: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
 
 
+@pytest.mark.system
 def test_a_run_says_how_far_it_is_stops_when_asked_and_goes_on_bit_for_bit(spec: Path, tmp_path: Path) -> None:
     with run("mine.json") as process:
         assert process.stderr is not None
