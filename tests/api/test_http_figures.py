@@ -4,7 +4,6 @@ import csv
 import io
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
@@ -23,6 +22,7 @@ from store.columns import core
 from store.keys import KeyScope
 from store.tables import Experiment
 from tests.api.holders import holder
+from tests.api.trouble import until
 
 NAME = "</script><script>alert(1)</script>"
 LOSS = [2.0, 1.0, 0.5, float("nan")]
@@ -281,9 +281,9 @@ def test_who_waits_is_bounded_and_who_leaves_is_dropped(serve: Any, sqlite_url: 
         child = child_of(api)
         child.send_signal(signal.SIGSTOP)
         drawing = pool.submit(get, api, path)
-        _until(lambda: api.server._service.aside.is_busy)
+        until(lambda: api.server._service.aside.is_busy)
         leavers = [_asking(api, path) for _ in range(2)]
-        _until(lambda: api.server._service.aside.waiting == 2)
+        until(lambda: api.server._service.aside.waiting == 2)
         refused = get(api, path)
         assert refused.status_code == 503
         assert refused.json()["code"] == "overloaded"
@@ -293,7 +293,7 @@ def test_who_waits_is_bounded_and_who_leaves_is_dropped(serve: Any, sqlite_url: 
             assert other.get(path).status_code == 404
         for leaver in leavers:
             leaver.close()
-        _until(lambda: api.server._service.aside.waiting == 0)
+        until(lambda: api.server._service.aside.waiting == 0)
         child.kill()
         assert drawing.result().status_code == 503
         assert get(api, path).status_code == 200
@@ -321,10 +321,3 @@ def _asking(api: Any, path: str) -> socket.socket:
     asking = socket.create_connection(("127.0.0.1", api.port))
     asking.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key}\r\n\r\n".encode())
     return asking
-
-
-def _until(true: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -3,9 +3,7 @@
 What the steps would show is not tested: that the questions can be asked, and each prints every arm and measure.
 """
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 
 from client import Client
+from tests.client.pages import blocks_of, run_in, script_of
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path for path in ROOT.glob("examples/*.py") if path.name != "asking.py")
@@ -20,22 +19,9 @@ TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 TABLE = (ROOT / "examples" / "README.md").read_text()
 
 
-def run_in(place: Path, stack: Any, *command: str) -> str:
+def printed_in(place: Path, stack: Any, *command: str) -> str:
     """What a command prints, in a folder of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BNLAB_", "PYTEST"))}
-    environment = {"BNLAB_URL": stack.url, "BNLAB_API_KEY": stack.api_key, "HOME": str(place), "COLUMNS": "200"}
-    path = f"{Path(sys.executable).parent}:{kept['PATH']}"
-    done = subprocess.run(
-        command,
-        cwd=place,
-        env={**kept, **environment, "PATH": path},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return run_in(place, stack, *command, columns=200).stdout
 
 
 @pytest.mark.system
@@ -44,7 +30,7 @@ def run_in(place: Path, stack: Any, *command: str) -> str:
 def test_an_example_runs_as_it_stands(script: Path, stack: Any, client: Client, tmp_path: Path) -> None:
     # The network of 110 layers is measured before training, and takes its time for that.
     steps, seeds = (1, 1) if script.stem == "bjorck_initialization" else (3, 2)
-    said = run_in(tmp_path, stack, sys.executable, str(script), "--steps", str(steps), "--seeds", str(seeds))
+    said = printed_in(tmp_path, stack, sys.executable, str(script), "--steps", str(steps), "--seeds", str(seeds))
     (tag,) = re.findall(r"^bnlab compare --tag (\S+)", said, re.MULTILINE)
     groups = client.compare(tags=tag.replace("=", ":"))["groups"]
     assert {group["n"] for group in groups} == {seeds}
@@ -64,10 +50,7 @@ def test_the_table_has_every_example_and_nothing_else() -> None:
 @pytest.mark.system
 @pytest.mark.timeout(600)
 def test_the_tutorial_runs_as_it_stands(stack: Any, client: Client, tmp_path: Path) -> None:
-    script = "set -e\n"
-    for language, text in re.findall(r"^```(bash|python)\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL):
-        script += text if language == "bash" else f"python - <<'END_OF_BLOCK'\n{text}END_OF_BLOCK\n"
-    said = run_in(tmp_path, stack, "bash", "-c", script)
+    said = printed_in(tmp_path, stack, "bash", "-c", script_of(blocks_of(TUTORIAL)))
     assert [group["n"] for group in client.compare(tags="question:sigmoid")["groups"]] == [3] * 4
     assert len(re.findall(r"^lr 0\.[15]: [+-]\d\.\d+ ± \d\.\d+, n 3$", said, re.MULTILINE)) == 2
     for name in ("sigmoid", "accuracy", "percentiles", "moments"):

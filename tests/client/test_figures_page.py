@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +11,16 @@ import pytest
 from api.figure_body import FigureOfSeveral
 from bncore.figures import FIGURES
 from client import Client
+from tests.client.pages import DOCS, blocks_of, run_in, script_of
 
-PAGE = (Path(__file__).parents[2] / "docs" / "figures.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-
-
-def in_bash(language: str, text: str) -> str:
-    return text if language == "bash" else f"python - <<'END_OF_BLOCK'\n{text}END_OF_BLOCK\n"
+PAGE = (DOCS / "figures.md").read_text()
+BLOCKS = blocks_of(PAGE)
 
 
 @pytest.mark.timeout(300)
 def test_every_command_of_the_page_works_as_it_stands(stack: Any, client: Client, tmp_path: Path) -> None:
-    script = "set -e\n" + "\n".join(in_bash(*block) for block in BLOCKS if block[0] != "json")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BNLAB_", "PYTEST"))}
-    environment = {"BNLAB_URL": stack.url, "BNLAB_API_KEY": stack.api_key, "HOME": str(tmp_path)}
-    path = f"{Path(sys.executable).parent}:{kept['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=tmp_path,
-        env={**kept, **environment, "PATH": path},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    script = script_of(BLOCKS)
+    done = run_in(tmp_path, stack, "bash", "-c", script)
     listed = re.findall(r"^(\w+) {2,}\w", done.stdout, re.MULTILINE)
     assert {"curves", "moments", "activation_shapes", "step_probe", "norm_health"} <= set(listed)
     for name, begin in (
