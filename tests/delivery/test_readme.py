@@ -55,14 +55,17 @@ def blocks() -> list[Block]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the tree in which everything is installed already, as after `make`."""
+    """A copy of the tree in which everything is installed already, as after `make`.
+
+    No folder with a dot is copied: environments, caches, history. Several gigabytes of them had filled a disk once.
+    """
     copy = tmp_path / "bnlab"
     copy.mkdir()
-    products = {".venv", ".git", "build", "data", "dist", "run"}
+    products = {"build", "data", "dist", "run"}
     for entry in ROOT.iterdir():
         if entry.is_file():
             shutil.copy2(entry, copy)
-        elif entry.name not in products and not entry.name.endswith("_cache"):
+        elif entry.name not in products and not entry.name.startswith("."):
             shutil.copytree(entry, copy / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
     venv = copy / ".venv"
     venv.mkdir()
