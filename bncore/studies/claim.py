@@ -48,6 +48,8 @@ class Arm:
     """As a sentence names it: "batch normalization"."""
     patch: Mapping[str, Any] = field(default_factory=dict)
     """What makes it of the template: a JSON merge patch (RFC 7396)."""
+    spec: Mapping[str, Any] | None = None
+    """All of it, where arms have no template in common; then there is no patch."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ def seeds_of(batches: Sequence[int]) -> tuple[tuple[int, ...], ...]:
 
 
 def _spec(design: Design, place: Place, seed: int) -> dict[str, Any]:
-    spec = merged(dict(design.template), design.arm(place.arm).patch)
+    arm = design.arm(place.arm)
+    spec = merged(dict(design.template), arm.patch) if arm.spec is None else dict(arm.spec)
     spec = merged(spec, _nested(place.setting))
     result: dict[str, Any] = merged(spec, {"train": {"seed": seed}})
     return result

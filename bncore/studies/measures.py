@@ -66,18 +66,41 @@ class MeanOverSteps:
     """The mean of a series over training, by trapezoids between its steps: the area under the curve per step."""
 
     series: str
+    over: tuple[int, int] | None = None
+    """The first and the last step that count; None: all."""
 
     @property
     def name(self) -> str:
-        return f"mean of {self.series}"
+        stretch = f" over steps {self.over[0]} to {self.over[1]}" if self.over else ""
+        return f"mean of {self.series}{stretch}"
 
     def of(self, steps: Sequence[int], values: Sequence[float]) -> float | None:
-        points = list(zip(steps, values, strict=True))
+        first, last = self.over or (steps[0], steps[-1])
+        points = [(step, value) for step, value in zip(steps, values, strict=True) if first <= step <= last]
+        if not points:
+            return None
+        steps, values = [step for step, _ in points], [value for _, value in points]
         area = math.fsum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in itertools.pairwise(points))
         return area / (steps[-1] - steps[0]) if len(points) > 1 else values[-1]
 
 
-Measure = Final | AtStep | FirstReaching | MeanOverSteps
+@dataclass(frozen=True)
+class Best:
+    """The best value of a series; where it is chosen on test data, the choice flatters all arms."""
+
+    series: str
+    higher_is_better: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"best {self.series}"
+
+    def of(self, _steps: Sequence[int], values: Sequence[float]) -> float | None:
+        finite = [value for value in values if math.isfinite(value)]
+        return (max if self.higher_is_better else min)(finite, default=None)
+
+
+Measure = Best | Final | AtStep | FirstReaching | MeanOverSteps
 
 
 def measured(measures: Sequence[Measure], series: Series) -> dict[str, float | None]:
