@@ -78,7 +78,21 @@ class MeanOverSteps:
         return area / (steps[-1] - steps[0]) if len(points) > 1 else values[-1]
 
 
-Measure = Final | AtStep | FirstReaching | MeanOverSteps
+@dataclass(frozen=True)
+class Greatest:
+    """The greatest value of a series; NaN is none."""
+
+    series: str
+
+    @property
+    def name(self) -> str:
+        return f"greatest {self.series}"
+
+    def of(self, _steps: Sequence[int], values: Sequence[float]) -> float | None:
+        return max((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+Measure = Final | AtStep | FirstReaching | MeanOverSteps | Greatest
 
 
 def measured(measures: Sequence[Measure], series: Series) -> dict[str, float | None]:
