@@ -22,7 +22,7 @@ from bncore.studies.comparable import Complete, completed, is_valid, steps_of
 from bncore.studies.estimand import Effects, Estimand, effects
 from bncore.studies.guards import Guard, baseline_trains, target_reached, treatment_trains, winner_inside_grid
 from bncore.studies.margin import Margin
-from bncore.studies.measures import Best, Final, FirstReaching, MeanOverSteps, Measure
+from bncore.studies.measures import Final, FirstReaching, Greatest, Least, MeanOverSteps, Measure
 from bncore.studies.results import Metric, Place, Results
 from bncore.studies.stages import Confirmed, staged
 from bncore.studies.tuning import Axis, Grid, gained, matched
@@ -236,7 +236,7 @@ def _measure(asked: EstimandSpec, series: str) -> Measure:
     if asked.is_time and asked.target is not None:
         return FirstReaching(series, asked.target.value, bool(asked.target.upwards))
     if asked.take == "best":
-        return Best(series, bool(asked.upwards))
+        return Greatest(series) if asked.upwards else Least(series)
     return MeanOverSteps(series, asked.over) if asked.take == "mean" else Final(series)
 
 

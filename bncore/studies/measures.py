@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 Series = Mapping[str, tuple[Sequence[int], Sequence[float]]]
 """By key, steps ascending and values."""
@@ -85,22 +86,34 @@ class MeanOverSteps:
 
 
 @dataclass(frozen=True)
-class Best:
-    """The best value of a series; where it is chosen on test data, the choice flatters all arms."""
+class Greatest:
+    """The greatest value of a series; NaN is none."""
 
     series: str
-    higher_is_better: bool = True
 
     @property
     def name(self) -> str:
-        return f"best {self.series}"
+        return f"greatest {self.series}"
 
     def of(self, _steps: Sequence[int], values: Sequence[float]) -> float | None:
-        finite = [value for value in values if math.isfinite(value)]
-        return (max if self.higher_is_better else min)(finite, default=None)
+        return max((value for value in values if not math.isnan(value)), default=math.nan)
 
 
-Measure = Best | Final | AtStep | FirstReaching | MeanOverSteps
+@dataclass(frozen=True)
+class Least:
+    """The least value of a series; NaN is none."""
+
+    series: str
+
+    @property
+    def name(self) -> str:
+        return f"least {self.series}"
+
+    def of(self, _steps: Sequence[int], values: Sequence[float]) -> float | None:
+        return min((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+Measure = Final | AtStep | FirstReaching | MeanOverSteps | Greatest | Least
 
 
 def measured(measures: Sequence[Measure], series: Series) -> dict[str, float | None]:
@@ -112,9 +125,31 @@ def measured(measures: Sequence[Measure], series: Series) -> dict[str, float | N
     }
 
 
+def evaluation_metrics(name: str, result: Mapping[str, Any]) -> dict[str, float | None]:
+    """The numbers in an evaluation's result, as it is stored: `evaluation/<name>/<metric>` with the statistics that
+    were asked for, `evaluation/<name>/before/<metric>` with those of the checkpoint.
+
+    Where there are no such statistics, of weights that diverged, the former are left out.
+    """
+    before, after = result["before"], result["after"]
+    asked = before if after is None and result.get("reason") is None else after or {}
+    shown = {f"evaluation/{name}/before": before, f"evaluation/{name}": asked}
+    return {
+        f"{prefix}/{metric}": float(value)
+        for prefix, numbers in shown.items()
+        for metric, value in numbers.items()
+        if _is_number(value)
+    }
+
+
 def diverged(series: Series) -> bool:
     """Whether the training loss was ever not finite, or beyond `DIVERGED_LOSS`."""
     return any(not value <= DIVERGED_LOSS for value in series.get("train/loss", ((), ()))[1])
+
+
+def _is_number(value: Any) -> bool:
+    """Those that are not finite are words in JSON."""
+    return isinstance(value, float | int) or value in ("NaN", "Infinity", "-Infinity")
 
 
 def _is_there(measure: Measure, steps: Sequence[int]) -> bool:
