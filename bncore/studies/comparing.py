@@ -6,17 +6,15 @@ winners, matched settings beside best versus best, the same guards.
 Invariant: the design is a function of what was asked. Asked again, it is the same to the bit.
 """
 
-import hashlib
 import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from bncore.spec.data import data_shape
 from bncore.spec.parse import load_spec
-from bncore.spec.study import BASELINE, EstimandSpec, FreeComparison
+from bncore.spec.free_comparison import BASELINE, EstimandSpec, FreeComparison, load_comparison
 from bncore.studies.claim import Arm, Batch, Design, Question, Scale, Source
 from bncore.studies.comparable import Complete, completed, is_valid, steps_of
 from bncore.studies.estimand import Effects, Estimand, effects
@@ -139,19 +137,18 @@ _SAID = {
 }
 
 
-def compared(asked: FreeComparison, complete: Complete = lambda document: document) -> Comparison:
-    """The claim of a comparison; `asked` of it has complete specs, and is what is to be kept.
+def compared(
+    asked: FreeComparison | Mapping[str, Any], complete: Complete = lambda document: document
+) -> Comparison:
+    """The claim of a comparison, or of a document that is one; `asked` of it has complete specs.
 
     Raises:
         SpecError: a spec is invalid, or arms cannot be compared so; with pointers into what was asked.
     """
-    return Comparison(completed(asked, complete))
-
-
-def fingerprint(design: Design) -> str:
-    """SHA-256 of all that a study does, in hex."""
-    text = json.dumps(asdict(design), sort_keys=True, separators=(",", ":"), allow_nan=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    if isinstance(asked, FreeComparison):
+        return Comparison(completed(asked, complete))
+    fields = {name: value for name, value in asked.items() if name in FreeComparison.model_fields}
+    return compared(load_comparison({name: value for name, value in fields.items() if value is not None}), complete)
 
 
 class _Measuring:
