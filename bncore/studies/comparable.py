@@ -12,9 +12,9 @@ from bncore.comparison.differing import differences
 from bncore.spec.data import data_shape
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.faults import MAX_FAULTS, Fault, SpecError, pointer_part
+from bncore.spec.free_comparison import BASELINE, FreeComparison
 from bncore.spec.parse import load_spec
 from bncore.spec.plan import steps_per_epoch, total_steps
-from bncore.spec.free_comparison import BASELINE, FreeComparison
 from bncore.spec.recorded import recorded_of
 from bncore.spec.sweep.paths import is_within, put
 from bncore.spec.wording import nearest

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from bncore.spec.data import data_shape
-from bncore.spec.parse import load_spec
 from bncore.spec.free_comparison import BASELINE, EstimandSpec, FreeComparison, load_comparison
+from bncore.spec.parse import load_spec
 from bncore.studies.claim import Arm, Batch, Design, Question, Scale, Source
 from bncore.studies.comparable import Complete, completed, is_valid, steps_of
 from bncore.studies.estimand import Effects, Estimand, effects
@@ -137,9 +137,7 @@ _SAID = {
 }
 
 
-def compared(
-    asked: FreeComparison | Mapping[str, Any], complete: Complete = lambda document: document
-) -> Comparison:
+def compared(asked: FreeComparison | Mapping[str, Any], complete: Complete = lambda document: document) -> Comparison:
     """The claim of a comparison, or of a document that is one; `asked` of it has complete specs.
 
     Raises:

@@ -8,8 +8,8 @@ import pytest
 from statsmodels.stats.weightstats import DescrStatsW
 
 from bncore.spec import SpecError, load_spec
-from bncore.spec.merging import merged
 from bncore.spec.free_comparison import load_comparison
+from bncore.spec.merging import merged
 from bncore.studies.claim import TUNING_SEEDS_FROM, Batch, Design, experiments
 from bncore.studies.comparing import Comparison, compared
 from bncore.studies.looks import Looks, level
