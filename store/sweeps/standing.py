@@ -3,7 +3,7 @@
 Invariant: one statement, however many sweeps and experiments; what was deleted one by one counts no more.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,18 +16,19 @@ from store.jobs.states import TERMINAL, State
 from store.tables import Experiment, Job, SweepExperiment
 
 _JOB, _EXPERIMENT, _MEMBER = core(Job).c, core(Experiment).c, core(SweepExperiment).c
+COUNTED = (
+    _JOB.state,
+    _EXPERIMENT.stop_reason,
+    func.count(),
+    func.count(_JOB.desired),
+    func.sum(_EXPERIMENT.step),
+    func.sum(_EXPERIMENT.total_steps),
+    func.sum(_JOB.version),
+    func.sum(_JOB.finished_at - _JOB.claimed_at),
+)
+"""What `Standing.add` takes, of experiments grouped by their states and stop reasons."""
 _COUNTS = (
-    select(
-        _MEMBER.sweep_id,
-        _JOB.state,
-        _EXPERIMENT.stop_reason,
-        func.count(),
-        func.count(_JOB.desired),
-        func.sum(_EXPERIMENT.step),
-        func.sum(_EXPERIMENT.total_steps),
-        func.sum(_JOB.version),
-        func.sum(_JOB.finished_at - _JOB.claimed_at),
-    )
+    select(_MEMBER.sweep_id, *COUNTED)
     .join_from(core(SweepExperiment), core(Job), _JOB.id == _MEMBER.experiment_id)
     .join(core(Experiment), _EXPERIMENT.id == _MEMBER.experiment_id)
     .where(one_of(_MEMBER.sweep_id, bindparam("wanted", type_=Words())), IS_VISIBLE)
@@ -75,8 +76,9 @@ class Standing:
     _steps_done: int = 0
     _steps_given_up: int = 0
 
-    def _add(self, row: Any) -> None:
-        _, state, stop_reason, count, asked, steps, total_steps, version, seconds = row
+    def add(self, row: Sequence[Any]) -> None:
+        """Count a row of `COUNTED`."""
+        state, stop_reason, count, asked, steps, total_steps, version, seconds = row
         self.counts[state] = self.counts.get(state, 0) + count
         self.asked += asked
         self.steps += int(steps)
@@ -85,7 +87,7 @@ class Standing:
         if state in TERMINAL:
             self._steps_given_up += int(total_steps) - int(steps)
         if state is State.SUCCEEDED:
-            self.stop_reasons[stop_reason] = count
+            self.stop_reasons[stop_reason] = self.stop_reasons.get(stop_reason, 0) + count
             self.seconds += float(seconds or 0.0)
             self._steps_done += int(steps)
 
@@ -99,5 +101,5 @@ def standings(session: Session, sweep_ids: Collection[str]) -> dict[str, Standin
     """How many are, by their ids."""
     found = {sweep_id: Standing() for sweep_id in sweep_ids}
     for row in session.execute(_COUNTS, {"wanted": list(sweep_ids)}):
-        found[row.sweep_id]._add(row)
+        found[row.sweep_id].add(row[1:])
     return found

@@ -1,0 +1,114 @@
+"""What a study is asked to be: a claim of the article, all of them, or networks of one's own side by side.
+
+Invariant: only the form is judged here. Whether there is such a claim, and what its experiments come to, is for
+`bncore.studies.asking`, which knows them.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from bncore.spec.experiment import TagKey, TagValue
+from bncore.spec.faults import Fault, SpecError, faults_of
+from bncore.spec.limits import METRIC_KEY_CHARS, NAME_CHARS, TAGS
+from bncore.spec.strict import SpecModel, Text
+from bncore.spec.sweep.spec import Name, Path
+
+ARTICLE = "article"
+"""In the place of a claim: all of them, in one report."""
+MOST_SEEDS = 1000
+MOST_ARMS = 16
+MOST_VALUES = 32
+
+
+class EstimandSpec(SpecModel):
+    """What is compared: a number of each run."""
+
+    metric: Annotated[Text, Field(min_length=1, max_length=METRIC_KEY_CHARS)] = Field(
+        description="The key of a series, for its last value, such as test/accuracy; or steps_to_target."
+    )
+    higher_is_better: bool = True
+
+
+class StudySpec(SpecModel):
+    """A question: of the article, or of one's own."""
+
+    name: Annotated[Text, Field(max_length=NAME_CHARS)] | None = Field(
+        default=None, description="For people; need not be unique."
+    )
+    tags: Annotated[dict[TagKey, TagValue], Field(max_length=TAGS)] = Field(
+        default_factory=dict, description="Its experiments have them, too."
+    )
+    claim: Annotated[Text, Field(max_length=64)] | None = Field(
+        default=None, description="By its name, as GET /v1/claims lists them; article: all of them, in one report."
+    )
+    scale: Literal["tiny", "cpu", "gpu"] | None = Field(
+        default=None,
+        description="Of a claim. cpu decides in minutes, and is the default; gpu is near the papers' sizes; tiny only "
+        "shows that it runs.",
+    )
+    overrides: dict[str, Any] = Field(
+        default_factory=dict, description="Of a claim: a merge patch (RFC 7396) of the spec that all its arms share."
+    )
+    compare: Annotated[dict[Name, dict[str, Any]], Field(min_length=2, max_length=MOST_ARMS)] | None = Field(
+        default=None,
+        description="Specs of experiments by name: baseline, and those that are compared with it. `train.seed` is "
+        "that of the study's seeds.",
+    )
+    estimand: EstimandSpec | None = Field(default=None, description="Of `compare`.")
+    delta: Annotated[float, Field(gt=0.0)] | None = Field(
+        default=None, description="Of `compare`: the smallest difference worth calling one, in the metric's unit."
+    )
+    tune: Annotated[
+        dict[Path, Annotated[list[Any], Field(min_length=1, max_length=MOST_VALUES)]], Field(max_length=4)
+    ] = Field(
+        default_factory=dict,
+        description="Of `compare`: by paths of the spec, values that every arm is tried at on validation data first.",
+    )
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] | None = Field(
+        default=None, description="How many; as many as the effect is expected to take unless said. Six are the floor."
+    )
+
+    @model_validator(mode="after")
+    def _is_one_question(self) -> "StudySpec":
+        faults = list(self._faults())
+        if faults:
+            listed = [(fault.pointer, fault.detail, fault.code) for fault in faults]
+            raise PydanticCustomError("cross_field", "parts of the study do not fit together", {"faults": listed})
+        return self
+
+    def _faults(self) -> Iterator[Fault]:
+        if (self.claim is None) == (self.compare is None):
+            yield Fault("/claim", "Give either a claim, or specs to `compare`", "one_of_two")
+        elif self.compare is not None:
+            for field in ("estimand", "delta"):
+                if getattr(self, field) is None:
+                    yield Fault(f"/{field}", "Is required of a comparison", "missing")
+            if "baseline" not in self.compare:
+                yield Fault("/compare", "One of them has to be called baseline", "no_baseline")
+            yield from self._misplaced("scale", "overrides", of="a claim")
+        else:
+            yield from self._misplaced("estimand", "delta", "tune", of="a comparison")
+            if self.claim == ARTICLE:
+                yield from self._misplaced("overrides", "seeds", of="one claim; extend a part of the article instead")
+
+    def _misplaced(self, *fields: str, of: str) -> Iterator[Fault]:
+        for field in fields:
+            if getattr(self, field):
+                yield Fault(f"/{field}", f"Is for {of}", "not_allowed")
+
+
+class StudyExtension(SpecModel):
+    """More seeds of a study that has been judged; it is judged again, and that counts as a look."""
+
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] = Field(description="How many more.")
+
+
+def load_study(value: Any) -> StudySpec:
+    """The study of a parsed document. Raises `SpecError`."""
+    try:
+        return StudySpec.model_validate(value)
+    except ValidationError as error:
+        raise SpecError(faults_of(error, StudySpec)) from None
