@@ -12,24 +12,23 @@ from pydantic_core import PydanticCustomError
 
 from bncore.spec.experiment import TagKey, TagValue
 from bncore.spec.faults import Fault, SpecError, faults_of
-from bncore.spec.limits import METRIC_KEY_CHARS, NAME_CHARS, TAGS
+from bncore.spec.free_comparison import (
+    MOST_ARMS,
+    MOST_AXES,
+    ArmName,
+    EstimandSpec,
+    FreeComparison,
+    MarginKind,
+    Values,
+    load_comparison,
+)
+from bncore.spec.limits import NAME_CHARS, TAGS
 from bncore.spec.strict import SpecModel, Text
-from bncore.spec.sweep.spec import Name, Path
+from bncore.spec.sweep.spec import Path
 
 ARTICLE = "article"
 """In the place of a claim: all of them, in one report."""
 MOST_SEEDS = 1000
-MOST_ARMS = 16
-MOST_VALUES = 32
-
-
-class EstimandSpec(SpecModel):
-    """What is compared: a number of each run."""
-
-    metric: Annotated[Text, Field(min_length=1, max_length=METRIC_KEY_CHARS)] = Field(
-        description="The key of a series, for its last value, such as test/accuracy; or steps_to_target."
-    )
-    higher_is_better: bool = True
 
 
 class StudySpec(SpecModel):
@@ -52,20 +51,23 @@ class StudySpec(SpecModel):
     overrides: dict[str, Any] = Field(
         default_factory=dict, description="Of a claim: a merge patch (RFC 7396) of the spec that all its arms share."
     )
-    compare: Annotated[dict[Name, dict[str, Any]], Field(min_length=2, max_length=MOST_ARMS)] | None = Field(
+    compare: Annotated[dict[ArmName, dict[str, Any]], Field(max_length=MOST_ARMS)] | None = Field(
         default=None,
         description="Specs of experiments by name: baseline, and those that are compared with it. `train.seed` is "
         "that of the study's seeds.",
     )
-    estimand: EstimandSpec | None = Field(default=None, description="Of `compare`.")
-    delta: Annotated[float, Field(gt=0.0)] | None = Field(
-        default=None, description="Of `compare`: the smallest difference worth calling one, in the metric's unit."
+    estimand: EstimandSpec | None = Field(default=None, description="Of `compare`; test/accuracy unless said.")
+    delta: Annotated[float, Field(le=1e9)] | None = Field(
+        default=None, description=f"Of `compare`. {FreeComparison.model_fields['delta'].description}"
     )
-    tune: Annotated[
-        dict[Path, Annotated[list[Any], Field(min_length=1, max_length=MOST_VALUES)]], Field(max_length=4)
-    ] = Field(
-        default_factory=dict,
-        description="Of `compare`: by paths of the spec, values that every arm is tried at on validation data first.",
+    margin: MarginKind | None = Field(
+        default=None, description=f"Of `compare`. {FreeComparison.model_fields['margin'].description}"
+    )
+    tune: Annotated[dict[Path, Values], Field(max_length=MOST_AXES)] = Field(
+        default_factory=dict, description=f"Of `compare`. {FreeComparison.model_fields['tune'].description}"
+    )
+    tuning_seeds: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None, description="Of `compare`: of each setting that is tried; 3 unless said."
     )
     seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] | None = Field(
         default=None, description="How many; as many as the effect is expected to take unless said. Six are the floor."
@@ -79,18 +81,23 @@ class StudySpec(SpecModel):
             raise PydanticCustomError("cross_field", "parts of the study do not fit together", {"faults": listed})
         return self
 
+    @property
+    def comparison(self) -> FreeComparison:
+        """What is compared. Raises `SpecError`."""
+        document = self.model_dump(mode="json", include=set(FreeComparison.model_fields))
+        return load_comparison({name: value for name, value in document.items() if value is not None})
+
     def _faults(self) -> Iterator[Fault]:
         if (self.claim is None) == (self.compare is None):
             yield Fault("/claim", "Give either a claim, or specs to `compare`", "one_of_two")
         elif self.compare is not None:
-            for field in ("estimand", "delta"):
-                if getattr(self, field) is None:
-                    yield Fault(f"/{field}", "Is required of a comparison", "missing")
-            if "baseline" not in self.compare:
-                yield Fault("/compare", "One of them has to be called baseline", "no_baseline")
             yield from self._misplaced("scale", "overrides", of="a claim")
+            try:
+                _ = self.comparison
+            except SpecError as error:
+                yield from error.faults
         else:
-            yield from self._misplaced("estimand", "delta", "tune", of="a comparison")
+            yield from self._misplaced("estimand", "delta", "margin", "tune", "tuning_seeds", of="a comparison")
             if self.claim == ARTICLE:
                 yield from self._misplaced("overrides", "seeds", of="one claim; extend a part of the article instead")
 

@@ -6,11 +6,10 @@ comes to the same design whenever it is asked for again, or `fingerprint_of` say
 
 import dataclasses
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from bncore.spec import ExperimentSpec, Fault, SpecError, load_spec
 from bncore.spec.faults import pointer_part
@@ -19,6 +18,7 @@ from bncore.spec.study import ARTICLE, StudySpec
 from bncore.spec.wording import nearest
 from bncore.studies.claim import Batch, Claim, Design, Experiment, Scale, ScaleMissing, experiments
 from bncore.studies.claims import CLAIMS
+from bncore.studies.comparing import Comparison, compared
 from bncore.studies.guards import SEEDS_FLOOR
 from bncore.studies.results import Results
 
@@ -122,9 +122,7 @@ def document_of(design: Design) -> dict[str, Any]:
 
 def _claim(spec: StudySpec) -> Claim:
     if spec.compare is not None:
-        # Written apart from this module, and needed for free comparisons alone.
-        compared = importlib.import_module("bncore.studies.comparing").compared
-        return cast(Claim, compared(spec.model_dump(mode="json")))
+        return Comparison(spec.comparison)
     claim = CLAIMS.get(spec.claim or "")
     if claim is None:
         close = nearest(spec.claim or "", (*CLAIMS, ARTICLE))
@@ -144,15 +142,12 @@ def _design(spec: StudySpec, claim: Claim) -> Design:
 
 
 def _completed(spec: StudySpec, complete: Complete) -> StudySpec:
-    compare = {}
-    for name, document in (spec.compare or {}).items():
-        with _below(f"/compare{pointer_part(name)}"):
-            compare[name] = complete(document)
     overrides = spec.overrides
     if "data" in overrides:
         with _below("/overrides"):
             overrides = {**overrides, **complete({"data": overrides["data"]})}
-    return spec.model_copy(update={"compare": compare or None, "overrides": overrides})
+    compare = None if spec.compare is None else compared(spec.comparison, complete).asked.compare
+    return spec.model_copy(update={"compare": compare, "overrides": overrides})
 
 
 def _require_enough_seeds(spec: StudySpec, claim: Claim) -> None:
