@@ -73,6 +73,16 @@ def background_of(options: Options) -> str:
     return _INK[options.theme]["background"]
 
 
+def text_of(options: Options) -> str:
+    """What words are written in."""
+    return _INK[options.theme]["text"]
+
+
+def faint_of(options: Options) -> str:
+    """What stands back: rules, second lines."""
+    return _INK[options.theme]["faint"]
+
+
 def colour_of(options: Options) -> str:
     """Of what is drawn alone."""
     return PALETTES[options.theme][0]

@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 Series = Mapping[str, tuple[Sequence[int], Sequence[float]]]
 """By key, steps ascending and values."""
@@ -66,18 +67,53 @@ class MeanOverSteps:
     """The mean of a series over training, by trapezoids between its steps: the area under the curve per step."""
 
     series: str
+    over: tuple[int, int] | None = None
+    """The first and the last step that count; None: all."""
 
     @property
     def name(self) -> str:
-        return f"mean of {self.series}"
+        stretch = f" over steps {self.over[0]} to {self.over[1]}" if self.over else ""
+        return f"mean of {self.series}{stretch}"
 
     def of(self, steps: Sequence[int], values: Sequence[float]) -> float | None:
-        points = list(zip(steps, values, strict=True))
+        first, last = self.over or (steps[0], steps[-1])
+        points = [(step, value) for step, value in zip(steps, values, strict=True) if first <= step <= last]
+        if not points:
+            return None
+        steps, values = [step for step, _ in points], [value for _, value in points]
         area = math.fsum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in itertools.pairwise(points))
         return area / (steps[-1] - steps[0]) if len(points) > 1 else values[-1]
 
 
-Measure = Final | AtStep | FirstReaching | MeanOverSteps
+@dataclass(frozen=True)
+class Greatest:
+    """The greatest value of a series; NaN is none."""
+
+    series: str
+
+    @property
+    def name(self) -> str:
+        return f"greatest {self.series}"
+
+    def of(self, _steps: Sequence[int], values: Sequence[float]) -> float | None:
+        return max((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+@dataclass(frozen=True)
+class Least:
+    """The least value of a series; NaN is none."""
+
+    series: str
+
+    @property
+    def name(self) -> str:
+        return f"least {self.series}"
+
+    def of(self, _steps: Sequence[int], values: Sequence[float]) -> float | None:
+        return min((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+Measure = Final | AtStep | FirstReaching | MeanOverSteps | Greatest | Least
 
 
 def measured(measures: Sequence[Measure], series: Series) -> dict[str, float | None]:
@@ -89,9 +125,31 @@ def measured(measures: Sequence[Measure], series: Series) -> dict[str, float | N
     }
 
 
+def evaluation_metrics(name: str, result: Mapping[str, Any]) -> dict[str, float | None]:
+    """The numbers in an evaluation's result, as it is stored: `evaluation/<name>/<metric>` with the statistics that
+    were asked for, `evaluation/<name>/before/<metric>` with those of the checkpoint.
+
+    Where there are no such statistics, of weights that diverged, the former are left out.
+    """
+    before, after = result["before"], result["after"]
+    asked = before if after is None and result.get("reason") is None else after or {}
+    shown = {f"evaluation/{name}/before": before, f"evaluation/{name}": asked}
+    return {
+        f"{prefix}/{metric}": float(value)
+        for prefix, numbers in shown.items()
+        for metric, value in numbers.items()
+        if _is_number(value)
+    }
+
+
 def diverged(series: Series) -> bool:
     """Whether the training loss was ever not finite, or beyond `DIVERGED_LOSS`."""
     return any(not value <= DIVERGED_LOSS for value in series.get("train/loss", ((), ()))[1])
+
+
+def _is_number(value: Any) -> bool:
+    """Those that are not finite are words in JSON."""
+    return isinstance(value, float | int) or value in ("NaN", "Infinity", "-Infinity")
 
 
 def _is_there(measure: Measure, steps: Sequence[int]) -> bool:
