@@ -9,7 +9,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,11 +17,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from bncore.events import Finished, MetricsBlock, decode
+from bncore.events import CheckpointSaved, Concluded, Event, Finished, MetricsBlock, decode
+from bncore.run_directory import RunLayout
 from bncore.spec import ExperimentSpec
-from bncore.studies.claim import Claim, Design, Experiment, experiments
+from bncore.spec.evaluation import load_evaluation
+from bncore.studies.claim import Claim, Design, Experiment, evaluations, experiments
 from bncore.studies.claims import CLAIMS
-from bncore.studies.measures import Series, diverged, measured
+from bncore.studies.measures import Series, diverged, evaluation_metrics, measured
 from bncore.studies.reports import Report, answer
 from bncore.studies.results import results
 from bncore.studies.verdict import Verdict
@@ -88,14 +90,17 @@ def trained(design: Design, stage: str, asked: Experiment) -> dict[str, Any]:
         path.mkdir()
         (path / "spec.json").write_text(ExperimentSpec.model_validate(asked.spec).canonical_json())
         ended = run_attempt(path)
-        series = _series(path / "events.jsonl")
+        events = [decode(line) for line in (path / "events.jsonl").read_bytes().splitlines()]
+        series = _series(events)
+        # What has failed is a run without numbers.
+        metrics = {}
+        if isinstance(ended, Finished):
+            metrics = {**measured(design.measures, series), **_evaluated(design, asked.place.arm, path, events)}
     row = {
         **_row(asked, stage),
         "cpu_seconds": time.process_time() - began,
         "steps": ended.step if isinstance(ended, Finished) else 0,
     }
-    # What has failed is a run without numbers.
-    metrics = measured(design.measures, series) if isinstance(ended, Finished) else {}
     return {**row, "metrics": metrics, "diverged": diverged(series)}
 
 
@@ -108,9 +113,26 @@ def _identity(row: dict[str, Any]) -> str:
     return json.dumps([row["stage"], row["arm"], sorted(row["setting"].items()), row["seed"]])
 
 
-def _series(events: Path) -> Series:
+def _evaluated(design: Design, arm: str, trained_in: Path, events: Sequence[Event]) -> dict[str, float | None]:
+    """Numbers of the design's evaluations of a run's last checkpoint; of one that failed there are none."""
+    from bncore.job import run_job
+
+    last = [each for each in events if isinstance(each, CheckpointSaved) and each.checkpoint_kind == "last"][-1]
+    metrics: dict[str, float | None] = {}
+    for name, spec in evaluations(design, arm).items():
+        layout = RunLayout(trained_in.parent / name)
+        layout.checkpoint.mkdir(parents=True)
+        layout.checkpoint_weights.symlink_to(trained_in / last.weights.file)
+        layout.evaluation.write_text(load_evaluation(dict(spec)).canonical_json())
+        ended = run_job(layout.path)
+        if isinstance(ended, Concluded):
+            metrics |= evaluation_metrics(name, ended.result)
+    return metrics
+
+
+def _series(events: Sequence[Event]) -> Series:
     found: dict[str, tuple[list[int], list[float]]] = {}
-    for event in map(decode, events.read_bytes().splitlines()):
+    for event in events:
         if isinstance(event, MetricsBlock):
             for key, values in event.values.items():
                 steps, known = found.setdefault(key, ([], []))

@@ -81,6 +81,11 @@ class Results:
                 found[run.seed] = run
         return dict(sorted(found.items()))
 
+    def mean(self, place: Place, metric: Metric) -> float:
+        """Over the runs there that have the number; NaN where none has."""
+        numbers = [number for run in self.at(place).values() if (number := metric.of(run)) is not None]
+        return math.fsum(numbers) / len(numbers) if numbers else math.nan
+
 
 def setting(values: Mapping[str, Scalar]) -> Setting:
     return tuple(sorted(values.items()))
