@@ -6,8 +6,10 @@ differently.
 
 import itertools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 Series = Mapping[str, tuple[Sequence[int], Sequence[float]]]
 """By key, steps ascending and values."""
@@ -77,7 +79,33 @@ class MeanOverSteps:
         return area / (steps[-1] - steps[0]) if len(points) > 1 else values[-1]
 
 
-Measure = Final | AtStep | FirstReaching | MeanOverSteps
+@dataclass(frozen=True)
+class Within:
+    """The mean or the median of a series' values at the steps from `first` to `last`.
+
+    A value that is not a number is larger than all: so are losses that have overflowed, and a median may still be
+    finite where a mean is not.
+    """
+
+    series: str
+    first: int
+    last: int
+    how: Literal["mean", "median"] = "mean"
+
+    @property
+    def name(self) -> str:
+        return f"{self.how} of {self.series} over steps {self.first} to {self.last}"
+
+    def of(self, steps: Sequence[int], values: Sequence[float]) -> float | None:
+        there = [
+            math.inf if math.isnan(value) else value
+            for step, value in zip(steps, values, strict=True)
+            if self.first <= step <= self.last
+        ]
+        return statistics.median(there) if self.how == "median" else statistics.fmean(there)
+
+
+Measure = Final | AtStep | FirstReaching | MeanOverSteps | Within
 
 
 def measured(measures: Sequence[Measure], series: Series) -> dict[str, float | None]:
@@ -95,4 +123,8 @@ def diverged(series: Series) -> bool:
 
 
 def _is_there(measure: Measure, steps: Sequence[int]) -> bool:
-    return measure.step in steps if isinstance(measure, AtStep) else len(steps) > 0
+    if isinstance(measure, AtStep):
+        return measure.step in steps
+    if isinstance(measure, Within):
+        return any(measure.first <= step <= measure.last for step in steps)
+    return len(steps) > 0

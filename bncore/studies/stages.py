@@ -35,13 +35,18 @@ def staged(design: Design, found: Results) -> Batch | Confirmed:
     tuned = _tuned(design, found)
     if isinstance(tuned, Batch):
         return tuned
-    places = confirmations(tuned, design.pairs) if tuned else tuple(Place(arm.name) for arm in design.arms)
+    places = confirmations(tuned, design.pairs) if tuned else _everywhere(design)
     names = (CONFIRM, *(f"extend-{number}" for number in range(1, len(design.extensions) + 1)))
     for name, seeds in zip(names, seeds_of((design.seeds, *design.extensions)), strict=True):
         if name not in found.done:
             return Batch(name, places, seeds)
     fresh = Results(tuple(run for run in found.runs if run.stage in names), found.done)
     return Confirmed(fresh, tuned, tuple(range(design.seeds + sum(design.extensions))))
+
+
+def _everywhere(design: Design) -> tuple[Place, ...]:
+    """Where nothing is tuned: all arms at all settings of the grid, or at that of the template."""
+    return tuple(Place(arm.name, each) for arm in design.arms for each in design.grid.settings())
 
 
 def _tuned(design: Design, found: Results) -> Batch | dict[str, Winner]:
