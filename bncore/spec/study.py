@@ -28,6 +28,8 @@ from bncore.spec.sweep.spec import Path
 
 ARTICLE = "article"
 """In the place of a claim: all of them, in one report."""
+OWN_TAGS = ("study", "stage", "arm")
+"""That its experiments have besides."""
 MOST_SEEDS = 1000
 
 
@@ -37,8 +39,8 @@ class StudySpec(SpecModel):
     name: Annotated[Text, Field(max_length=NAME_CHARS)] | None = Field(
         default=None, description="For people; need not be unique."
     )
-    tags: Annotated[dict[TagKey, TagValue], Field(max_length=TAGS)] = Field(
-        default_factory=dict, description="Its experiments have them, too."
+    tags: Annotated[dict[TagKey, TagValue], Field(max_length=TAGS - len(OWN_TAGS))] = Field(
+        default_factory=dict, description="Its experiments have them, too, beside study, stage and arm."
     )
     claim: Annotated[Text, Field(max_length=64)] | None = Field(
         default=None, description="By its name, as GET /v1/claims lists them; article: all of them, in one report."
@@ -88,6 +90,11 @@ class StudySpec(SpecModel):
         return load_comparison({name: value for name, value in document.items() if value is not None})
 
     def _faults(self) -> Iterator[Fault]:
+        for key in sorted(set(OWN_TAGS) & set(self.tags)):
+            yield Fault(f"/tags/{key}", "Is set by the study itself; call it otherwise", "set_by_study")
+        yield from self._of_its_kind()
+
+    def _of_its_kind(self) -> Iterator[Fault]:
         if (self.claim is None) == (self.compare is None):
             yield Fault("/claim", "Give either a claim, or specs to `compare`", "one_of_two")
         elif self.compare is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bncore.spec import ExperimentSpec, Fault, SpecError, load_spec
+from bncore.spec import ExperimentSpec, Fault, SpecError, data_shape, load_spec
 from bncore.spec.faults import pointer_part
 from bncore.spec.merging import merged
 from bncore.spec.study import ARTICLE, StudySpec
@@ -88,7 +88,8 @@ def checked(spec: StudySpec, complete: Complete) -> tuple[StudySpec, Asked]:
         detail = f"Comes to more than {MOST_EXPERIMENTS:,} experiments at once; ask for fewer"
         raise SpecError([Fault("/seeds", detail, "too_many_experiments")])
     one_seed = dataclasses.replace(batch, seeds=batch.seeds[:1])
-    _ = specs_of(experiments(asked.design, one_seed), lambda each: _above(spec, each))
+    specs = specs_of(experiments(asked.design, one_seed), lambda each: _above(spec, each))
+    _require_measured(spec, asked.design, specs)
     return spec, asked
 
 
@@ -159,6 +160,28 @@ def _require_enough_seeds(spec: StudySpec, claim: Claim) -> None:
     if spec.seeds < floor:
         detail = f"With fewer than {floor} seeds no verdict can be given; ask for {floor} or more, or leave it out"
         raise SpecError([Fault("/seeds", detail, "too_few_seeds")])
+
+
+def _require_measured(spec: StudySpec, design: Design, specs: Sequence[ExperimentSpec]) -> None:
+    for measure in design.measures:
+        why = next((why for one in specs if (why := _why_not_measured(measure.series, one))), None)
+        if why is not None:
+            pointer = "/estimand/metric" if spec.compare is not None else "/overrides"
+            raise SpecError([Fault(pointer, f"There is no {measure.series}: {why}", "not_measured")])
+
+
+def _why_not_measured(key: str, spec: ExperimentSpec) -> str | None:
+    """Why training has no such series; None where it has, or where that is not known before."""
+    family, _, rest = key.partition("/")
+    shape = data_shape(spec.data)
+    if family == "validation" and not shape.validation_examples:
+        return "these data hold out nothing for validation; say validation in data"
+    if family == "diagnostics" and not any(rest.startswith(one.kind) for one in spec.diagnostics):
+        return "that diagnostic is not asked for; name its kind in diagnostics"
+    if family in ("train", "test", "validation") and rest.split("/")[-1] == "accuracy" and shape.task == "regression":
+        return "a regression has no accuracy; use a loss, which is better where it is lower"
+    known = ("train", "test", "validation", "diagnostics", "norm", "system", "lr")
+    return None if family in known else f"series are called {', '.join(known[:4])}/..."
 
 
 def _require_fitting_overrides(spec: StudySpec, claim: Claim) -> None:

@@ -5,7 +5,7 @@ it waits for its experiments and holds no worker. Each step is one transaction.
 """
 
 from store.studies.changing import cancel, delete, extend, extend_once, pause, resume, retry
-from store.studies.finding import Member, Members, get, members, page, parts, require_free, verdict
+from store.studies.finding import Member, Members, get, members, page, parts, verdict
 from store.studies.standing import StudyStanding, standing, standings
 from store.studies.submitting import StudySubmission, replayed, request_fingerprint, submit, submit_once
 from store.studies.waking import due, wake
@@ -27,7 +27,6 @@ __all__ = [
     "pause",
     "replayed",
     "request_fingerprint",
-    "require_free",
     "resume",
     "retry",
     "standing",

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from store import cursors
 from store.columns import core, one_of
-from store.errors import InStudy, NotJudged, StudyNotFound
+from store.errors import NotJudged, StudyNotFound
 from store.jobs.conditions import IS_VISIBLE, owned_by
 from store.pages import Page
 from store.tables import Experiment, Job, Study, StudyJob, StudyVerdict
@@ -107,13 +107,6 @@ def verdict(session: Session, study_id: str, number: int | None = None) -> Study
     if found is None:
         raise NotJudged(study_id)
     return found
-
-
-def require_free(session: Session, job_id: str) -> None:
-    """Raises `InStudy` for a job that a study is judged by."""
-    found = session.execute(select(_MEMBER.study_id).where(_MEMBER.job_id == job_id)).scalar_one_or_none()
-    if found is not None:
-        raise InStudy(found)
 
 
 def _evaluations(session: Session, experiment_ids: list[str]) -> dict[str, dict[str, str]]:
