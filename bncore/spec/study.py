@@ -1,7 +1,7 @@
 """What a study is asked to be: a claim of the article, all of them, or networks of one's own side by side.
 
-Invariant: only the form is judged here. Whether there is such a claim, and what its experiments come to, is for
-`bncore.studies.asking`, which knows them.
+Invariant: only the form is judged here. Whether there is such a claim, whether specs can be compared, and what the
+experiments come to, is for `bncore.studies.asking`.
 """
 
 from collections.abc import Iterator
@@ -12,26 +12,17 @@ from pydantic_core import PydanticCustomError
 
 from bncore.spec.experiment import TagKey, TagValue
 from bncore.spec.faults import Fault, SpecError, faults_of
-from bncore.spec.limits import METRIC_KEY_CHARS, NAME_CHARS, TAGS
+from bncore.spec.free_comparison import MOST_ARMS, MOST_AXES, ArmName, EstimandSpec, Values
+from bncore.spec.limits import NAME_CHARS, TAGS
 from bncore.spec.strict import SpecModel, Text
-from bncore.spec.sweep.spec import Name, Path
+from bncore.spec.sweep.spec import Path
 
 ARTICLE = "article"
 """In the place of a claim: all of them, in one report."""
 OWN_TAGS = ("study", "stage", "arm")
 """That its experiments have besides."""
 MOST_SEEDS = 1000
-MOST_ARMS = 16
-MOST_VALUES = 32
-
-
-class EstimandSpec(SpecModel):
-    """What is compared: a number of each run."""
-
-    metric: Annotated[Text, Field(min_length=1, max_length=METRIC_KEY_CHARS)] = Field(
-        description="The key of a series, for its last value, such as test/accuracy; or steps_to_target."
-    )
-    higher_is_better: bool = True
+OF_COMPARISONS = ("estimand", "delta", "margin", "tune", "tuning_seeds")
 
 
 class StudySpec(SpecModel):
@@ -54,20 +45,29 @@ class StudySpec(SpecModel):
     overrides: dict[str, Any] = Field(
         default_factory=dict, description="Of a claim: a merge patch (RFC 7396) of the spec that all its arms share."
     )
-    compare: Annotated[dict[Name, dict[str, Any]], Field(min_length=2, max_length=MOST_ARMS)] | None = Field(
+    compare: Annotated[dict[ArmName, dict[str, Any]], Field(max_length=MOST_ARMS)] | None = Field(
         default=None,
-        description="Specs of experiments by name: baseline, and those that are compared with it. `train.seed` is "
-        "that of the study's seeds.",
+        description='In the place of a claim, specs of experiments by name. One is called "baseline"; each of the '
+        "others is compared with it.",
     )
-    estimand: EstimandSpec | None = Field(default=None, description="Of `compare`.")
-    delta: Annotated[float, Field(gt=0.0)] | None = Field(
-        default=None, description="Of `compare`: the smallest difference worth calling one, in the metric's unit."
+    estimand: EstimandSpec | None = Field(default=None, description="Of a comparison: what is compared.")
+    delta: Annotated[float, Field(le=1e9)] | None = Field(
+        default=None,
+        description="Of a comparison: the smallest effect worth calling one, in units of the metric; 0.01 of an "
+        "accuracy is one point. Where arms differ by a factor, how much that exceeds 1.",
     )
-    tune: Annotated[
-        dict[Path, Annotated[list[Any], Field(min_length=1, max_length=MOST_VALUES)]], Field(max_length=4)
-    ] = Field(
+    margin: Literal["superiority", "non_inferiority", "equality"] | None = Field(
+        default=None,
+        description="Of a comparison, what is claimed of each arm: better than the baseline by more than delta, which "
+        "is meant unless said, worse by less than it, or within it.",
+    )
+    tune: Annotated[dict[Path, Values], Field(max_length=MOST_AXES)] = Field(
         default_factory=dict,
-        description="Of `compare`: by paths of the spec, values that every arm is tried at on validation data first.",
+        description="Of a comparison: by a dotted path of the specs, the values that each arm is tried at; its best "
+        "setting on the validation data is what it is then judged at, with other seeds.",
+    )
+    tuning_seeds: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None, description="Of a comparison: seeds of each setting that is tried; 3 unless said."
     )
     seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] | None = Field(
         default=None, description="How many; as many as the effect is expected to take unless said. Six are the floor."
@@ -90,14 +90,11 @@ class StudySpec(SpecModel):
         if (self.claim is None) == (self.compare is None):
             yield Fault("/claim", "Give either a claim, or specs to `compare`", "one_of_two")
         elif self.compare is not None:
-            for field in ("estimand", "delta"):
-                if getattr(self, field) is None:
-                    yield Fault(f"/{field}", "Is required of a comparison", "missing")
-            if "baseline" not in self.compare:
-                yield Fault("/compare", "One of them has to be called baseline", "no_baseline")
+            if self.delta is None:
+                yield Fault("/delta", "Is required of a comparison", "missing")
             yield from self._misplaced("scale", "overrides", of="a claim")
         else:
-            yield from self._misplaced("estimand", "delta", "tune", of="a comparison")
+            yield from self._misplaced(*OF_COMPARISONS, of="a comparison")
             if self.claim == ARTICLE:
                 yield from self._misplaced("overrides", "seeds", of="one claim; extend a part of the article instead")
 
