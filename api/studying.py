@@ -5,6 +5,8 @@ anything is stored.
 """
 
 import functools
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -14,10 +16,12 @@ from api.deps import Admitted
 from api.devices import queue_of
 from api.headers import idempotency_key
 from api.refusals import InvalidBody
+from api.shown.studies import StudyNow
 from api.shown.waiting import Living
 from bncore.spec import Fault, SpecError
 from bncore.spec.study import ARTICLE, StudySpec
 from bncore.studies.asking import checked, claims_of
+from bncore.studies.claim import experiments
 from store import studies, tables
 from store.errors import DatasetUnusable
 from store.idempotency import Scope
@@ -83,23 +87,49 @@ def _device(submission: StudySubmission) -> str:
     """A study waits in one queue with all of its experiments."""
     first = submission.asked or submission.parts[0].asked
     assert first is not None
-    wanted: str = (first.design.template.get("resources") or {}).get("device", "auto")
+    one = experiments(first.design, first.first)[0]
+    wanted: str = (one.spec.get("resources") or {}).get("device", "auto")
     return wanted
 
 
-def report_document(session: Session, study: tables.Study, shown: Any) -> dict[str, Any]:
-    """What `bncore.studies.reporting.document` is made of, of an article with all its parts: plain JSON."""
+def report_document(session: Session, study: tables.Study) -> dict[str, Any]:
+    """What `bncore.studies.reporting.document` is made of: plain JSON. Raises `NotJudged`.
+
+    Of an article, its parts with their verdicts as they are among all of its questions.
+    """
     verdict = studies.verdict(session, study.id)
-    parts = [each for each in studies.parts(session, study.id) if each.judged]
+    if study.claim != ARTICLE:
+        return _documented(session, study, verdict, verdict.verdicts)
+    corrected: dict[str, list[dict[str, Any]]] = {}
+    for each in verdict.verdicts:
+        question = each["name"].removeprefix(f"{each['claim']}/")
+        corrected.setdefault(each["study"], []).append({**each, "name": question})
+    parts = [
+        _documented(session, part, studies.verdict(session, part.id), corrected[part.id])
+        for part in studies.parts(session, study.id)
+        if part.id in corrected
+    ]
+    whole = _documented(session, study, verdict, verdict.verdicts)
+    return {**whole, "parts": parts}
+
+
+def _documented(
+    session: Session, study: tables.Study, verdict: tables.StudyVerdict, verdicts: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    shown = StudyNow.seen(study, studies.standing(session, study.id), None)
     return {
-        "study": shown(study),
+        "id": study.id,
+        "name": study.name,
+        "scale": shown.scale,
+        "claim": None if study.claim is None or study.claim == ARTICLE else study.claim,
+        "asked": study.asked,
         "design": study.design,
-        "claim": study.claim,
-        "judged_at": verdict.judged_at,
+        "fingerprint": study.fingerprint,
+        "study": json.loads(shown.model_dump_json()),
         "number": verdict.number,
-        "verdicts": verdict.verdicts,
+        "judged_at": verdict.judged_at,
+        "verdicts": list(verdicts),
         "taken": verdict.taken,
         "runs": verdict.runs,
         "facts": verdict.facts,
-        "parts": [report_document(session, part, shown) for part in parts],
     }

@@ -130,11 +130,8 @@ class Attempt:
         """Of a study, with all that has to be stored of its step."""
         if self._claim.kind != "study" or not isinstance(outcome, Concluded):
             return outcome
-        database, limits = self._place.database, StoredLimits(self._place.settings.queued_per_owner)
-        found: list[Outcome] = []
-        study_id, result = self._claim.lease.job_id, outcome.result
-        self._insist.on(lambda: found.append(outcome_of(database, study_id, self._found, result, limits)))
-        return found[0]
+        limits = StoredLimits(self._place.settings.queued_per_owner)
+        return outcome_of(self._claim.lease.job_id, self._found, outcome.result, limits)
 
     def _train(self) -> Outcome:
         place, directory = self._place, self._directory

@@ -8,14 +8,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bncore.spec import SpecError, load_spec
-from bncore.spec.evaluation import evaluation_faults, load_evaluation
+from bncore.spec import SpecError
+from bncore.spec.evaluation import load_evaluation
 from bncore.studies.asking import asked_of, specs_of
-from bncore.studies.claim import Batch, Design, experiments
+from bncore.studies.claim import Batch, evaluations, experiments
 from bncore.studies.results import Place, setting
-from store import evaluations
-from store import experiments as stored_experiments
-from store.database import Database
+from store import evaluations as stored
 from store.errors import DatasetUnusable, QuotaExceeded
 from store.experiments import Submission
 from store.queueing import Limits
@@ -26,12 +24,10 @@ from worker.device import versions
 _MESSAGE_CHARS = 500
 
 
-def outcome_of(
-    database: Database, study_id: str, found: Mapping[str, Any], said: Mapping[str, Any], limits: Limits
-) -> Outcome:
+def outcome_of(study_id: str, found: Mapping[str, Any], said: Mapping[str, Any], limits: Limits) -> Outcome:
     """What the step of a study comes to, given what it had found and what its process made of that."""
     try:
-        return Stepped(_step(database, study_id, found, said, limits))
+        return Stepped(_step(study_id, found, said, limits))
     except SpecError as error:
         return Failed("invalid_data", f"An experiment of the study cannot be trained: {error}"[:_MESSAGE_CHARS])
 
@@ -47,14 +43,13 @@ def refused(error: QuotaExceeded | DatasetUnusable, outcome: Outcome) -> Failed:
     return Failed("quota", f"{error} The next stage has {count} experiments.")
 
 
-def _step(database: Database, study_id: str, found: Mapping[str, Any], said: Mapping[str, Any], limits: Limits) -> Step:
+def _step(study_id: str, found: Mapping[str, Any], said: Mapping[str, Any], limits: Limits) -> Step:
     if "verdicts" in said:
         return Judged(said["verdicts"], said["taken"], _runs(found), _facts(found))
     if "batch" in said:
         return _next_stage(study_id, found, said["batch"], limits)
     if "evaluate" in said:
-        design = asked_of(found["asked"], found["extensions"]).design
-        return _to_evaluate(database, design, said["evaluate"], limits)
+        return _to_evaluate(found, said["evaluate"], limits)
     return Rest()
 
 
@@ -75,17 +70,15 @@ def _next_stage(study_id: str, found: Mapping[str, Any], batch: Mapping[str, Any
     return NextStage(batch["stage"], members, [of_first[place].with_seed(seed) for seed, place in order], limits)
 
 
-def _to_evaluate(database: Database, design: Design, experiment_ids: Sequence[str], limits: Limits) -> ToEvaluate:
-    """Of each those that it can have: a network without batch normalization has no statistics to be exchanged."""
-    wanted = {}
-    for experiment_id in experiment_ids:
-        with database.read() as session:
-            document = stored_experiments.get(session, experiment_id).spec
-        spec = load_spec(document)
-        for name, evaluation in design.evaluations.items():
-            asked = load_evaluation({"data": document["data"], "checkpoint": "last", **evaluation})
-            if not evaluation_faults(asked, spec):
-                wanted[experiment_id, name] = evaluations.Submission.of(experiment_id, asked)
+def _to_evaluate(found: Mapping[str, Any], experiment_ids: Sequence[str], limits: Limits) -> ToEvaluate:
+    """Those that its arm has, of each of these."""
+    design = asked_of(found["asked"], found["extensions"]).design
+    arms = {row["experiment"]: row["arm"] for row in found["rows"]}
+    wanted = {
+        (one, name): stored.Submission.of(one, load_evaluation({**asked, "checkpoint": "last"}))
+        for one in experiment_ids
+        for name, asked in evaluations(design, arms[one]).items()
+    }
     return ToEvaluate(experiment_ids, wanted, limits)
 
 

@@ -1,6 +1,5 @@
 """What a study came to: its verdicts, and the report that is made of them beside this process."""
 
-import json
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
@@ -15,9 +14,9 @@ from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.routes.figures import PAGE_POLICY
 from api.routes.keyed import KeyedRoutes
-from api.shown.studies import StudyNow, StudyVerdict
+from api.shown.studies import StudyVerdict
 from api.studying import report_document
-from store import studies, tables
+from store import studies
 
 _JSON, _PAGE = "bncore.studies.asked:report_json", "bncore.studies.asked:report_page"
 
@@ -88,13 +87,7 @@ async def get_study_page(study_id: StudyId, asked: Asked) -> Response:
 async def _report(asked: Asked, study_id: str, function: str) -> bytes:
     def find() -> dict[str, Any]:
         with asked.service.database.read() as session:
-            row = studies.get(session, study_id, owner=asked.sees)
-
-            def shown(study: tables.Study) -> dict[str, Any]:
-                seen = StudyNow.seen(study, studies.standing(session, study.id), None)
-                return dict(json.loads(seen.model_dump_json()))
-
-            return report_document(session, row, shown)
+            return report_document(session, studies.get(session, study_id, owner=asked.sees))
 
     async def prepare() -> Work:
         return Work(await asked.service.reads.run(find))

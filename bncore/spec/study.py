@@ -1,7 +1,7 @@
 """What a study is asked to be: a claim of the article, all of them, or networks of one's own side by side.
 
-Invariant: only the form is judged here. Whether there is such a claim, and what its experiments come to, is for
-`bncore.studies.asking`, which knows them.
+Invariant: only the form is judged here. Whether there is such a claim, whether specs can be compared, and what the
+experiments come to, is for `bncore.studies.asking`.
 """
 
 from collections.abc import Iterator
@@ -31,6 +31,7 @@ ARTICLE = "article"
 OWN_TAGS = ("study", "stage", "arm")
 """That its experiments have besides."""
 MOST_SEEDS = 1000
+OF_COMPARISONS = ("estimand", "delta", "margin", "tune", "tuning_seeds")
 
 
 class StudySpec(SpecModel):
@@ -55,8 +56,8 @@ class StudySpec(SpecModel):
     )
     compare: Annotated[dict[ArmName, dict[str, Any]], Field(max_length=MOST_ARMS)] | None = Field(
         default=None,
-        description="Specs of experiments by name: baseline, and those that are compared with it. `train.seed` is "
-        "that of the study's seeds.",
+        description='In the place of a claim, specs of experiments by name. One is called "baseline"; each of the '
+        "others is compared with it.",
     )
     estimand: EstimandSpec | None = Field(default=None, description="Of `compare`; test/accuracy unless said.")
     delta: Annotated[float, Field(le=1e9)] | None = Field(
@@ -104,7 +105,7 @@ class StudySpec(SpecModel):
             except SpecError as error:
                 yield from error.faults
         else:
-            yield from self._misplaced("estimand", "delta", "margin", "tune", "tuning_seeds", of="a comparison")
+            yield from self._misplaced(*OF_COMPARISONS, of="a comparison")
             if self.claim == ARTICLE:
                 yield from self._misplaced("overrides", "seeds", of="one claim; extend a part of the article instead")
 

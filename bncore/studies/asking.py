@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bncore.spec import ExperimentSpec, Fault, SpecError, data_shape, load_spec
+from bncore.spec import ExperimentSpec, Fault, SpecError, load_spec
 from bncore.spec.faults import pointer_part
 from bncore.spec.merging import merged
+from bncore.spec.recorded import recorded_of
 from bncore.spec.study import ARTICLE, StudySpec
 from bncore.spec.wording import nearest
 from bncore.studies.claim import Batch, Claim, Design, Experiment, Scale, ScaleMissing, experiments
@@ -77,6 +78,10 @@ def checked(spec: StudySpec, complete: Complete) -> tuple[StudySpec, Asked]:
 
     Raises `SpecError`.
     """
+    if spec.compare is not None:
+        comparison = compared(spec.comparison, complete)
+        spec = spec.model_copy(update={"compare": comparison.asked.compare})
+        return spec, Asked(comparison, _design(spec, comparison))
     spec = _completed(spec, complete)
     claim = _claim(spec)
     if spec.overrides:
@@ -88,12 +93,12 @@ def checked(spec: StudySpec, complete: Complete) -> tuple[StudySpec, Asked]:
         detail = f"Comes to more than {MOST_EXPERIMENTS:,} experiments at once; ask for fewer"
         raise SpecError([Fault("/seeds", detail, "too_many_experiments")])
     one_seed = dataclasses.replace(batch, seeds=batch.seeds[:1])
-    specs = specs_of(experiments(asked.design, one_seed), lambda each: _above(spec, each))
-    _require_measured(spec, asked.design, specs)
+    specs = specs_of(experiments(asked.design, one_seed), "/overrides")
+    _require_measured(asked.design, specs)
     return spec, asked
 
 
-def specs_of(each: Sequence[Experiment], above: Callable[[Experiment], str] = lambda _: "") -> list[ExperimentSpec]:
+def specs_of(each: Sequence[Experiment], above: str = "") -> list[ExperimentSpec]:
     """The complete specs of experiments. Raises `SpecError`, with `above` before its pointers."""
     found = []
     for one in each:
@@ -101,9 +106,7 @@ def specs_of(each: Sequence[Experiment], above: Callable[[Experiment], str] = la
             found.append(load_spec(one.spec))
         except SpecError as error:
             said = _place(one)
-            faults = [
-                Fault(above(one) + fault.pointer, f"{said}: {fault.detail}", fault.code) for fault in error.faults
-            ]
+            faults = [Fault(above + fault.pointer, f"{said}: {fault.detail}", fault.code) for fault in error.faults]
             raise SpecError(faults) from None
     return found
 
@@ -147,41 +150,25 @@ def _completed(spec: StudySpec, complete: Complete) -> StudySpec:
     if "data" in overrides:
         with _below("/overrides"):
             overrides = {**overrides, **complete({"data": overrides["data"]})}
-    compare = None if spec.compare is None else compared(spec.comparison, complete).asked.compare
-    return spec.model_copy(update={"compare": compare, "overrides": overrides})
+    return spec.model_copy(update={"overrides": overrides})
 
 
 def _require_enough_seeds(spec: StudySpec, claim: Claim) -> None:
     """A claim that takes fewer by itself, because its effect is exact, or to show that it runs, may have as few."""
     if spec.seeds is None:
         return
-    usual = SEEDS_FLOOR if spec.compare is not None else _design(spec.model_copy(update={"seeds": None}), claim).seeds
-    floor = min(SEEDS_FLOOR, usual)
+    floor = min(SEEDS_FLOOR, _design(spec.model_copy(update={"seeds": None}), claim).seeds)
     if spec.seeds < floor:
         detail = f"With fewer than {floor} seeds no verdict can be given; ask for {floor} or more, or leave it out"
         raise SpecError([Fault("/seeds", detail, "too_few_seeds")])
 
 
-def _require_measured(spec: StudySpec, design: Design, specs: Sequence[ExperimentSpec]) -> None:
+def _require_measured(design: Design, specs: Sequence[ExperimentSpec]) -> None:
+    """A measure may be of some arms alone, and of none it is no use."""
     for measure in design.measures:
-        why = next((why for one in specs if (why := _why_not_measured(measure.series, one))), None)
-        if why is not None:
-            pointer = "/estimand/metric" if spec.compare is not None else "/overrides"
-            raise SpecError([Fault(pointer, f"There is no {measure.series}: {why}", "not_measured")])
-
-
-def _why_not_measured(key: str, spec: ExperimentSpec) -> str | None:
-    """Why training has no such series; None where it has, or where that is not known before."""
-    family, _, rest = key.partition("/")
-    shape = data_shape(spec.data)
-    if family == "validation" and not shape.validation_examples:
-        return "these data hold out nothing for validation; say validation in data"
-    if family == "diagnostics" and not any(rest.startswith(one.kind) for one in spec.diagnostics):
-        return "that diagnostic is not asked for; name its kind in diagnostics"
-    if family in ("train", "test", "validation") and rest.split("/")[-1] == "accuracy" and shape.task == "regression":
-        return "a regression has no accuracy; use a loss, which is better where it is lower"
-    known = ("train", "test", "validation", "diagnostics", "norm", "system", "lr")
-    return None if family in known else f"series are called {', '.join(known[:4])}/..."
+        if not any(recorded_of(spec).has(measure.series) for spec in specs):
+            detail = f"Training would not record {measure.series}, by which the claim is judged; leave that as it is"
+            raise SpecError([Fault("/overrides", detail, "not_measured")])
 
 
 def _require_fitting_overrides(spec: StudySpec, claim: Claim) -> None:
@@ -214,10 +201,6 @@ def _faults_of(arm: str, document: dict[str, Any], overrides: Mapping[str, Any])
                 yield Fault(
                     "/overrides", f"Makes the arm {arm} impossible at {fault.pointer}: {fault.detail}", fault.code
                 )
-
-
-def _above(spec: StudySpec, one: Experiment) -> str:
-    return f"/compare{pointer_part(one.place.arm)}" if spec.compare is not None else "/overrides"
 
 
 def _place(one: Experiment) -> str:

@@ -124,10 +124,13 @@ class Claim(Protocol):
     """In URLs."""
     number: str
     """C1 ... C19."""
-    says: str
-    """What the article says, in our own words."""
     source: str
     literature: tuple[Source, ...]
+
+    @property
+    def says(self) -> str:
+        """What the article says, in our own words."""
+        ...
 
     def design(self, scale: Scale, seeds: int | None = None, overrides: Mapping[str, Any] | None = None) -> Design:
         """What it will do.

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bncore.studies.claim import Design
-from bncore.studies.measures import DIVERGED_LOSS, measured
+from bncore.studies.measures import DIVERGED_LOSS, evaluation_metrics, measured
 from store import results
 from store.columns import core, one_of
 from store.database import Database
@@ -71,7 +71,7 @@ def _measured(session: Session, facts: Sequence[_Facts], design: Design) -> list
 
 
 def _row(
-    session: Session, one: _Facts, design: Design, diverged: bool, evaluated: Mapping[str, float]
+    session: Session, one: _Facts, design: Design, diverged: bool, evaluated: Mapping[str, float | None]
 ) -> dict[str, Any]:
     row = {"arm": one["arm"], "seed": one["seed"], "setting": one["setting"], "stage": one["stage"]}
     row |= {"experiment": one["job_id"], "seconds": (one["summary"] or {}).get("seconds")}
@@ -79,10 +79,10 @@ def _row(
     if one["deleted_at"] is not None or one["state"] is not State.SUCCEEDED:
         state = "deleted" if one["deleted_at"] is not None else one["state"].value
         return {**row, "metrics": {}, "diverged": False, "missing": one["failure_code"] or state}
-    keys = list(dict.fromkeys(measure.series for measure in design.measures))
+    keys = [key for measure in design.measures for key in (measure.series, getattr(measure, "by", None)) if key]
     series = {
         key: (found.steps.tolist(), found.values.tolist())
-        for key, found in results.series(session, one["job_id"], keys).items()
+        for key, found in results.series(session, one["job_id"], sorted(set(keys))).items()
     }
     metrics = {**measured(design.measures, series), **evaluated}
     said = finite_json(metrics)
@@ -96,24 +96,16 @@ def _diverged(session: Session, ids: Sequence[str]) -> set[str]:
     return {one for one, nonfinite, most in found if nonfinite or (not math.isnan(most) and most > DIVERGED_LOSS)}
 
 
-def _evaluated(session: Session, ids: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Of each experiment, `evaluation/<name>/<metric>`: with the statistics that were asked for."""
+def _evaluated(session: Session, ids: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """Of each experiment, the numbers of its evaluations."""
     wanted = (
         select(_MEMBER.of_experiment, _MEMBER.evaluation, _EVALUATION.result)
         .join_from(core(StudyJob), core(Evaluation), _EVALUATION.id == _MEMBER.job_id)
         .join(core(Job), _JOB.id == _MEMBER.job_id)
         .where(one_of(_MEMBER.of_experiment, ids), _JOB.state == State.SUCCEEDED, IS_VISIBLE)
     )
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float | None]] = {}
     for experiment_id, name, result in session.execute(wanted):
-        numbers = found.setdefault(experiment_id, {})
-        for key, value in _as_asked(result or {}).items():
-            if isinstance(value, int | float):
-                numbers[f"evaluation/{name}/{key}"] = float(value)
+        if result is not None:
+            found.setdefault(experiment_id, {}).update(evaluation_metrics(name, result))
     return found
-
-
-def _as_asked(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """With the statistics that were asked for; nothing where these could not be had, which `reason` says."""
-    after: Mapping[str, Any] = result.get("after") or {}
-    return after or ({} if result.get("reason") else result.get("before") or {})
