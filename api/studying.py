@@ -99,7 +99,8 @@ def report_document(session: Session, study: tables.Study) -> dict[str, Any]:
     """
     verdict = studies.verdict(session, study.id)
     if study.claim != ARTICLE:
-        return _documented(session, study, verdict, verdict.verdicts)
+        series = studies.courses(session, study.design or {}, verdict.runs)
+        return {**_documented(session, study, verdict, verdict.verdicts), "series": series}
     corrected: dict[str, list[dict[str, Any]]] = {}
     for each in verdict.verdicts:
         question = each["name"].removeprefix(f"{each['claim']}/")

@@ -29,7 +29,8 @@ def document(stored: Mapping[str, Any]) -> Document:
         stored: plain JSON: `id`, `name`, `scale`, `asked`, `claim` (its name, or as `described`; None of a
             comparison), `design`, `fingerprint`, and of what was judged `number`, `judged_at` (seconds), `verdicts`
             (`verdict.document` of each), `taken`, `runs` (rows of `results`, with `experiment`, `seconds`, `device`,
-            `torch`, `missing`) and `facts`; and `series`, of runs that judge: `key`, `arm`, `seed`, `steps`, `values`.
+            `torch`, `missing`) and `facts`; and `series`, of runs that judge: `key`, `arm`,
+            `setting`, `seed`, `steps`, `values`.
             Of an article `parts`, the same of each of its studies, with verdicts as they are among all questions.
             What is not there is left out.
     """
