@@ -27,6 +27,7 @@ PLACES_OF_A_PAIR = 4
 
 Key = Annotated[Text, Field(min_length=1, max_length=METRIC_KEY_CHARS)]
 ArmName = Annotated[Text, Field(min_length=1, max_length=64, pattern=r"^[^/~]+$")]
+MarginKind = Literal["superiority", "non_inferiority", "equality"]
 Scalar = bool | int | float | Annotated[Text, Field(max_length=200)]
 Values = Annotated[
     Annotated[list[Scalar], Field(min_length=1, max_length=MOST_EXPERIMENTS), Tag("values")]
@@ -141,7 +142,7 @@ class FreeComparison(SpecModel):
         description="The smallest effect worth calling one, in units of the metric: 0.01 of an accuracy is one point. "
         "Where arms differ by a factor, how much that exceeds 1: 0.5 is half as much again."
     )
-    margin: Literal["superiority", "non_inferiority", "equality"] = Field(
+    margin: MarginKind = Field(
         default="superiority",
         description="What is claimed of each arm: better than the baseline by more than delta, worse by less than it, "
         "or within it.",

@@ -45,12 +45,8 @@ class Comparison:
         """`asked` has complete specs: see `compared`."""
         self.asked = asked
         self._measuring = _Measuring(asked)
-
-    @property
-    def says(self) -> str:
-        """What is claimed, in a sentence."""
-        arms = ", ".join(self.asked.treatments)
-        return f"{self._measuring.quantity}: {arms} {_SAID[self.asked.margin]} {BASELINE}."
+        arms = ", ".join(asked.treatments)
+        self.says = f"{self._measuring.quantity}: {arms} {_SAID[asked.margin]} {BASELINE}."
 
     def design(self, scale: Scale, seeds: int | None = None, overrides: Mapping[str, Any] | None = None) -> Design:
         """What it will do. `scale` is only noted: sizes are those of the specs.

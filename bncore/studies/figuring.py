@@ -1,6 +1,7 @@
-"""The figures of a report as parts of its page: each drawn for light and for dark grounds.
+"""The figures of a report as parts of its page: drawn once, with colours that its style sheet chooses.
 
-Invariant: the SVGs of a page share no ids, since the first of two elements with one id would clip both.
+Invariant: the SVGs of a page share no ids, since the first of two elements with one id would clip both; and the same
+figure gives the same text, however many were drawn before it.
 """
 
 import re
@@ -10,14 +11,19 @@ from typing import Any
 from bncore.figures import study_effects, study_runs
 from bncore.figures.document import Figure
 from bncore.figures.results import FigureRefused, Options, Theme
+from bncore.figures.theme import variables
 from bncore.studies.markup import Markup, element
 
 Draw = Callable[[Figure], str]
 """SVG of a figure."""
 Report = Mapping[str, Any]
+_PREFIX = "--figure-"
+_NAMES = {colour.lower(): name for name, colour in variables("light").items()}
+_COLOUR = re.compile("|".join(_NAMES), re.IGNORECASE)
 _WIDTH = 420
 """Pixels: two of them beside each other on the page."""
-_ID = re.compile(r'(\bid="|url\(#|href="#)')
+_ID = re.compile(r'\bid="([^"]*)"')
+_REFERENCE = re.compile(r'(\bid="|url\(#|href="#)([^")]*)')
 
 
 def effects(report: Report, draw: Draw) -> Iterator[Markup | None]:
@@ -56,26 +62,32 @@ def readable(name: str) -> str:
     return name.replace("_", " ").replace("-", ", ", 1) if "_" in name else name
 
 
+def figure_style() -> str:
+    """The colours of figures, on light and on dark grounds; their own ground is that of the page."""
+
+    def declared(theme: Theme) -> str:
+        colours = {**variables(theme), "background": "transparent"}
+        return ":root { " + "".join(f"{_PREFIX}{name}: {colour}; " for name, colour in colours.items()) + "}"
+
+    return f"{declared('light')}\n@media screen and (prefers-color-scheme: dark) {{ {declared('dark')} }}\n"
+
+
 def _picture(key: str, figure: Callable[[Options], Figure], draw: Draw) -> Markup | None:
     """None where there is nothing to draw."""
     try:
-        both = {theme: figure(Options(theme=theme, width=_WIDTH)) for theme in _THEMES}
+        document = figure(Options(width=_WIDTH))
     except FigureRefused:
         return None
     prefix = re.sub(r"[^A-Za-z0-9]+", "-", key)
-    drawn = [
-        element("div", _inline(draw(document), f"{prefix}-{theme}-", str(document["description"])), class_=theme)
-        for theme, document in both.items()
-    ]
-    return element("figure", *drawn)
-
-
-_THEMES: tuple[Theme, ...] = ("light", "dark")
+    return element("figure", _inline(draw(document), f"{prefix}-", str(document["description"])))
 
 
 def _inline(svg: str, prefix: str, description: str) -> Markup:
     """As a part of a page: ids of its own, and what a reader who does not see it is told."""
-    found = _ID.sub(lambda match: match[0] + prefix, svg)
+    # The library numbers them through, drawing by drawing, for as long as its process lives.
+    names = {old: f"{prefix}{place}" for place, old in enumerate(dict.fromkeys(_ID.findall(svg)))}
+    found = _REFERENCE.sub(lambda match: match[1] + names.get(match[2], match[2]), svg)
+    found = _COLOUR.sub(lambda match: f"var({_PREFIX}{_NAMES[match[0].lower()]})", found)
     label = element("svg", role="img", aria_label=description).removesuffix("></svg>")
     return Markup(found[found.index("<svg") :].replace("<svg", label, 1))
 

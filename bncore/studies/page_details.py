@@ -91,7 +91,9 @@ def _value(run: Report, key: str) -> str:
     if run.get("diverged"):
         return "diverged"
     value = run["metrics"].get(key)
-    return ("never" if key in run["metrics"] else "") if value is None else written(value)
+    if value is None:
+        return "never" if key in run["metrics"] else ""
+    return written(value) if isinstance(value, int | float) else str(value)
 
 
 def _missing(report: Report) -> Markup:
