@@ -6,10 +6,27 @@ docs/studies-design.md.
 
 from bncore.studies.claim import Claim
 from bncore.studies.claims.fewer_epochs import FewerEpochs
+from bncore.studies.claims.gain_is_the_learning_rate import GainIsTheLearningRate
 from bncore.studies.claims.gradients_explode_with_depth import GradientsExplodeWithDepth
+from bncore.studies.claims.insensitive_to_initialization import InsensitiveToInitialization
+from bncore.studies.claims.larger_learning_rates import LargerLearningRates
+from bncore.studies.claims.regularizes_without_dropout import RegularizesWithoutDropout
 from bncore.studies.claims.scale_invariance import ScaleInvariance
+from bncore.studies.claims.weight_decay_can_shrink import WeightDecayCanShrink
+from bncore.studies.claims.works_in_cnn import WorksInCnn
+from bncore.studies.claims.works_in_rnn import WorksInRnn
 
-CLAIMS: dict[str, Claim] = {
-    claim.name: claim for claim in (FewerEpochs(), ScaleInvariance(), GradientsExplodeWithDepth())
-}
+_ALL: tuple[Claim, ...] = (
+    FewerEpochs(),
+    LargerLearningRates(),
+    GainIsTheLearningRate(),
+    InsensitiveToInitialization(),
+    ScaleInvariance(),
+    RegularizesWithoutDropout(),
+    WorksInCnn(),
+    WorksInRnn(),
+    GradientsExplodeWithDepth(),
+    WeightDecayCanShrink(),
+)
+CLAIMS: dict[str, Claim] = {claim.name: claim for claim in _ALL}
 """By name, in the order of the article."""
