@@ -21,11 +21,14 @@ from typing import Any
 
 import torch
 
-from bncore.events import Finished, MetricsBlock, decode
+from bncore.events import CheckpointSaved, Concluded, Event, Finished, MetricsBlock, decode
+from bncore.job import run_job
+from bncore.run_directory import RunLayout
 from bncore.spec import ExperimentSpec
-from bncore.studies.claim import Batch, Design, Experiment, experiments
+from bncore.spec.evaluation import load_evaluation
+from bncore.studies.claim import Batch, Design, Experiment, evaluations, experiments
 from bncore.studies.claims import CLAIMS
-from bncore.studies.measures import diverged, measured
+from bncore.studies.measures import diverged, evaluation_metrics, measured
 from bncore.studies.reports import Report, answer
 from bncore.studies.results import Results, results
 from bncore.studies.verdict import Verdict, document
@@ -38,24 +41,28 @@ def trained(design: Design, stage: str, asked: Experiment, root: Path) -> Row:
     """What an experiment leaves to a study, from the series that a service would store; trained below `root`.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: it failed, or an evaluation of it did.
     """
-    path = Path(tempfile.mkdtemp(dir=root))
+    whole = Path(tempfile.mkdtemp(dir=root))
+    path = whole / "run"
+    path.mkdir()
     began = time.process_time()
     try:
         (path / "spec.json").write_text(ExperimentSpec.model_validate(asked.spec).canonical_json())
         ended = run_attempt(path)
         if not isinstance(ended, Finished):
             raise RuntimeError(f"{asked.place} with seed {asked.seed}: {ended}")
-        series = _series(path)
+        events = [decode(line) for line in (path / "events.jsonl").read_bytes().splitlines()]
+        series = _series(events)
+        evaluated = _evaluated(design, asked, path, events)
     finally:
-        shutil.rmtree(path)
+        shutil.rmtree(whole)
     return {
         "stage": stage,
         "arm": asked.place.arm,
         "setting": dict(asked.place.setting),
         "seed": asked.seed,
-        "metrics": measured(design.measures, series),
+        "metrics": {**measured(design.measures, series), **evaluated},
         "diverged": diverged(series),
         "seconds": time.process_time() - began,
     }
@@ -102,9 +109,25 @@ def _alone(design: Design, stage: str, root: Path, asked: Experiment) -> Row:
     return trained(design, stage, asked, root)
 
 
-def _series(path: Path) -> dict[str, tuple[list[int], list[float]]]:
+def _evaluated(design: Design, asked: Experiment, run: Path, events: Sequence[Event]) -> dict[str, float | None]:
+    """Numbers of the evaluations of its last checkpoint, each made beside the directory of the run."""
+    last = [each for each in events if isinstance(each, CheckpointSaved) and each.checkpoint_kind == "last"][-1]
+    metrics: dict[str, float | None] = {}
+    for name, spec in evaluations(design, asked.place.arm).items():
+        layout = RunLayout(run.parent / name)
+        layout.checkpoint.mkdir(parents=True)
+        layout.checkpoint_weights.symlink_to(run / last.weights.file)
+        layout.evaluation.write_text(load_evaluation(dict(spec)).canonical_json())
+        ended = run_job(layout.path)
+        if not isinstance(ended, Concluded):
+            raise RuntimeError(f"{name} of {asked.place} with seed {asked.seed}: {ended}")
+        metrics |= evaluation_metrics(name, ended.result)
+    return metrics
+
+
+def _series(events: Sequence[Event]) -> dict[str, tuple[list[int], list[float]]]:
     series: dict[str, tuple[list[int], list[float]]] = {}
-    for event in map(decode, (path / "events.jsonl").read_bytes().splitlines()):
+    for event in events:
         if isinstance(event, MetricsBlock):
             for key, values in event.values.items():
                 steps, known = series.setdefault(key, ([], []))
