@@ -48,6 +48,9 @@ class Arm:
     """As a sentence names it: "batch normalization"."""
     patch: Mapping[str, Any] = field(default_factory=dict)
     """What makes it of the template: a JSON merge patch (RFC 7396)."""
+    evaluated: tuple[str, ...] | None = None
+    """Those of the design's evaluations that are made of it; None: all. A network without statistics of batches has
+    none to put in their place, and such an evaluation of it is refused."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class Design:
     grid: Grid = NO_GRID
     evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By name, evaluations of each experiment's last checkpoint, adapted or on other data: specs as they are posted.
-    Their numbers become metrics `evaluation/<name>/<metric>` of its `Run`; a batch is done when they are."""
+    Their numbers become metrics of its `Run` (`measures.evaluation_metrics`); a batch is done when they are. Which arm
+    has which: `evaluations`."""
     tuned_by: Metric | None = None
     tuning_seeds: int = 0
     extensions: tuple[int, ...] = ()
@@ -143,6 +147,12 @@ class Claim(Protocol):
 def experiments(design: Design, batch: Batch) -> tuple[Experiment, ...]:
     """The experiments of a batch; arms of a seed share everything that the seed decides."""
     return tuple(Experiment(place, seed, _spec(design, place, seed)) for place in batch.places for seed in batch.seeds)
+
+
+def evaluations(design: Design, arm: str) -> dict[str, Mapping[str, Any]]:
+    """Those that are made of each of its experiments, by name."""
+    chosen = design.arm(arm).evaluated
+    return {name: asked for name, asked in design.evaluations.items() if chosen is None or name in chosen}
 
 
 def patched(template: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Series = Mapping[str, tuple[Sequence[int], Sequence[float]]]
 """By key, steps ascending and values."""
@@ -80,6 +80,20 @@ class MeanOverSteps:
 
 
 @dataclass(frozen=True)
+class Greatest:
+    """The greatest value of a series; NaN is none."""
+
+    series: str
+
+    @property
+    def name(self) -> str:
+        return f"greatest {self.series}"
+
+    def of(self, _steps: Sequence[int], values: Sequence[float]) -> float | None:
+        return max((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+@dataclass(frozen=True)
 class Within:
     """The mean or the median of a series' values at the steps from `first` to `last`.
 
@@ -105,7 +119,7 @@ class Within:
         return statistics.median(there) if self.how == "median" else statistics.fmean(there)
 
 
-Measure = Final | AtStep | FirstReaching | MeanOverSteps | Within
+Measure = Final | AtStep | FirstReaching | MeanOverSteps | Greatest | Within
 
 
 def measured(measures: Sequence[Measure], series: Series) -> dict[str, float | None]:
@@ -117,9 +131,31 @@ def measured(measures: Sequence[Measure], series: Series) -> dict[str, float | N
     }
 
 
+def evaluation_metrics(name: str, result: Mapping[str, Any]) -> dict[str, float | None]:
+    """The numbers in an evaluation's result, as it is stored: `evaluation/<name>/<metric>` with the statistics that
+    were asked for, `evaluation/<name>/before/<metric>` with those of the checkpoint.
+
+    Where there are no such statistics, of weights that diverged, the former are left out.
+    """
+    before, after = result["before"], result["after"]
+    asked = before if after is None and result.get("reason") is None else after or {}
+    shown = {f"evaluation/{name}/before": before, f"evaluation/{name}": asked}
+    return {
+        f"{prefix}/{metric}": float(value)
+        for prefix, numbers in shown.items()
+        for metric, value in numbers.items()
+        if _is_number(value)
+    }
+
+
 def diverged(series: Series) -> bool:
     """Whether the training loss was ever not finite, or beyond `DIVERGED_LOSS`."""
     return any(not value <= DIVERGED_LOSS for value in series.get("train/loss", ((), ()))[1])
+
+
+def _is_number(value: Any) -> bool:
+    """Those that are not finite are words in JSON."""
+    return isinstance(value, float | int) or value in ("NaN", "Infinity", "-Infinity")
 
 
 def _is_there(measure: Measure, steps: Sequence[int]) -> bool:

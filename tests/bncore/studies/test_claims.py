@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from bncore.studies.verdict import document
 @pytest.mark.parametrize(
     ("name", "hidden"), [("scale-invariance", [16, 16]), ("gradients-explode-with-depth", [24, 24, 24])]
 )
-def test_a_claim_of_initialization_goes_from_its_design_to_its_verdict(name: str, hidden: list[int], tmp_path: Path):
+def test_a_claim_of_initialization_goes_from_its_design_to_its_verdict(name: str, hidden: list[int]):
     claim = CLAIMS[name]
     small = {"network": {"hidden": hidden}, "data": {"kind": "digits"}}
     design = claim.design("tiny", overrides=small)
@@ -32,7 +31,7 @@ def test_a_claim_of_initialization_goes_from_its_design_to_its_verdict(name: str
     assert isinstance(batch, Batch)
     asked = experiments(design, batch)
     assert {experiment.spec["network"]["norm"]["kind"] for experiment in asked} <= {"none", "batch_norm"}
-    runs = results([trained(design, batch.stage, each, tmp_path) for each in asked]).runs
+    runs = results([trained(design, batch.stage, each) for each in asked]).runs
     found = Results(tuple(runs), (batch.stage,))
     report = answer(claim, design, found)
     assert isinstance(report, Report)
