@@ -42,11 +42,14 @@ class Metric:
     """For an accuracy chance, 1 / classes: what the network would be good for, had it not been trained."""
     when_never: float | None = None
     """For a time by which settings are compared: the budget."""
+    before_training: bool = False
+    """Taken at initialization: it stands, whatever training made of the network."""
 
     def of(self, run: Run) -> float | None:
         """The number; None where there is none, not even by convention."""
         value = run.metrics.get(self.key)
-        if run.diverged or (value is not None and not math.isfinite(value)):
+        diverged = run.diverged and not self.before_training
+        if diverged or (value is not None and not math.isfinite(value)):
             return self.when_diverged
         return self.when_never if value is None and self.key in run.metrics else value
 
@@ -80,6 +83,11 @@ class Results:
                     raise ResultsUnfit(f"{place.arm} has seed {run.seed} twice at {dict(place.setting)}")
                 found[run.seed] = run
         return dict(sorted(found.items()))
+
+    def mean(self, place: Place, metric: Metric) -> float:
+        """Over the runs there that have the number; NaN where none has."""
+        numbers = [number for run in self.at(place).values() if (number := metric.of(run)) is not None]
+        return math.fsum(numbers) / len(numbers) if numbers else math.nan
 
 
 def setting(values: Mapping[str, Scalar]) -> Setting:

@@ -7,9 +7,22 @@ docs/studies-design.md.
 from bncore.studies.claim import Claim
 from bncore.studies.claims.fewer_epochs import FewerEpochs
 from bncore.studies.claims.gradients_explode_with_depth import GradientsExplodeWithDepth
+from bncore.studies.claims.moments_steady_with_depth import MomentsSteadyWithDepth
+from bncore.studies.claims.one_class_at_initialization import OneClassAtInitialization
+from bncore.studies.claims.saturating_activations_train import SaturatingActivationsTrain
 from bncore.studies.claims.scale_invariance import ScaleInvariance
+from bncore.studies.claims.smoother_landscape import SmootherLandscape
 
 CLAIMS: dict[str, Claim] = {
-    claim.name: claim for claim in (FewerEpochs(), ScaleInvariance(), GradientsExplodeWithDepth())
+    claim.name: claim
+    for claim in (
+        FewerEpochs(),
+        ScaleInvariance(),
+        SaturatingActivationsTrain(),
+        MomentsSteadyWithDepth(),
+        OneClassAtInitialization(),
+        SmootherLandscape(),
+        GradientsExplodeWithDepth(),
+    )
 }
 """By name, in the order of the article."""
