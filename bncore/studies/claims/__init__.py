@@ -12,12 +12,16 @@ from bncore.studies.claims.gradients_explode_with_depth import GradientsExplodeW
 from bncore.studies.claims.input_normalization import InputNormalization
 from bncore.studies.claims.insensitive_to_initialization import InsensitiveToInitialization
 from bncore.studies.claims.larger_learning_rates import LargerLearningRates
+from bncore.studies.claims.moments_steady_with_depth import MomentsSteadyWithDepth
 from bncore.studies.claims.non_iid_batches import NonIidBatches
+from bncore.studies.claims.one_class_at_initialization import OneClassAtInitialization
 from bncore.studies.claims.placement import Placement
 from bncore.studies.claims.regularizes_without_dropout import RegularizesWithoutDropout
+from bncore.studies.claims.saturating_activations_train import SaturatingActivationsTrain
 from bncore.studies.claims.scale_invariance import ScaleInvariance
 from bncore.studies.claims.small_batch_alternatives import SmallBatchAlternatives
 from bncore.studies.claims.small_batch_gap import SmallBatchGap
+from bncore.studies.claims.smoother_landscape import SmootherLandscape
 from bncore.studies.claims.statistics_adapt_to_domain import StatisticsAdaptToDomain
 from bncore.studies.claims.weight_decay_can_shrink import WeightDecayCanShrink
 from bncore.studies.claims.works_in_cnn import WorksInCnn
@@ -36,8 +40,12 @@ _ALL: tuple[Claim, ...] = (
     SmallBatchAlternatives(),
     Placement(),
     InputNormalization(),
+    SaturatingActivationsTrain(),
     WorksInCnn(),
     WorksInRnn(),
+    MomentsSteadyWithDepth(),
+    OneClassAtInitialization(),
+    SmootherLandscape(),
     StatisticsAdaptToDomain(),
     GradientsExplodeWithDepth(),
     WeightDecayCanShrink(),
