@@ -151,7 +151,7 @@ def test_a_report_is_made_of_what_is_stored(api: Any) -> None:
     page = get(api, study, "/report.html")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "<html" in page.text
-    assert "src=\"http" not in page.text
+    assert 'src="http' not in page.text
     assert "sandbox" in page.headers["content-security-policy"]
 
 
