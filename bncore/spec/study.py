@@ -31,7 +31,6 @@ ARTICLE = "article"
 OWN_TAGS = ("study", "stage", "arm")
 """That its experiments have besides."""
 MOST_SEEDS = 1000
-OF_COMPARISONS = ("estimand", "delta", "margin", "tune", "tuning_seeds")
 
 
 class StudySpec(SpecModel):
@@ -105,7 +104,7 @@ class StudySpec(SpecModel):
             except SpecError as error:
                 yield from error.faults
         else:
-            yield from self._misplaced(*OF_COMPARISONS, of="a comparison")
+            yield from self._misplaced("estimand", "delta", "margin", "tune", "tuning_seeds", of="a comparison")
             if self.claim == ARTICLE:
                 yield from self._misplaced("overrides", "seeds", of="one claim; extend a part of the article instead")
 

@@ -26,15 +26,16 @@ def document(stored: Mapping[str, Any]) -> Document:
     """The report of a study, or of an article, which has the reports of its `parts`.
 
     Args:
-        stored: plain JSON: `id`, `name`, `scale`, `asked`, `claim` (its name, or as `described`; None of a
-            comparison), `design`, `fingerprint`, and of what was judged `number`, `judged_at` (seconds), `verdicts`
-            (`verdict.document` of each), `taken`, `runs` (rows of `results`, with `experiment`, `seconds`, `device`,
-            `torch`, `missing`) and `facts`; and `series`, of runs that judge: `key`, `arm`,
-            `setting`, `seed`, `steps`, `values`.
-            Of an article `parts`, the same of each of its studies, with verdicts as they are among all questions.
-            What is not there is left out.
+        stored: plain JSON: `study` as the service shows it (`id`, `name`, `scale`, `spec`), `claim` (its name, or as
+            `described`; None of a comparison), `design`, `fingerprint`, and of what was judged `number`, `judged_at`
+            (seconds), `verdicts` (`verdict.document` of each), `taken`, `runs` (rows of `results`, with `experiment`,
+            `seconds`, `device`, `torch`, `missing`) and `facts`; and `series`, of runs that judge: `key`, `arm`,
+            `setting`, `seed`, `steps`, `values`. Of an article `parts`, the same of each of its studies, and verdicts
+            that say in `study` whose they are, corrected for all questions together. What is not there is left out.
     """
-    return _article(stored) if stored.get("parts") else _study(stored)
+    if stored.get("parts"):
+        return _article(stored)
+    return _study(stored, stored.get("verdicts") or [])
 
 
 def described(claim: Claim) -> Document:
@@ -50,8 +51,10 @@ def standing(verdicts: Sequence[Mapping[str, Any]]) -> str | None:
     return min(there, key=STANDINGS.index, default=None)
 
 
-def _study(stored: Mapping[str, Any]) -> Document:
-    verdicts = [{**verdict, "standing": _standing(verdict)} for verdict in stored.get("verdicts") or []]
+def _study(stored: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> Document:
+    # In an article questions are called by their claims, too, each of which has a section of its own.
+    named = [{**verdict, "name": verdict["name"].rpartition("/")[2]} for verdict in judged]
+    verdicts = [{**verdict, "standing": _standing(verdict)} for verdict in named]
     runs, design = list(stored.get("runs") or []), stored.get("design") or {}
     return {
         "kind": "study",
@@ -75,7 +78,9 @@ def _study(stored: Mapping[str, Any]) -> Document:
 
 
 def _article(stored: Mapping[str, Any]) -> Document:
-    parts = [_study(part) for part in stored["parts"]]
+    of = {part["study"]["id"]: part for part in stored["parts"]}
+    judged = {study_id: [each for each in stored["verdicts"] if each["study"] == study_id] for study_id in of}
+    parts = [_study(part, judged[study_id]) for study_id, part in of.items()]
     every = [verdict for part in parts for verdict in part["verdicts"]]
     # Sorted is stable: claims of one standing stay in the order of the article.
     parts = sorted(parts, key=lambda part: STANDINGS.index(part["standing"] or "inconclusive"))
@@ -94,8 +99,10 @@ def _article(stored: Mapping[str, Any]) -> Document:
 
 
 def _identity(stored: Mapping[str, Any]) -> Document:
-    about = {key: stored.get(key) for key in ("id", "name", "scale", "asked", "number")}
-    return {**about, "judged_at": _instant(stored.get("judged_at"))}
+    shown = stored["study"]
+    about = {key: shown.get(key) for key in ("id", "name", "scale")}
+    when = {"number": stored.get("number"), "judged_at": _instant(stored.get("judged_at"))}
+    return {**about, "asked": shown.get("spec"), **when}
 
 
 def _standing(verdict: Mapping[str, Any]) -> str:

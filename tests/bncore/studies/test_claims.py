@@ -1,6 +1,7 @@
 """Claims drive studies by results alone, from first batch to verdict; by real experiments where they are short."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 from statsmodels.stats.weightstats import DescrStatsW
 
-from bench.claims import trained
+from bench.claims import answered, trained
 from bncore.spec import ExperimentSpec
-from bncore.studies.claim import TUNING_SEEDS_FROM, Batch, Design, ScaleMissing, experiments
+from bncore.spec.evaluation import evaluation_faults, load_evaluation
+from bncore.studies.claim import TUNING_SEEDS_FROM, Batch, Design, ScaleMissing, evaluations, experiments
 from bncore.studies.claims import CLAIMS
 from bncore.studies.looks import Looks, level
 from bncore.studies.measures import (
@@ -24,6 +26,7 @@ from bncore.studies.measures import (
     MeanOverSteps,
     Within,
     diverged,
+    evaluation_metrics,
     measured,
 )
 from bncore.studies.reports import Report, answer
@@ -163,9 +166,37 @@ def test_every_experiment_of_a_design_is_one_that_the_service_accepts(claim: Any
     batch = claim.next_step(design, Results())
     specs = [experiment.spec for experiment in experiments(design, batch)]
     assert len({json.dumps(spec, sort_keys=True) for spec in specs}) == len(batch.places) * len(batch.seeds)
-    for spec in specs[:: len(batch.seeds)]:
-        ExperimentSpec.model_validate(spec)
+    for place, spec in zip(batch.places, specs[:: len(batch.seeds)], strict=True):
+        valid = ExperimentSpec.model_validate(spec)
+        for asked in evaluations(design, place.arm).values():
+            assert evaluation_faults(load_evaluation(dict(asked)), valid) == []
     assert all(claim.literature), "what others found stands beside it"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_tiny_study_runs_from_its_design_to_its_report(name: str, tmp_path: Path) -> None:
+    design = CLAIMS[name].design("tiny")
+    report = answered(design, [], tmp_path)
+    assert {verdict.name for verdict in report.verdicts} >= {*design.margins}
+    # Whatever a question rests on was measured; fewer seeds than six are no verdict.
+    assert all(verdict.effects is None or not verdict.effects.missing for verdict in report.verdicts)
+    assert all(math.isfinite(number) for verdict in report.verdicts for number in verdict.measured.values())
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_an_evaluation_found_becomes_metrics() -> None:
+    before = {"accuracy": 0.5, "loss": "NaN", "count": 3, "classes": [{"recall": 1.0}]}
+    found = evaluation_metrics("blur", {"before": before, "after": {"accuracy": 0.75, "loss": None}, "reason": None})
+    assert (found["evaluation/blur/accuracy"], found["evaluation/blur/before/accuracy"]) == (0.75, 0.5)
+    assert math.isnan(found["evaluation/blur/before/loss"] or 0.0)
+    assert not {"evaluation/blur/loss", "evaluation/blur/before/classes"} & {*found}
+    # Nothing else was asked for; or there was nothing, of weights that diverged.
+    alone, none = (
+        evaluation_metrics("clean", {"before": before, "after": None, "reason": reason}) for reason in (None, "no")
+    )
+    assert alone["evaluation/clean/accuracy"] == none["evaluation/clean/before/accuracy"] == 0.5
+    assert "evaluation/clean/accuracy" not in none
 
 
 def test_series_become_numbers() -> None:

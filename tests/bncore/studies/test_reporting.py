@@ -58,10 +58,7 @@ def stored(name: str, factor: float, study_id: str) -> dict[str, Any]:
             rows.append({**about, **told, "metrics": {**metrics, "test/accuracy": 0.9}, "diverged": False})
         done.append(step.stage)
     return {
-        "id": study_id,
-        "name": None,
-        "scale": None,
-        "asked": claim.asked.model_dump(mode="json"),
+        "study": {"id": study_id, "name": None, "scale": None, "spec": claim.asked.model_dump(mode="json")},
         "claim": None,
         "design": document_of(design),
         "number": 1,
@@ -147,7 +144,7 @@ def test_numbers_that_are_none_and_runs_that_are_lost_are_said(study: dict[str, 
 
 def test_a_page_needs_nothing_runs_nothing_and_is_the_same_again() -> None:
     study = stored(HOSTILE.replace("/", "").replace("~", ""), 0.4, "study_b")
-    study["name"] = HOSTILE
+    study["study"]["name"] = HOSTILE
     made = asked.report_page(study, [])
     assert made == asked.report_page(json.loads(json.dumps(study)), [])
     text = made.decode()
@@ -177,8 +174,14 @@ def test_an_article_has_contradictions_first_and_its_own_correction() -> None:
         stored(name, factor, f"study_{name}") for name, factor in (("fast", 0.4), ("slow", 2.5), ("same", 1.0))
     )
     fast["claim"], slow["claim"] = "fewer-epochs", "scale-invariance"
-    fast["verdicts"] = [{**verdict, "outcome": "inconclusive", "alone": "holds"} for verdict in fast["verdicts"]]
-    report = document({"id": "study_all", "name": None, "scale": "tiny", "facts": {}, "parts": [fast, same, slow]})
+    verdicts = [
+        {**verdict, "name": f"{part['study']['id']}/{verdict['name']}", "study": part["study"]["id"]}
+        for part in (fast, slow, same)
+        for verdict in part["verdicts"]
+    ]
+    verdicts[0] = {**verdicts[0], "outcome": "inconclusive", "alone": "holds"}
+    whole = {"study": {"id": "study_all", "name": None, "scale": "tiny"}, "verdicts": verdicts, "facts": {}}
+    report = document({**whole, "claim": None, "runs": [], "parts": [fast, same, slow]})
     assert [part["standing"] for part in report["parts"]] == ["contradicted", "does_not_hold", "inconclusive"]
     assert report["counts"] == {"contradicted": 1, "does_not_hold": 1, "inconclusive": 1, "holds": 0}
     assert [part["claim"]["number"] for part in report["parts"] if part["claim"]] == ["C5", "C1"]
