@@ -28,6 +28,7 @@ from bncore.studies.measures import (
     diverged,
     evaluation_metrics,
     measured,
+    needed,
 )
 from bncore.studies.reports import Report, answer
 from bncore.studies.results import Results, Run, results
@@ -248,6 +249,7 @@ def test_series_become_numbers() -> None:
         "test/loss when falling <= 1": 1.0,
         "test/loss when falling <= 0.1": None,
     }
+    assert needed((Final(accuracy), AtLevel("test/loss", "train/loss", 1.0))) == {accuracy, "test/loss", "train/loss"}
     assert not diverged(series)
     assert diverged({"train/loss": ([1], [1001.0])})
     assert diverged({"train/loss": ([1, 2], [float("nan"), 1.0])})
