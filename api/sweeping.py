@@ -42,16 +42,12 @@ async def stored(
         known = await service.reads.run(functools.partial(_replayed, asked, scope, sweeps.fingerprint_of(what)))
         if known is not None:
             return known, True
-    submission = await service.bodies.run(functools.partial(_submission, asked, what, expanded))
+    submission = await service.bodies.run(lambda: SweepSubmission.of(what, experiments_of(asked, expanded)))
     return await service.writes.run(functools.partial(_store, asked, scope, submission, store))
 
 
-def _replayed(asked: Admitted, scope: Scope, fingerprint: str) -> tables.Sweep | None:
-    with asked.service.database.read() as session:
-        return sweeps.replayed(session, scope, fingerprint)
-
-
-def _submission(asked: Admitted, what: Asked, expanded: Callable[[Complete], list[Point]]) -> SweepSubmission:
+def experiments_of(asked: Admitted, expanded: Callable[[Complete], list[Point]]) -> list[Point]:
+    """What a sweep comes to, with all that its data set and checkpoint say. Raises `InvalidBody`."""
     completing = Completing(asked.service.database, asked.caller.owner)
 
     def complete(document: Any) -> Any:
@@ -61,9 +57,14 @@ def _submission(asked: Admitted, what: Asked, expanded: Callable[[Complete], lis
             raise SpecError([Fault("/data/id", str(error), error.code)]) from None
 
     try:
-        return SweepSubmission.of(what, expanded(complete))
+        return expanded(complete)
     except SpecError as error:
         raise InvalidBody(error.faults) from None
+
+
+def _replayed(asked: Admitted, scope: Scope, fingerprint: str) -> tables.Sweep | None:
+    with asked.service.database.read() as session:
+        return sweeps.replayed(session, scope, fingerprint)
 
 
 def _store(

@@ -36,6 +36,7 @@ from client.commands.pausing import pause, resume, retry
 from client.commands.show import show_experiment
 from client.commands.submit import submit, wait_for
 from client.commands.sweep_results import sweep_results
+from client.commands.sweep_validate import validate_sweep
 from client.commands.sweeps import (
     cancel_sweep,
     delete_sweep,
@@ -114,6 +115,7 @@ _DATASETS: dict[str, Callable[..., None]] = {
     "delete": delete_dataset,
 }
 _SWEEPS: dict[str, Callable[..., None]] = {
+    "validate": validate_sweep,
     "submit": submit_sweep,
     "list": list_sweeps,
     "show": show_sweep,

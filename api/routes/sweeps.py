@@ -14,8 +14,9 @@ from api.answers import answer
 from api.bodies import body
 from api.deps import Admitted, Asked, SweepId, living_lately, living_now
 from api.devices import queue_of
-from api.headers import if_none_match_parameter, none_match
+from api.headers import entity_tag, if_none_match_parameter, none_match
 from api.lanes import reading, writing
+from api.long_poll import Found, WaitQuery, found_in_time
 from api.openapi import idempotency_parameter, model_body
 from api.parameters import Parameters, Reading
 from api.problems import declared
@@ -154,16 +155,11 @@ def list_sweeps(asked: Asked, query: Annotated[SweepsQuery, Depends(Reading(Swee
     return answer(Page[Sweep](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))
 
 
-@reading
-def get_sweep(sweep_id: SweepId, asked: Asked) -> Response:
+async def get_sweep(
+    sweep_id: SweepId, asked: Asked, query: Annotated[WaitQuery, Depends(Reading(WaitQuery))]
+) -> Response:
     """State and progress, counted from its experiments, and what was asked. The ETag changes with any of them."""
-    with asked.service.database.read() as session:
-        row = sweeps.get(session, sweep_id, owner=asked.sees)
-        standing = sweeps.standing(session, sweep_id)
-    headers = sweep_headers(row, standing)
-    if none_match(asked.request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return answer(SweepNow.seen(row, standing), headers=headers)
+    return await found_in_time(asked, sweep_id, functools.partial(_read, asked, sweep_id), query.wait)
 
 
 @living_lately
@@ -189,9 +185,18 @@ def delete_sweep(sweep_id: SweepId, asked: Asked) -> Response:
 
 
 def sweep_headers(row: tables.Sweep, standing: Standing) -> dict[str, str]:
-    """Deleting lowers one of the two numbers, and all else raises the other."""
-    tag = f'"{len(row.seeds)}-{standing.experiments}-{standing.version}"'
-    return {"ETag": tag, "Cache-Control": "no-cache"}
+    """What an answer says that shows this sweep."""
+    return {"ETag": entity_tag(sweeps.mark_of(row, standing).version), "Cache-Control": "no-cache"}
+
+
+def _read(asked: Admitted, sweep_id: str) -> Found:
+    with asked.service.database.read() as session:
+        row = sweeps.get(session, sweep_id, owner=asked.sees)
+        standing = sweeps.standing(session, sweep_id)
+    mark, headers = sweeps.mark_of(row, standing), sweep_headers(row, standing)
+    if none_match(asked.request, headers["ETag"]):
+        return Found(mark.version, mark.is_terminal, Response(status_code=304, headers=headers))
+    return Found(mark.version, mark.is_terminal, answer(SweepNow.seen(row, standing), headers=headers))
 
 
 def _expanded(spec: SweepSpec, complete: Complete) -> list[Point]:

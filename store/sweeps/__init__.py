@@ -7,7 +7,7 @@ its own: what it is doing is counted from its experiments' jobs, by one statemen
 from store.sweeps.changing import cancel, delete, pause, resume, retry
 from store.sweeps.finding import Member, Members, get, members, of_experiment, page
 from store.sweeps.measuring import MeasuredPoint, measured
-from store.sweeps.standing import Standing, standing, standings
+from store.sweeps.standing import Standing, mark_of, marks, standing, standings
 from store.sweeps.submitting import SweepSubmission, extend, extend_once, fingerprint_of, replayed, submit, submit_once
 
 __all__ = [
@@ -22,6 +22,8 @@ __all__ = [
     "extend_once",
     "fingerprint_of",
     "get",
+    "mark_of",
+    "marks",
     "measured",
     "members",
     "of_experiment",

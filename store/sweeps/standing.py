@@ -11,9 +11,10 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from store.columns import Words, core, one_of
+from store.experiments import Mark
 from store.jobs.conditions import IS_VISIBLE
 from store.jobs.states import TERMINAL, State
-from store.tables import Experiment, Job, SweepExperiment
+from store.tables import Experiment, Job, Sweep, SweepExperiment
 
 _JOB, _EXPERIMENT, _MEMBER = core(Job).c, core(Experiment).c, core(SweepExperiment).c
 _COUNTS = (
@@ -88,6 +89,19 @@ class Standing:
             self.stop_reasons[stop_reason] = count
             self.seconds += float(seconds or 0.0)
             self._steps_done += int(steps)
+
+
+def mark_of(sweep: Sweep, standing: Standing) -> Mark:
+    """How far it has come; deleting lowers one of the numbers, and all else raises another."""
+    version = f"{len(sweep.seeds)}-{standing.experiments}-{standing.version}"
+    return Mark(version, standing.state in TERMINAL)
+
+
+def marks(session: Session, sweep_ids: Collection[str]) -> dict[str, Mark]:
+    """The marks of many at once; those that do not exist are left out."""
+    found = standings(session, sweep_ids)
+    rows = session.scalars(select(Sweep).where(one_of(Sweep.id, list(sweep_ids))))
+    return {row.id: mark_of(row, found[row.id]) for row in rows}
 
 
 def standing(session: Session, sweep_id: str) -> Standing:

@@ -28,7 +28,7 @@ OPERATIONS = {
     "list_evaluation_events", "kill_dataset", "pause_dataset", "resume_dataset", "list_dataset_attempts",
     "get_dataset_logs", "list_evaluation_attempts", "get_evaluation_logs",
     "compare_experiments", "submit_sweep", "list_sweeps", "get_sweep", "list_sweep_experiments", "extend_sweep",
-    "delete_sweep", "cancel_sweep", "pause_sweep", "resume_sweep", "retry_sweep", "get_sweep_results",
+    "delete_sweep", "cancel_sweep", "pause_sweep", "resume_sweep", "retry_sweep", "get_sweep_results", "validate_sweep",
     "list_figures", "get_figure", "draw_figure",
 }  # fmt: skip
 
@@ -105,7 +105,7 @@ def _try(described: Any, api: Any, operation_id: str, mode: schemathesis.Generat
         "edit_experiment", "list_checkpoints", "cancel_experiments", "delete_experiments", "get_logs",
         "get_dataset_logs", "get_evaluation_logs", "begin_upload", "list_datasets", "store_part",
         "draw_figure", "compare_experiments",
-        "submit_sweep", "extend_sweep",
+        "submit_sweep", "extend_sweep", "validate_sweep",
     )  # fmt: skip
     excluded = [positive_data_acceptance] if loose else []
 
