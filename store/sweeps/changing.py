@@ -13,7 +13,7 @@ from store import experiments, queueing
 from store.columns import core
 from store.errors import IllegalTransition
 from store.jobs import wishes
-from store.jobs.conditions import IS_VISIBLE, in_state
+from store.jobs.conditions import owned_by, still_in_state
 from store.jobs.states import TERMINAL, State, actions
 from store.jobs.wishes import By, Wish
 from store.queueing import ROWS_A_STATEMENT, Limits
@@ -65,7 +65,7 @@ def _those(session: Session, sweep: Sweep, states: Collection[State]) -> list[st
     statement = (
         select(_JOB.id)
         .join_from(core(SweepExperiment), core(Job), _JOB.id == _MEMBER.experiment_id)
-        .where(_MEMBER.sweep_id == sweep.id, IS_VISIBLE, in_state(*states))
+        .where(_MEMBER.sweep_id == sweep.id, *owned_by(None), still_in_state(*states))
         .order_by(_JOB.id)
         .with_for_update(key_share=True, of=core(Job))
     )

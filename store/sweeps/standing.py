@@ -1,6 +1,7 @@
 """How far sweeps are, counted from their experiments.
 
-Invariant: one statement, however many sweeps and experiments; what was deleted one by one counts no more.
+Invariant: one statement a sweep, which costs what that one holds; what was deleted one by one counts no more. Of many
+sweeps at once a database would rather read all jobs there are.
 """
 
 from collections.abc import Collection
@@ -10,16 +11,15 @@ from typing import Any
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
-from store.columns import Words, core, one_of
+from store.columns import core, one_of
 from store.experiments import Mark
-from store.jobs.conditions import IS_VISIBLE
+from store.jobs.conditions import owned_by
 from store.jobs.states import TERMINAL, State
 from store.tables import Experiment, Job, Sweep, SweepExperiment
 
 _JOB, _EXPERIMENT, _MEMBER = core(Job).c, core(Experiment).c, core(SweepExperiment).c
 _COUNTS = (
     select(
-        _MEMBER.sweep_id,
         _JOB.state,
         _EXPERIMENT.stop_reason,
         func.count(),
@@ -31,8 +31,8 @@ _COUNTS = (
     )
     .join_from(core(SweepExperiment), core(Job), _JOB.id == _MEMBER.experiment_id)
     .join(core(Experiment), _EXPERIMENT.id == _MEMBER.experiment_id)
-    .where(one_of(_MEMBER.sweep_id, bindparam("wanted", type_=Words())), IS_VISIBLE)
-    .group_by(_MEMBER.sweep_id, _JOB.state, _EXPERIMENT.stop_reason)
+    .where(_MEMBER.sweep_id == bindparam("wanted"), *owned_by(None))
+    .group_by(_JOB.state, _EXPERIMENT.stop_reason)
 )
 
 
@@ -77,7 +77,7 @@ class Standing:
     _steps_given_up: int = 0
 
     def _add(self, row: Any) -> None:
-        _, state, stop_reason, count, asked, steps, total_steps, version, seconds = row
+        state, stop_reason, count, asked, steps, total_steps, version, seconds = row
         self.counts[state] = self.counts.get(state, 0) + count
         self.asked += asked
         self.steps += int(steps)
@@ -106,12 +106,12 @@ def marks(session: Session, sweep_ids: Collection[str]) -> dict[str, Mark]:
 
 def standing(session: Session, sweep_id: str) -> Standing:
     """How one is."""
-    return standings(session, [sweep_id])[sweep_id]
+    found = Standing()
+    for row in session.execute(_COUNTS, {"wanted": sweep_id}):
+        found._add(row)
+    return found
 
 
 def standings(session: Session, sweep_ids: Collection[str]) -> dict[str, Standing]:
     """How many are, by their ids."""
-    found = {sweep_id: Standing() for sweep_id in sweep_ids}
-    for row in session.execute(_COUNTS, {"wanted": list(sweep_ids)}):
-        found[row.sweep_id]._add(row)
-    return found
+    return {sweep_id: standing(session, sweep_id) for sweep_id in sweep_ids}
