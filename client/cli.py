@@ -35,6 +35,7 @@ from client.commands.owner import owner
 from client.commands.pausing import pause, resume, retry
 from client.commands.show import show_experiment
 from client.commands.submit import submit, wait_for
+from client.commands.sweep_figure import sweep_figure
 from client.commands.sweep_results import sweep_results
 from client.commands.sweep_validate import validate_sweep
 from client.commands.sweeps import (
@@ -121,6 +122,7 @@ _SWEEPS: dict[str, Callable[..., None]] = {
     "show": show_sweep,
     "wait": wait_sweep,
     "results": sweep_results,
+    "figure": sweep_figure,
     "pause": pause_sweep,
     "resume": resume_sweep,
     "cancel": cancel_sweep,

@@ -73,6 +73,11 @@ def background_of(options: Options) -> str:
     return _INK[options.theme]["background"]
 
 
+def ink_of(options: Options) -> str:
+    """Of text within a plot."""
+    return _INK[options.theme]["text"]
+
+
 def colour_of(options: Options) -> str:
     """Of what is drawn alone."""
     return PALETTES[options.theme][0]

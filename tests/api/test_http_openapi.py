@@ -29,7 +29,7 @@ OPERATIONS = {
     "get_dataset_logs", "list_evaluation_attempts", "get_evaluation_logs",
     "compare_experiments", "submit_sweep", "list_sweeps", "get_sweep", "list_sweep_experiments", "extend_sweep",
     "delete_sweep", "cancel_sweep", "pause_sweep", "resume_sweep", "retry_sweep", "get_sweep_results", "validate_sweep",
-    "list_figures", "get_figure", "draw_figure",
+    "list_sweep_figures", "get_sweep_figure", "list_figures", "get_figure", "draw_figure",
 }  # fmt: skip
 
 
