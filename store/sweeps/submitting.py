@@ -13,6 +13,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from bncore.spec import fingerprint_of as digest_of
+from bncore.spec.shared_parts import Writing
 from bncore.spec.sweep import Extension, Point, SweepSpec
 from store import experiments, idempotency, owners
 from store.columns import core
@@ -38,15 +39,8 @@ class SweepSubmission:
 
     @classmethod
     def of(cls, asked: SweepSpec | Extension, points: Sequence[Point]) -> "SweepSubmission":
-        by_number: dict[int, Submission] = {}
-        found = []
-        for point in points:
-            first = by_number.get(point.number)
-            if first is None:
-                first = by_number[point.number] = Submission.of(point.spec)
-                found.append(first)
-            else:
-                found.append(first.with_seed(point.seed))
+        writing = Writing()
+        found = [Submission.of(point.spec, writing=writing) for point in points]
         return cls(points, found, fingerprint_of(asked))
 
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bncore.spec.budget import TrainSpec
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.faults import MAX_FAULTS, Fault, SpecError, pointer_part
 from bncore.spec.parse import load_spec
+from bncore.spec.shared_parts import Reading, Writing
 from bncore.spec.sweep.axes import values_of
 from bncore.spec.sweep.paths import NoWay, as_pointer, has, is_within, null_on_the_way, put
 from bncore.spec.sweep.spec import MOST_EXPERIMENTS, Extension, SweepSpec, seeds_of
@@ -75,29 +77,34 @@ def extended(
 
 def _with_seeds(points: Sequence[tuple[_Place, ExperimentSpec]], seeds: Sequence[int]) -> list[Point]:
     # Whether a spec is valid does not depend on the seed, so the others need not be validated again.
+    trains: dict[tuple[int, int], TrainSpec] = {}
+
+    def seeded(spec: ExperimentSpec, seed: int) -> ExperimentSpec:
+        if spec.train.seed == seed:
+            return spec
+        train = trains.get((id(spec.train), seed))
+        if train is None:
+            train = trains[id(spec.train), seed] = spec.train.model_copy(update={"seed": seed})
+        return spec.model_copy(update={"train": train})
+
     return [
-        Point(number, place.at, place.arm, seed, _seeded(spec, seed))
+        Point(number, place.at, place.arm, seed, seeded(spec, seed))
         for seed in seeds
         for number, (place, spec) in enumerate(points)
     ]
-
-
-def _seeded(spec: ExperimentSpec, seed: int) -> ExperimentSpec:
-    if spec.train.seed == seed:
-        return spec
-    return spec.model_copy(update={"train": spec.train.model_copy(update={"seed": seed})})
 
 
 def _points(sweep: SweepSpec, complete: Complete) -> list[tuple[_Place, ExperimentSpec]]:
     bases = _bases(sweep, complete)
     order = sorted(sweep.axes, key=_depth)
     found: list[tuple[_Place, ExperimentSpec]] = []
+    reading = Reading()
     faults: dict[tuple[str, str], Fault] = {}
     faulty = 0
     for place in _places(sweep):
         try:
             document = _with_values(*bases[place.arm], [(path, place.at[path]) for path in order])
-            found.append((place, load_spec(complete(document))))
+            found.append((place, reading.load(complete(document))))
         except SpecError as error:
             # What is wrong of many points is said of the first of them.
             for fault, said in zip(error.faults, _placed(error.faults, place, sweep), strict=True):
@@ -223,8 +230,9 @@ def _require_different(sweep: SweepSpec, points: Sequence[tuple[_Place, Experime
     """Raises `SpecError` where two points are one spec, with what would tell them apart and does not."""
     seen: dict[str, _Place] = {}
     faults: dict[str, Fault] = {}
+    writing = Writing()
     for place, spec in points:
-        first = seen.setdefault(spec.model_dump_json(), place)
+        first = seen.setdefault(writing.canonical(spec), place)
         if first is not place:
             fault = _same(sweep, first, place)
             faults.setdefault(fault.pointer, fault)
