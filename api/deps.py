@@ -85,6 +85,7 @@ FileId = Annotated[str, Path(pattern="^fil_[0-9a-f]{32}$", examples=["fil_0199f3
 CheckpointId = Annotated[str, Path(pattern="^ckp_[0-9a-f]{32}$", examples=["ckp_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
 EvaluationId = Annotated[str, Path(pattern="^evl_[0-9a-f]{32}$", examples=["evl_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
 SweepId = Annotated[str, Path(pattern="^swp_[0-9a-f]{32}$", examples=["swp_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
+StudyId = Annotated[str, Path(pattern="^stu_[0-9a-f]{32}$", examples=["stu_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
 KeyId = Annotated[str, Path(pattern="^key_[0-9a-f]{32}$", examples=["key_0199f3a27f3e7c559d0e1b7a3c5d2e4f"])]
 
 

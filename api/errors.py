@@ -66,6 +66,9 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     store_errors.CheckpointNotFound: 404,
     store_errors.SweepNotFound: 404,
     store_errors.SweepChanged: 409,
+    store_errors.InStudy: 409,
+    store_errors.NotJudged: 409,
+    store_errors.NotExtensible: 409,
     store_errors.KeyNotFound: 404,
     store_errors.KeyEnded: 409,
     store_errors.BeyondGrant: 403,
@@ -149,6 +152,8 @@ def _facts_of(error: StoreError | ApiError) -> dict[str, Any]:
             return {"what": error.what, "limit": error.limit}
         case store_errors.DatasetInUse():
             return {"used_by": error.used_by}
+        case store_errors.InStudy():
+            return {"study_id": error.study_id}
         case upload_errors.PartsMissing():
             return {"missing": error.numbers}
         case ApiError():

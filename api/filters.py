@@ -33,13 +33,16 @@ class FilterQuery(Parameters):
         max_length=16,
         description="`key:value`, or `key` alone for any value. Repeated, all must hold.",
     )
+    study: Annotated[str, Field(pattern="^stu_[0-9a-f]{32}$")] | None = Field(
+        default=None, description="Those that a study has submitted, by their tag `study`."
+    )
     name: Annotated[PlainText, Field(max_length=200)] | None = Field(default=None, description="The whole name.")
     created_from: _Moment | None = Field(default=None, description="RFC 3339, with an offset. Included.")
     created_before: _Moment | None = Field(default=None, description="RFC 3339, with an offset. Not included.")
 
     def filters(self, owner: str | None, among: frozenset[State] = frozenset(State)) -> Filters | None:
         """What the store is asked, of experiments in these states; None when none can be meant."""
-        tags = _tags(self.tag)
+        tags = _tags([*self.tag, *([f"study:{self.study}"] if self.study else [])])
         states = [state for state in dict.fromkeys(self.state or sorted(among)) if state in among]
         if tags is None or not states:
             return None

@@ -11,13 +11,14 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from api.deps import DatasetId, EvaluationId, ExperimentId
+from api.deps import DatasetId, EvaluationId, ExperimentId, StudyId
 from api.shown import Shown
 from api.shown.datasets import Dataset
 from api.shown.evaluations import Evaluation
 from api.shown.experiments import Experiment
+from api.shown.studies import StudyNow
 from api.shown.waiting import Living
-from store import evaluations, experiments, files, queueing, tables
+from store import evaluations, experiments, files, queueing, studies, tables
 from store.datasets import changing, finding
 from store.jobs.wishes import By
 from store.queueing import Limits
@@ -91,3 +92,14 @@ EVALUATIONS = Kind(
     lambda session, row, living: Evaluation.of(row, files.of_job(session, row.id), living),
 )
 KINDS = (EXPERIMENTS, DATASETS, EVALUATIONS)
+STUDIES = Kind(
+    "study",
+    "/v1/studies",
+    "studies",
+    StudyId,
+    StudyNow,
+    studies.get,
+    lambda session, row, living: StudyNow.seen(row, studies.standing(session, row.id), living),
+)
+RECORDED = (*KINDS, STUDIES)
+"""What is asked of a study is asked of all its experiments, too, and so is its own; its log is like any other."""

@@ -19,6 +19,7 @@ from bncore.spec import ExperimentSpec
 from bncore.spec.evaluation import CheckpointEvaluation
 from bncore.spec.limits import IDEMPOTENCY_KEY_CHARS
 from bncore.spec.prediction import Prediction
+from bncore.spec.study import StudyExtension, StudySpec
 from bncore.spec.sweep import Extension, SweepSpec
 
 _REF = "#/components/schemas/{model}"
@@ -43,6 +44,7 @@ TAGS = [
     {"name": "datasets", "description": "Data of one's own: upload, look at, delete."},
     {"name": "checkpoints", "description": "Trained networks as safetensors files."},
     {"name": "evaluations", "description": "Checkpoints measured on other data."},
+    {"name": "studies", "description": "Questions, their experiments, and verdicts."},
     {"name": "files", "description": "Named bytes that belong to one of these, each by its own id."},
     {"name": "catalog", "description": "What a spec can choose from."},
     {"name": "owners", "description": "API keys, whose they are, and what their owners use."},
@@ -218,7 +220,7 @@ def _taking(model: type[BaseModel]) -> Callable[..., Awaitable[None]]:
 def _complete(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     bodies = (CheckpointEvaluation, Prediction, DatasetBody, FigureOfSeveral, SweepSpec, Extension)
-    for model in (ExperimentSpec, *bodies, Problem):
+    for model in (ExperimentSpec, *bodies, StudySpec, StudyExtension, Problem):
         schema = model.model_json_schema(ref_template=_REF)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema

@@ -19,7 +19,16 @@ RESULT_BYTES = 1 << 20
 """What the result of a job that trains nothing may have, as JSON."""
 StopReason = Literal["budget", "target_reached", "diverged"]
 MetricKey = Annotated[str, Field(min_length=1, max_length=METRIC_KEY_CHARS)]
-FailureCode = Literal["invalid_data", "out_of_memory", "checkpoint_damaged", "disk_full", "trainer_error"]
+FailureCode = Literal[
+    "invalid_data",
+    "out_of_memory",
+    "checkpoint_damaged",
+    "disk_full",
+    "trainer_error",
+    "study_incomplete",
+    "design_changed",
+    "studies_missing",
+]
 
 
 class _Event(BaseModel):

@@ -1,4 +1,5 @@
-"""One job in one run directory: an experiment is trained, a data set imported, a checkpoint evaluated.
+"""One job in one run directory: an experiment is trained, a data set imported, a checkpoint evaluated, a study
+judged or taken further.
 
 Invariant: whatever the kind, the directory is locked by one process, used once, and its last event says how it ended.
 Which kind it is, a file says (`RunLayout.kind`); a kind's module is imported when there is a job for it.
@@ -20,6 +21,7 @@ _logger = logging.getLogger(__name__)
 _FUNCTIONS: dict[JobKind, tuple[str, str]] = {
     "dataset": ("bncore.data.importing", "run_import"),
     "evaluation": ("bncore.evaluation", "run_evaluation"),
+    "study": ("bncore.study_step", "run_step"),
 }
 
 

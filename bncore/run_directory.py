@@ -7,9 +7,9 @@ of torch is imported: both sides import this.
 from pathlib import Path
 from typing import Literal
 
-JobKind = Literal["experiment", "dataset", "evaluation", "prediction"]
+JobKind = Literal["experiment", "dataset", "evaluation", "prediction", "study"]
 """What a run directory asks for: to train an experiment, to import a data set, to evaluate a checkpoint or to predict
-with it, which stands in the same file."""
+with it, which stands in the same file, to take a study one stage further."""
 
 EXIT_DONE = 0
 """The run finished or was stopped; the last event says which."""
@@ -40,11 +40,13 @@ class RunLayout:
                 return self.import_
             case "evaluation" | "prediction":
                 return self.evaluation
+            case "study":
+                return self.study
 
     @property
     def kind(self) -> JobKind:
         """What is asked for by the file that is there; without any, to train. Raises ValueError where two are."""
-        kinds: tuple[JobKind, ...] = ("experiment", "dataset", "evaluation")
+        kinds: tuple[JobKind, ...] = ("experiment", "dataset", "evaluation", "study")
         there = [kind for kind in kinds if self.asked(kind).exists()]
         if len(there) > 1:
             names = " and ".join(self.asked(kind).name for kind in there)
@@ -65,6 +67,11 @@ class RunLayout:
     def evaluation(self) -> Path:
         """How to evaluate `checkpoint`."""
         return self.path / "evaluation.json"
+
+    @property
+    def study(self) -> Path:
+        """What a study asks, and what it has found so far."""
+        return self.path / "study.json"
 
     @property
     def events(self) -> Path:

@@ -5,6 +5,7 @@ StoreError
 │   ├── ExperimentNotFound
 │   ├── DatasetNotFound
 │   ├── EvaluationNotFound
+│   ├── StudyNotFound
 │   └── PredictionNotFound
 ├── DatasetUnusable, DatasetInUse, DatasetDamaged
 ├── CheckpointNotFound, CheckpointDamaged
@@ -13,6 +14,7 @@ StoreError
 ├── KeyNotFound, KeyEnded
 ├── BeyondGrant
 ├── SweepNotFound, SweepChanged
+├── InStudy, NotJudged, NotExtensible
 ├── StaleLease
 ├── IllegalTransition
 ├── VersionMismatch
@@ -64,6 +66,11 @@ class EvaluationNotFound(JobNotFound):
     noun = "evaluation"
 
 
+class StudyNotFound(JobNotFound):
+    code = "study_not_found"
+    noun = "study"
+
+
 class PredictionNotFound(JobNotFound):
     code = "prediction_not_found"
     noun = "prediction"
@@ -76,6 +83,7 @@ def job_not_found(job_id: str) -> JobNotFound:
         "dat_": DatasetNotFound,
         "evl_": EvaluationNotFound,
         "prd_": PredictionNotFound,
+        "stu_": StudyNotFound,
     }
     return kinds.get(job_id[:4], JobNotFound)(job_id)
 
@@ -219,6 +227,32 @@ class SweepChanged(StoreError):
     def __init__(self, sweep_id: str) -> None:
         super().__init__("It got other seeds meanwhile: look at it again.")
         self.sweep_id = sweep_id
+
+
+class InStudy(StoreError):
+    """A study is judged by it, or has it as a part."""
+
+    code = "in_study"
+
+    def __init__(self, study_id: str) -> None:
+        super().__init__(f"The study {study_id} is judged by it; delete that, and it goes along.")
+        self.study_id = study_id
+
+
+class NotJudged(StoreError):
+    """There is no verdict yet."""
+
+    code = "not_judged"
+
+    def __init__(self, study_id: str) -> None:
+        super().__init__("It has not been judged yet; its `state` and `stage` say how far it is.")
+        self.study_id = study_id
+
+
+class NotExtensible(StoreError):
+    """More seeds than it may have, or none at this moment."""
+
+    code = "not_extensible"
 
 
 class StaleLease(StoreError):

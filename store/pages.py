@@ -10,9 +10,9 @@ from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import Session
 
 from store import cursors
-from store.tables import ApiKey, Dataset, Evaluation, Owner, Sweep
+from store.tables import ApiKey, Dataset, Evaluation, Owner, Study, Sweep
 
-Row = TypeVar("Row", ApiKey, Owner, Dataset, Evaluation, Sweep)
+Row = TypeVar("Row", ApiKey, Owner, Dataset, Evaluation, Study, Sweep)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,14 @@ _JOB, _OWNER = core(Job).c, core(Owner).c
 JOB_COLUMNS = tuple(core(Job).c.keys())
 # SQLite binds at most 32,766 values in a statement, PostgreSQL 65,535.
 ROWS_A_STATEMENT = 500
-_PREFIXES: Mapping[JobKind, str] = {"experiment": "exp", "dataset": "dat", "evaluation": "evl", "prediction": "prd"}
+_PREFIXES: Mapping[JobKind, str] = {
+    "experiment": "exp",
+    "dataset": "dat",
+    "evaluation": "evl",
+    "prediction": "prd",
+    # Behind all that it waits for: locks are taken in the order of ids.
+    "study": "stu",
+}
 _INSERT_JOBS = insert(core(Job))
 
 

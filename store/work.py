@@ -20,9 +20,12 @@ from store.jobs.eventlog import Entry
 from store.jobs.failures import Failure
 from store.jobs.leases import Lease, Terms, Worker
 from store.jobs.moves import Moved
-from store.jobs.states import State
+from store.jobs.states import TERMINAL, State
 from store.predictions import working as predictions
 from store.prepared import Data, Prepared
+from store.studies import waking
+from store.studies import working as studies
+from store.studies.working import Step
 from store.tables import Checkpoint
 
 
@@ -63,6 +66,13 @@ class Concluded:
 
 
 @dataclass(frozen=True)
+class Stepped:
+    """A study has come one step further."""
+
+    step: Step
+
+
+@dataclass(frozen=True)
 class Failed:
     """Its code says whether the job is queued again (`store.jobs.failures`)."""
 
@@ -85,7 +95,7 @@ class Released:
     """Handed back: nothing went wrong."""
 
 
-Outcome = Succeeded | Concluded | Failed | Cancelled | Paused | Released
+Outcome = Succeeded | Concluded | Stepped | Failed | Cancelled | Paused | Released
 
 
 def take(session: Session, worker: Worker, terms: Terms, token: str) -> Claim | None:
@@ -115,8 +125,15 @@ def go_back(session: Session, lease: Lease) -> Checkpoint | None:
 def finish(session: Session, lease: Lease, outcome: Outcome) -> Moved:
     """End the attempt. A job that is done has succeeded, whatever was asked meanwhile.
 
-    Raises `StaleLease`.
+    Where a study waited for no other, it is queued. Raises `StaleLease`, and of a step of a study what that raises.
     """
+    moved = _finish(session, lease, outcome)
+    if moved.state in TERMINAL and (study_id := waking.of_job(session, moved.id)) is not None:
+        waking.wake(session, [study_id])
+    return moved
+
+
+def _finish(session: Session, lease: Lease, outcome: Outcome) -> Moved:
     match outcome:
         case Succeeded(stop_reason, summary):
             entry = Entry("succeeded", f"Ended by {stop_reason}.", {"stop_reason": stop_reason})
@@ -127,11 +144,10 @@ def finish(session: Session, lease: Lease, outcome: Outcome) -> Moved:
             moved = leases.succeed(session, lease, Entry("succeeded", "Done."))
             _conclude(session, moved, result)
             return moved
+        case Stepped(step):
+            return studies.advance(session, lease, step)
         case Failed(code, message):
-            moved = leases.end_badly(session, lease, Failure(code, message))
-            if moved.state is State.FAILED:
-                _fail(session, moved, Failure(code, message))
-            return moved
+            return _end_badly(session, lease, Failure(code, message))
         case Cancelled():
             return leases.stop_as_asked(session, lease, State.CANCELLED)
         case Paused():
@@ -172,6 +188,8 @@ def _prepare(session: Session, kind: JobKind, lease: Lease, moved: Moved, worker
             return evaluations.prepare(session, lease)
         case "prediction":
             return predictions.prepare(session, lease)
+        case "study":
+            return studies.prepare(session, lease)
         case _:
             assert_never(kind)
 
@@ -186,13 +204,22 @@ def _conclude(session: Session, moved: Moved, result: Mapping[str, Any]) -> None
             predictions.conclude(session, moved.id, result)
         case "experiment":
             raise ValueError("an experiment ends by a summary")
+        case "study":
+            raise ValueError("a study ends by a verdict")
+
+
+def _end_badly(session: Session, lease: Lease, failure: Failure) -> Moved:
+    moved = leases.end_badly(session, lease, failure)
+    if moved.state is State.FAILED:
+        _fail(session, moved, failure)
+    return moved
 
 
 def _fail(session: Session, moved: Moved, failure: Failure) -> None:
     match cast(JobKind, moved.kind):
         case "dataset":
             datasets.fail(session, moved.id, failure)
-        case "experiment" | "evaluation" | "prediction":
+        case "experiment" | "evaluation" | "prediction" | "study":
             # What they have stays: the first two may be tried again, the last is forgotten.
             return
         case kind:

@@ -9,14 +9,15 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import structlog
 
 from store import checkpoints, files, work
 from store.database import Database
-from store.errors import DatasetDamaged, FileDamaged, FileNotFound, QuotaExceeded, StaleLease
-from store.work import Claim, Failed, Outcome
+from store.errors import DatasetDamaged, DatasetUnusable, FileDamaged, FileNotFound, QuotaExceeded, StaleLease
+from store.queueing import Limits as StoredLimits
+from store.work import Claim, Concluded, Failed, Outcome
 from worker.data_cache import DataCache
 from worker.device import Device
 from worker.ending import Exit, judge
@@ -29,6 +30,7 @@ from worker.room import is_disk_full
 from worker.run_directory import RunDirectory
 from worker.settings import WorkerSettings
 from worker.stopping import Limits, Stopping
+from worker.studying import outcome_of, refused
 from worker.trainer_process import TrainerGone, TrainerProcess
 from worker.trainers import Trainers
 
@@ -81,6 +83,7 @@ class Attempt:
         self._trainer: TrainerProcess | None = None
         self._ending = contextlib.ExitStack()
         self._restored: str | None = None
+        self._found: dict[str, Any] = {}
         self._damaged: list[str] = []
         """Files that are not what was stored."""
         self._flush_at = self._flushed_at = 0.0
@@ -106,7 +109,7 @@ class Attempt:
 
     def _outcome(self) -> Outcome:
         try:
-            return self._train()
+            return self._advanced(self._train())
         except NotAnEvent as error:
             return Failed("trainer_error", f"The trainer wrote a line that is no event: {error}")
         except TrainerGone:
@@ -123,6 +126,13 @@ class Attempt:
                 raise
             return Failed("disk_full", f"The worker's disk is full: {error.strerror}.")
 
+    def _advanced(self, outcome: Outcome) -> Outcome:
+        """Of a study, with all that has to be stored of its step."""
+        if self._claim.kind != "study" or not isinstance(outcome, Concluded):
+            return outcome
+        limits = StoredLimits(self._place.settings.queued_per_owner)
+        return outcome_of(self._claim.lease.job_id, self._found, outcome.result, limits)
+
     def _train(self) -> Outcome:
         place, directory = self._place, self._directory
         cache = DataCache(place.settings.runs_dir, place.database, place.settings.data_cache_bytes)
@@ -131,7 +141,7 @@ class Attempt:
         if not preparation.finish(self._insist, self._goes_on):
             assert self._stopping.reason is not None
             return judge(Exit(None, 0, True, ""), self._stopping.reason)
-        self._restored = preparation.restored
+        self._restored, self._found = preparation.restored, preparation.found
         self._trainer = place.trainers.hand_over(directory.path, directory.log)
         self._stopping.watch(self._trainer)
         doing = "training" if self._claim.kind == "experiment" else "working"
@@ -188,7 +198,12 @@ class Attempt:
                 state = work.finish(session, self._claim.lease, outcome).state
             log.info("attempt_ended", ending=type(outcome).__name__.lower(), state=state.value, **_facts(outcome))
 
-        self._insist.on(store)
+        try:
+            self._insist.on(store)
+        except (QuotaExceeded, DatasetUnusable) as error:
+            # Nothing of it is stored: the next experiments of a study had no room, or no data.
+            outcome = refused(error, outcome)
+            self._insist.on(store)
 
 
 def _limits(claim: Claim, settings: WorkerSettings) -> Limits:

@@ -1,4 +1,4 @@
-"""Reaping lost jobs and giving back the bytes of deleted ones.
+"""Reaping lost jobs, waking studies, and giving back the bytes of what was deleted.
 
 Invariant: nothing is reaped until workers have had one whole lease to renew after the database came back, its clock
 jumped, or the machine was away (`store.jobs.reaper`): what lives and renews is never reaped.
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
-from store import idempotency, processes, purging
+from store import idempotency, processes, purging, studies
 from store.database import Database
 from store.datasets import uploads
 from store.jobs import reaper
@@ -92,6 +92,23 @@ class Purge:
             purging.truncate_log(self._database)
         self._has_purged = deleted > 0
         return deleted > 0
+
+
+class Waking:
+    """Looks for studies that wait for nothing any more, where it was no worker that ended the last of their jobs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def turn(self) -> None:
+        """Queue some; where none is due, nothing is written."""
+        with self._database.read() as session:
+            due = studies.due(session)
+        if not due:
+            return
+        with self._database.write() as session:
+            woken = studies.wake(session, due)
+        log.info("studies_woken", count=woken)
 
 
 def _say(one: Reaped) -> None:

@@ -16,6 +16,7 @@ import structlog
 from store import checkpoints, files, work
 from store.database import Database
 from store.errors import CheckpointDamaged
+from store.studies import working as studies
 from store.work import Claim
 from worker.data_cache import DataCache
 from worker.fetching import Interrupted, write
@@ -38,6 +39,8 @@ class Preparation:
         self._device = device
         self._cache = cache
         self._held = contextlib.ExitStack()
+        self.found: dict[str, Any] = {}
+        """Of a study: all that its step decides by."""
         self.restored = claim.restore
         """The checkpoint that is, or will be, in the directory."""
         self.restore_step = claim.restore_step
@@ -48,6 +51,11 @@ class Preparation:
         Raises `FileDamaged`, `FileNotFound` and `DatasetDamaged`, where what the job needs is not what was stored.
         """
         spec: dict[str, Any] = dict(self._claim.spec)
+        try:
+            if self._claim.kind == "study":
+                spec = self._found(insistence, goes_on)
+        except Interrupted:
+            return False
         if "resources" in spec:
             # The queue has decided; `auto` must not be decided a second time, perhaps differently.
             spec["resources"] = {**spec["resources"], "device": self._device}
@@ -65,6 +73,18 @@ class Preparation:
     def close(self) -> None:
         """Let go of the data set, once nobody reads it any more."""
         self._held.close()
+
+    def _found(self, insistence: Insistence, goes_on: Callable[[], bool]) -> dict[str, Any]:
+        """What a study has found so far, which nobody but its own step changes while it is at work."""
+        found: dict[str, Any] = {}
+
+        def between() -> None:
+            if not goes_on():
+                raise Interrupted
+
+        insistence.on(lambda: found.update(studies.found(self._database, self._claim.lease.job_id, between)))
+        self.found = found
+        return found
 
     def _fetch_inputs(self, goes_on: Callable[[], bool]) -> None:
         for path, file_ids in self._claim.inputs.items():

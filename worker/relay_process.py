@@ -20,7 +20,7 @@ from worker.broker import Broker
 from worker.celery_app import create_celery
 from worker.device import versions
 from worker.heartbeat import Heart
-from worker.housekeeping import Purge, Reaper
+from worker.housekeeping import Purge, Reaper, Waking
 from worker.log import configure_logging
 from worker.repeating import Repeating
 from worker.settings import RelaySettings
@@ -75,5 +75,6 @@ def _turns(settings: RelaySettings, database: Database, broker: Broker, stop: th
     return [
         Repeating("ring", bells.ring, settings.poll_seconds, stop=stop, sooner=hung.wait),
         Repeating("reap", reaper.turn, settings.reap_every_seconds),
+        Repeating("wake", Waking(database).turn, settings.poll_seconds),
         Repeating("purge", Purge(database).turn, settings.purge_seconds),
     ]

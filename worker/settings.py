@@ -35,6 +35,9 @@ class WorkerSettings(_QueueSettings):
     running_per_owner: int = Field(
         default=64, ge=1, lt=2**31, description="How many jobs of one owner may run at a time."
     )
+    queued_per_owner: int = Field(
+        default=20_000, ge=1, lt=2**31, description="Jobs of one owner that may wait when a study submits more."
+    )
     bytes_per_owner: int = Field(default=100 << 30, ge=0, description="Of files that one owner may have stored.")
     data_cache_bytes: int = Field(
         default=20 << 30, ge=0, description="Of data sets kept below the runs' directory; those in use stay."

@@ -5,6 +5,7 @@ bounded number, in one transaction.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import structlog
@@ -62,8 +63,11 @@ def cancel_experiments(asked: Asked, query: Query) -> Response:
 
 @writing
 def delete_experiments(asked: Asked, query: Query) -> Response:
-    """The filters of the listing; at most 1,000 a call, the newest first: repeat it while `more` is true."""
-    return _changed(asked, query, "delete", TERMINAL, experiments.delete_all)
+    """The filters of the listing; at most 1,000 a call, the newest first: repeat it while `more` is true.
+
+    What a study is judged by is left: it goes with the study.
+    """
+    return _changed(asked, query, "delete", TERMINAL, experiments.delete_all, apart=True)
 
 
 def _changed(
@@ -72,6 +76,8 @@ def _changed(
     action: str,
     states: frozenset[State],
     change: Callable[[Session, Filters, By, int], int],
+    *,
+    apart: bool = False,
 ) -> Response:
     if not query.all and not query.model_fields_set - {"all"}:
         raise InvalidParameter("all", "Give a filter, or all=true")
@@ -79,7 +85,7 @@ def _changed(
     if filters is None:
         return answer(Changed(changed=0, more=False))
     with asked.service.database.write() as session:
-        found = experiments.ids(session, filters, _MOST + 1)
+        found = experiments.ids(session, replace(filters, of_no_study=apart), _MOST + 1)
         changed = change(session, filters, By(asked.sees, asked.caller.id), _MOST)
     _LOG.info("experiments_changed", action=action, count=changed)
     # Those that have been asked already are found again, and must not keep anybody asking for ever.

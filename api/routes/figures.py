@@ -32,7 +32,7 @@ from store.errors import ExperimentNotFound
 _MEDIA = {"json": "application/vnd.vegalite.v5+json", "html": "text/html", "svg": "image/svg+xml", "png": "image/png"}
 _NO_ADDRESS = "default-src 'none'; frame-ancestors 'none'"
 # The page's own script draws; it reaches nothing, and has no origin whose keys it could use.
-_PAGE_POLICY = (
+PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "frame-ancestors 'none'; sandbox allow-scripts allow-downloads"
 )
@@ -163,7 +163,7 @@ def _look(said: FigureQuery | FigureOfSeveral, form: str, found: Material) -> Lo
 
 
 def figure_answer(content: bytes, form: str, name: str, headers: dict[str, str]) -> Response:
-    policy = _PAGE_POLICY if form == "html" else _NO_ADDRESS + ("; style-src 'unsafe-inline'" if form == "svg" else "")
+    policy = PAGE_POLICY if form == "html" else _NO_ADDRESS + ("; style-src 'unsafe-inline'" if form == "svg" else "")
     shown = {"Content-Disposition": f'inline; filename="{name}.{form}"', "Content-Security-Policy": policy}
     return Response(content, headers={**headers, **shown}, media_type=_MEDIA[form])
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from api.answers import answer
 from api.deps import Asked
-from api.kinds import EXPERIMENTS, KINDS, Kind
+from api.kinds import EXPERIMENTS, RECORDED, Kind
 from api.lanes import reading
 from api.parameters import MAX_INTEGER, Parameters, Reading
 from api.problems import declared
@@ -31,7 +31,7 @@ class AttemptsQuery(Parameters):
 
 def mount(app: FastAPI) -> None:
     """Under a job of each kind."""
-    for kind in KINDS:
+    for kind in RECORDED:
         of = "" if kind is EXPERIMENTS else f"{kind.name}_"
         tag = "results" if kind is EXPERIMENTS else kind.tag
         routes = KeyedRoutes(app, f"{kind.path}/{{{kind.parameter}}}", tag)

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 
 from api.deps import Asked
-from api.kinds import EXPERIMENTS, KINDS, Kind
+from api.kinds import EXPERIMENTS, RECORDED, Kind
 from api.lanes import left
 from api.long_poll import MAX_WAIT_SECONDS
 from api.parameters import MAX_INTEGER, Parameters, Reading
@@ -69,7 +69,7 @@ _LINES: dict[int | str, dict[str, Any]] = {
 
 def mount(app: FastAPI) -> None:
     """Under a job of each kind."""
-    for kind in KINDS:
+    for kind in RECORDED:
         name, tag = ("get_logs", "results") if kind is EXPERIMENTS else (f"get_{kind.name}_logs", kind.tag)
         KeyedRoutes(app, f"{kind.path}/{{{kind.parameter}}}", tag).add(
             "/logs",

@@ -1,5 +1,6 @@
 """What one step of gradient descent does to the loss, however long it is."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Unpack
 
@@ -27,7 +28,8 @@ def step_probe(
 
     Arrays (distance,): `eta`, in "weight^2 / loss", and `loss`. Scalars: `loss_0`, L(w); `exploded`, share of the grid
     with a loss above 1e3 L(w) or none that is finite; `largest_eta`, the largest of the grid up to which no loss is
-    above L(w), 0 where there is none.
+    above L(w), 0 where there is none; `worst_ratio`, the largest L(w - eta g) / L(w) of the grid, infinite where a loss
+    is none that is finite.
 
     g is the gradient by all parameters that learn, of the same batch; all points draw the same noise. The loss of a
     training pass: batch norm normalizes by the batch.
@@ -52,6 +54,11 @@ def step_probe(
             "loss_0": probed.loss_at_0,
             "exploded": float(exploded.mean()),
             "largest_eta": float(eta[order][descends].max(initial=0.0)),
+            "worst_ratio": _worst(loss) / probed.loss_at_0 if probed.loss_at_0 > 0 else math.nan,
         },
         units={"eta": "weight^2 / loss", "largest_eta": "weight^2 / loss", "loss": "loss", "loss_0": "loss"},
     )
+
+
+def _worst(loss: np.ndarray) -> float:
+    return float(loss.max()) if np.isfinite(loss).all() else math.inf

@@ -117,7 +117,7 @@ def _layers(lines: list[Row], ticks: list[Row], order: list[str], options: Optio
     text = {"type": "text", "align": "right", "dx": -3, "fontSize": 8}
     # A border of the background, on which the letters stand out from the lines.
     border = {**text, "stroke": theme.background_of(options), "strokeWidth": 3}
-    letters = {**text, "color": theme.ink_of(options)}
+    letters = {**text, "color": theme.text_of(options)}
     drawn = {"x": x, "y": y, "color": color, "detail": {"field": "point"}}
     said = {"x": x, "y": y, "text": {"field": "text", "type": "nominal"}}
     return [

@@ -68,7 +68,7 @@ def _layers(options: Options) -> list[View]:
     scale = {"scheme": theme.ramp(options), "zero": False}
     color = {"field": "value", "type": "quantitative", "scale": scale, "legend": legend}
     there = {"filter": "datum.value !== null"}
-    cross = {"type": "text", "text": "×", "fontSize": 11, "color": theme.ink_of(options)}
+    cross = {"type": "text", "text": "×", "fontSize": 11, "color": theme.text_of(options)}
     return [
         {"transform": [there], "mark": "rect", "encoding": {"color": color}},
         {"transform": [{"filter": "datum.lost"}], "mark": cross},

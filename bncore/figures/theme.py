@@ -73,9 +73,14 @@ def background_of(options: Options) -> str:
     return _INK[options.theme]["background"]
 
 
-def ink_of(options: Options) -> str:
-    """Of text within a plot."""
+def text_of(options: Options) -> str:
+    """What words are written in."""
     return _INK[options.theme]["text"]
+
+
+def faint_of(options: Options) -> str:
+    """What stands back: rules, second lines."""
+    return _INK[options.theme]["faint"]
 
 
 def colour_of(options: Options) -> str:

@@ -1,5 +1,6 @@
 """What is made of stored numbers in a process of its own, where SciPy may be: a JSON object in, JSON out."""
 
+import importlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,3 +14,19 @@ def intervals(asked: Mapping[str, Any], _blobs: Sequence[bytes]) -> bytes:
     level = 1.0 - asked["confidence"]
     found = [t_interval(sample, level) if len(sample) > 1 else None for sample in asked["samples"]]
     return json.dumps([None if one is None else [one.low, one.high] for one in found]).encode()
+
+
+def report_json(asked: Mapping[str, Any], _blobs: Sequence[bytes]) -> bytes:
+    """The report of a study's stored documents, as JSON."""
+    return json.dumps(_reporting().document(asked), allow_nan=False).encode()
+
+
+def report_page(asked: Mapping[str, Any], _blobs: Sequence[bytes]) -> bytes:
+    """The same as a page by itself."""
+    made: str = _reporting().page(_reporting().document(asked))
+    return made.encode()
+
+
+def _reporting() -> Any:
+    """It draws, which whoever asks for an interval does not wait for."""
+    return importlib.import_module("bncore.studies.reporting")

@@ -48,6 +48,11 @@ class Arm:
     """As a sentence names it: "batch normalization"."""
     patch: Mapping[str, Any] = field(default_factory=dict)
     """What makes it of the template: a JSON merge patch (RFC 7396)."""
+    spec: Mapping[str, Any] | None = None
+    """All of it, where arms have no template in common; then there is no patch."""
+    evaluated: tuple[str, ...] | None = None
+    """Those of the design's evaluations that are made of it; None: all. A network without statistics of batches has
+    none to put in their place, and such an evaluation of it is refused."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ class Design:
     grid: Grid = NO_GRID
     evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By name, evaluations of each experiment's last checkpoint, adapted or on other data: specs as they are posted.
-    Their numbers become metrics `evaluation/<name>/<metric>` of its `Run`; a batch is done when they are."""
+    Their numbers become metrics of its `Run` (`measures.evaluation_metrics`); a batch is done when they are. Which arm
+    has which: `evaluations`."""
     tuned_by: Metric | None = None
     tuning_seeds: int = 0
     extensions: tuple[int, ...] = ()
@@ -118,10 +124,13 @@ class Claim(Protocol):
     """In URLs."""
     number: str
     """C1 ... C19."""
-    says: str
-    """What the article says, in our own words."""
     source: str
     literature: tuple[Source, ...]
+
+    @property
+    def says(self) -> str:
+        """What the article says, in our own words."""
+        ...
 
     def design(self, scale: Scale, seeds: int | None = None, overrides: Mapping[str, Any] | None = None) -> Design:
         """What it will do.
@@ -145,6 +154,12 @@ def experiments(design: Design, batch: Batch) -> tuple[Experiment, ...]:
     return tuple(Experiment(place, seed, _spec(design, place, seed)) for place in batch.places for seed in batch.seeds)
 
 
+def evaluations(design: Design, arm: str) -> dict[str, Mapping[str, Any]]:
+    """Those that are made of each of its experiments, by name."""
+    chosen = design.arm(arm).evaluated
+    return {name: asked for name, asked in design.evaluations.items() if chosen is None or name in chosen}
+
+
 def patched(template: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     """A template with what the user has changed of it."""
     result: dict[str, Any] = merged(dict(template), dict(overrides or {}))
@@ -158,7 +173,8 @@ def seeds_of(batches: Sequence[int]) -> tuple[tuple[int, ...], ...]:
 
 
 def _spec(design: Design, place: Place, seed: int) -> dict[str, Any]:
-    spec = merged(dict(design.template), design.arm(place.arm).patch)
+    arm = design.arm(place.arm)
+    spec = merged(dict(design.template), arm.patch) if arm.spec is None else dict(arm.spec)
     spec = merged(spec, _nested(place.setting))
     result: dict[str, Any] = merged(spec, {"train": {"seed": seed}})
     return result

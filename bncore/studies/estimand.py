@@ -19,6 +19,7 @@ from typing import Literal
 from bncore.studies.results import Metric, Place, Results, ResultsUnfit, Run
 
 Scale = Literal["value", "difference", "log_ratio", "log_time_ratio"]
+BoundKind = Literal["exact", "lower", "upper", "neither"]
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,25 @@ def effects(
     )
 
 
-def computed(seeds: Sequence[int], of_each: Sequence[float | None]) -> Effects:
-    """Effects that a claim computes by itself, oriented like all; None is a missing one."""
+def computed(
+    seeds: Sequence[int], of_each: Sequence[float | None], known: Sequence[BoundKind] | None = None
+) -> Effects:
+    """Effects that a claim computes by itself, oriented like all; None is a missing one.
+
+    Args:
+        known: of each, what is known of it; None: it is exact.
+    """
     kept = {seed: value for seed, value in zip(seeds, of_each, strict=True) if value is not None}
-    return Effects(tuple(kept), tuple(kept.values()), tuple(seed for seed in seeds if seed not in kept))
+    lost = tuple(seed for seed in seeds if seed not in kept)
+    kinds: Counter[str] = Counter(kind for seed, kind in zip(seeds, known or (), strict=bool(known)) if seed in kept)
+    return Effects(tuple(kept), tuple(kept.values()), lost, bounds=Bounds(**kinds) if known else None)
+
+
+def bound_of(at_least: bool, at_most: bool) -> BoundKind:
+    """What is known of a value that may only be a bound on either side."""
+    if at_least and at_most:
+        return "neither"
+    return "lower" if at_least else "upper" if at_most else "exact"
 
 
 def _score_effect(estimand: Estimand, treated: Run | None, compared: Run | None) -> float | None:
@@ -156,17 +172,17 @@ def _time(estimand: Estimand, run: Run) -> float | None:
 
 
 def _bounds(estimand: Estimand, pairs: Iterable[tuple[Run | None, Run | None]]) -> Bounds:
-    counts = Counter(_bound(estimand, treated, compared) for treated, compared in pairs if treated and compared)
+    counts: Counter[str] = Counter(
+        _bound(estimand, treated, compared) for treated, compared in pairs if treated and compared
+    )
     return Bounds(**counts)
 
 
-def _bound(estimand: Estimand, treated: Run, compared: Run) -> str:
+def _bound(estimand: Estimand, treated: Run, compared: Run) -> BoundKind:
     ours, theirs = _time(estimand, treated), _time(estimand, compared)
     at_least = theirs is None or _at_first(estimand, ours)
     at_most = ours is None or _at_first(estimand, theirs)
-    if at_least and at_most:
-        return "neither"
-    return "lower" if at_least else "upper" if at_most else "exact"
+    return bound_of(at_least, at_most)
 
 
 def _at_first(estimand: Estimand, time: float | None) -> bool:

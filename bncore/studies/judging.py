@@ -68,6 +68,7 @@ def _judge_effect(asked: Evidence, looks: Looks | None) -> Verdict:
         estimated,
         _times(asked),
         mcnemar(asked.right.treatment, asked.right.baseline) if asked.right else None,
+        asked.measured,
     )
 
 
@@ -104,12 +105,10 @@ def _reasons(guards: tuple[Guard, ...], asked: Evidence, side: Outcome, allowed:
         return failed
     bounds = asked.effects.bounds
     if allowed != side and bounds:
-        known, cure = (
-            ("at most", "it takes more steps")
-            if side == "holds"
-            else ("at least", "it takes more steps, or more frequent looks")
-        )
-        count = bounds.upper if side == "holds" else bounds.lower
+        known, count = ("at most", bounds.upper) if side == "holds" else ("at least", bounds.lower)
+        if asked.estimand.scale != "log_time_ratio":
+            return (f"In {count} seeds the effect is only known to be {known} that: it takes a wider range.",)
+        cure = "it takes more steps" if side == "holds" else "it takes more steps, or more frequent looks"
         return (f"In {count} seeds the ratio is only known to be {known} what was counted: {cure}.",)
     return ("The interval reaches to both sides of that.",) if side == "inconclusive" else ()
 

@@ -42,14 +42,14 @@ def finding(words: Words, estimand: Estimand, numbers: Mapping[str, float | str]
         verb = "higher" if (effect >= 0) == estimand.metric.higher_is_better else "lower"
         reach = f"95 % interval {_span(low, high)}; positive is better"
         return f"{words.quantity} is {_at(abs(effect), words.unit)} {verb} {_arms(words)} ({reach})"
-    span = f"95 % interval {_number(low)} to {_number(high)} times"
+    span = f"95 % interval {written(low)} to {written(high)} times"
     if estimand.scale == "log_time_ratio":
-        limit = f"times counted up to {_number(estimand.budget or 0)}"
+        limit = f"times counted up to {written(estimand.budget or 0)}"
         least = _bounded(bounds) if effect >= 1 else ""
         compared = f"{least}{_times(effect)} {words.quantity} than {words.baseline}"
         return f"{words.treatment} takes {compared} ({span}; {limit})"
     verb = "larger" if (effect >= 1) == estimand.metric.higher_is_better else "smaller"
-    ratio = _number(effect if effect >= 1 else 1 / effect)
+    ratio = written(effect if effect >= 1 else 1 / effect)
     return f"{words.quantity} is {ratio} times {verb} {_arms(words)} ({span}; above 1 is better)"
 
 
@@ -72,7 +72,7 @@ def ahead(extra_seeds: int | None, room: int) -> str:
 
 def _amount(words: Words, estimand: Estimand, value: float) -> str:
     if estimand.scale in _LOGARITHMIC:
-        return f"a factor of {_number(math.exp(value))}"
+        return f"a factor of {written(math.exp(value))}"
     return _at(value * words.factor, words.unit)
 
 
@@ -85,7 +85,7 @@ def _meaning(label: Label | None, outcome: Outcome) -> str:
 
 
 def _times(ratio: float) -> str:
-    return f"{_number(ratio)} times fewer" if ratio >= 1 else f"{_number(1 / ratio)} times more"
+    return f"{written(ratio)} times fewer" if ratio >= 1 else f"{written(1 / ratio)} times more"
 
 
 def _bounded(bounds: Bounds | None) -> str:
@@ -98,15 +98,15 @@ def _arms(words: Words) -> str:
 
 
 def _at(value: float, unit: str) -> str:
-    number = _number(value)
+    number = written(value)
     return f"{number} {unit.removesuffix('s') if number == '1' else unit}".rstrip()
 
 
 def _span(low: float, high: float) -> str:
-    return f"{_number(low)} to {_number(high)}"
+    return f"{written(low)} to {written(high)}"
 
 
-def _number(value: float) -> str:
+def written(value: float) -> str:
     """Three digits, as people write them."""
     if value == 0 or not 1e-4 <= abs(value) < 1e6:
         return f"{value:.2g}"

@@ -98,6 +98,15 @@ def confirmations(best: Mapping[str, Winner], pairs: Sequence[tuple[str, str]]) 
     return tuple(dict.fromkeys((*own, *both)))
 
 
+def gained(axis: Axis, edge: Scalar) -> tuple[float, ...]:
+    """The values that an axis has beyond an edge of it once it is widened, from there on; by its own outermost step."""
+    numbers = [float(value) for value in axis.values]
+    if len(numbers) < 2:
+        return ()
+    below = edge == axis.values[0]
+    return _beyond(numbers[1], numbers[0], axis) if below else _beyond(numbers[-2], numbers[-1], axis)
+
+
 def matched(best: Mapping[str, Winner], treatment: str, baseline: str) -> dict[str, tuple[Place, Place]]:
     """The comparisons to report of a pair: by name, the places of treatment and baseline."""
     ours, theirs = best[treatment].place, best[baseline].place
@@ -148,10 +157,9 @@ def _open_edges(axis: Axis) -> tuple[Scalar, ...]:
 
 
 def _wider(axis: Axis, edges: set[Scalar]) -> Axis:
-    """By the axis' own outermost step, within its limits."""
-    numbers = [float(value) for value in axis.values] if edges else []
-    below = _beyond(numbers[1], numbers[0], axis) if edges and axis.values[0] in edges else ()
-    above = _beyond(numbers[-2], numbers[-1], axis) if edges and axis.values[-1] in edges else ()
+    low, high = axis.values[0], axis.values[-1]
+    below = gained(axis, low) if low in edges else ()
+    above = gained(axis, high) if high in edges else ()
     return replace(axis, values=(*reversed(below), *axis.values, *above))
 
 

@@ -62,6 +62,8 @@ class Evidence:
     guards: tuple[Guard, ...] = ()
     right: Right | None = field(default=None, compare=False)
     """Where predictions were kept."""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """What else the same runs say, arm by arm as a rule: it stands beside the effect and decides nothing."""
 
 
 @dataclass(frozen=True)

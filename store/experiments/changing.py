@@ -8,7 +8,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
-from store import files, retention
+from store import files, judged_by, retention
 from store.columns import core, one_of
 from store.database import kind_of
 from store.errors import VersionMismatch, job_not_found
@@ -60,8 +60,9 @@ def edit(session: Session, experiment_id: str, by: By, changes: Mapping[str, Any
 def delete(session: Session, experiment_id: str, by: By) -> None:
     """Hide an experiment that has ended, for good.
 
-    Raises `ExperimentNotFound`, `VersionMismatch`, or `IllegalTransition` before its end.
+    Raises `ExperimentNotFound`, `VersionMismatch`, `IllegalTransition` before its end, or `InStudy`.
     """
+    judged_by.require_free(session, get(session, experiment_id, owner=by.owner).id)
     wishes.delete(session, experiment_id, by)
     _drop_files(session, [experiment_id])
 
@@ -74,8 +75,8 @@ def cancel_all(session: Session, filters: Filters, by: By, limit: int) -> int:
 
 
 def delete_all(session: Session, filters: Filters, by: By, limit: int) -> int:
-    """Delete up to `limit` of a listing that have ended; how many."""
-    found = _locked(session, _those_in(session, filters, TERMINAL, limit), by)
+    """Delete up to `limit` of a listing that have ended and are of no study; how many."""
+    found = _locked(session, _those_in(session, replace(filters, of_no_study=True), TERMINAL, limit), by)
     batches = (found[start : start + _BATCH] for start in range(0, len(found), _BATCH))
     return sum(delete_these(session, batch, by) for batch in batches)
 

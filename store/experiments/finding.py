@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from store import cursors
+from store import cursors, judged_by
 from store.columns import Words, core, one_of, unattached
 from store.database import Asks, clock
 from store.errors import ExperimentNotFound
@@ -60,6 +60,8 @@ class Filters:
     """Epoch seconds, included."""
     created_before: float | None = None
     """Epoch seconds, not included."""
+    of_no_study: bool = False
+    """Those alone that no study is judged by."""
 
     def scope(self) -> list[Any]:
         """What a cursor belongs to."""
@@ -70,6 +72,7 @@ class Filters:
             self.name,
             self.created_from,
             self.created_before,
+            *([True] if self.of_no_study else []),
         ]
 
 
@@ -189,6 +192,7 @@ class _Shape:
     after: bool
     begins: bool
     ends: bool
+    of_no_study: bool
 
 
 def _positions(session: Asks, filters: Filters, after: Position | None, limit: int) -> list[Position]:
@@ -200,6 +204,7 @@ def _positions(session: Asks, filters: Filters, after: Position | None, limit: i
         after=after is not None,
         begins=filters.created_from is not None,
         ends=filters.created_before is not None,
+        of_no_study=filters.of_no_study,
     )
     at, found_id = after or (None, None)
     bound: dict[str, Any] = {
@@ -245,6 +250,8 @@ def _part(shape: _Shape, states: tuple[State, ...]) -> Select[float, str]:
         statement = statement.where(place.at >= bindparam("created_from"))
     if shape.ends:
         statement = statement.where(place.at < bindparam("created_before"))
+    if shape.of_no_study:
+        statement = statement.where(judged_by.by_none(place.id))
     return statement.order_by(place.at.desc(), place.id.desc()).limit(bindparam("at_most"))
 
 

@@ -5,13 +5,14 @@ statements happen; the job, the experiment, its tags, the first line of its log 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, insert
 from sqlalchemy.orm import Session
 
 from bncore.spec import SPEC_VERSION, ExperimentSpec, data_shape, fingerprint_of
+from bncore.spec.experiment import canonical
 from bncore.spec.plan import steps_per_epoch, total_steps
 from bncore.spec.shared_parts import Writing
 from store import held, owners, queueing
@@ -52,6 +53,11 @@ class Submission:
             retry_of=retry_of,
             start_from=None if spec.start_from is None else spec.start_from.checkpoint,
         )
+
+    def with_seed(self, seed: int) -> "Submission":
+        """The same experiment with another seed."""
+        document = {**self.document, "train": {**self.document["train"], "seed": seed}}
+        return replace(self, document=document, fingerprint=fingerprint_of(canonical(document)))
 
 
 def submit(

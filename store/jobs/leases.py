@@ -144,6 +144,15 @@ def stop_as_asked(session: Session, lease: Lease, target: Literal[State.CANCELLE
     return _moved(move(session, lease.job_id, target, lambda _: entry, *held(lease), desired=None), lease)
 
 
+def rest(session: Session, lease: Lease, entry: Entry) -> Moved:
+    """Let the job rest, with nobody at work, until something queues it again, for any worker. Raises `StaleLease`.
+
+    The caller has renewed in this transaction and heard no wish.
+    """
+    anywhere = {"pinned_device_kind": None, "pinned_device_model": None, "pinned_torch_version": None}
+    return _moved(move(session, lease.job_id, State.PAUSED, lambda _: entry, *held(lease), **anywhere), lease)
+
+
 def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
     """The conditions under which a row is the lease's."""
     return (_JOB.id == lease.job_id, IS_RUNNING, _JOB.lease_token == lease.token, _JOB.attempt == lease.attempt)

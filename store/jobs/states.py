@@ -24,7 +24,8 @@ ALLOWED: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.PAUSED, State.CANCELLED, State.FAILED}),
     State.RUNNING: frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.PAUSED, State.QUEUED}),
     State.PAUSED: frozenset({State.QUEUED, State.CANCELLED}),
-    State.SUCCEEDED: frozenset(),
+    # Of a study alone, which more seeds or a repaired run make it judge again.
+    State.SUCCEEDED: frozenset({State.QUEUED}),
     # By `retry` alone: the same job, its next attempt, from its last checkpoint.
     State.FAILED: frozenset({State.QUEUED}),
     State.CANCELLED: frozenset({State.QUEUED}),

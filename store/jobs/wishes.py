@@ -135,6 +135,13 @@ def retry(session: Session, job_id: str, by: By) -> None:
         raise IllegalTransition(state, actions(state))
 
 
+def reopen(session: Session, job_id: str, by: By, message: str) -> bool:
+    """Queue a job that has succeeded again: what it found stands, and there is more to do. Whether it had succeeded."""
+    entry, turn = by.entry("reopened", message), _turn(session, job_id)
+    succeeded = in_state(State.SUCCEEDED)
+    return move(session, job_id, State.QUEUED, lambda _: entry, *by.may(), succeeded, **_ANEW, turn=turn) is not None
+
+
 def resume_all(session: Session, job_ids: Sequence[str], by: By) -> int:
     """`resume` of many jobs of one owner, queue and priority, in this order; of how many it changed anything."""
     entry = by.entry("resumed", "Queued again.")

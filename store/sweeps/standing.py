@@ -4,7 +4,7 @@ Invariant: one statement a sweep, which costs what that one holds; what was dele
 sweeps at once a database would rather read all jobs there are.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,17 +18,19 @@ from store.jobs.states import TERMINAL, State
 from store.tables import Experiment, Job, Sweep, SweepExperiment
 
 _JOB, _EXPERIMENT, _MEMBER = core(Job).c, core(Experiment).c, core(SweepExperiment).c
+COUNTED = (
+    _JOB.state,
+    _EXPERIMENT.stop_reason,
+    func.count(),
+    func.count(_JOB.desired),
+    func.sum(_EXPERIMENT.step),
+    func.sum(_EXPERIMENT.total_steps),
+    func.sum(_JOB.version),
+    func.sum(_JOB.finished_at - _JOB.claimed_at),
+)
+"""What `Standing.add` takes, of experiments grouped by their states and stop reasons."""
 _COUNTS = (
-    select(
-        _JOB.state,
-        _EXPERIMENT.stop_reason,
-        func.count(),
-        func.count(_JOB.desired),
-        func.sum(_EXPERIMENT.step),
-        func.sum(_EXPERIMENT.total_steps),
-        func.sum(_JOB.version),
-        func.sum(_JOB.finished_at - _JOB.claimed_at),
-    )
+    select(*COUNTED)
     .join_from(core(SweepExperiment), core(Job), _JOB.id == _MEMBER.experiment_id)
     .join(core(Experiment), _EXPERIMENT.id == _MEMBER.experiment_id)
     .where(_MEMBER.sweep_id == bindparam("wanted"), *owned_by(None))
@@ -76,7 +78,8 @@ class Standing:
     _steps_done: int = 0
     _steps_given_up: int = 0
 
-    def _add(self, row: Any) -> None:
+    def add(self, row: Sequence[Any]) -> None:
+        """Count a row of `COUNTED`."""
         state, stop_reason, count, asked, steps, total_steps, version, seconds = row
         self.counts[state] = self.counts.get(state, 0) + count
         self.asked += asked
@@ -86,7 +89,7 @@ class Standing:
         if state in TERMINAL:
             self._steps_given_up += int(total_steps) - int(steps)
         if state is State.SUCCEEDED:
-            self.stop_reasons[stop_reason] = count
+            self.stop_reasons[stop_reason] = self.stop_reasons.get(stop_reason, 0) + count
             self.seconds += float(seconds or 0.0)
             self._steps_done += int(steps)
 
@@ -108,7 +111,7 @@ def standing(session: Session, sweep_id: str) -> Standing:
     """How one is."""
     found = Standing()
     for row in session.execute(_COUNTS, {"wanted": sweep_id}):
-        found._add(row)
+        found.add(row)
     return found
 
 

@@ -17,6 +17,7 @@ from store.tables.metrics import MetricSegment, MetricSeries
 from store.tables.owners import ApiKey, Owner
 from store.tables.predictions import Prediction
 from store.tables.processes import Process
+from store.tables.studies import Study, StudyJob, StudyVerdict
 from store.tables.sweeps import Sweep, SweepExperiment
 from store.tables.uploads import Upload, UploadPart
 from store.tables.watches import Watch
@@ -42,6 +43,9 @@ __all__ = [
     "Owner",
     "Prediction",
     "Process",
+    "Study",
+    "StudyJob",
+    "StudyVerdict",
     "Sweep",
     "SweepExperiment",
     "Table",

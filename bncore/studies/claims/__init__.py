@@ -5,11 +5,28 @@ docs/studies-design.md.
 """
 
 from bncore.studies.claim import Claim
+from bncore.studies.claims.batch_renorm_repairs import BatchRenormRepairs
 from bncore.studies.claims.fewer_epochs import FewerEpochs
 from bncore.studies.claims.gradients_explode_with_depth import GradientsExplodeWithDepth
+from bncore.studies.claims.input_normalization import InputNormalization
+from bncore.studies.claims.non_iid_batches import NonIidBatches
+from bncore.studies.claims.placement import Placement
 from bncore.studies.claims.scale_invariance import ScaleInvariance
+from bncore.studies.claims.small_batch_alternatives import SmallBatchAlternatives
+from bncore.studies.claims.small_batch_gap import SmallBatchGap
+from bncore.studies.claims.statistics_adapt_to_domain import StatisticsAdaptToDomain
 
-CLAIMS: dict[str, Claim] = {
-    claim.name: claim for claim in (FewerEpochs(), ScaleInvariance(), GradientsExplodeWithDepth())
-}
+_ALL: tuple[Claim, ...] = (
+    FewerEpochs(),
+    ScaleInvariance(),
+    SmallBatchGap(),
+    NonIidBatches(),
+    BatchRenormRepairs(),
+    SmallBatchAlternatives(),
+    Placement(),
+    InputNormalization(),
+    StatisticsAdaptToDomain(),
+    GradientsExplodeWithDepth(),
+)
+CLAIMS: dict[str, Claim] = {claim.name: claim for claim in _ALL}
 """By name, in the order of the article."""

@@ -115,6 +115,7 @@ def test_the_step_probe_walks_down_the_gradient(net: Net) -> None:
     assert found.scalars["loss_0"] == pytest.approx(start, rel=1e-12)
     assert found.scalars["exploded"] == sum(loss > 1e3 * start for loss in losses) / 3
     assert found.scalars["largest_eta"] == max([eta for eta, loss in zip(grid, losses, strict=True) if loss <= start])
+    assert found.scalars["worst_ratio"] == pytest.approx(max(losses) / start, rel=1e-9)
 
 
 def flat(tensors: Any) -> Tensor:

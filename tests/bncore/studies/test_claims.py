@@ -10,32 +10,25 @@ import numpy as np
 import pytest
 from statsmodels.stats.weightstats import DescrStatsW
 
-from bncore.events import MetricsBlock, decode
+from bench.claims import trained
 from bncore.spec import ExperimentSpec
-from bncore.studies.claim import TUNING_SEEDS_FROM, Batch, Design, Experiment, ScaleMissing, experiments
+from bncore.studies.claim import TUNING_SEEDS_FROM, Batch, Design, ScaleMissing, experiments
 from bncore.studies.claims import CLAIMS
 from bncore.studies.looks import Looks, level
-from bncore.studies.measures import AtStep, Final, FirstReaching, MeanOverSteps, diverged, measured
+from bncore.studies.measures import (
+    AtLevel,
+    AtStep,
+    Final,
+    FirstReaching,
+    Greatest,
+    MeanOverSteps,
+    Within,
+    diverged,
+    measured,
+)
 from bncore.studies.reports import Report, answer
-from bncore.studies.results import Results, Run
+from bncore.studies.results import Results, Run, results
 from bncore.studies.verdict import document
-from bncore.train import run_attempt
-
-
-def trained(design: Design, stage: str, asked: Experiment, path: Path) -> Run:
-    """By the library, in a directory of its own; its series are what a service would store."""
-    path.mkdir(parents=True)
-    (path / "spec.json").write_text(ExperimentSpec.model_validate(asked.spec).canonical_json())
-    run_attempt(path)
-    series: dict[str, tuple[list[int], list[float]]] = {}
-    for event in map(decode, (path / "events.jsonl").read_bytes().splitlines()):
-        if isinstance(event, MetricsBlock):
-            for key, values in event.values.items():
-                steps, known = series.setdefault(key, ([], []))
-                steps += range(event.first_step, event.first_step + event.count)
-                known += values
-    metrics = measured(design.measures, series)
-    return Run(asked.place.arm, asked.seed, metrics, asked.place.setting, diverged(series), stage)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +42,7 @@ def test_a_claim_of_initialization_goes_from_its_design_to_its_verdict(name: str
     assert isinstance(batch, Batch)
     asked = experiments(design, batch)
     assert {experiment.spec["network"]["norm"]["kind"] for experiment in asked} <= {"none", "batch_norm"}
-    runs = [trained(design, batch.stage, each, tmp_path / str(number)) for number, each in enumerate(asked)]
+    runs = results([trained(design, batch.stage, each, tmp_path) for each in asked]).runs
     found = Results(tuple(runs), (batch.stage,))
     report = answer(claim, design, found)
     assert isinstance(report, Report)
@@ -180,6 +173,8 @@ def test_series_become_numbers() -> None:
         "test/accuracy": ([10, 20, 40], [0.5, 0.92, 0.9]),
         "test/loss": ([10, 20, 40], [2.0, 1.0, 0.5]),
         "train/loss": ([1, 2], [2.0, 999.0]),
+        "falling": (list(range(1, 41)), [0.5] * 5 + [2.0] * 5 + [1.5, 0.5] * 5 + [0.4] * 20),
+        "overflown": ([1, 2, 3], [float("nan"), 3.0, 2.0]),
     }
     accuracy = "test/accuracy"
     found = measured(
@@ -192,6 +187,16 @@ def test_series_become_numbers() -> None:
             FirstReaching("test/loss", 1.0, higher_is_better=False),
             MeanOverSteps(accuracy),
             Final("validation/loss"),
+            Within(accuracy, 15, 40),
+            Within("test/loss", 0, 40, "median"),
+            Within("test/loss", 50, 60),
+            Within("overflown", 1, 3, "median"),
+            Within("overflown", 1, 3),
+            Greatest(accuracy),
+            Greatest("overflown"),
+            AtLevel("test/loss", "falling", 1.0),
+            AtLevel("test/loss", "falling", 0.1),
+            AtLevel("test/loss", "nothing", 1.0),
         ),
         series,
     )
@@ -202,6 +207,15 @@ def test_series_become_numbers() -> None:
         "steps until test/accuracy >= 0.95": None,
         "steps until test/loss <= 1": 20.0,
         "mean of test/accuracy": pytest.approx((10 * 0.71 + 20 * 0.91) / 30),
+        "mean of test/accuracy over steps 15 to 40": pytest.approx(0.91),
+        "median of test/loss over steps 0 to 40": 1.0,
+        "median of overflown over steps 1 to 3": 3.0,
+        "mean of overflown over steps 1 to 3": float("inf"),
+        "greatest test/accuracy": 0.92,
+        "greatest overflown": 3.0,
+        # 1.25 on average over the steps until 10, 1 exactly over those until 20.
+        "test/loss when falling <= 1": 1.0,
+        "test/loss when falling <= 0.1": None,
     }
     assert not diverged(series)
     assert diverged({"train/loss": ([1], [1001.0])})

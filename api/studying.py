@@ -1,0 +1,135 @@
+"""From the form of a study to what is stored of it: laid out where large bodies are, stored where one writes.
+
+Invariant: a repeat that is known is answered before anything is laid out again; what is refused is refused before
+anything is stored.
+"""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from api.completing import Completing
+from api.deps import Admitted
+from api.devices import queue_of
+from api.headers import idempotency_key
+from api.refusals import InvalidBody
+from api.shown.studies import StudyNow
+from api.shown.waiting import Living
+from bncore.spec import Fault, SpecError
+from bncore.spec.study import ARTICLE, StudySpec
+from bncore.studies.asking import checked, claims_of
+from bncore.studies.claim import experiments
+from store import studies, tables
+from store.errors import DatasetUnusable
+from store.idempotency import Scope
+from store.queueing import Submitter
+from store.studies import StudySubmission
+
+Stored = tuple[tables.Study, bool]
+
+
+async def stored(asked: Admitted, spec: StudySpec, living: Living) -> Stored:
+    """The study, and whether an earlier request with this key had made it.
+
+    Raises `InvalidBody`, `IdempotencyConflict`, `StudyNotFound`, `QuotaExceeded`.
+    """
+    service, key = asked.service, idempotency_key(asked.request)
+    path, method = asked.request.url.path, asked.request.method
+    scope = None if key is None else Scope(owner=asked.caller.owner, method=method, path=path, key=key)
+    if scope is not None:
+        known = await service.reads.run(functools.partial(_replayed, asked, scope, spec))
+        if known is not None:
+            return known, True
+    submission = await service.bodies.run(functools.partial(_submission, asked, spec))
+    return await service.writes.run(functools.partial(_store, asked, scope, submission, living))
+
+
+def _replayed(asked: Admitted, scope: Scope, spec: StudySpec) -> tables.Study | None:
+    with asked.service.database.read() as session:
+        return studies.replayed(session, scope, studies.request_fingerprint(spec))
+
+
+def _submission(asked: Admitted, spec: StudySpec) -> StudySubmission:
+    completing = Completing(asked.service.database, asked.caller.owner)
+
+    def complete(document: Any) -> Any:
+        try:
+            return completing.completed(document)
+        except DatasetUnusable as error:
+            raise SpecError([Fault("/data/id", str(error), error.code)]) from None
+
+    fingerprint = studies.request_fingerprint(spec)
+    try:
+        if spec.claim == ARTICLE:
+            each = [checked(part, complete) for part in claims_of(spec).values()]
+            parts = [StudySubmission(part, one, studies.request_fingerprint(part)) for part, one in each]
+            return StudySubmission(spec, None, fingerprint, parts)
+        completed, one = checked(spec, complete)
+        return StudySubmission(completed, one, fingerprint)
+    except SpecError as error:
+        raise InvalidBody(error.faults) from None
+
+
+def _store(asked: Admitted, scope: Scope | None, submission: StudySubmission, living: Living) -> Stored:
+    service = asked.service
+    with service.database.write() as session:
+        device = queue_of(service, _device(submission), living, session)
+        who = Submitter(asked.caller.owner, device, asked.caller.id)
+        if scope is None:
+            return studies.submit(session, submission, who, service.limits), False
+        return studies.submit_once(session, scope, submission, who, service.limits)
+
+
+def _device(submission: StudySubmission) -> str:
+    """A study waits in one queue with all of its experiments."""
+    first = submission.asked or submission.parts[0].asked
+    assert first is not None
+    one = experiments(first.design, first.first)[0]
+    wanted: str = (one.spec.get("resources") or {}).get("device", "auto")
+    return wanted
+
+
+def report_document(session: Session, study: tables.Study) -> dict[str, Any]:
+    """What `bncore.studies.reporting.document` is made of: plain JSON. Raises `NotJudged`.
+
+    Of an article, its parts with their verdicts as they are among all of its questions.
+    """
+    verdict = studies.verdict(session, study.id)
+    if study.claim != ARTICLE:
+        return _documented(session, study, verdict, verdict.verdicts)
+    corrected: dict[str, list[dict[str, Any]]] = {}
+    for each in verdict.verdicts:
+        question = each["name"].removeprefix(f"{each['claim']}/")
+        corrected.setdefault(each["study"], []).append({**each, "name": question})
+    parts = [
+        _documented(session, part, studies.verdict(session, part.id), corrected[part.id])
+        for part in studies.parts(session, study.id)
+        if part.id in corrected
+    ]
+    whole = _documented(session, study, verdict, verdict.verdicts)
+    return {**whole, "parts": parts}
+
+
+def _documented(
+    session: Session, study: tables.Study, verdict: tables.StudyVerdict, verdicts: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    shown = StudyNow.seen(study, studies.standing(session, study.id), None)
+    return {
+        "id": study.id,
+        "name": study.name,
+        "scale": shown.scale,
+        "claim": None if study.claim is None or study.claim == ARTICLE else study.claim,
+        "asked": study.asked,
+        "design": study.design,
+        "fingerprint": study.fingerprint,
+        "study": json.loads(shown.model_dump_json()),
+        "number": verdict.number,
+        "judged_at": verdict.judged_at,
+        "verdicts": list(verdicts),
+        "taken": verdict.taken,
+        "runs": verdict.runs,
+        "facts": verdict.facts,
+    }

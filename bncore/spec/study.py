@@ -1,0 +1,118 @@
+"""What a study is asked to be: a claim of the article, all of them, or networks of one's own side by side.
+
+Invariant: only the form is judged here. Whether there is such a claim, whether specs can be compared, and what the
+experiments come to, is for `bncore.studies.asking`.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from bncore.spec.experiment import TagKey, TagValue
+from bncore.spec.faults import Fault, SpecError, faults_of
+from bncore.spec.free_comparison import MOST_ARMS, MOST_AXES, ArmName, EstimandSpec, Values
+from bncore.spec.limits import NAME_CHARS, TAGS
+from bncore.spec.strict import SpecModel, Text
+from bncore.spec.sweep.spec import Path
+
+ARTICLE = "article"
+"""In the place of a claim: all of them, in one report."""
+OWN_TAGS = ("study", "stage", "arm")
+"""That its experiments have besides."""
+MOST_SEEDS = 1000
+OF_COMPARISONS = ("estimand", "delta", "margin", "tune", "tuning_seeds")
+
+
+class StudySpec(SpecModel):
+    """A question: of the article, or of one's own."""
+
+    name: Annotated[Text, Field(max_length=NAME_CHARS)] | None = Field(
+        default=None, description="For people; need not be unique."
+    )
+    tags: Annotated[dict[TagKey, TagValue], Field(max_length=TAGS - len(OWN_TAGS))] = Field(
+        default_factory=dict, description="Its experiments have them, too, beside study, stage and arm."
+    )
+    claim: Annotated[Text, Field(max_length=64)] | None = Field(
+        default=None, description="By its name, as GET /v1/claims lists them; article: all of them, in one report."
+    )
+    scale: Literal["tiny", "cpu", "gpu"] | None = Field(
+        default=None,
+        description="Of a claim. cpu decides in minutes, and is the default; gpu is near the papers' sizes; tiny only "
+        "shows that it runs.",
+    )
+    overrides: dict[str, Any] = Field(
+        default_factory=dict, description="Of a claim: a merge patch (RFC 7396) of the spec that all its arms share."
+    )
+    compare: Annotated[dict[ArmName, dict[str, Any]], Field(max_length=MOST_ARMS)] | None = Field(
+        default=None,
+        description='In the place of a claim, specs of experiments by name. One is called "baseline"; each of the '
+        "others is compared with it.",
+    )
+    estimand: EstimandSpec | None = Field(default=None, description="Of a comparison: what is compared.")
+    delta: Annotated[float, Field(le=1e9)] | None = Field(
+        default=None,
+        description="Of a comparison: the smallest effect worth calling one, in units of the metric; 0.01 of an "
+        "accuracy is one point. Where arms differ by a factor, how much that exceeds 1.",
+    )
+    margin: Literal["superiority", "non_inferiority", "equality"] | None = Field(
+        default=None,
+        description="Of a comparison, what is claimed of each arm: better than the baseline by more than delta, which "
+        "is meant unless said, worse by less than it, or within it.",
+    )
+    tune: Annotated[dict[Path, Values], Field(max_length=MOST_AXES)] = Field(
+        default_factory=dict,
+        description="Of a comparison: by a dotted path of the specs, the values that each arm is tried at; its best "
+        "setting on the validation data is what it is then judged at, with other seeds.",
+    )
+    tuning_seeds: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None, description="Of a comparison: seeds of each setting that is tried; 3 unless said."
+    )
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] | None = Field(
+        default=None, description="How many; as many as the effect is expected to take unless said. Six are the floor."
+    )
+
+    @model_validator(mode="after")
+    def _is_one_question(self) -> "StudySpec":
+        faults = list(self._faults())
+        if faults:
+            listed = [(fault.pointer, fault.detail, fault.code) for fault in faults]
+            raise PydanticCustomError("cross_field", "parts of the study do not fit together", {"faults": listed})
+        return self
+
+    def _faults(self) -> Iterator[Fault]:
+        for key in sorted(set(OWN_TAGS) & set(self.tags)):
+            yield Fault(f"/tags/{key}", "Is set by the study itself; call it otherwise", "set_by_study")
+        yield from self._of_its_kind()
+
+    def _of_its_kind(self) -> Iterator[Fault]:
+        if (self.claim is None) == (self.compare is None):
+            yield Fault("/claim", "Give either a claim, or specs to `compare`", "one_of_two")
+        elif self.compare is not None:
+            if self.delta is None:
+                yield Fault("/delta", "Is required of a comparison", "missing")
+            yield from self._misplaced("scale", "overrides", of="a claim")
+        else:
+            yield from self._misplaced(*OF_COMPARISONS, of="a comparison")
+            if self.claim == ARTICLE:
+                yield from self._misplaced("overrides", "seeds", of="one claim; extend a part of the article instead")
+
+    def _misplaced(self, *fields: str, of: str) -> Iterator[Fault]:
+        for field in fields:
+            if getattr(self, field):
+                yield Fault(f"/{field}", f"Is for {of}", "not_allowed")
+
+
+class StudyExtension(SpecModel):
+    """More seeds of a study that has been judged; it is judged again, and that counts as a look."""
+
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] = Field(description="How many more.")
+
+
+def load_study(value: Any) -> StudySpec:
+    """The study of a parsed document. Raises `SpecError`."""
+    try:
+        return StudySpec.model_validate(value)
+    except ValidationError as error:
+        raise SpecError(faults_of(error, StudySpec)) from None

@@ -1,0 +1,249 @@
+"""The specs of a free comparison, complete, and why they cannot be compared.
+
+Invariant: what comes through is one comparison: every spec is valid at every setting, all arms are tested on the same
+examples and see the same seeds, and each records what is compared.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from bncore.comparison.differing import differences
+from bncore.spec.data import data_shape
+from bncore.spec.experiment import ExperimentSpec
+from bncore.spec.faults import MAX_FAULTS, Fault, SpecError, pointer_part
+from bncore.spec.free_comparison import BASELINE, FreeComparison
+from bncore.spec.parse import load_spec
+from bncore.spec.plan import steps_per_epoch, total_steps
+from bncore.spec.recorded import recorded_of
+from bncore.spec.sweep.paths import is_within, put
+from bncore.spec.wording import nearest
+
+Complete = Callable[[Any], Any]
+"""What a document that names a data set or a checkpoint is with what those say; as it is where it names none."""
+_WAYS_TO_SEE_DATA = frozenset({"as", "resize", "standardize", "augment", "sampler", "imbalance"})
+"""Of `data`, what may be what is compared: the examples that are tested on stay the same."""
+_SAY_NOTHING_OF_RESULTS = ("checkpoint", "max_restarts", "deadline_seconds", "stall_seconds")
+_FIXED = {
+    "train.seed": "a study gives the seeds itself, the same to all arms",
+    "data": "arms are tested on the same examples, whatever the setting",
+    "name": "it changes no result",
+    "tags": "they change no result",
+    "evaluation": "what is measured, and when, is the same at every setting",
+    "diagnostics": "what is measured, and when, is the same at every setting",
+}
+_MOST_NAMED = 3
+
+
+def completed(asked: FreeComparison, complete: Complete = lambda document: document) -> FreeComparison:
+    """The comparison with complete specs: it means the same wherever it is read again.
+
+    Raises `SpecError`, with pointers into what was asked.
+    """
+    specs = _valid(asked, complete)
+    _refuse(_unpaired(asked, specs))
+    _refuse(_unmeasured(asked, specs))
+    _refuse(_untimed(asked, specs))
+    whole = {name: spec.model_dump(mode="json") for name, spec in specs.items()}
+    _refuse(_same(asked, whole))
+    _refuse(_untunable(asked, specs, whole))
+    _refuse(itertools.islice(_invalid_settings(asked, whole), MAX_FAULTS))
+    return asked.model_copy(update={"compare": whole})
+
+
+def steps_of(spec: ExperimentSpec) -> int:
+    """Of its whole budget."""
+    return total_steps(spec.train, steps_per_epoch(spec.train, data_shape(spec.data)))
+
+
+def is_valid(whole: Mapping[str, Any], setting: Mapping[str, Any]) -> bool:
+    """Whether a complete spec is one with other values at some paths."""
+    try:
+        load_spec(_with(whole, setting))
+    except SpecError:
+        return False
+    return True
+
+
+def _refuse(faults: Iterator[Fault]) -> None:
+    if found := list(faults):
+        raise SpecError(found)
+
+
+def _valid(asked: FreeComparison, complete: Complete) -> dict[str, ExperimentSpec]:
+    specs: dict[str, ExperimentSpec] = {}
+    faults: list[Fault] = []
+    for name, document in asked.compare.items():
+        try:
+            specs[name] = load_spec(complete(document))
+        except SpecError as error:
+            above = _above(name)
+            faults += [Fault(above + fault.pointer, fault.detail, fault.code) for fault in error.faults]
+    _refuse(iter(faults))
+    return specs
+
+
+def _unpaired(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) -> Iterator[Fault]:
+    """Pairs share what a seed decides, and the examples that are tested on."""
+    first = specs[BASELINE]
+    data = first.data.model_dump(mode="json")
+    for name in asked.treatments:
+        other = specs[name].data.model_dump(mode="json")
+        different = [path for path in differences([data, other]) if path.partition(".")[0] not in _WAYS_TO_SEE_DATA]
+        if different:
+            said = ", ".join(f"data.{path}" for path in different[:_MOST_NAMED])
+            detail = (
+                f"Differs from the baseline in {said}: the two are not tested on the same examples, so their seeds "
+                "are no pairs; give both the same"
+            )
+            yield Fault(f"{_above(name)}/data", detail, "not_paired")
+        if specs[name].train.seed != first.train.seed:
+            detail = "A study gives the seeds itself, the same to all arms; leave it out"
+            yield Fault(f"{_above(name)}/train/seed", detail, "not_paired")
+
+
+def _unmeasured(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) -> Iterator[Fault]:
+    """What is compared is recorded by every arm."""
+    estimand, first = asked.estimand, specs[BASELINE]
+    pointer = "/estimand/target/metric" if estimand.is_time else "/estimand/metric"
+    lacking = [name for name, spec in specs.items() if not recorded_of(spec).has(estimand.series)]
+    if lacking:
+        who = "No arm records" if len(lacking) == len(specs) else f"{_listed(lacking)} does not record"
+        yield Fault(pointer, f"{who} {estimand.series}; {_cure(estimand.series, specs[lacking[0]])}", "no_such_series")
+    if asked.tune and not data_shape(first.data).validation_examples:
+        detail = (
+            "Settings are chosen on validation data, and there are none; "
+            'say data.validation in all specs, such as {"share": 0.2}, or leave tune out'
+        )
+        yield Fault("/tune", detail, "no_validation")
+
+
+def _cure(series: str, spec: ExperimentSpec) -> str:
+    part, _, rest = series.partition("/")
+    recorded = recorded_of(spec)
+    if part == "validation" and not data_shape(spec.data).validation_examples:
+        return 'hold examples out for it, as data.validation: {"share": 0.2}'
+    if part == "diagnostics":
+        kind = rest.partition("/")[0]
+        return f'ask for it in all specs, as diagnostics: [{{"kind": "{kind}"}}]' if kind else "name its kind"
+    if "@" in series:
+        return "ask for it in all specs: evaluation.statistics for batch and precise, train.ema for ema"
+    close = nearest(series, recorded.series)
+    return f"did you mean {close}?" if close else f"there are {', '.join(recorded.series)}"
+
+
+def _untimed(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) -> Iterator[Fault]:
+    """What depends on when arms are looked at needs them looked at at the same steps."""
+    estimand, first = asked.estimand, specs[BASELINE]
+    for name in asked.treatments if _is_of_a_course(asked) else ():
+        here, there = specs[name].evaluation.every_steps, first.evaluation.every_steps
+        if here != there:
+            detail = f"The baseline is evaluated every {there} steps and this every {here}; give both the same"
+            yield Fault(f"{_above(name)}/evaluation/every_steps", detail, "cadences_differ")
+        if steps_of(specs[name]) != steps_of(first):
+            detail = (
+                f"The baseline has {steps_of(first):,} steps and this {steps_of(specs[name]):,}; "
+                "give both the same train.steps"
+            )
+            yield Fault(f"{_above(name)}/train", detail, "budgets_differ")
+    for name, spec in specs.items():
+        if spec.train.target is not None and spec.train.target.stop:
+            detail = "Would end runs before the steps that are compared; set it to false"
+            yield Fault(f"{_above(name)}/train/target/stop", detail, "ends_early")
+    if estimand.over is not None and estimand.over[1] > steps_of(first):
+        detail = f"Runs have {steps_of(first):,} steps"
+        yield Fault("/estimand/over/1", detail, "beyond_budget")
+
+
+def _same(asked: FreeComparison, whole: Mapping[str, Mapping[str, Any]]) -> Iterator[Fault]:
+    for place, name in enumerate(asked.treatments):
+        for other in (BASELINE, *asked.treatments[:place]):
+            paths = differences([whole[other], whole[name]])
+            if all(path.partition(".")[0] in _SAY_NOTHING_OF_RESULTS for path in paths):
+                detail = f"Differs from {other} in nothing that could change a result; change it, or leave it out"
+                yield Fault(_above(name), detail, "same_spec")
+                break
+
+
+def _untunable(
+    asked: FreeComparison, specs: Mapping[str, ExperimentSpec], whole: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Fault]:
+    for path in asked.tune:
+        pointer = f"/tune{pointer_part(path)}"
+        fixed = next((why for known, why in _FIXED.items() if is_within(path, known)), None)
+        if fixed is not None:
+            yield Fault(pointer, f"Cannot be tuned: {fixed}", "not_tunable")
+            continue
+        for name in specs:
+            if not _is_leaf(whole[name], path):
+                close = nearest(path, list(_leaves(whole[name])))
+                cure = f"did you mean {close}?" if close else "paths are like optimizer.lr"
+                yield Fault(pointer, f"Is no number or word of the spec {name}; {cure}", "no_such_path")
+                break
+
+
+def _invalid_settings(asked: FreeComparison, whole: Mapping[str, Mapping[str, Any]]) -> Iterator[Fault]:
+    paths = list(asked.tune)
+    values = [asked.values(path) for path in paths]
+    for setting in itertools.product(*values) if paths else ():
+        for name, document in whole.items():
+            yield from _faults_at(asked, name, document, dict(zip(paths, setting, strict=True)))
+
+
+def _faults_at(
+    asked: FreeComparison, arm: str, whole: Mapping[str, Any], setting: Mapping[str, Any]
+) -> Iterator[Fault]:
+    try:
+        spec = load_spec(_with(whole, setting))
+    except SpecError as error:
+        faults = error.faults
+    else:
+        faults = []
+        if _is_of_a_course(asked) and steps_of(spec) != steps_of(load_spec(whole)):
+            faults = [Fault("/train", f"Would have {steps_of(spec):,} steps, and others have not", "budgets_differ")]
+    said = ", ".join(f"{path} = {value}" for path, value in setting.items())
+    for fault in faults:
+        within = fault.pointer.strip("/").replace("/", ".")
+        path = next((path for path in setting if is_within(within, path)), next(iter(setting)))
+        listed = asked.tune[path]
+        place = f"/{listed.index(setting[path])}" if isinstance(listed, list) else ""
+        detail = f"{fault.pointer or 'the spec'}: {fault.detail} ({arm} at {said})"
+        yield Fault(f"/tune{pointer_part(path)}{place}", detail, fault.code)
+
+
+def _with(whole: Mapping[str, Any], setting: Mapping[str, Any]) -> Any:
+    document: Any = whole
+    for path, value in setting.items():
+        document = put(document, whole, path, value)
+    return document
+
+
+def _is_of_a_course(asked: FreeComparison) -> bool:
+    """Whether it depends on when a run is looked at, and for how long."""
+    return asked.estimand.is_time or asked.estimand.take != "final"
+
+
+def _is_leaf(whole: Any, path: str) -> bool:
+    """Whether it is a number or a word, below objects alone: a merge patch reaches into no list."""
+    value = whole
+    for key in path.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            return False
+        value = value[key]
+    return not isinstance(value, Mapping | list)
+
+
+def _leaves(value: Any, above: str = "") -> Iterator[str]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _leaves(inner, f"{above}{key}.")
+        elif not isinstance(inner, list):
+            yield f"{above}{key}"
+
+
+def _above(arm: str) -> str:
+    return f"/compare{pointer_part(arm)}"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")

@@ -1,0 +1,93 @@
+"""How far studies are: their experiments counted by stage, as those of a sweep are.
+
+Invariant: three statements, however many studies and experiments. What an article's parts have is its own, too.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from store.columns import core, one_of
+from store.jobs.conditions import IS_VISIBLE
+from store.jobs.states import State
+from store.sweeps.standing import COUNTED, Standing
+from store.tables import Evaluation, Experiment, Job, Study, StudyJob
+
+_JOB, _EXPERIMENT, _EVALUATION, _STUDY, _MEMBER = (
+    core(one).c for one in (Job, Experiment, Evaluation, Study, StudyJob)
+)
+
+
+@dataclass
+class StudyStanding:
+    """The jobs of a study in numbers."""
+
+    experiments: Standing = field(default_factory=Standing)
+    """All of them, whatever the stage."""
+    stages: dict[str, Standing] = field(default_factory=dict)
+    """In the order in which they were submitted."""
+    evaluations: dict[str, dict[State, int]] = field(default_factory=dict)
+    """By stage."""
+    version: int = 0
+    """Another one whenever any of them has changed."""
+
+    def evaluations_in(self, *states: State) -> int:
+        """How many are in one of these."""
+        return sum(counts.get(state, 0) for counts in self.evaluations.values() for state in states)
+
+
+def standing(session: Session, study_id: str) -> StudyStanding:
+    """How one is."""
+    return standings(session, [study_id])[study_id]
+
+
+def standings(session: Session, study_ids: Collection[str]) -> dict[str, StudyStanding]:
+    """How many are, by their ids."""
+    found = {study_id: StudyStanding() for study_id in study_ids}
+    whole = select(_STUDY.id, _STUDY.part_of, _JOB.version).where(
+        one_of(_STUDY.part_of, study_ids), _JOB.id == _STUDY.id, IS_VISIBLE
+    )
+    within = {study_id: [study_id] for study_id in study_ids}
+    for part, article, version in session.execute(whole):
+        found[article].version += version
+        within.setdefault(part, []).append(article)
+    for study_id, stage, _, *row in session.execute(_of_experiments(list(within))):
+        for one in within[study_id]:
+            _count(found[one], stage, row)
+    for study_id, stage, state, count, version in session.execute(_of_evaluations(list(within))):
+        for one in within[study_id]:
+            counts = found[one].evaluations.setdefault(stage, {})
+            counts[state] = counts.get(state, 0) + count
+            found[one].version += int(version)
+    return found
+
+
+def _count(to: StudyStanding, stage: str, row: list[Any]) -> None:
+    to.experiments.add(row)
+    to.stages.setdefault(stage, Standing()).add(row)
+    to.version += int(row[6])
+
+
+def _of_experiments(study_ids: list[str]) -> Select[Any]:
+    first = func.min(_MEMBER.place)
+    return (
+        select(_MEMBER.study_id, _MEMBER.stage, first, *COUNTED)
+        .join_from(core(StudyJob), core(Job), _JOB.id == _MEMBER.job_id)
+        .join(core(Experiment), _EXPERIMENT.id == _MEMBER.job_id)
+        .where(one_of(_MEMBER.study_id, study_ids), IS_VISIBLE)
+        .group_by(_MEMBER.study_id, _MEMBER.stage, _JOB.state, _EXPERIMENT.stop_reason)
+        .order_by(first)
+    )
+
+
+def _of_evaluations(study_ids: list[str]) -> Select[Any]:
+    return (
+        select(_MEMBER.study_id, _MEMBER.stage, _JOB.state, func.count(), func.sum(_JOB.version))
+        .join_from(core(StudyJob), core(Job), _JOB.id == _MEMBER.job_id)
+        .join(core(Evaluation), _EVALUATION.id == _MEMBER.job_id)
+        .where(one_of(_MEMBER.study_id, study_ids), IS_VISIBLE)
+        .group_by(_MEMBER.study_id, _MEMBER.stage, _JOB.state)
+    )

@@ -1,0 +1,247 @@
+"""A free comparison goes from what was posted to its verdicts, and what cannot be answered is refused beforehand."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from statsmodels.stats.weightstats import DescrStatsW
+
+from bncore.spec import SpecError, load_spec
+from bncore.spec.free_comparison import load_comparison
+from bncore.spec.merging import merged
+from bncore.studies.claim import TUNING_SEEDS_FROM, Batch, Design, experiments
+from bncore.studies.comparing import Comparison, compared
+from bncore.studies.looks import Looks, level
+from bncore.studies.reports import Report, answer, holm
+from bncore.studies.results import Results, Run
+
+SPEC: dict[str, Any] = {
+    "data": {"kind": "digits", "validation": {"share": 0.2}},
+    "network": {"kind": "mlp", "hidden": [8], "norm": {"kind": "none"}},
+    "train": {"steps": 40},
+    "evaluation": {"every_steps": 10},
+    "stall_seconds": None,
+}
+BN = {"network": {"norm": {"kind": "batch_norm"}}}
+LN = {"network": {"norm": {"kind": "layer_norm"}}}
+
+
+def changed(patch: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = merged(SPEC, patch)
+    return found
+
+
+def asked(**fields: Any) -> dict[str, Any]:
+    return {"compare": {"baseline": SPEC, "bn": changed(BN)}, "delta": 0.01, **fields}
+
+
+def against(patch: dict[str, Any]) -> dict[str, Any]:
+    """Specs of which the second has something besides its norm."""
+    return {"compare": {"baseline": SPEC, "bn": merged(changed(BN), patch)}}
+
+
+WITHOUT_VALIDATION = {
+    name: changed({"data": {"validation": None}, **patch}) for name, patch in {"baseline": {}, "bn": BN}.items()
+}
+TIMES = {"metric": "steps_to_target", "target": {"value": 0.8}}
+GRID = {"kind": "grid", "low": 0.01, "high": 0.9, "count": 1000}
+REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    "no baseline": ({"compare": {"a": SPEC, "b": changed(BN)}}, "/compare/baseline", "no_baseline", '"baseline"'),
+    "one arm": ({"compare": {"baseline": SPEC}}, "/compare", "one_arm", "second spec"),
+    "nothing differs": (
+        {"compare": {"baseline": SPEC, "bn": changed({"name": "b", "train": {"seed": 0}})}},
+        "/compare/bn",
+        "same_spec",
+        "nothing",
+    ),
+    "treatments alike": (
+        {"compare": {"baseline": SPEC, "a": changed(BN), "b": changed(BN)}},
+        "/compare/b",
+        "same_spec",
+        "from a",
+    ),
+    "delta of 0": ({"delta": 0}, "/delta", "no_margin", "0.01"),
+    "delta below 0": ({"delta": -0.01}, "/delta", "no_margin", "0.01"),
+    "points for shares": ({"delta": 1.0}, "/delta", "margin_too_large", "0.01"),
+    "two seeds": ({"seeds": 2}, "/seeds", "too_few_seeds", "6"),
+    "invalid arm": (against({"network": {"hidden": [0]}}), "/compare/bn/network/hidden/0", "greater_than_equal", "1"),
+    "no such series": ({"estimand": {"metric": "test/loss@batch"}}, "/estimand/metric", "no_such_series", "statistics"),
+    "no diagnostic": (
+        {"estimand": {"metric": "diagnostics/gradient_norms/growth", "higher_is_better": False}},
+        "/estimand/metric",
+        "no_such_series",
+        '"gradient_norms"',
+    ),
+    "no validation": (
+        {
+            "compare": WITHOUT_VALIDATION,
+            "estimand": {"metric": "validation/accuracy"},
+        },
+        "/estimand/metric",
+        "no_such_series",
+        "data.validation",
+    ),
+    "nothing to tune by": (
+        {
+            "compare": WITHOUT_VALIDATION,
+            "tune": {"optimizer.lr": [0.1, 1.0]},
+        },
+        "/tune",
+        "no_validation",
+        "data.validation",
+    ),
+    "unknown direction": ({"estimand": {"metric": "lr"}}, "/estimand/higher_is_better", "direction_unknown", "better"),
+    "no target": ({"estimand": {"metric": "steps_to_target"}}, "/estimand/target", "no_target", "value"),
+    "other examples": (
+        against({"data": {"validation": {"seed": 1}}}),
+        "/compare/bn/data",
+        "not_paired",
+        "data.validation.seed",
+    ),
+    "other seeds": (against({"train": {"seed": 5}}), "/compare/bn/train/seed", "not_paired", "leave it out"),
+    "other cadence": (
+        {**against({"evaluation": {"every_steps": 20}}), "estimand": TIMES},
+        "/compare/bn/evaluation/every_steps",
+        "cadences_differ",
+        "every 10",
+    ),
+    "other budget": (
+        {**against({"train": {"steps": 50}}), "estimand": TIMES},
+        "/compare/bn/train",
+        "budgets_differ",
+        "train.steps",
+    ),
+    "ends early": (
+        against({"train": {"target": {"accuracy": 0.5, "stop": True}}}),
+        "/compare/bn/train/target/stop",
+        "ends_early",
+        "false",
+    ),
+    "no path": ({"tune": {"optimizer.rate": [0.1, 1.0]}}, "/tune/optimizer.rate", "no_such_path", "optimizer"),
+    "a list": ({"tune": {"network.hidden": [0.1, 1.0]}}, "/tune/network.hidden", "no_such_path", "number or word"),
+    "data tuned": ({"tune": {"data.validation.share": [0.1, 0.2]}}, "/tune/data.validation.share", "not_tunable", ""),
+    "invalid setting": ({"tune": {"optimizer.lr": [0.1, -1.0]}}, "/tune/optimizer.lr/1", "greater_than", "0"),
+    "too many": (
+        {"tune": {"optimizer.lr": GRID, "optimizer.momentum": GRID, "optimizer.weight_decay": GRID}},
+        "/tune",
+        "too_many_points",
+        "1,000,000,000 settings",
+    ),
+    "unknown field": ({"deltas": 1}, "/deltas", "unknown_field", "delta"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_answered_is_refused_with_pointer_and_cure(case: str) -> None:
+    fields, pointer, code, cure = REFUSED[case]
+    with pytest.raises(SpecError) as refused:
+        compared(load_comparison(asked(**fields)))
+    (fault, *_) = refused.value.faults
+    assert (fault.pointer, fault.code) == (pointer, code)
+    assert cure in fault.detail
+
+
+def drive(claim: Comparison, design: Design, value: Any, runs: list[Run] | None = None) -> tuple[Report, list[Batch]]:
+    """To its verdicts; `value` makes of an arm, its setting and a seed the metrics of a run."""
+    runs, done, batches = runs if runs is not None else [], (), []
+    while isinstance(step := answer(claim, design, Results(tuple(runs), done)), Batch):
+        batches.append(step)
+        for one in experiments(design, step):
+            spec = load_spec(one.spec)
+            assert (spec.train.seed, spec.stall_seconds) == (one.seed, None)
+            assert all(spec.optimizer.lr == lr for _, lr in one.place.setting)
+            metrics = value(one.place.arm, dict(one.place.setting), one.seed)
+            runs.append(Run(one.place.arm, one.seed, metrics, one.place.setting, stage=step.stage))
+        done = (*done, step.stage)
+    return step, batches
+
+
+def accuracy(arm: str, setting: dict[str, Any], seed: int) -> dict[str, float]:
+    """Best at a rate of its own, whatever the seed: baseline at .1, bn at 1, ln at .1; validation one point lower."""
+    best = {"baseline": (0.9, 0.1), "bn": (0.94, 1.0), "ln": (0.905, 0.1)}[arm]
+    noise = float(np.random.default_rng((seed, len(arm))).normal(0, 0.002))
+    found = best[0] - 0.05 * abs(math.log10(setting.get("optimizer.lr", best[1]) / best[1])) + noise
+    return {"test/accuracy": found, "validation/accuracy": found - 0.01}
+
+
+def test_arms_are_tuned_alike_then_judged_with_fresh_pairs_at_their_own_and_at_matched_settings() -> None:
+    document = asked(tune={"optimizer.lr": [0.01, 0.1, 1.0, 10.0]}, seeds=8)
+    document["compare"]["ln"] = changed(LN)
+    claim = compared(load_comparison(document))
+    design = claim.design("cpu")
+    assert compared(claim.asked.model_dump(mode="json")).design("cpu") == design
+    runs: list[Run] = []
+    found, (tuning, judging) = drive(claim, design, accuracy, runs)
+    assert (tuning.stage, len(tuning.places), tuning.seeds[0]) == ("tune", 3 * 4, TUNING_SEEDS_FROM)
+    assert judging.seeds == tuple(range(8))
+    verdicts = {verdict.name: verdict for verdict in found.verdicts}
+    # ln is best where the baseline is: matched settings are the same comparison, which is made once.
+    assert set(verdicts) == {"bn-best_versus_best", "bn-at_best_of_baseline", "ln-best_versus_best"}
+    assert [verdicts[name].outcome for name in verdicts] == ["holds", "does_not_hold", "does_not_hold"]
+    at = {(run.arm, dict(run.setting)["optimizer.lr"], run.seed): run.metrics["test/accuracy"] for run in runs}
+    for name, (arm, lr) in {
+        "bn-best_versus_best": ("bn", 1.0),
+        "bn-at_best_of_baseline": ("bn", 0.1),
+        "ln-best_versus_best": ("ln", 0.1),
+    }.items():
+        values = np.array([at[arm, lr, seed] or 0 for seed in range(8)]) - [
+            at["baseline", 0.1, s] or 0 for s in range(8)
+        ]
+        estimated = verdicts[name].estimated
+        assert estimated is not None
+        assert estimated.effect == pytest.approx(float(values.mean()), abs=1e-12)
+        interval = DescrStatsW(values).tconfint_mean(level(Looks(16, (8,))))
+        assert (estimated.interval.low, estimated.interval.high) == pytest.approx(interval)
+        assert {guard.name for guard in verdicts[name].guards if guard.passed} == {
+            "enough_pairs", "winner_inside_grid", "baseline_trains", "treatment_trains",
+        }  # fmt: skip
+    p = [verdict.estimated.tests for verdict in found.verdicts if verdict.estimated]
+    assert [one.decision_holm for one in p] == holm([one.decision for one in p])
+
+
+def test_a_winner_at_the_edge_widens_the_grid_as_far_as_specs_are_valid() -> None:
+    claim = compared(load_comparison(asked(tune={"network.dropout": [0.0, 0.3, 0.6]})))
+    (axis,) = claim.design("cpu").grid.axes
+    assert (axis.scale, axis.least, axis.largest) == ("linear", 0.0, 0.9)
+    claim = compared(load_comparison(asked(tune={"optimizer.lr": [0.01, 0.1]}, estimand=TIMES, delta=0.5)))
+    design = claim.design("cpu")
+    assert set(design.margins.values()) == {design.margins["bn-best_versus_best"]}
+    assert design.margins["bn-best_versus_best"].value == pytest.approx(math.log(1.5))
+
+    def reached(arm: str, setting: dict[str, Any], seed: int) -> dict[str, float | None]:
+        step = {"baseline": 20.0, "bn": 10.0}[arm] * 3 / (3 + math.log10(setting["optimizer.lr"])) + seed % 3
+        there = step if step <= 40 else None
+        return {
+            "steps until test/accuracy >= 0.8": there,
+            "steps until validation/accuracy >= 0.8": there,
+            "test/accuracy": 0.9,
+        }
+
+    found, batches = drive(claim, design, reached)
+    assert [batch.stage for batch in batches] == ["tune", "widen", "confirm"]
+    assert {dict(place.setting)["optimizer.lr"] for place in batches[1].places} == {1.0, 10.0}
+    (verdict,) = found.verdicts
+    assert verdict.estimand is not None
+    assert (verdict.estimand.budget, verdict.estimand.first) == (40, 10)
+    # Best at the edge of the widened grid, 10: a guard says so.
+    assert (verdict.outcome, verdict.label) == ("inconclusive", "control_failed")
+    assert any("optimizer.lr = 10" in reason for reason in verdict.reasons)
+
+
+def test_a_network_that_diverged_is_as_good_as_chance() -> None:
+    claim = compared(load_comparison(asked()))
+    design = claim.design("cpu")
+
+    def value(arm: str, _setting: dict[str, Any], _seed: int) -> dict[str, float]:
+        return {"test/accuracy": 0.9 if arm == "baseline" else 0.95}
+
+    runs: list[Run] = []
+    drive(claim, design, value, runs)
+    lost = [Run(run.arm, run.seed, {}, diverged=True, stage="confirm") if run.arm == "bn" else run for run in runs]
+    report = answer(claim, design, Results(tuple(lost), ("confirm",)))
+    assert isinstance(report, Report)
+    (verdict,) = report.verdicts
+    assert verdict.estimated is not None
+    assert verdict.estimated.effect == pytest.approx(0.1 - 0.9)
+    assert (verdict.outcome, verdict.label) == ("inconclusive", "control_failed")
