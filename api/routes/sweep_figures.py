@@ -147,7 +147,7 @@ def _mark(asked: Admitted, sweep_id: str) -> str:
 def _allowed(session: Session, row: tables.Sweep) -> list[str]:
     _, grouped = table_of(session, row, [], "measure")
     runs = [run for point, _ in grouped for run in point.runs]
-    varied = [path for path in row.spec["axes"] if len({json.dumps(point.values[path]) for point, _ in grouped}) > 1]
+    varied = [path for path in sweeps.axes_of(row) if len({json.dumps(point.values[path]) for point, _ in grouped}) > 1]
     curves = [_CURVES] if any(run.series for run in runs) else []
     if not any(run.ended for run in runs):
         return curves
@@ -165,7 +165,7 @@ def _table(asked: Admitted, sweep_id: str, query: SweepFigureQuery) -> dict[str,
     measure = chosen[0]
     runs = [run for point, _ in grouped for run in point.runs]
     table = {
-        "axes": list(row.spec["axes"]),
+        "axes": sweeps.axes_of(row),
         "arms": list(row.spec["arms"]),
         "measure": measure.name,
         "larger_is_better": larger_is_better(measure, runs),

@@ -12,6 +12,7 @@ from api.deps import Admitted, Asked, living_lately
 from api.openapi import model_body
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
+from api.searching import corners_of
 from api.shown.sweep_plans import SweepValidated
 from api.shown.waiting import Living
 from api.sweeping import experiments_of
@@ -42,4 +43,6 @@ async def validate_sweep(
 
 
 def _validated(asked: Admitted, spec: SweepSpec, living: Living) -> Response:
-    return answer(SweepValidated.of(experiments_of(asked, functools.partial(expand, spec)), living))
+    if spec.search is not None:
+        return answer(SweepValidated.of(spec, corners_of(asked, spec), living))
+    return answer(SweepValidated.of(spec, experiments_of(asked, functools.partial(expand, spec)), living))

@@ -10,7 +10,7 @@ from api.shown.plans import SpecWarning, warnings_of
 from api.shown.waiting import Living
 from bncore.spec import data_shape
 from bncore.spec.plan import laid_network, steps_per_epoch, total_steps
-from bncore.spec.sweep import Point
+from bncore.spec.sweep import Point, SweepSpec
 
 
 class SweepWarning(SpecWarning):
@@ -37,10 +37,12 @@ class PlannedExperiment(Shown):
 class SweepValidated(Shown):
     """What a sweep amounts to."""
 
-    points: int
+    points: int = Field(description="Of a search, those that there are going to be.")
     seeds: list[int]
     experiments: int
-    total_steps: int = Field(description="Of all experiments, if none ends early.")
+    total_steps: int = Field(
+        description="Of all experiments, if none ends early; of a search, as many as at the ends of its space."
+    )
     examples: int = Field(description="That all of them read in training: batches of full size, over all steps.")
     least_parameters: int
     most_parameters: int
@@ -49,19 +51,21 @@ class SweepValidated(Shown):
     last: PlannedExperiment
 
     @classmethod
-    def of(cls, experiments: Sequence[Point], living: Living) -> "SweepValidated":
-        seeds = list(dict.fromkeys(one.seed for one in experiments))
+    def of(cls, spec: SweepSpec, experiments: Sequence[Point], living: Living) -> "SweepValidated":
+        """`experiments` are all of them; of a search, those at the ends of its space."""
+        seeds = spec.seed_list
         # A seed changes neither what a point costs nor what is to be said of it.
         points = [one for one in experiments if one.seed == seeds[0]]
+        share = spec.points * len(seeds) / len(points)
         sizes = [_parameters(point) for point in points]
         steps = [_steps(point) for point in points]
         batches = [point.spec.train.batch_size for point in points]
         return cls(
-            points=len(points),
+            points=spec.points,
             seeds=seeds,
-            experiments=len(experiments),
-            total_steps=sum(steps) * len(seeds),
-            examples=sum(map(int.__mul__, steps, batches)) * len(seeds),
+            experiments=spec.points * len(seeds),
+            total_steps=round(sum(steps) * share),
+            examples=round(sum(map(int.__mul__, steps, batches)) * share),
             least_parameters=min(sizes),
             most_parameters=max(sizes),
             warnings=_warnings(points, living),

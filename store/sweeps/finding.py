@@ -61,6 +61,12 @@ def page(session: Session, owner: str | None, cursor: str | None = None, limit: 
     return Page(shown, cursors.encode((shown[-1].created_at, shown[-1].id), scope) if more else None)
 
 
+def axes_of(sweep: Sweep) -> list[str]:
+    """The paths at which its points differ."""
+    search = sweep.spec.get("search")
+    return list(sweep.spec["axes"] if search is None else search["space"])
+
+
 def members(session: Session, sweep_id: str, cursor: str | None = None, limit: int = 20) -> Members:
     """One page of a sweep's experiments. Raises `CursorInvalid`."""
     scope = ["members", sweep_id]

@@ -94,10 +94,19 @@ class Standing:
             self._steps_done += int(steps)
 
 
+def state_of(sweep: Sweep, standing: Standing) -> State:
+    """Of the whole: a search that goes on is running though all of its trials have ended."""
+    if standing.state not in TERMINAL:
+        return standing.state
+    of_search = {"open": State.RUNNING, "paused": State.PAUSED, "failed": State.FAILED}
+    return of_search.get(sweep.search_state or "", standing.state)
+
+
 def mark_of(sweep: Sweep, standing: Standing) -> Mark:
     """How far it has come; deleting lowers one of the numbers, and all else raises another."""
     version = f"{len(sweep.seeds)}-{standing.experiments}-{standing.version}"
-    return Mark(version, standing.state in TERMINAL)
+    version += f"-{sweep.search_state}" if sweep.search_state else ""
+    return Mark(version, state_of(sweep, standing) in TERMINAL)
 
 
 def marks(session: Session, sweep_ids: Collection[str]) -> dict[str, Mark]:

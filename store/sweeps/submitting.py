@@ -90,6 +90,11 @@ def extend_once(
     return sweep, False
 
 
+def add(session: Session, sweep: Sweep, submission: SweepSubmission) -> None:
+    """Queue more experiments behind those that a sweep has. The caller has the owner's turn."""
+    _append(session, sweep, submission, {})
+
+
 def fingerprint_of(asked: SweepSpec | Extension) -> str:
     """Of a request, not of what it comes to."""
     return digest_of(json.dumps(asked.model_dump(mode="json"), sort_keys=True))
@@ -127,7 +132,8 @@ def _submit(
         "name": spec.name,
         "spec": spec.model_dump(mode="json"),
         "seeds": _seeds(submission.points),
-        "points": spec.points,
+        "points": len({point.number for point in submission.points}),
+        "search_state": None if spec.search is None else "open",
         "queue": where["device"],
         "created_at": clock(),
     }
@@ -146,9 +152,13 @@ def _extend(session: Session, sweep: Sweep, submission: SweepSubmission, where: 
         raise SweepNotFound(sweep.id)
     if known != sweep.seeds:
         raise SweepChanged(sweep.id)
+    session.execute(update(table).where(table.c.id == sweep.id).values(seeds=seeds))
+    return _append(session, sweep, submission, where)
+
+
+def _append(session: Session, sweep: Sweep, submission: SweepSubmission, where: Mapping[str, Any]) -> str:
     who = Submitter(sweep.owner, sweep.queue, where.get("key_id"))
     ids = experiments.submit_ids(session, submission.submissions, who, where.get("limits"))
-    session.execute(update(table).where(table.c.id == sweep.id).values(seeds=seeds))
     last = select(func.max(_MEMBER.place)).where(_MEMBER.sweep_id == sweep.id)
     begin = session.execute(last).scalar_one_or_none()
     _add(session, sweep.id, submission.points, ids, 0 if begin is None else begin + 1)
