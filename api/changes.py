@@ -1,4 +1,4 @@
-"""Waiting for an experiment to change, for any number of requests at the price of one.
+"""Waiting for a job or a sweep to change, for any number of requests at the price of one.
 
 Invariant: all waiters together cost one thread, which hears from the database that something changed
 (`store.signals`) and then looks, once for all of them; no session is held meanwhile. A change between a request's own
@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.lanes import DatabaseSilent, Lane
-from store import experiments
+from store import experiments, sweeps
 from store.database import Database
 from store.experiments import Mark
 from store.signals import signal_of
@@ -23,12 +23,13 @@ from store.signals import signal_of
 _LOG = structlog.get_logger("api")
 _WAIT_SECONDS = 10.0
 _LOOK_ANYWAY_SECONDS = 1.0
-"""Should a signal ever be missed, this is how late a waiter is."""
+"""Should a signal ever be missed, this is how late a waiter is; and how late those of a sweep are at most."""
+_SWEEP = "swp_"
 
 
 @dataclass(eq=False)
 class _Waiter:
-    experiment_id: str
+    watched: str
     ready: Callable[[Mark | None], bool]
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -46,21 +47,23 @@ class ChangeWatch:
         self._poller: asyncio.Task[None] | None = None
         self._closed = False
         self._looked = 0.0
+        self._counted = 0.0
 
     async def wait(
         self,
-        experiment_id: str,
+        watched: str,
         ready: Callable[[Mark | None], bool],
         timeout_seconds: float,
         gone: Callable[[], Awaitable[None]],
     ) -> bool:
-        """Return when `ready` holds for the experiment (None: it is gone), at the timeout, or at `wake_all`.
+        """Return when `ready` holds for the job or sweep of that id (None: it is gone), at the timeout, or at
+        `wake_all`.
 
         False as soon as `gone` returns: whoever waited does not any more.
         """
         if self._closed:
             return True
-        waiter = _Waiter(experiment_id, ready)
+        waiter = _Waiter(watched, ready)
         self._waiters.add(waiter)
         self._unseen = True
         if self._poller is None or self._poller.done():
@@ -88,30 +91,38 @@ class ChangeWatch:
 
     async def _poll(self) -> None:
         while self._waiters:
-            ids = sorted({waiter.experiment_id for waiter in self._waiters})
+            ids = sorted({waiter.watched for waiter in self._waiters})
             anyway, self._unseen = self._unseen, False
             try:
-                marks = await self._lane.run(functools.partial(self._look, ids, anyway))
+                found = await self._lane.run(functools.partial(self._look, ids, anyway))
             except (SQLAlchemyError, DatabaseSilent) as error:
                 # Waiters outlast a database outage; at their timeout they answer with what they find then.
                 self._unseen = True
                 _LOG.warning("change_poll_failed", error=type(error).__name__)
                 await asyncio.sleep(self._poll_seconds)
             else:
-                if marks is not None:
-                    self._wake(set(ids), marks)
+                self._wake(found)
 
-    def _look(self, ids: list[str], anyway: bool) -> dict[str, Mark] | None:
-        """None when nothing has changed for a tick; a waiter that has just come does not wait for that to be heard."""
-        due = time.monotonic() - self._looked > _LOOK_ANYWAY_SECONDS
+    def _look(self, ids: list[str], anyway: bool) -> dict[str, Mark | None]:
+        """Nothing when nothing has changed for a tick; a waiter that has just come does not wait for that to be
+        heard."""
+        now = time.monotonic()
+        due = now - self._looked > _LOOK_ANYWAY_SECONDS
         if not anyway and not due and not self._signal.wait(self._poll_seconds):
-            return None
+            return {}
+        jobs = [one for one in ids if not one.startswith(_SWEEP)]
+        # A sweep is counted from its experiments, ten thousand perhaps, of which one changes at any moment.
+        counted = ids if now - self._counted > _LOOK_ANYWAY_SECONDS else jobs
         with self._database.read() as session:
-            marks = experiments.marks(session, ids)
+            marks: dict[str, Mark | None] = dict.fromkeys(counted)
+            marks |= experiments.marks(session, jobs)
+            if len(counted) > len(jobs):
+                marks |= sweeps.marks(session, [one for one in counted if one.startswith(_SWEEP)])
+                self._counted = time.monotonic()
         self._looked = time.monotonic()
         return marks
 
-    def _wake(self, asked: set[str], marks: dict[str, Mark]) -> None:
+    def _wake(self, found: dict[str, Mark | None]) -> None:
         for waiter in self._waiters:
-            if waiter.experiment_id in asked and waiter.ready(marks.get(waiter.experiment_id)):
+            if waiter.watched in found and waiter.ready(found[waiter.watched]):
                 waiter.woken.set()

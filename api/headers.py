@@ -17,7 +17,7 @@ _VERSION_TAG = re.compile(r'"([0-9]{1,9})"')
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
-def entity_tag(version: int) -> str:
+def entity_tag(version: int | str) -> str:
     """The ETag of a job's representations: they change exactly when its version does."""
     return f'"{version}"'
 

@@ -1,4 +1,4 @@
-"""Answers that wait until a job has changed, for those who ask for that.
+"""Answers that wait until a job or a sweep has changed, for those who ask for that.
 
 Invariant: nothing is held while a request waits: neither a thread nor a connection to the database.
 """
@@ -26,7 +26,7 @@ class WaitQuery(Parameters):
         ge=0.0,
         le=MAX_WAIT_SECONDS,
         description="Seconds to wait for a change: with If-None-Match until the ETag is another one (304 if it stays), "
-        "without it until the job is terminal. A terminal one is answered at once.",
+        "without it until the job, or all of a sweep, is terminal. A terminal one is answered at once.",
     )
 
 
@@ -34,7 +34,7 @@ class WaitQuery(Parameters):
 class Found:
     """An answer, and how far the job is that it shows."""
 
-    version: int
+    version: int | str
     is_terminal: bool
     response: Response
 
@@ -50,7 +50,7 @@ async def found_in_time(asked: Admitted, job_id: str, read: Callable[[], Found],
     return found.response
 
 
-def _ready(request: Request, version: int) -> Callable[[Mark | None], bool] | None:
+def _ready(request: Request, version: int | str) -> Callable[[Mark | None], bool] | None:
     """What to wait for; None when the client does not know this version yet."""
     if "if-none-match" not in request.headers:
         return lambda mark: mark is None or mark.is_terminal

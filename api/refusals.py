@@ -116,11 +116,11 @@ class FigureNotFound(ApiError):
 
     code = "figure_not_found"
 
-    def __init__(self, name: str, allowed: Sequence[str], recordings: str | None) -> None:
+    def __init__(self, name: str, allowed: Sequence[str], recordings: str | None, of: str = "experiment") -> None:
         """`recordings` are of the kind that it shows, where there is such a figure and it does not show series."""
         lacking = f", for it has no {recordings}" if recordings else ""
         there = f"what it has allows {', '.join(allowed)}" if allowed else "it has nothing yet that could be drawn"
-        super().__init__(f"There is no figure {name} of this experiment{lacking}; {there}.")
+        super().__init__(f"There is no figure {name} of this {of}{lacking}; {there}.")
 
 
 class AsideBusy(ApiError):

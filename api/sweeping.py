@@ -42,16 +42,27 @@ async def stored(
         known = await service.reads.run(functools.partial(_replayed, asked, scope, sweeps.fingerprint_of(what)))
         if known is not None:
             return known, True
-    submission = await service.bodies.run(functools.partial(_submission, asked, what, expanded))
+    submission = await service.bodies.run(lambda: SweepSubmission.of(what, experiments_of(asked, expanded)))
     return await service.writes.run(functools.partial(_store, asked, scope, submission, store))
 
 
-def _replayed(asked: Admitted, scope: Scope, fingerprint: str) -> tables.Sweep | None:
-    with asked.service.database.read() as session:
-        return sweeps.replayed(session, scope, fingerprint)
+def completed_template(asked: Admitted, spec: SweepSpec) -> SweepSpec:
+    """The sweep with all that the data set and the checkpoint of its template say. Raises `InvalidBody`."""
+    try:
+        template = Completing(asked.service.database, asked.caller.owner).completed(spec.template)
+    except (SpecError, DatasetUnusable) as error:
+        faults = error.faults if isinstance(error, SpecError) else [Fault("/data/id", str(error), error.code)]
+        raise InvalidBody([Fault(f"/template{one.pointer}", one.detail, one.code) for one in faults]) from None
+    return spec.model_copy(update={"template": template})
 
 
-def _submission(asked: Admitted, what: Asked, expanded: Callable[[Complete], list[Point]]) -> SweepSubmission:
+def experiments_of(
+    asked: Admitted, expanded: Callable[[Complete], list[Point]], *, completes: bool = True
+) -> list[Point]:
+    """What a sweep comes to, with all that its data set and checkpoint say, unless it is complete already.
+
+    Raises `InvalidBody`.
+    """
     completing = Completing(asked.service.database, asked.caller.owner)
 
     def complete(document: Any) -> Any:
@@ -61,9 +72,18 @@ def _submission(asked: Admitted, what: Asked, expanded: Callable[[Complete], lis
             raise SpecError([Fault("/data/id", str(error), error.code)]) from None
 
     try:
-        return SweepSubmission.of(what, expanded(complete))
+        return expanded(complete if completes else _as_it_is)
     except SpecError as error:
         raise InvalidBody(error.faults) from None
+
+
+def _as_it_is(document: Any) -> Any:
+    return document
+
+
+def _replayed(asked: Admitted, scope: Scope, fingerprint: str) -> tables.Sweep | None:
+    with asked.service.database.read() as session:
+        return sweeps.replayed(session, scope, fingerprint)
 
 
 def _store(

@@ -24,6 +24,8 @@ class Rows:
     """Log lines and checkpoints of the newest experiment that has ended."""
     others: int = 0
     """Data sets, uploads, evaluations and predictions, so many of each; `jobs` are experiments."""
+    a_sweep: int = 0
+    """Experiments of one sweep, which follow one another; without any there is no sweep."""
 
     @property
     def ended(self) -> int:
@@ -52,6 +54,8 @@ def fill(database: Database, rows: Rows) -> None:
         _checkpoints(connection, rows)
         _series(connection, rows)
         _requests(connection, rows)
+        if rows.a_sweep:
+            _sweeps(connection, rows)
         if rows.others:
             _evaluations(connection, rows)
             _datasets(connection, rows)
@@ -165,6 +169,19 @@ def _requests(connection: Connection, rows: Rows) -> None:
     at = {"created_at": str(_AT), "expires_at": "4e9"}
     of = _id(connection, f"{rows.jobs - 1} - i")
     _insert(connection, "idempotency_keys", rows.queued, owner="'own_0'", **made, experiment_id=of, **at)
+
+
+def _sweeps(connection: Connection, rows: Rows) -> None:
+    """Of ten points, and as many seeds as there is room for."""
+    count = rows.jobs // rows.a_sweep
+    # As long as one is: a planner looks at how many pages there are.
+    spec = f"'\"{'x' * 1000}\"'"
+    said = {"owner": _owner(f"i % {OWNERS}"), "spec": spec, "seeds": "'[0]'", "points": "10", "queue": "'cpu'"}
+    _insert(connection, "sweeps", count, id=_id(connection, "i", "swp"), **said, created_at=f"{_AT} + i")
+    place = f"i % {rows.a_sweep}"
+    of = {"experiment_id": _id(connection, "i"), "sweep_id": _id(connection, f"i / {rows.a_sweep}", "swp")}
+    which = {"place": place, "point": f"({place}) % 10", "seed": f"({place}) / 10", "values": "'{}'"}
+    _insert(connection, "sweep_experiments", count * rows.a_sweep, **of, **which)
 
 
 def _datasets(connection: Connection, rows: Rows) -> None:

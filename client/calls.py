@@ -16,7 +16,7 @@ LONG_POLL_SLACK_SECONDS = 10.0
 OUTAGE_SECONDS = 120.0
 """How long `wait` sits out a server that is away: an experiment outlives a restart of the API."""
 _LOOK_SECONDS = 1.0
-_NOUNS = {"dat": "datasets", "evl": "evaluations"}
+_NOUNS = {"dat": "datasets", "evl": "evaluations", "swp": "sweeps"}
 _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
@@ -118,7 +118,7 @@ def is_terminal(experiment: Mapping[str, Any]) -> bool:
 
 
 def path_of(job_id: str, *parts: str) -> str:
-    """The path of a job, or of a part of it: of a data set or an evaluation if its id says so, else of an experiment.
+    """The path of a job or sweep, or of a part of it: the noun is what its id says, else that of an experiment.
 
     Raises `ClientError` for what would be another path or request.
     """

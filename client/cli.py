@@ -51,7 +51,9 @@ from client.commands.studies import (
 )
 from client.commands.study_compare import compare_study
 from client.commands.submit import submit, wait_for
+from client.commands.sweep_figure import sweep_figure
 from client.commands.sweep_results import sweep_results
+from client.commands.sweep_validate import validate_sweep
 from client.commands.sweeps import (
     cancel_sweep,
     delete_sweep,
@@ -132,11 +134,13 @@ _DATASETS: dict[str, Callable[..., None]] = {
     "delete": delete_dataset,
 }
 _SWEEPS: dict[str, Callable[..., None]] = {
+    "validate": validate_sweep,
     "submit": submit_sweep,
     "list": list_sweeps,
     "show": show_sweep,
     "wait": wait_sweep,
     "results": sweep_results,
+    "figure": sweep_figure,
     "pause": pause_sweep,
     "resume": resume_sweep,
     "cancel": cancel_sweep,

@@ -22,6 +22,12 @@ class SweepCalls(Calls):
         document = sweep.model_dump(mode="json") if isinstance(sweep, SweepSpec) else dict(sweep)
         return self._sweep_accepted("/v1/sweeps", document, idempotency_key)
 
+    def validate_sweep(self, sweep: SweepSpec | Mapping[str, Any]) -> Json:
+        """What a sweep would come to: experiments, steps, warnings, its first and last spec. Nothing is stored."""
+        document = sweep.model_dump(mode="json") if isinstance(sweep, SweepSpec) else dict(sweep)
+        answer: Json = self._json("POST", "/v1/sweeps:validate", body=document, timeout_seconds=SUBMIT_SECONDS)
+        return answer
+
     def extend_sweep(self, sweep_id: str, seeds: int | Iterable[int], *, idempotency_key: str | None = None) -> Json:
         """Add seeds to all points of a sweep: so many more, or these."""
         wanted = seeds if isinstance(seeds, int) else list(seeds)
@@ -60,7 +66,7 @@ class SweepCalls(Calls):
         on_progress: Callable[[Json], object] | None = None,
     ) -> Json:
         """The sweep once all its experiments have ended, however they ended. Raises `WaitTimeout`."""
-        return self._looked_at(_path(sweep_id), sweep_id, timeout_seconds, on_progress)
+        return self._ended(_path(sweep_id), sweep_id, timeout_seconds, lambda found: found, on_progress)
 
     def cancel_sweep(self, sweep_id: str) -> Json:
         """End all of it that has not ended; running ones save a checkpoint first."""

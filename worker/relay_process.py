@@ -23,6 +23,7 @@ from worker.heartbeat import Heart
 from worker.housekeeping import Purge, Reaper, Waking
 from worker.log import configure_logging
 from worker.repeating import Repeating
+from worker.searching import Searching
 from worker.settings import RelaySettings
 
 log = structlog.get_logger()
@@ -76,5 +77,6 @@ def _turns(settings: RelaySettings, database: Database, broker: Broker, stop: th
         Repeating("ring", bells.ring, settings.poll_seconds, stop=stop, sooner=hung.wait),
         Repeating("reap", reaper.turn, settings.reap_every_seconds),
         Repeating("wake", Waking(database).turn, settings.poll_seconds),
+        Repeating("search", Searching(database).turn, settings.search_seconds, stop=stop),
         Repeating("purge", Purge(database).turn, settings.purge_seconds),
     ]

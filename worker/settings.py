@@ -61,6 +61,7 @@ class RelaySettings(_QueueSettings):
         default=1.0, gt=0, description="How often the outbox is looked at when the database says nothing."
     )
     reap_seconds: float = Field(default=5.0, gt=0, description="How often expired leases are looked for, at most.")
+    search_seconds: float = Field(default=1.0, gt=0, description="How often searches of sweeps are looked at.")
     purge_seconds: float = Field(default=60.0, gt=0, description="How often deleted experiments give back their bytes.")
 
     @property

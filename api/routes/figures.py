@@ -60,7 +60,7 @@ def mount(app: FastAPI) -> None:
         under + "/{figure}",
         get_figure,
         response_class=Response,
-        responses={**_drawn(), **unchanged, **declared(404, 410)},
+        responses={**figure_responses(), **unchanged, **declared(404, 410)},
         openapi_extra={"parameters": [if_none_match_parameter()]},
         summary="A figure",
     )
@@ -69,7 +69,7 @@ def mount(app: FastAPI) -> None:
         draw_figure,
         methods=["POST"],
         response_class=Response,
-        responses={**_drawn(), **declared(404, 410, 413, 415)},
+        responses={**figure_responses(), **declared(404, 410, 413, 415)},
         openapi_extra={"requestBody": model_body(FigureOfSeveral)},
         summary="A figure of several experiments",
     )
@@ -82,7 +82,9 @@ def list_figures(experiment_id: ExperimentId, asked: Asked) -> Response:
         experiments.get(session, experiment_id, owner=asked.sees)
         keys = results.keys_of(session, [experiment_id])
         kinds = recorded_kinds(session, experiment_id)
-    return answer(Figures(data=[ShownFigure.of(one, experiment_id) for one in allowed(keys, kinds)]))
+    return answer(
+        Figures(data=[ShownFigure.of(one, f"/v1/experiments/{experiment_id}") for one in allowed(keys, kinds)])
+    )
 
 
 async def get_figure(
@@ -105,7 +107,7 @@ async def get_figure(
     headers = {"ETag": wanted.tag(look), "Cache-Control": "private, no-cache"}
     if none_match(asked.request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return _answer(await draw(asked, wanted, look), form, f"{name}-{experiment_id}", headers)
+    return figure_answer(await draw(asked, wanted, look), form, f"{name}-{experiment_id}", headers)
 
 
 async def draw_figure(asked: Asked, wanted: Annotated[FigureOfSeveral, Depends(body(FigureOfSeveral))]) -> Response:
@@ -117,7 +119,7 @@ async def draw_figure(asked: Asked, wanted: Annotated[FigureOfSeveral, Depends(b
     _require_fitting(wanted.name, wanted.format, wanted.model_fields_set, _refuse_body)
     found = await asked.service.reads.run(functools.partial(_find, asked, wanted))
     look = _look(wanted, wanted.format, found)
-    return _answer(await draw(asked, found, look), wanted.format, wanted.name, {})
+    return figure_answer(await draw(asked, found, look), wanted.format, wanted.name, {})
 
 
 def _find(asked: Asked, wanted: FigureOfSeveral) -> Material:
@@ -160,7 +162,7 @@ def _look(said: FigureQuery | FigureOfSeveral, form: str, found: Material) -> Lo
     return {"format": form, "scale": said.scale, "options": options}
 
 
-def _answer(content: bytes, form: str, name: str, headers: dict[str, str]) -> Response:
+def figure_answer(content: bytes, form: str, name: str, headers: dict[str, str]) -> Response:
     policy = PAGE_POLICY if form == "html" else _NO_ADDRESS + ("; style-src 'unsafe-inline'" if form == "svg" else "")
     shown = {"Content-Disposition": f'inline; filename="{name}.{form}"', "Content-Security-Policy": policy}
     return Response(content, headers={**headers, **shown}, media_type=_MEDIA[form])
@@ -170,7 +172,7 @@ def _refuse_body(field: str, detail: str) -> ApiError:
     return InvalidBody([Fault(f"/{field}", detail, "not_allowed")])
 
 
-def _drawn() -> dict[int | str, dict[str, Any]]:
+def figure_responses() -> dict[int | str, dict[str, Any]]:
     text, binary = {"schema": {"type": "string"}}, {"schema": {"type": "string", "format": "binary"}}
     content = {
         media: {"schema": {"type": "object"}} if form == "json" else binary if form == "png" else text

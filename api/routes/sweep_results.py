@@ -4,7 +4,6 @@ import csv
 import functools
 import io
 import json
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI
@@ -16,16 +15,13 @@ from api.aside.pool import Work
 from api.deps import Admitted, Asked, SweepId
 from api.parameters import Parameters, PlainText, Reading
 from api.problems import declared
-from api.refusals import InvalidParameter
 from api.routes.keyed import KeyedRoutes
 from api.routes.metrics import TABLE_MEDIA, table_answer
 from api.shown.sweeps import SweepResults
-from bncore.comparison import MeasureUnknown, Run, group_of, measures, usual_measures
-from bncore.comparison.measure import series_key
+from api.sweep_table import table_of
 from bncore.spec.limits import METRIC_KEY_CHARS
 from store import sweeps
 
-_USUAL = frozenset({"test/accuracy", "test/loss"})
 _COUNTS = ("mean", "sd", "n", "not_reached", "diverged", "not_finite", "missing")
 _INTERVALS = "bncore.studies.asked:intervals"
 _TABLE = "bncore.figures.asked:columns_table"
@@ -88,26 +84,10 @@ async def _aside(asked: Admitted, function: str, what: dict[str, Any]) -> bytes:
 
 
 def _read(sweep_id: str, asked: Admitted, query: SweepResultsQuery) -> SweepResults:
-    keys = {series_key(name) for name in query.measures} or _USUAL
     with asked.service.database.read() as session:
         row = sweeps.get(session, sweep_id, owner=asked.sees)
-        points = sweeps.measured(session, row, keys)
-        runs = [run for point in points for run in point.runs]
-        try:
-            chosen = measures(query.measures or usual_measures(runs), _known(runs, query.measures))
-        except MeasureUnknown as error:
-            every = sweeps.measured(session, row, None)
-            there = {key for point in every for run in point.runs for key in run.series}
-            raise InvalidParameter("measures", str(MeasureUnknown(error.name, there))) from None
-    grouped = [(point, group_of(point.values, point.runs, chosen)) for point in points]
+        chosen, grouped = table_of(session, row, query.measures, "measures")
     return SweepResults.of(row, [measure.name for measure in chosen], grouped)
-
-
-def _known(runs: Sequence[Run], wanted: Sequence[str]) -> frozenset[str]:
-    """The keys that may be asked for: until something has ended, any."""
-    if any(run.ended for run in runs) and wanted:
-        return frozenset(key for run in runs for key in run.series)
-    return _USUAL | {series_key(name) for name in wanted}
 
 
 def _columns(found: SweepResults, has_intervals: bool) -> dict[str, list[Any]]:

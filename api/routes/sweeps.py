@@ -14,17 +14,21 @@ from api.answers import answer
 from api.bodies import body
 from api.deps import Admitted, Asked, SweepId, living_lately, living_now
 from api.devices import queue_of
-from api.headers import if_none_match_parameter, none_match
+from api.headers import entity_tag, if_none_match_parameter, none_match
 from api.lanes import reading, writing
+from api.long_poll import Found, WaitQuery, found_in_time
 from api.openapi import idempotency_parameter, model_body
 from api.parameters import Parameters, Reading
 from api.problems import declared
+from api.refusals import InvalidBody
 from api.routes.keyed import KeyedRoutes
+from api.searching import first_trials, searchable
 from api.shown import Page
 from api.shown.sweeps import Sweep, SweepExperiment, SweepNow
 from api.shown.waiting import Living
 from api.sweeping import Stored, stored
-from bncore.spec.sweep import Complete, Extension, Point, SweepSpec, expand, extended, load_sweep
+from bncore.spec import Fault
+from bncore.spec.sweep import Complete, Extension, Point, SweepSpec, expand, extended, load_sweep, trial_points
 from store import sweeps, tables
 from store.idempotency import Scope
 from store.sweeps import Standing, SweepSubmission
@@ -117,10 +121,14 @@ async def submit_sweep(asked: Asked, spec: Annotated[SweepSpec, Depends(body(Swe
         device = queue_of(asked.service, wanted, living, session)
         where: dict[str, Any] = {"device": device, "key_id": asked.caller.id, "limits": asked.service.limits}
         if scope is None:
-            return sweeps.submit(session, spec, submission, owner=asked.caller.owner, **where), False
-        return sweeps.submit_once(session, scope, spec, submission, **where)
+            return sweeps.submit(session, whole, submission, owner=asked.caller.owner, **where), False
+        return sweeps.submit_once(session, scope, whole, submission, **where)
 
-    sweep, replayed = await stored(asked, spec, functools.partial(_expanded, spec), store)
+    whole, expanded = spec, functools.partial(expand, spec)
+    if spec.search is not None:
+        whole = await searchable(asked, spec)
+        expanded = functools.partial(trial_points, whole, await first_trials(asked, whole))
+    sweep, replayed = await stored(asked, spec, expanded, store)
     return await _accepted(asked, sweep, replayed)
 
 
@@ -129,6 +137,9 @@ async def extend_sweep(
 ) -> Response:
     """The same points with more seeds, queued behind what it has. 409 if somebody else extends it at this moment."""
     sweep = await asked.service.reads.run(functools.partial(_found, asked, sweep_id))
+    if sweep.search_state is not None:
+        detail = "A search has the seeds that it was asked with: submit its best points as a sweep with more of them"
+        raise InvalidBody([Fault("/seeds", detail, "is_a_search")])
 
     def more(complete: Complete) -> list[Point]:
         return extended(load_sweep(sweep.spec), sweep.seeds, wanted, complete)
@@ -154,16 +165,11 @@ def list_sweeps(asked: Asked, query: Annotated[SweepsQuery, Depends(Reading(Swee
     return answer(Page[Sweep](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))
 
 
-@reading
-def get_sweep(sweep_id: SweepId, asked: Asked) -> Response:
+async def get_sweep(
+    sweep_id: SweepId, asked: Asked, query: Annotated[WaitQuery, Depends(Reading(WaitQuery))]
+) -> Response:
     """State and progress, counted from its experiments, and what was asked. The ETag changes with any of them."""
-    with asked.service.database.read() as session:
-        row = sweeps.get(session, sweep_id, owner=asked.sees)
-        standing = sweeps.standing(session, sweep_id)
-    headers = sweep_headers(row, standing)
-    if none_match(asked.request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return answer(SweepNow.seen(row, standing), headers=headers)
+    return await found_in_time(asked, sweep_id, functools.partial(_read, asked, sweep_id), query.wait)
 
 
 @living_lately
@@ -189,13 +195,18 @@ def delete_sweep(sweep_id: SweepId, asked: Asked) -> Response:
 
 
 def sweep_headers(row: tables.Sweep, standing: Standing) -> dict[str, str]:
-    """Deleting lowers one of the two numbers, and all else raises the other."""
-    tag = f'"{len(row.seeds)}-{standing.experiments}-{standing.version}"'
-    return {"ETag": tag, "Cache-Control": "no-cache"}
+    """What an answer says that shows this sweep."""
+    return {"ETag": entity_tag(sweeps.mark_of(row, standing).version), "Cache-Control": "no-cache"}
 
 
-def _expanded(spec: SweepSpec, complete: Complete) -> list[Point]:
-    return expand(spec, complete)
+def _read(asked: Admitted, sweep_id: str) -> Found:
+    with asked.service.database.read() as session:
+        row = sweeps.get(session, sweep_id, owner=asked.sees)
+        standing = sweeps.standing(session, sweep_id)
+    mark, headers = sweeps.mark_of(row, standing), sweep_headers(row, standing)
+    if none_match(asked.request, headers["ETag"]):
+        return Found(mark.version, mark.is_terminal, Response(status_code=304, headers=headers))
+    return Found(mark.version, mark.is_terminal, answer(SweepNow.seen(row, standing), headers=headers))
 
 
 def _found(asked: Admitted, sweep_id: str) -> tables.Sweep:

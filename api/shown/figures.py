@@ -1,9 +1,10 @@
-"""Which figures there are of an experiment."""
+"""Which figures there are of an experiment or a sweep."""
 
 from pydantic import Field
 
 from api.shown import Shown
 from bncore.figures import Drawable
+from bncore.figures.sweeps import SweepFigure
 
 
 class FigureLinks(Shown):
@@ -22,8 +23,9 @@ class ShownFigure(Shown):
     links: FigureLinks
 
     @classmethod
-    def of(cls, figure: Drawable, experiment_id: str) -> "ShownFigure":
-        base = f"/v1/experiments/{experiment_id}/figures/{figure.name}"
+    def of(cls, figure: Drawable | SweepFigure, owner: str) -> "ShownFigure":
+        """`owner` is the path of what it is a figure of."""
+        base = f"{owner}/figures/{figure.name}"
         links = FigureLinks(json_=f"{base}.json", html=f"{base}.html", svg=f"{base}.svg", png=f"{base}.png")
         return cls(name=figure.name, title=figure.title, summary=figure.summary, links=links)
 

@@ -11,9 +11,10 @@ from api.shown.comparisons import ComparedCell
 from api.shown.experiments import Experiment, Progress
 from api.shown.waiting import Living
 from bncore.comparison import Cell, Group
+from bncore.spec.sweep import SearchSpec
 from store import tables
 from store.jobs.states import TERMINAL, State
-from store.sweeps import MeasuredPoint, Member, Standing
+from store.sweeps import MeasuredPoint, Member, Standing, axes_of, state_of
 
 
 class SweepLinks(Shown):
@@ -27,6 +28,20 @@ class SweepLinks(Shown):
     resume: str
     retry: str
     extend: str
+
+
+class SweepSearch(Shown):
+    """How far a search is."""
+
+    state: str = Field(description="open while trials are to come, paused, done, stopped (cancelled), failed.")
+    note: str | None = Field(description="Why no more trials come.")
+    objective: str
+    direction: str
+    on_test_data: bool = Field(
+        description="It chooses by test data, which then say nothing of how good the choice is on others."
+    )
+    trials: int = Field(description="Of each arm.")
+    submitted: int = Field(description="Trials of all arms so far.")
 
 
 class Sweep(Shown):
@@ -52,6 +67,7 @@ class Sweep(Shown):
         description="Until all have ended, if as many run at a time as now, at the pace of those that have succeeded."
     )
     device: str = Field(description="cpu or cuda: the queue of all of them.")
+    search: SweepSearch | None = Field(description="Null where nothing is searched.")
     created_at: datetime
     links: SweepLinks
 
@@ -159,13 +175,17 @@ def _cell(cell: Cell) -> SweepCell:
 
 
 def _facts(row: tables.Sweep, standing: Standing) -> dict[str, Any]:
+    search = _search(row)
     total = standing.total_steps
+    if search is not None and search.state in ("open", "paused") and row.points:
+        # As if those that are to come were like those that are there.
+        total = round(total * search.trials * max(1, len(_arms(row))) / row.points)
     fraction = min(1.0, standing.steps / total) if total else 1.0
     return {
         "id": row.id,
         "name": row.name,
-        "state": standing.state,
-        "is_terminal": standing.state in TERMINAL,
+        "state": state_of(row, standing),
+        "is_terminal": state_of(row, standing) in TERMINAL,
         "axes": _axes(row),
         "arms": _arms(row),
         "seeds": row.seeds,
@@ -177,9 +197,26 @@ def _facts(row: tables.Sweep, standing: Standing) -> dict[str, Any]:
         "progress": Progress(step=standing.steps, total_steps=total, fraction=fraction),
         "eta_seconds": standing.eta_seconds,
         "device": row.queue,
+        "search": search,
         "created_at": utc(row.created_at),
         "links": _links(row.id),
     }
+
+
+def _search(row: tables.Sweep) -> SweepSearch | None:
+    said = row.spec.get("search")
+    if said is None:
+        return None
+    search = SearchSpec.model_validate(said)
+    return SweepSearch(
+        state=row.search_state or "done",
+        note=row.search_note,
+        objective=search.objective,
+        direction="maximize" if search.maximizes else "minimize",
+        on_test_data=search.on_test_data,
+        trials=search.trials,
+        submitted=row.points,
+    )
 
 
 def _by_state(counts: Mapping[State, int]) -> dict[str, int]:
@@ -187,7 +224,7 @@ def _by_state(counts: Mapping[State, int]) -> dict[str, int]:
 
 
 def _axes(row: tables.Sweep) -> list[str]:
-    return list(row.spec["axes"])
+    return axes_of(row)
 
 
 def _arms(row: tables.Sweep) -> list[str]:

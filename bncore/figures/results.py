@@ -44,6 +44,8 @@ class Options:
     log_y: bool = False
     traces: bool = False
     """Every single run beside the mean over seeds."""
+    note: str = ""
+    """What is to be said of what the results leave out."""
 
 
 class FigureRefused(ValueError):

@@ -67,22 +67,37 @@ def figure(
     bnlab figure curves --tag question=placement -o curves.png
     """
     experiment, name = _told_apart((experiment, name), others, tags)
-    target = output or Path(f"{name}.png")
-    if target.suffix.removeprefix(".").lower() not in FORMATS:
-        leave(Exit.USAGE, f"{target}: the suffix says the format, and is one of {', '.join(FORMATS)}")
+    target = target_of(output, name)
     said: dict[str, Any] = {"theme": theme, "width": width, "scale": scale}
     said |= {"log_y": log_y or None, "traces": traces or None, "tag": list(map(tag_of, tags or ())) or None}
     look = {key: value for key, value in said.items() if value is not None}
     with connect(url) as client:
         experiments = [id_of(client, one) for one in (experiment, *(others or ())) if one is not None]
         if name is None:
-            _list(client, experiments[0], as_json)
+            list_figures(client, experiments[0], as_json)
             return
         path = client.figure(experiments or None, name, keys=keys or [], **look).save(target)
     if as_json:
         emit({"path": str(path), "name": name, "experiments": experiments, "tags": look.get("tag", [])})
     else:
         show(inline(path))
+
+
+def target_of(output: Path | None, name: str | None) -> Path:
+    """Where a figure is written; ends the command where its suffix is no format."""
+    target = output or Path(f"{name}.png")
+    if target.suffix.removeprefix(".").lower() not in FORMATS:
+        leave(Exit.USAGE, f"{target}: the suffix says the format, and is one of {', '.join(FORMATS)}")
+    return target
+
+
+def list_figures(client: Client, of: str, as_json: bool) -> None:
+    """Which figures there are of an experiment or a sweep."""
+    found = client.figures(of)
+    if as_json:
+        emit(found)
+        return
+    show(table(("figure", "shows"), [(one["name"], one["summary"]) for one in found]))
 
 
 def _told_apart(
@@ -95,11 +110,3 @@ def _told_apart(
     if first is None or second is not None or others:
         leave(Exit.USAGE, "with --tag goes the name of a figure, such as curves, and no experiment")
     return None, first
-
-
-def _list(client: Client, experiment_id: str, as_json: bool) -> None:
-    found = client.figures(experiment_id)
-    if as_json:
-        emit(found)
-        return
-    show(table(("figure", "shows"), [(one["name"], one["summary"]) for one in found]))

@@ -80,7 +80,8 @@ class Filters:
 class Mark:
     """How far an experiment has come, in two words that cost no more than a primary key to read."""
 
-    version: int
+    version: int | str
+    """Another one after each change."""
     is_terminal: bool
 
 

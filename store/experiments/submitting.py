@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from bncore.spec import SPEC_VERSION, ExperimentSpec, data_shape, fingerprint_of
 from bncore.spec.experiment import canonical
 from bncore.spec.plan import steps_per_epoch, total_steps
+from bncore.spec.shared_parts import Writing
 from store import held, owners, queueing
 from store.columns import core, unattached
 from store.datasets import using
@@ -38,11 +39,12 @@ class Submission:
     """The id of the checkpoint that it begins with."""
 
     @classmethod
-    def of(cls, spec: ExperimentSpec, *, retry_of: str | None = None) -> "Submission":
-        document = spec.model_dump(mode="json")
+    def of(cls, spec: ExperimentSpec, *, retry_of: str | None = None, writing: Writing | None = None) -> "Submission":
+        """`writing` is for many that share parts, and are kept meanwhile."""
+        writing = writing or Writing()
         return cls(
-            document=document,
-            fingerprint=fingerprint_of(canonical(document)),
+            document=writing.document(spec),
+            fingerprint=fingerprint_of(writing.canonical(spec)),
             name=spec.name,
             tags=dict(spec.tags),
             total_steps=_total_steps(spec),

@@ -5,9 +5,9 @@ its own: what it is doing is counted from its experiments' jobs, by one statemen
 """
 
 from store.sweeps.changing import cancel, delete, pause, resume, retry
-from store.sweeps.finding import Member, Members, get, members, of_experiment, page
+from store.sweeps.finding import Member, Members, axes_of, get, members, of_experiment, page
 from store.sweeps.measuring import MeasuredPoint, measured
-from store.sweeps.standing import Standing, standing, standings
+from store.sweeps.standing import Standing, mark_of, marks, standing, standings, state_of
 from store.sweeps.submitting import SweepSubmission, extend, extend_once, fingerprint_of, replayed, submit, submit_once
 
 __all__ = [
@@ -16,12 +16,15 @@ __all__ = [
     "Members",
     "Standing",
     "SweepSubmission",
+    "axes_of",
     "cancel",
     "delete",
     "extend",
     "extend_once",
     "fingerprint_of",
     "get",
+    "mark_of",
+    "marks",
     "measured",
     "members",
     "of_experiment",
@@ -32,6 +35,7 @@ __all__ = [
     "retry",
     "standing",
     "standings",
+    "state_of",
     "submit",
     "submit_once",
 ]

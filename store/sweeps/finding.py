@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from store import cursors
 from store.columns import core, one_of
 from store.errors import SweepNotFound
-from store.jobs.conditions import IS_VISIBLE
+from store.jobs.conditions import owned_by
 from store.pages import Page
 from store.tables import Experiment, Job, Sweep, SweepExperiment
 
@@ -61,10 +61,16 @@ def page(session: Session, owner: str | None, cursor: str | None = None, limit: 
     return Page(shown, cursors.encode((shown[-1].created_at, shown[-1].id), scope) if more else None)
 
 
+def axes_of(sweep: Sweep) -> list[str]:
+    """The paths at which its points differ."""
+    search = sweep.spec.get("search")
+    return list(sweep.spec["axes"] if search is None else search["space"])
+
+
 def members(session: Session, sweep_id: str, cursor: str | None = None, limit: int = 20) -> Members:
     """One page of a sweep's experiments. Raises `CursorInvalid`."""
     scope = ["members", sweep_id]
-    shown = select(IS_VISIBLE).where(_JOB.id == _MEMBER.experiment_id).scalar_subquery()
+    shown = select(*owned_by(None)).where(_JOB.id == _MEMBER.experiment_id).scalar_subquery()
     statement = select(core(SweepExperiment)).where(_MEMBER.sweep_id == sweep_id, shown)
     if cursor is not None:
         statement = statement.where(_MEMBER.place > int(cursors.decode(cursor, scope)[0]))

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from bncore.comparison import Ends, Run
 from store.columns import core, one_of
-from store.jobs.conditions import IS_VISIBLE
+from store.jobs.conditions import owned_by
 from store.tables import Experiment, Job, MetricSeries, Sweep, SweepExperiment
 
 _JOB, _EXPERIMENT, _MEMBER, _SERIES = (core(one).c for one in (Job, Experiment, SweepExperiment, MetricSeries))
@@ -28,7 +28,7 @@ _FACTS = (
     )
     .join_from(core(SweepExperiment), core(Job), _JOB.id == _MEMBER.experiment_id)
     .join(core(Experiment), _EXPERIMENT.id == _MEMBER.experiment_id)
-    .where(IS_VISIBLE)
+    .where(*owned_by(None))
     .order_by(_MEMBER.place)
 )
 _ENDS = select(

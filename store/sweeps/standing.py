@@ -1,6 +1,7 @@
 """How far sweeps are, counted from their experiments.
 
-Invariant: one statement, however many sweeps and experiments; what was deleted one by one counts no more.
+Invariant: one statement a sweep, which costs what that one holds; what was deleted one by one counts no more. Of many
+sweeps at once a database would rather read all jobs there are.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,10 +11,11 @@ from typing import Any
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
-from store.columns import Words, core, one_of
-from store.jobs.conditions import IS_VISIBLE
+from store.columns import core, one_of
+from store.experiments import Mark
+from store.jobs.conditions import owned_by
 from store.jobs.states import TERMINAL, State
-from store.tables import Experiment, Job, SweepExperiment
+from store.tables import Experiment, Job, Sweep, SweepExperiment
 
 _JOB, _EXPERIMENT, _MEMBER = core(Job).c, core(Experiment).c, core(SweepExperiment).c
 COUNTED = (
@@ -28,11 +30,11 @@ COUNTED = (
 )
 """What `Standing.add` takes, of experiments grouped by their states and stop reasons."""
 _COUNTS = (
-    select(_MEMBER.sweep_id, *COUNTED)
+    select(*COUNTED)
     .join_from(core(SweepExperiment), core(Job), _JOB.id == _MEMBER.experiment_id)
     .join(core(Experiment), _EXPERIMENT.id == _MEMBER.experiment_id)
-    .where(one_of(_MEMBER.sweep_id, bindparam("wanted", type_=Words())), IS_VISIBLE)
-    .group_by(_MEMBER.sweep_id, _JOB.state, _EXPERIMENT.stop_reason)
+    .where(_MEMBER.sweep_id == bindparam("wanted"), *owned_by(None))
+    .group_by(_JOB.state, _EXPERIMENT.stop_reason)
 )
 
 
@@ -92,14 +94,36 @@ class Standing:
             self._steps_done += int(steps)
 
 
+def state_of(sweep: Sweep, standing: Standing) -> State:
+    """Of the whole: a search that goes on is running though all of its trials have ended."""
+    if standing.state not in TERMINAL:
+        return standing.state
+    of_search = {"open": State.RUNNING, "paused": State.PAUSED, "failed": State.FAILED}
+    return of_search.get(sweep.search_state or "", standing.state)
+
+
+def mark_of(sweep: Sweep, standing: Standing) -> Mark:
+    """How far it has come; deleting lowers one of the numbers, and all else raises another."""
+    version = f"{len(sweep.seeds)}-{standing.experiments}-{standing.version}"
+    version += f"-{sweep.search_state}" if sweep.search_state else ""
+    return Mark(version, state_of(sweep, standing) in TERMINAL)
+
+
+def marks(session: Session, sweep_ids: Collection[str]) -> dict[str, Mark]:
+    """The marks of many at once; those that do not exist are left out."""
+    found = standings(session, sweep_ids)
+    rows = session.scalars(select(Sweep).where(one_of(Sweep.id, list(sweep_ids))))
+    return {row.id: mark_of(row, found[row.id]) for row in rows}
+
+
 def standing(session: Session, sweep_id: str) -> Standing:
     """How one is."""
-    return standings(session, [sweep_id])[sweep_id]
+    found = Standing()
+    for row in session.execute(_COUNTS, {"wanted": sweep_id}):
+        found.add(row)
+    return found
 
 
 def standings(session: Session, sweep_ids: Collection[str]) -> dict[str, Standing]:
     """How many are, by their ids."""
-    found = {sweep_id: Standing() for sweep_id in sweep_ids}
-    for row in session.execute(_COUNTS, {"wanted": list(sweep_ids)}):
-        found[row.sweep_id].add(row[1:])
-    return found
+    return {sweep_id: standing(session, sweep_id) for sweep_id in sweep_ids}

@@ -13,6 +13,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from bncore.spec import fingerprint_of as digest_of
+from bncore.spec.shared_parts import Writing
 from bncore.spec.sweep import Extension, Point, SweepSpec
 from store import experiments, idempotency, owners
 from store.columns import core
@@ -38,15 +39,8 @@ class SweepSubmission:
 
     @classmethod
     def of(cls, asked: SweepSpec | Extension, points: Sequence[Point]) -> "SweepSubmission":
-        by_number: dict[int, Submission] = {}
-        found = []
-        for point in points:
-            first = by_number.get(point.number)
-            if first is None:
-                first = by_number[point.number] = Submission.of(point.spec)
-                found.append(first)
-            else:
-                found.append(first.with_seed(point.seed))
+        writing = Writing()
+        found = [Submission.of(point.spec, writing=writing) for point in points]
         return cls(points, found, fingerprint_of(asked))
 
 
@@ -96,6 +90,11 @@ def extend_once(
     return sweep, False
 
 
+def add(session: Session, sweep: Sweep, submission: SweepSubmission) -> None:
+    """Queue more experiments behind those that a sweep has. The caller has the owner's turn."""
+    _append(session, sweep, submission, {})
+
+
 def fingerprint_of(asked: SweepSpec | Extension) -> str:
     """Of a request, not of what it comes to."""
     return digest_of(json.dumps(asked.model_dump(mode="json"), sort_keys=True))
@@ -133,7 +132,8 @@ def _submit(
         "name": spec.name,
         "spec": spec.model_dump(mode="json"),
         "seeds": _seeds(submission.points),
-        "points": spec.points,
+        "points": len({point.number for point in submission.points}),
+        "search_state": None if spec.search is None else "open",
         "queue": where["device"],
         "created_at": clock(),
     }
@@ -152,9 +152,13 @@ def _extend(session: Session, sweep: Sweep, submission: SweepSubmission, where: 
         raise SweepNotFound(sweep.id)
     if known != sweep.seeds:
         raise SweepChanged(sweep.id)
+    session.execute(update(table).where(table.c.id == sweep.id).values(seeds=seeds))
+    return _append(session, sweep, submission, where)
+
+
+def _append(session: Session, sweep: Sweep, submission: SweepSubmission, where: Mapping[str, Any]) -> str:
     who = Submitter(sweep.owner, sweep.queue, where.get("key_id"))
     ids = experiments.submit_ids(session, submission.submissions, who, where.get("limits"))
-    session.execute(update(table).where(table.c.id == sweep.id).values(seeds=seeds))
     last = select(func.max(_MEMBER.place)).where(_MEMBER.sweep_id == sweep.id)
     begin = session.execute(last).scalar_one_or_none()
     _add(session, sweep.id, submission.points, ids, 0 if begin is None else begin + 1)

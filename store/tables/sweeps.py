@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String
+from sqlalchemy import JSON, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from bncore.spec.limits import NAME_CHARS
-from store.columns import Count, Seconds, Table, Word
+from store.columns import Count, MaybeWord, Seconds, Table, Word, where
 
 
 class Sweep(Table):
@@ -16,6 +16,7 @@ class Sweep(Table):
     __table_args__ = (
         Index("ix_sweeps_created_at", "created_at", "id"),
         Index("ix_sweeps_owner", "owner", "created_at", "id"),
+        Index("ix_sweeps_searching", "id", **where("search_state = 'open'")),
     )
 
     id: Mapped[Word] = mapped_column(primary_key=True)
@@ -26,10 +27,14 @@ class Sweep(Table):
     seeds: Mapped[list[int]] = mapped_column(JSON)
     """All that it has by now."""
     points: Mapped[Count]
-    """Each with every seed."""
+    """Each with every seed; of a search, those that were submitted."""
     queue: Mapped[str] = mapped_column(String(16))
     """cpu or cuda: where its experiments wait."""
     created_at: Mapped[Seconds]
+    search_state: Mapped[MaybeWord]
+    """open while trials are to come, paused, done, stopped (cancelled), failed; None where nothing is searched."""
+    search_note: Mapped[str | None] = mapped_column(Text)
+    """Why no more trials come."""
 
 
 class SweepExperiment(Table):

@@ -28,8 +28,8 @@ OPERATIONS = {
     "list_evaluation_events", "kill_dataset", "pause_dataset", "resume_dataset", "list_dataset_attempts",
     "get_dataset_logs", "list_evaluation_attempts", "get_evaluation_logs",
     "compare_experiments", "submit_sweep", "list_sweeps", "get_sweep", "list_sweep_experiments", "extend_sweep",
-    "delete_sweep", "cancel_sweep", "pause_sweep", "resume_sweep", "retry_sweep", "get_sweep_results",
-    "list_figures", "get_figure", "draw_figure",
+    "delete_sweep", "cancel_sweep", "pause_sweep", "resume_sweep", "retry_sweep", "get_sweep_results", "validate_sweep",
+    "list_sweep_figures", "get_sweep_figure", "list_figures", "get_figure", "draw_figure",
     "submit_study", "list_studies", "get_study", "list_study_experiments", "delete_study", "list_claims",
     "cancel_study", "pause_study", "resume_study", "retry_study", "extend_study", "get_study_verdict",
     "get_study_report", "get_study_page", "list_study_events", "list_study_attempts", "get_study_logs",
@@ -108,7 +108,7 @@ def _try(described: Any, api: Any, operation_id: str, mode: schemathesis.Generat
         "edit_experiment", "list_checkpoints", "cancel_experiments", "delete_experiments", "get_logs",
         "get_dataset_logs", "get_evaluation_logs", "begin_upload", "list_datasets", "store_part",
         "draw_figure", "compare_experiments",
-        "submit_sweep", "extend_sweep", "submit_study",
+        "submit_sweep", "extend_sweep", "validate_sweep", "submit_study",
     )  # fmt: skip
     excluded = [positive_data_acceptance] if loose else []
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,41 @@ def test_an_etag_stands_for_all_of_the_experiments(api: Any) -> None:
     hand.start()
     assert ask(api, sweep, "cancel").status_code == 202
     assert get(api, sweep).json()["states"] == {"running": 1, "cancelled": 11}
+
+
+def test_who_waits_for_a_sweep_is_answered_once_all_of_it_has_ended(api: Any) -> None:
+    sweep = submit(api, seeds=1, axes={})
+    with ThreadPoolExecutor(1) as others:
+        waited = others.submit(get, api, sweep, params={"wait": 30}, timeout=40)
+        for _ in range(2):
+            assert not waited.done()
+            hand = ByHand(api.database)
+            hand.start()
+            hand.finish(succeeded("budget", {}))
+        assert waited.result(timeout=20).json()["state"] == "succeeded"
+    tag = get(api, sweep).headers["etag"]
+    assert get(api, sweep, params={"wait": 30}, headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_a_sweep_is_tried_out_without_a_row(shared_api: Any) -> None:
+    rows = len(shared_api.client.get("/v1/sweeps").json()["data"])
+    axes = {"optimizer.lr": [0.1, 50.0], "network.hidden": [[8], [16, 16]], "train.batch_size": [10, 20]}
+    answer = shared_api.client.post("/v1/sweeps:validate", json={**SWEEP, "axes": axes, "seeds": [3, 5]})
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert (found["points"], found["seeds"], found["experiments"]) == (16, [3, 5], 32)
+    assert (found["total_steps"], found["examples"]) == (320, 8 * 2 * 10 * (10 + 20))
+    # Digits have 64 numbers and 10 classes; a batch norm has two parameters a unit, and takes the biases' place.
+    assert found["least_parameters"] == (64 + 1) * 8 + (8 + 1) * 10
+    first, last = found["first"], found["last"]
+    assert (first["values"]["optimizer.lr"], first["arm"], first["seed"]) == (0.1, "bn", 3)
+    assert (last["values"]["optimizer.lr"], last["arm"], last["seed"]) == (50.0, "none", 5)
+    assert last["spec"]["network"]["norm"]["kind"] == "none"
+    (said,) = [one for one in found["warnings"] if one["code"] == "cold_statistics"]
+    assert (said["points"], said["arm"]) == (8, "bn")
+    assert len(shared_api.client.get("/v1/sweeps").json()["data"]) == rows
+    refused = shared_api.client.post("/v1/sweeps:validate", json={**SWEEP, "arms": {"a": {}, "b": {}}})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/arms/b")
 
 
 def test_what_is_asked_of_all_of_them(api: Any) -> None:
@@ -208,6 +244,8 @@ def test_the_command_line_asks_the_same(sqlite_api: Any, tmp_path: Path, monkeyp
         assert ran.exit_code == code, ran.stdout + ran.stderr
         return ran.stdout + ran.stderr
 
+    assert "of 4 points" in bnlab("validate", str(file), "--set", "seeds=2")
+    assert json.loads(bnlab("validate", str(file), "--set", "seeds=2", "--json"))["experiments"] == 8
     made = json.loads(bnlab("submit", str(file), "--set", "seeds=2", "--json"))
     assert made["experiments"] == 8
     assert bnlab("show", "rates").split()[:4] == [made["id"], "queued", "8", "queued"]

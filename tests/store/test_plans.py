@@ -44,8 +44,9 @@ from store.jobs.wishes import By
 from store.predictions import working as predictions_at_work
 from store.queueing import Limits, Submitter
 from store.tables import Checkpoint, Table
+from tests.store.sweep_calls import sweeps_of
 
-ROWS = Rows(20_000, queued=5_000, running=20, of_one=2_000, others=4_000)
+ROWS = Rows(20_000, queued=5_000, running=20, of_one=2_000, others=4_000, a_sweep=10)
 OLD, WAITING = job_id(1000), job_id(19_990)
 OWNER = By("own_0")
 FILTERS = {
@@ -74,6 +75,7 @@ MAY_BE_READ = (
     "ix_jobs_deleted",
     "ix_jobs_lease",
     "ix_jobs_running",
+    "ix_sweeps_created_at",
 )
 FEW = 200
 LISTINGS = ("ix_jobs_listed", "ix_jobs_owned", "ix_experiment")
@@ -149,6 +151,7 @@ def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]
     yield "points", reading(lambda session: results.series(session, OLD, max_points=10))
     yield "claimable", reading(lambda session: bells.claimable(session, "cpu", 32))
     yield from looks_at_data(reading)
+    yield from sweeps_of(reading, writing, int(unwanted.partition("_")[2], 16))
     yield from writes(lab, writing)
     yield from writes_of_data(lab, writing, int(unwanted.partition("_")[2], 16))
     yield "nothing to purge", reading(purging.is_due)
@@ -347,6 +350,8 @@ def faults_of_sqlite(connection: Connection, statement: str, parameters: Any) ->
     read = [line for line in read if not line.endswith(MAY_BE_READ)]
     # The parts of a union are cut off before they are merged; the right part of an order are rows of one step.
     merges = any("MERGE" in line for line in lines)
+    # Whoever changes all of a sweep locks it in one order, which is none of the sweep.
+    merges = merges or any("sweep_id=?" in line for line in lines)
     return read + [line for line in lines if "TEMP B-TREE FOR ORDER" in line and not merges]
 
 

@@ -4,6 +4,7 @@ A new data set is a module with one class that says its `shape`, a member of the
 `bncore.data`.
 """
 
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field
@@ -49,6 +50,7 @@ _DataSets = (
 DataSpec = Annotated[_DataSets, Field(discriminator="kind"), usual(_DataSets, DigitsSpec)]
 
 
+@lru_cache(maxsize=256)
 def data_shape(data: DataSpec) -> DataShape:
-    """The sizes of the data set that `data` names."""
+    """The sizes of the data set that `data` names; remembered for the 256 seen last."""
     return data.shape()

@@ -6,7 +6,8 @@ the same in all of them.
 """
 
 from bncore.spec.sweep.axes import Axis, values_of
-from bncore.spec.sweep.expanding import Complete, Point, expand, extended
+from bncore.spec.sweep.expanding import Complete, Point, Trial, corner_points, expand, extended, trial_points
+from bncore.spec.sweep.search import SearchSpec
 from bncore.spec.sweep.spec import MOST_EXPERIMENTS, Extension, SweepSpec, load_sweep, seeds_of
 
 __all__ = [
@@ -15,10 +16,14 @@ __all__ = [
     "Complete",
     "Extension",
     "Point",
+    "SearchSpec",
     "SweepSpec",
+    "Trial",
+    "corner_points",
     "expand",
     "extended",
     "load_sweep",
     "seeds_of",
+    "trial_points",
     "values_of",
 ]

@@ -95,7 +95,7 @@ class IntegerAxis(_Between):
         return self
 
 
-def _which(value: Any) -> str | None:
+def which(value: Any) -> str | None:
     """A list is its values; anything else says its kind."""
     if isinstance(value, list | tuple):
         return "values"
@@ -109,7 +109,7 @@ Axis = Annotated[
     | Annotated[UniformAxis, Tag("uniform")]
     | Annotated[LogUniformAxis, Tag("log_uniform")]
     | Annotated[IntegerAxis, Tag("integer")],
-    Discriminator(_which),
+    Discriminator(which),
 ]
 
 

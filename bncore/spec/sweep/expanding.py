@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bncore.spec.budget import TrainSpec
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.faults import MAX_FAULTS, Fault, SpecError, pointer_part
 from bncore.spec.parse import load_spec
+from bncore.spec.shared_parts import Reading, Writing
 from bncore.spec.sweep.axes import values_of
 from bncore.spec.sweep.paths import NoWay, as_pointer, has, is_within, null_on_the_way, put
+from bncore.spec.sweep.search import corners
 from bncore.spec.sweep.spec import MOST_EXPERIMENTS, Extension, SweepSpec, seeds_of
 from bncore.spec.wording import nearest
 
@@ -43,6 +46,41 @@ class _Place:
     at: dict[str, Any]
     places: dict[str, int]
     arm: str | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A point that was proposed: of each arm they are counted from 0."""
+
+    number: int
+    arm: str | None
+    values: dict[str, Any]
+
+
+def trial_points(
+    sweep: SweepSpec, trials: Sequence[Trial], complete: Complete = lambda document: document
+) -> list[Point]:
+    """The experiments of trials of a search, trial by trial. Raises `SpecError` with pointers into the sweep."""
+    arms = list(sweep.arms) or [None]
+    found = _points(sweep, complete, [_Place(one.values, {}, one.arm) for one in trials])
+    return [
+        Point(one.number * len(arms) + arms.index(one.arm), point.at, point.arm, point.seed, point.spec)
+        for one, each in zip(trials, found, strict=True)
+        for point in _with_seeds([each], seeds_of(sweep.seeds))
+    ]
+
+
+def corner_points(sweep: SweepSpec, complete: Complete = lambda document: document) -> list[Point]:
+    """Each arm with each end of each range by itself, and with each value of a list: what is wrong of a space is found
+    before anything is proposed. Raises `SpecError` with pointers into the sweep."""
+    space = {} if sweep.search is None else sweep.search.space
+    places = [
+        _Place({path: value}, {path: place} if isinstance(one, list) else {}, arm)
+        for arm in sweep.arms or (None,)
+        for path, one in space.items()
+        for place, value in enumerate(corners(one))
+    ]
+    return _with_seeds(_points(sweep, complete, places), seeds_of(sweep.seeds)[:1])
 
 
 def expand(sweep: SweepSpec, complete: Complete = lambda document: document) -> list[Point]:
@@ -75,29 +113,36 @@ def extended(
 
 def _with_seeds(points: Sequence[tuple[_Place, ExperimentSpec]], seeds: Sequence[int]) -> list[Point]:
     # Whether a spec is valid does not depend on the seed, so the others need not be validated again.
+    trains: dict[tuple[int, int], TrainSpec] = {}
+
+    def seeded(spec: ExperimentSpec, seed: int) -> ExperimentSpec:
+        if spec.train.seed == seed:
+            return spec
+        train = trains.get((id(spec.train), seed))
+        if train is None:
+            train = trains[id(spec.train), seed] = spec.train.model_copy(update={"seed": seed})
+        return spec.model_copy(update={"train": train})
+
     return [
-        Point(number, place.at, place.arm, seed, _seeded(spec, seed))
+        Point(number, place.at, place.arm, seed, seeded(spec, seed))
         for seed in seeds
         for number, (place, spec) in enumerate(points)
     ]
 
 
-def _seeded(spec: ExperimentSpec, seed: int) -> ExperimentSpec:
-    if spec.train.seed == seed:
-        return spec
-    return spec.model_copy(update={"train": spec.train.model_copy(update={"seed": seed})})
-
-
-def _points(sweep: SweepSpec, complete: Complete) -> list[tuple[_Place, ExperimentSpec]]:
+def _points(
+    sweep: SweepSpec, complete: Complete, places: Sequence[_Place] | None = None
+) -> list[tuple[_Place, ExperimentSpec]]:
     bases = _bases(sweep, complete)
-    order = sorted(sweep.axes, key=_depth)
+    order = sorted(sweep.varied, key=_depth)
     found: list[tuple[_Place, ExperimentSpec]] = []
+    reading = Reading()
     faults: dict[tuple[str, str], Fault] = {}
     faulty = 0
-    for place in _places(sweep):
+    for place in _places(sweep) if places is None else places:
         try:
-            document = _with_values(*bases[place.arm], [(path, place.at[path]) for path in order])
-            found.append((place, load_spec(complete(document))))
+            document = _with_values(*bases[place.arm], [(path, place.at[path]) for path in order if path in place.at])
+            found.append((place, reading.load(complete(document))))
         except SpecError as error:
             # What is wrong of many points is said of the first of them.
             for fault, said in zip(error.faults, _placed(error.faults, place, sweep), strict=True):
@@ -107,7 +152,8 @@ def _points(sweep: SweepSpec, complete: Complete) -> list[tuple[_Place, Experime
             break
     if faults:
         raise SpecError(list(faults.values()))
-    _require_different(sweep, found)
+    if places is None:
+        _require_different(sweep, found)
     return found
 
 
@@ -121,7 +167,7 @@ def _bases(sweep: SweepSpec, complete: Complete) -> dict[str | None, tuple[Any, 
     if sweep.arms:
         bases = {name: _armed(sweep, template, name, complete) for name in sweep.arms}
     for name, (_, whole) in bases.items():
-        _require_paths(sweep.axes, whole, "/axes", name)
+        _require_paths(sweep.varied, whole, sweep.above_varied, name)
     return bases
 
 
@@ -205,8 +251,8 @@ def _origin(pointer: str, place: _Place, sweep: SweepSpec) -> str:
     within = pointer.strip("/").replace("/", ".")
     for path in place.at:
         if is_within(within, path) or is_within(path, within):
-            is_listed = isinstance(sweep.axes[path], list)
-            return f"/axes{pointer_part(path)}" + (f"/{place.places[path]}" if is_listed else "")
+            is_listed = path in place.places and isinstance(sweep.varied[path], list)
+            return f"{sweep.above_varied}{pointer_part(path)}" + (f"/{place.places[path]}" if is_listed else "")
     for path in sweep.arms.get(place.arm, {}) if place.arm is not None else ():
         if is_within(within, path) or is_within(path, within):
             return f"/arms{pointer_part(place.arm or '')}{pointer_part(path)}"
@@ -223,8 +269,9 @@ def _require_different(sweep: SweepSpec, points: Sequence[tuple[_Place, Experime
     """Raises `SpecError` where two points are one spec, with what would tell them apart and does not."""
     seen: dict[str, _Place] = {}
     faults: dict[str, Fault] = {}
+    writing = Writing()
     for place, spec in points:
-        first = seen.setdefault(spec.model_dump_json(), place)
+        first = seen.setdefault(writing.canonical(spec), place)
         if first is not place:
             fault = _same(sweep, first, place)
             faults.setdefault(fault.pointer, fault)

@@ -4,7 +4,11 @@ Invariant: a document is never changed; what is not on the way to the path is sh
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+
+Path = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9_@]+(\.[A-Za-z0-9_@]+)*$")]
 
 
 class NoWay(LookupError):

@@ -4,7 +4,7 @@ Invariant: its size is known, and refused, before anything of it is made.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
@@ -14,7 +14,8 @@ from bncore.spec.faults import Fault, SpecError, faults_of, pointer_part
 from bncore.spec.limits import NAME_CHARS
 from bncore.spec.strict import SpecModel, Text
 from bncore.spec.sweep.axes import Axis, count_of
-from bncore.spec.sweep.paths import is_within
+from bncore.spec.sweep.paths import Path, is_within
+from bncore.spec.sweep.search import SearchSpec
 
 MOST_EXPERIMENTS = 10_000
 """Of one sweep, extensions included."""
@@ -27,7 +28,6 @@ _SET_OTHERWISE = {
     "tags": "they are the template's in all",
     "resources.device": "a sweep waits in one queue",
 }
-Path = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9_@]+(\.[A-Za-z0-9_@]+)*$")]
 Name = Annotated[Text, Field(min_length=1, max_length=64, pattern=r"^[^/~]+$")]
 Patch = Annotated[dict[Path, Any], Field(max_length=MOST_AXES)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -61,6 +61,9 @@ class SweepSpec(SpecModel):
         default_factory=dict,
         description="What is compared: by name, values at paths of the spec, all set at once; {} is the template.",
     )
+    search: SearchSpec | None = Field(
+        default=None, description="Instead of axes: points that are proposed from what those before came to."
+    )
     seeds: Seeds = Field(
         default=1, description="How many (0, 1, ...), or which. A seed fixes initialization, order and dropout."
     )
@@ -75,21 +78,43 @@ class SweepSpec(SpecModel):
 
     @property
     def points(self) -> int:
-        """How many there are, before seeds."""
+        """How many there are, before seeds; of a search, will be."""
+        if self.search is not None:
+            return self.search.trials * max(1, len(self.arms))
         counts = {path: count_of(axis) for path, axis in self.axes.items()}
         for group in self.together:
             for path in group[1:]:
                 counts[path] = 1
         return math.prod(counts.values()) * max(1, len(self.arms))
 
+    @property
+    def seed_list(self) -> list[int]:
+        """Which seeds it begins with."""
+        return seeds_of(self.seeds)
+
+    @property
+    def varied(self) -> Mapping[str, Any]:
+        """The paths at which points differ."""
+        return self.axes if self.search is None else self.search.space
+
+    @property
+    def above_varied(self) -> str:
+        """The pointer to them."""
+        return "/axes" if self.search is None else "/search/space"
+
     def _misplaced(self) -> Iterator[Fault]:
-        for above, path in ((f"/axes{pointer_part(path)}", path) for path in self.axes):
-            yield from _set_otherwise(above, path)
+        if self.search is not None:
+            yield from (Fault(f"/search{one.pointer}", one.detail, one.code) for one in self.search.faults())
+            if self.axes:
+                detail = "A search proposes all values; leave axes out, and put these into /search/space as a list"
+                yield Fault("/axes", detail, "axes_beside_search")
+        for path in self.varied:
+            yield from _set_otherwise(f"{self.above_varied}{pointer_part(path)}", path)
         for name, patch in self.arms.items():
             for path in patch:
                 pointer = f"/arms{pointer_part(name)}{pointer_part(path)}"
                 yield from _set_otherwise(pointer, path)
-                hidden = next((axis for axis in self.axes if is_within(path, axis)), None)
+                hidden = next((axis for axis in self.varied if is_within(path, axis)), None)
                 if hidden is not None:
                     detail = f"The axis {hidden} sets this in every arm; leave it out of one of them"
                     yield Fault(pointer, detail, "set_twice")
@@ -118,7 +143,8 @@ class SweepSpec(SpecModel):
         if self.points * seeds > MOST_EXPERIMENTS:
             made = f"{self.points:,} points with {seeds:,} seeds are {self.points * seeds:,} experiments"
             cure = f"a sweep has at most {MOST_EXPERIMENTS:,}; draw axes at random and put them `together`"
-            yield Fault("/axes", f"{made}; {cure}", "too_many_points")
+            pointer = "/axes" if self.search is None else "/search/trials"
+            yield Fault(pointer, f"{made}; {cure}", "too_many_points")
 
 
 class Extension(SpecModel):

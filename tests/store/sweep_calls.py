@@ -1,0 +1,70 @@
+"""What is done with sweeps all day, for the test of plans."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bench.rows import job_id
+from bncore.spec.sweep import Extension, expand, extended, load_sweep
+from store import sweeps
+from store.idempotency import Scope
+from store.jobs import leases
+from store.jobs.wishes import By
+from store.queueing import Limits
+
+
+def sweeps_of(reading: Any, writing: Any, at: int) -> Iterator[tuple[str, Callable[[], object]]]:
+    """A sweep in the middle of many, looked at, changed, extended and deleted."""
+    one, gone = job_id(1600 + at, "swp"), job_id(151 + at, "swp")
+    who, limits = By(None), Limits(10_000, 10**12)
+    asked = load_sweep({"template": {"train": {"steps": 10}}, "axes": {"optimizer.lr": [0.1, 0.2]}})
+    made = sweeps.SweepSubmission.of(asked, expand(asked))
+
+    def found(call: Callable[..., object]) -> Callable[..., object]:
+        return lambda session: call(session, sweeps.get(session, one))
+
+    scope = Scope("own_0", "POST", "/v1/sweeps", leases.new_token())
+    for place in range(2):
+        again = "again" * place
+        call = writing(lambda session: sweeps.submit_once(session, scope, asked, made, device="cpu", limits=limits))
+        yield f"submit a sweep {again}", call
+    for owner in ("own_0", None):
+        cursor: list[str | None] = [None]
+
+        def page(session: Any, owner: str | None = owner, cursor: list[str | None] = cursor) -> None:
+            cursor[0] = sweeps.page(session, owner, cursor[0]).next_cursor
+
+        yield f"list sweeps of {owner}", reading(page)
+        yield f"list sweeps of {owner}, further", reading(page)
+    behind: list[str | None] = [None]
+
+    def members(session: Any) -> None:
+        behind[0] = sweeps.members(session, one, behind[0]).next_cursor
+
+    yield "members", reading(members)
+    yield "members, further", reading(members)
+    some = [job_id(number, "swp") for number in range(20)]
+    yield "standings", reading(lambda session: sweeps.standings(session, some))
+    yield "marks of sweeps", reading(lambda session: sweeps.marks(session, some))
+    yield "measured", reading(found(lambda session, sweep: sweeps.measured(session, sweep, ["train/loss"])))
+    yield "sweep of an experiment", reading(lambda session: sweeps.of_experiment(session, job_id(7500)))
+    yield "pause a sweep", writing(found(lambda session, sweep: sweeps.pause(session, sweep, who)))
+    yield "resume a sweep", writing(found(lambda session, sweep: sweeps.resume(session, sweep, who, limits)))
+    yield "cancel a sweep", writing(found(lambda session, sweep: sweeps.cancel(session, sweep, who)))
+    again = functools.partial(sweeps.retry, by=who, limits=limits, cancelled=True)
+    yield "retry a sweep", writing(found(again))
+    yield (
+        "extend a sweep",
+        writing(found(lambda session, sweep: sweeps.extend(session, sweep, grown(sweep), key_id=None, limits=limits))),
+    )
+    yield (
+        "delete a sweep",
+        writing(lambda session: sweeps.delete(session, sweeps.get(session, gone), By("own_none"))),
+    )
+
+
+def grown(sweep: Any) -> sweeps.SweepSubmission:
+    """One more seed, which no other call has taken."""
+    asked = load_sweep({"template": {"train": {"steps": 10}}, "axes": {"optimizer.lr": [0.1, 0.2]}})
+    more = Extension(seeds=[max(sweep.seeds) + 1])
+    return sweeps.SweepSubmission.of(more, extended(asked, sweep.seeds, more))
