@@ -72,11 +72,17 @@ def _blank_starts(spec: ExperimentSpec) -> Iterator[Fault]:
     if not begins_blank or not isinstance(network, RecurrentSpec):
         return
     detail = "The first steps of these images are blank: gradients may grow beyond measure there;"
-    if isinstance(network.norm, StepBatchNormSpec) and network.norm.initial_noise == 0.0:
-        yield Fault("/network/norm/initial_noise", f"{detail} leave it at 0.1", "blank_start")
-    elif isinstance(network.norm, RecurrentLayerNormSpec) and not network.draws_biases():
-        pointer = "/network/init" if network.bias else "/network/bias"
-        yield Fault(pointer, f"{detail} use bias true with init default, which draws biases", "blank_start")
+    # Of what is normalized anew from step to step, the first says with what state sequences begin.
+    for position in ("hidden_to_hidden", "sum", "cell"):
+        norm, pointer = network.norm_at(position) if position in network.norm_order else (None, "")
+        if isinstance(norm, StepBatchNormSpec):
+            if norm.initial_noise == 0.0:
+                yield Fault(f"/network{pointer}/initial_noise", f"{detail} leave it at 0.1", "blank_start")
+            return
+        if isinstance(norm, RecurrentLayerNormSpec) and not network.draws_biases():
+            pointer = "/network/init" if network.bias else "/network/bias"
+            yield Fault(pointer, f"{detail} use bias true with init default, which draws biases", "blank_start")
+            return
 
 
 def _lonely_batches(spec: ExperimentSpec) -> Iterator[Fault]:

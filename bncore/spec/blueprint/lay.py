@@ -157,11 +157,11 @@ class _Walk:
         return norm.spec.has_layer
 
     def _mount_inside(self, layer: Recurrent, name: str) -> None:
-        place = self._place(name, "/norm", layer.width_pointer)
-        for inner, channels in layer.norms().items():
-            inside = replace(place, layer=f"{name}.{inner}", channels=channels)
-            self._object(layer.norm, inside)
-            self.norms += [(layer.norm, inside)] * len(layer.directions)
+        for norm in layer.norms:
+            place = self._place(name, norm.pointer, layer.width_pointer)
+            inside = replace(place, layer=f"{name}.{norm.place}", channels=layer.channels(norm.place))
+            self._object(norm.spec, inside)
+            self.norms += [(norm.spec, inside)] * len(layer.directions)
 
     def _place(self, name: str, pointer: str, width_pointer: str) -> Place:
         """Here, for a normalization by itself."""
@@ -217,5 +217,7 @@ def _width_behind(layer: Primitive | Chain | Residual, width: int) -> int:
             return _width_behind(layer.body, width)
         case Weights() | Subsample():
             return layer.width
+        case Recurrent():
+            return layer.hidden * len(layer.directions)
         case _:
             return width
