@@ -16,11 +16,15 @@ from bncore.spec.norm.recurrent import RecurrentLayerNormSpec, StepBatchNormSpec
 from bncore.spec.optimizer import MAX_LR
 from bncore.spec.plan import laid_network, steps_per_epoch, total_steps
 
+MUCH_MEMORY = 8 * 2**30
+"""Bytes of activations that most devices have no room for beside everything else."""
+_BYTES = 4
+
 
 def cautions(spec: ExperimentSpec) -> list[Fault]:
     """With a pointer, in words, and with a code, like faults; of equal layers the first is named."""
     found = [*_cold_starts(spec), *_dead_biases(spec), *_blank_starts(spec), *_lonely_batches(spec), *_rates(spec)]
-    return [*found, *_costs(spec)]
+    return [*found, *_memory(spec), *_costs(spec)]
 
 
 def _cold_starts(spec: ExperimentSpec) -> Iterator[Fault]:
@@ -102,6 +106,29 @@ def _lonely_batches(spec: ExperimentSpec) -> Iterator[Fault]:
 def _rates(spec: ExperimentSpec) -> Iterator[Fault]:
     if spec.optimizer.lr == MAX_LR:
         yield Fault("/optimizer/lr", f"Is the greatest there can be, {MAX_LR:g}: a search ends here", "lr_at_bound")
+
+
+def _memory(spec: ExperimentSpec) -> Iterator[Fault]:
+    """Batches whose activations hardly fit on a device. What a worker has is not known here."""
+    train, sizes = spec.train, data_shape(spec.data)
+    laid = laid_network(spec.network, sizes.signal, sizes.outputs)
+    together = max(train.micro_batches(train.batch_size))
+    bytes_kept = together * laid.activations * (_BYTES if train.precision == "fp32" else _BYTES // 2)
+    steps = f" of {sizes.signal.steps:,} steps" if sizes.signal.steps > 1 else ""
+    if bytes_kept > MUCH_MEMORY:
+        detail = (
+            f"Training would keep about {bytes_kept / 2**30:,.0f} GiB of activations for {together} examples{steps}; "
+            "use a smaller batch_size, train.accumulate, or a smaller network"
+        )
+        yield Fault("/train/batch_size", detail, "much_memory")
+    examples = min(spec.evaluation.batch_size, max(sizes.test_examples, sizes.validation_examples))
+    bytes_at_once = examples * laid.widest * _BYTES
+    if bytes_at_once > MUCH_MEMORY:
+        detail = (
+            f"Evaluation would hold about {bytes_at_once / 2**30:,.0f} GiB for {examples} examples{steps} at once; "
+            "use a smaller batch_size, which changes no result"
+        )
+        yield Fault("/evaluation/batch_size", detail, "much_memory")
 
 
 def _costs(spec: ExperimentSpec) -> Iterator[Fault]:

@@ -14,6 +14,10 @@ RecurrentInit = Literal["orthogonal", "identity", "as_init"]
 Place = Literal["norm_ih", "norm_hh", "norm_h", "norm_c"]
 """In a cell: of W_x x, of W_h h, of their sum (rnn), of the cell on its way out (lstm)."""
 
+_KEPT_BY_TORCH: dict[Cell, int] = {"rnn": 2, "lstm": 17, "gru": 8}
+_KEPT_BY_CELL: dict[Cell, int] = {"rnn": 2, "lstm": 8, "gru": 7}
+"""Numbers a step and hidden unit that autograd holds at the end of the forward pass, but for what its norms take in;
+measured by hooks on saved tensors."""
 GATES: dict[Cell, int] = {"rnn": 1, "lstm": 4, "gru": 3}
 
 
@@ -68,6 +72,17 @@ class Recurrent(Layer):
         one = rows * (signal.channels + self.hidden) + self._biases()
         one += sum(self._learned(norm) for norm in self.norms)
         return one * len(self.directions)
+
+    def kept(self, signal: Signal) -> int:
+        if not self.norms:
+            one = _KEPT_BY_TORCH[self.cell] * self.hidden
+        else:
+            one = _KEPT_BY_CELL[self.cell] * self.hidden + sum(self.channels(norm.place) for norm in self.norms)
+        return signal.steps * one * len(self.directions)
+
+    def at_once(self, signal: Signal) -> int:
+        # The input's projections, before and behind their normalization, and the outputs one by one and together.
+        return signal.steps * (signal.channels + (2 * GATES[self.cell] + 2) * self.hidden * len(self.directions))
 
     def misfit(self, signal: Signal) -> Fault | None:
         if self.hidden > 1 or not any(isinstance(norm.spec, RecurrentLayerNormSpec) for norm in self.norms):

@@ -29,10 +29,6 @@ from bncore.spec import SpecError, load_spec
         ({"kind": "transformer_encoder", "patch": 2}, None, ("/network/patch", "no_image")),
         ({"kind": "transformer_encoder", "norm": {"kind": "group_norm", "num_groups": 7}}, None,
          ("/network/norm/num_groups", "groups_do_not_divide")),
-        ({"kind": "transformer_encoder", "norm": {"kind": "batch_renorm"}}, None,
-         ("/network/norm/kind", "counts_padding")),
-        ({"kind": "transformer_encoder", "norm": {"kind": "power_norm"}}, None,
-         ("/network/norm/kind", "counts_padding")),
         ({"kind": "transformer_encoder", "norm": {"kind": "instance_norm"}}, None,
          ("/network/norm/kind", "one_value_per_instance")),
         ({"kind": "transformer_encoder", "norm": {"kind": "cross_iteration_batch_norm"}},
@@ -121,6 +117,20 @@ def test_positions_are_shown_in_the_order_of_the_signal_and_read_back_the_same()
     assert shown["network"]["norm_positions"] == ["input_to_hidden", "cell"]
     assert shown["network"]["normalize_input"] is True
     assert load_spec(shown) == spec
+
+
+@pytest.mark.parametrize("norm", ["batch_renorm", "power_norm"])
+def test_a_padded_sequence_by_itself_may_be_a_single_step(norm: str) -> None:
+    value = {
+        "data": {"kind": "variable_length"},
+        "network": {"kind": "transformer_encoder", "norm": {"kind": norm}},
+        "train": {"batch_size": 1, "steps": 2},
+    }
+    with pytest.raises(SpecError, match="see one value") as caught:
+        load_spec(value)
+    assert [fault.code for fault in caught.value.faults] == ["one_value_per_channel"]
+    load_spec({**value, "train": {"batch_size": 2, "steps": 2}})
+    load_spec({**value, "network": {"kind": "transformer_encoder", "norm": {"kind": "batch_norm"}}})
 
 
 @pytest.mark.parametrize("norm", ["step_batch_norm", "sequence_batch_norm"])
