@@ -114,7 +114,7 @@ class Builder:
         if norm is not None and layer.is_zeroed and self._draws:
             nn.init.zeros_(norm.get_parameter("weight"))
         if norm is not None and self._signal.kind == "sequence":
-            return by_last_axis(norm)
+            return by_last_axis(norm, padded=self._signal.lengths and spec.counts_padding)
         if isinstance(norm, CrossIterationBatchNorm):
             assert self._weights is not None, "a plan refuses it without weights in front"
             norm.follow(self._weights)

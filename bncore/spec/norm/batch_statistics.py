@@ -32,9 +32,12 @@ class RunningStatistics(NormModel):
         return initial_share(self.momentum, batches)
 
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
-        if place.values(batch.samples) == 1:
-            kind = self.name
-            detail = f"Layer {place.layer} ({kind}) would see one value per channel in {batch.which}; {batch.cure}"
+        values = place.fewest(batch.samples) if self.counts_padding else place.values(batch.samples)
+        if values == 1:
+            sees = "may" if place.padded else "would"
+            detail = (
+                f"Layer {place.layer} ({self.name}) {sees} see one value per channel in {batch.which}; {batch.cure}"
+            )
             yield Fault(batch.pointer, detail, "one_value_per_channel")
 
 

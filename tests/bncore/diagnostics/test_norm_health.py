@@ -1,5 +1,6 @@
 """The health of normalization layers in numbers by hand, and warnings where something was broken and nowhere else."""
 
+import json
 import math
 from typing import Any
 
@@ -145,6 +146,19 @@ def test_norms_of_a_recurrent_network_with_lengths_have_numbers(norm: str) -> No
     sites = {"step_batch_norm": 2, "sequence_batch_norm": 1, "layer_norm": 0}[norm]
     assert found.recording.scalars["layers"] == sites
     assert np.isfinite(found.recording.arrays["mean_gap"]).all()
+
+
+def test_the_figure_tells_the_norms_in_a_cell_apart() -> None:
+    spec = {"kind": "lstm", "hidden": [4, 3], "bidirectional": True, "norms_at": {"head": {"kind": "batch_norm"}}}
+    network = build_network(spec, Signal((5, 3), "sequence"), 3)
+    found = norm_health(network, values(6, 5, 3).float())
+    inside = ("norm_ih", "norm_hh", "norm_c")
+    roles = {(site.name.rpartition(".")[2], "reverse" in site.name): site.role for site in found.recording.sites}
+    backward = {(place, True): f"{place}_backward" for place in inside}
+    assert roles == {("norm", False): "norm", **{(place, False): place for place in inside}, **backward}
+    assert [site.depth for site in found.recording.sites] == [1] * 6 + [2] * 7
+    drawn = json.dumps(found.figure())
+    assert all(word in drawn for word in ("norm_ih, of W_x x", "norm_c, of the cell", "norm hh backward"))
 
 
 def test_a_healthy_network_is_not_warned_of() -> None:
