@@ -210,7 +210,7 @@ class _Walk:
                 known.add(id(tensor))
                 full = f"{name}.{attribute}" if name else attribute
                 order = self._order_of(first, name, full)
-                depth = first[self._holders[owner]].before.depth + 1 + order[1]
+                depth = first[self._holders[owner]].before.depth + min(1, _layers(owner)) + order[1]
                 shown = name if len(attributes) == 1 and name else full
                 found.append(Matrix(shown, owner, attribute, self._holders[owner], order, depth))
         return sorted(found, key=lambda matrix: matrix.order)
@@ -251,7 +251,9 @@ def _number(module: nn.Module, name: str) -> int:
 
 
 def _layers(module: nn.Module) -> int:
-    """How many matrices lie behind one another in it."""
+    """How many matrices lie behind one another in it; of one that only adds its matrix, none."""
+    if getattr(module, "only_adds", False):
+        return 0
     if isinstance(module, nn.MultiheadAttention):
         return 2
     found = getattr(module, "num_layers", 1)

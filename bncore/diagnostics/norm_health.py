@@ -64,7 +64,8 @@ def norm_health(
     - `gap`: |training - evaluation output| / |training output| on the batch, "1"; `mean_gap`: greatest |batch mean -
       running mean| of a channel, in "running standard deviations"; `variance_gap`: greatest |ln(batch variance /
       running variance)|, "1". Of statistics of each step, the worst step.
-    - `mean_drift`, `variance_drift`: the same two of the running statistics against those of `earlier`.
+    - `mean_drift`, `variance_drift`: the same two of the running statistics against those of `earlier`; NaN where
+      `earlier` has none of the layer, or none of its shape, as at the first time.
     - `dead`: share of channels whose variance drowns in eps. `non_finite`: how many values of the layer's parameters
       and statistics are not finite.
     - `clipped_r`, `clipped_d`: of batch renorm, shares of channels at the bounds that hold now.
@@ -206,6 +207,9 @@ def _warnings(said: list[LayerDiagnosis], accuracy: Mapping[str, float], *, at_e
             words = (
                 f"its running statistics have seen {seen} batches, and their momentum wants {wanted:.0f}: "
                 "evaluate with precise statistics, train longer, or enlarge the momentum"
+                if wanted < math.inf
+                else "its momentum is 0, so that its running statistics stay what they began with: evaluate with "
+                "precise statistics, or give it a momentum"
             )
             found.append(_warning(layer, "few_updates", words))
     return [*found, *_warnings_of_accuracy(accuracy)]

@@ -150,9 +150,14 @@ def _values_of_one_mean(layer: nn.Module, values: Tensor) -> int | None:
 
 
 def _twin(layer: nn.Module) -> Any:
-    """A copy with tensors of its own; whatever else others hung on the layer is shared, as not all can be copied."""
+    """A copy with buffers of its own; whatever else others hung on the layer is shared, as not all can be copied."""
     own = ("_parameters", "_buffers", "_modules")
-    return copy.deepcopy(layer, {id(value): value for name, value in vars(layer).items() if name not in own})
+    if layer._modules:
+        return copy.deepcopy(layer, {id(value): value for name, value in vars(layer).items() if name not in own})
+    twin = copy.copy(layer)
+    twin._parameters = dict(layer._parameters)
+    twin._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in layer._buffers.items()}
+    return twin
 
 
 def _known(layer: nn.Module) -> Population | None:

@@ -140,5 +140,8 @@ def _costs(spec: ExperimentSpec) -> Iterator[Fault]:
         times = cost(one, spec.train, steps, sizes, laid)
         # What every experiment has would be said of every short one.
         if times > 1.0 and one not in usual_diagnostics():
-            detail = f"Would take about {times:.1f} times as long as training; measure less often, or on fewer examples"
+            detail = (
+                f"{one.kind} would take about {times:.1f} times as long as training; measure less often, or on fewer "
+                "examples"
+            )
             yield Fault(f"/diagnostics/{place}", detail, "costly_diagnostic")

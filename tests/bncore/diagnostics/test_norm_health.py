@@ -210,6 +210,9 @@ def test_too_few_updates_for_the_momentum_count_at_the_end_alone() -> None:
     assert "have seen 40 batches" in words
     assert "wants 500" in words
     assert not norm_health(trained(nn.BatchNorm1d(4, momentum=None), 9), x).warnings
+    still = norm_health(trained(nn.BatchNorm1d(4, momentum=0.0), 40), x).warnings
+    assert "its momentum is 0" in next(one.words for one in still if one.code == "few_updates")
+    assert not any("inf" in one.words for one in still)
 
 
 def test_accuracy_that_other_statistics_would_have_is_a_warning() -> None:
