@@ -5,6 +5,7 @@ docs/studies-design.md.
 """
 
 from bncore.studies.claim import Claim
+from bncore.studies.claims.covariate_shift import CovariateShift
 from bncore.studies.claims.fewer_epochs import FewerEpochs
 from bncore.studies.claims.gradients_explode_with_depth import GradientsExplodeWithDepth
 from bncore.studies.claims.moments_steady_with_depth import MomentsSteadyWithDepth
@@ -21,6 +22,7 @@ CLAIMS: dict[str, Claim] = {
         SaturatingActivationsTrain(),
         MomentsSteadyWithDepth(),
         OneClassAtInitialization(),
+        CovariateShift(),
         SmootherLandscape(),
         GradientsExplodeWithDepth(),
     )
