@@ -1,142 +1,173 @@
-"""Claims by the library alone, without the service: `python -m bench.claims NAME ... [--scale cpu] [--keep DIR]`.
+"""Claims of the article, run by the library: designs from their first batch to their verdicts, without a service.
 
-Each batch of a claim is trained here, one experiment after the other or in `--processes`, and given back until there
-is a report. With `--keep`, finished runs are written to DIR/<claim>-<scale>.jsonl and not trained again.
-Printed per claim: runs, steps and CPU seconds; per question the verdict, effect, interval, and what stands beside it.
+    python -m bench.claims covariate-shift --scale cpu [--seeds 10] [--processes 1] [--keep runs.jsonl] [--json v.json]
+
+Each experiment trains in a directory that is deleted behind it; what remains is a row of numbers, with the CPU seconds
+it took. With `--keep` rows stand in a file, and are not run a second time: a run that was ended goes on, and a finished
+one is judged again. One thread an experiment, like the service.
 """
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from bncore.events import Finished, MetricsBlock, decode
+import torch
+
+from bncore.events import CheckpointSaved, Concluded, Event, Finished, MetricsBlock, decode
+from bncore.job import run_job
+from bncore.run_directory import RunLayout
 from bncore.spec import ExperimentSpec
-from bncore.studies.claim import Claim, Design, Experiment, experiments
+from bncore.spec.evaluation import load_evaluation
+from bncore.studies.claim import Batch, Design, Experiment, evaluations, experiments
 from bncore.studies.claims import CLAIMS
-from bncore.studies.measures import Series, diverged, measured
+from bncore.studies.measures import diverged, evaluation_metrics, measured
 from bncore.studies.reports import Report, answer
-from bncore.studies.results import results
-from bncore.studies.verdict import Verdict
+from bncore.studies.results import Results, results
+from bncore.studies.verdict import Verdict, document
+from bncore.train import run_attempt
+
+Row = dict[str, Any]
 
 
-@dataclass
-class Kept:
-    """Runs that have ended, as `results` reads them."""
+def trained(design: Design, stage: str, asked: Experiment, root: Path) -> Row:
+    """What an experiment leaves to a study, from the series that a service would store; trained below `root`.
 
-    path: Path | None = None
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def load(self) -> None:
-        """What an earlier call has left."""
-        if self.path and self.path.exists():
-            self.rows = [json.loads(line) for line in self.path.read_text().splitlines()]
-
-    def add(self, row: dict[str, Any]) -> None:
-        """One more, kept at once."""
-        self.rows.append(row)
-        if self.path:
-            with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-
-
-def main() -> None:
-    """Run the claims that are named, one after the other."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", choices=list(CLAIMS), metavar="NAME")
-    parser.add_argument("--scale", choices=("tiny", "cpu", "gpu"), default="cpu")
-    parser.add_argument("--seeds", type=int)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--keep", type=Path)
-    arguments = parser.parse_args()
-    for name in arguments.names:
-        kept = Kept(arguments.keep and arguments.keep / f"{name}-{arguments.scale}.jsonl")
-        kept.load()
-        design = CLAIMS[name].design(arguments.scale, arguments.seeds)
-        _show(name, run(CLAIMS[name], design, kept, arguments.processes), kept)
-
-
-def run(claim: Claim, design: Design, kept: Kept, processes: int = 1) -> Report:
-    """From the design to the report; what is in `kept` is not trained again."""
-    done: list[str] = []
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        while not isinstance(step := answer(claim, design, results(kept.rows, done)), Report):
-            known = {_identity(row) for row in kept.rows}
-            asked = [one for one in experiments(design, step) if _identity(_row(one, step.stage)) not in known]
-            each = map if processes == 1 else pool.map
-            for row in each(partial(trained, design, step.stage), asked):
-                kept.add(row)
-            done.append(step.stage)
-    return step
-
-
-def trained(design: Design, stage: str, asked: Experiment) -> dict[str, Any]:
-    """A row of `results`, with `cpu_seconds` and `steps` of the run beside."""
-    # A trainer process of the service has torch; who designs a study has not.
-    from bncore.train import run_attempt
-
+    Raises:
+        RuntimeError: it failed, or an evaluation of it did.
+    """
+    whole = Path(tempfile.mkdtemp(dir=root))
+    path = whole / "run"
+    path.mkdir()
     began = time.process_time()
-    with tempfile.TemporaryDirectory(prefix="bnlab-claims-") as name:
-        path = Path(name) / "run"
-        path.mkdir()
+    try:
         (path / "spec.json").write_text(ExperimentSpec.model_validate(asked.spec).canonical_json())
         ended = run_attempt(path)
-        series = _series(path / "events.jsonl")
-    row = {
-        **_row(asked, stage),
-        "cpu_seconds": time.process_time() - began,
-        "steps": ended.step if isinstance(ended, Finished) else 0,
+        if not isinstance(ended, Finished):
+            raise RuntimeError(f"{asked.place} with seed {asked.seed}: {ended}")
+        events = [decode(line) for line in (path / "events.jsonl").read_bytes().splitlines()]
+        series = _series(events)
+        evaluated = _evaluated(design, asked, path, events)
+    finally:
+        shutil.rmtree(whole)
+    return {
+        "stage": stage,
+        "arm": asked.place.arm,
+        "setting": dict(asked.place.setting),
+        "seed": asked.seed,
+        "metrics": {**measured(design.measures, series), **evaluated},
+        "diverged": diverged(series),
+        "seconds": time.process_time() - began,
     }
-    # What has failed is a run without numbers.
-    metrics = measured(design.measures, series) if isinstance(ended, Finished) else {}
-    return {**row, "metrics": metrics, "diverged": diverged(series)}
 
 
-def _row(asked: Experiment, stage: str) -> dict[str, Any]:
-    place = asked.place
-    return {"arm": place.arm, "setting": dict(place.setting), "seed": asked.seed, "stage": stage}
+def answered(design: Design, rows: list[Row], root: Path, keep: Path | None = None, processes: int = 1) -> Report:
+    """Batch after batch until the report; `rows`, those that are known, grow."""
+    claim, done = CLAIMS[design.claim], list[str]()
+    while isinstance(asked := answer(claim, design, _found(rows, done)), Batch):
+        for row in _trained(design, asked, _missing(design, asked, rows), root, processes):
+            rows.append(row)
+            if keep is not None:
+                with keep.open("a") as lines:
+                    lines.write(json.dumps(row) + "\n")
+        done.append(asked.stage)
+    return asked
 
 
-def _identity(row: dict[str, Any]) -> str:
-    return json.dumps([row["stage"], row["arm"], sorted(row["setting"].items()), row["seed"]])
+def _found(rows: list[Row], done: Sequence[str]) -> Results:
+    """NaN and infinity are numbers in these rows, as in a store."""
+    return results([row for row in rows if row["stage"] in done], done)
 
 
-def _series(events: Path) -> Series:
-    found: dict[str, tuple[list[int], list[float]]] = {}
-    for event in map(decode, events.read_bytes().splitlines()):
+def _missing(design: Design, batch: Batch, rows: list[Row]) -> list[Experiment]:
+    known = {(row["stage"], row["arm"], json.dumps(row["setting"]), row["seed"]) for row in rows}
+    return [
+        each
+        for each in experiments(design, batch)
+        if (batch.stage, each.place.arm, json.dumps(dict(each.place.setting)), each.seed) not in known
+    ]
+
+
+def _trained(design: Design, batch: Batch, missing: list[Experiment], root: Path, processes: int) -> Iterator[Row]:
+    train = partial(_alone, design, batch.stage, root)
+    if processes == 1:
+        yield from map(train, missing)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        yield from pool.map(train, missing)
+
+
+def _alone(design: Design, stage: str, root: Path, asked: Experiment) -> Row:
+    torch.set_num_threads(1)
+    return trained(design, stage, asked, root)
+
+
+def _evaluated(design: Design, asked: Experiment, run: Path, events: Sequence[Event]) -> dict[str, float | None]:
+    """Numbers of the evaluations of its last checkpoint, each made beside the directory of the run."""
+    last = [each for each in events if isinstance(each, CheckpointSaved) and each.checkpoint_kind == "last"][-1]
+    metrics: dict[str, float | None] = {}
+    for name, spec in evaluations(design, asked.place.arm).items():
+        layout = RunLayout(run.parent / name)
+        layout.checkpoint.mkdir(parents=True)
+        layout.checkpoint_weights.symlink_to(run / last.weights.file)
+        layout.evaluation.write_text(load_evaluation(dict(spec)).canonical_json())
+        ended = run_job(layout.path)
+        if not isinstance(ended, Concluded):
+            raise RuntimeError(f"{name} of {asked.place} with seed {asked.seed}: {ended}")
+        metrics |= evaluation_metrics(name, ended.result)
+    return metrics
+
+
+def _series(events: Sequence[Event]) -> dict[str, tuple[list[int], list[float]]]:
+    series: dict[str, tuple[list[int], list[float]]] = {}
+    for event in events:
         if isinstance(event, MetricsBlock):
             for key, values in event.values.items():
-                steps, known = found.setdefault(key, ([], []))
+                steps, known = series.setdefault(key, ([], []))
                 steps += range(event.first_step, event.first_step + event.count)
                 known += values
-    return found
-
-
-def _show(name: str, report: Report, kept: Kept) -> None:
-    seconds, steps = (sum(row[key] for row in kept.rows) for key in ("cpu_seconds", "steps"))
-    print(f"{name}: {len(kept.rows)} runs, {steps} steps, {seconds:.0f} CPU seconds", flush=True)
-    for verdict in report.verdicts:
-        print("\n".join(_lines(verdict)), flush=True)
+    return series
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:
-    yield f"  {verdict.name}: {verdict.outcome} {verdict.label or ''}"
+    yield f"{verdict.name}: {verdict.outcome} ({verdict.label or '-'}). {verdict.sentence}"
     if verdict.estimated:
-        span = verdict.estimated.interval
-        p = verdict.estimated.tests.decision_holm
+        span, p = verdict.estimated.interval, verdict.estimated.tests.decision_holm
         yield f"    effect {verdict.estimated.effect:.4f} [{span.low:.4f}, {span.high:.4f}], n {verdict.n}, p {p:.2g}"
-    yield f"    {verdict.sentence}"
     for guard in verdict.guards:
         yield f"    {'passed' if guard.passed else 'FAILED'} {guard.name}: {guard.sentence}"
     if verdict.measured:
         yield "    " + ", ".join(f"{key} {value:.4g}" for key, value in verdict.measured.items())
+
+
+def main() -> None:
+    """Train, judge, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("claim", choices=CLAIMS, nargs="?", default="gradients-explode-with-depth")
+    parser.add_argument("--scale", default="cpu", choices=("tiny", "cpu", "gpu"))
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="a file of rows, one a line")
+    parser.add_argument("--json", type=Path, help="where to write the report")
+    asked = parser.parse_args()
+    design = CLAIMS[asked.claim].design(asked.scale, asked.seeds)
+    kept = asked.keep is not None and asked.keep.exists()
+    rows = [json.loads(line) for line in asked.keep.read_text().splitlines()] if kept else []
+    with tempfile.TemporaryDirectory() as root:
+        report = answered(design, rows, Path(root), asked.keep, asked.processes)
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(document(report), allow_nan=False))
+    for verdict in report.verdicts:
+        print("\n".join(_lines(verdict)))
+    minutes = sum(row["seconds"] for row in rows) / 60
+    print(f"{asked.claim}, {asked.scale}: {len(rows)} experiments, {minutes:.1f} minutes of CPU")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ GuardName = Literal[
     "target_reached",
     "control_trains",
     "control_fails",
+    "something_to_repair",
 ]
 COMPLETENESS: tuple[GuardName, ...] = ("enough_pairs", "all_measured")
 """Those that say nothing of how well the experiments were made: more runs cure them."""
@@ -94,6 +95,13 @@ def target_reached(effects: Effects) -> Guard:
     shares = {arm: sum(of.reached) / len(of.reached) for arm, of in effects.reaching.items() if of.reached}
     said = ", ".join(f"{share:.0%} of the seeds with {arm}" for arm, share in shares.items()) or "no seed of any arm"
     return Guard("target_reached", any(share >= 0.5 for share in shares.values()), f"The target was reached by {said}.")
+
+
+def something_to_repair(damage: Effects, least: float) -> Guard:
+    """For claims that a damage is repaired: there is one, in the mean over seeds, as shares of 1."""
+    mean = math.fsum(damage.values) / len(damage.values) if damage.values else math.nan
+    sentence = f"There are {100 * mean:.1f} points to repair; more than {100 * least:g} are asked for."
+    return Guard("something_to_repair", mean > least, sentence)
 
 
 def bar(chance: float) -> float:

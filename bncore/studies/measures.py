@@ -119,15 +119,50 @@ class Within:
         return statistics.median(there) if self.how == "median" else statistics.fmean(there)
 
 
-Measure = Final | AtStep | FirstReaching | MeanOverSteps | Greatest | Within
+@dataclass(frozen=True)
+class AtLevel:
+    """The value of a series, evaluated now and then, when another one of every step has come down to a level: at the
+    first evaluation where that one's mean since the evaluation before is at most `level`; None: there was none.
+
+    The mean since then, since the loss of one batch is noise around that of all.
+    """
+
+    series: str
+    by: str
+    level: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.series} when {self.by} <= {self.level:g}"
+
+    def of(
+        self, steps: Sequence[int], values: Sequence[float], by: tuple[Sequence[int], Sequence[float]]
+    ) -> float | None:
+        known = dict(zip(*by, strict=True))
+        for earlier, (step, value) in zip((0, *steps), zip(steps, values, strict=True), strict=False):
+            since = [known[one] for one in range(earlier + 1, step + 1) if one in known]
+            if since and math.fsum(since) / len(since) <= self.level:
+                return value
+        return None
+
+
+Measure = Final | AtStep | FirstReaching | MeanOverSteps | Greatest | Within | AtLevel
+
+
+def needed(measures: Sequence[Measure]) -> frozenset[str]:
+    """The series that these are made of."""
+    both = (measure.by for measure in measures if isinstance(measure, AtLevel))
+    return frozenset((*(measure.series for measure in measures), *both))
 
 
 def measured(measures: Sequence[Measure], series: Series) -> dict[str, float | None]:
     """By name, of those whose series is there, and has that step."""
     return {
-        measure.name: measure.of(*series[measure.series])
+        measure.name: measure.of(*series[measure.series], series[measure.by])
+        if isinstance(measure, AtLevel)
+        else measure.of(*series[measure.series])
         for measure in measures
-        if measure.series in series and _is_there(measure, series[measure.series][0])
+        if _is_there(measure, series)
     }
 
 
@@ -158,9 +193,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float | int) or value in ("NaN", "Infinity", "-Infinity")
 
 
-def _is_there(measure: Measure, steps: Sequence[int]) -> bool:
+def _is_there(measure: Measure, series: Series) -> bool:
+    if measure.series not in series:
+        return False
+    steps = series[measure.series][0]
     if isinstance(measure, AtStep):
         return measure.step in steps
     if isinstance(measure, Within):
         return any(measure.first <= step <= measure.last for step in steps)
+    if isinstance(measure, AtLevel):
+        return measure.by in series
     return len(steps) > 0

@@ -84,6 +84,10 @@ class Results:
                 found[run.seed] = run
         return dict(sorted(found.items()))
 
+    def places(self) -> tuple[Place, ...]:
+        """Where there are runs, in an order that is theirs."""
+        return tuple(sorted({Place(run.arm, run.setting) for run in self.runs}, key=lambda each: str(each)))
+
     def mean(self, place: Place, metric: Metric) -> float:
         """Over the runs there that have the number; NaN where none has."""
         numbers = [number for run in self.at(place).values() if (number := metric.of(run)) is not None]

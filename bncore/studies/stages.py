@@ -35,7 +35,7 @@ def staged(design: Design, found: Results) -> Batch | Confirmed:
     best = tuned(design, found)
     if isinstance(best, Batch):
         return best
-    places = confirmations(best, design.pairs) if best else tuple(Place(arm.name) for arm in design.arms)
+    places = confirmations(best, design.pairs) if best else everywhere(design)
     return confirmed(design, found, places, best)
 
 
@@ -74,6 +74,11 @@ def confirmed(
             return Batch(name, places, seeds)
     fresh = Results(tuple(run for run in found.runs if run.stage in names), found.done)
     return Confirmed(fresh, best or {}, tuple(range(design.seeds + sum(design.extensions))))
+
+
+def everywhere(design: Design) -> tuple[Place, ...]:
+    """Where nothing is tuned: all arms at all settings of the grid, or at that of the template."""
+    return tuple(Place(arm.name, each) for arm in design.arms for each in design.grid.settings())
 
 
 def tuning_runs(found: Results) -> Results:
