@@ -75,8 +75,7 @@ class FigureCalls(Calls):
         Runs that differ in nothing but the seed are one line, their mean, with its 95 % interval. `look` may have
         theme ("light", "dark"), width, scale, log_y, and of several traces. With the id of a sweep it is a figure of
         that: name may be sensitivity, heat_map or parallel_coordinates, and `look` may have measure, x and y. `tag` is
-        an older word for `tags`. Raises
-        `ApiError`.
+        an older word for `tags`. Raises `ApiError`.
         """
         said = {"keys": several(keys)} if keys else {}
         tagged = {"tag": [*several(tags), *several(tag)]} if tags or tag else {}
