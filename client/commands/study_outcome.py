@@ -77,7 +77,7 @@ def announced(
     elif as_json:
         emit(study)
     else:
-        show(f"{inline(study['id'])} [dim]{inline(study['state'])}, at most {study['most']:,} seeds[/]")
+        show(f"{inline(study['id'])} [dim]{inline(study['state'])}[/]")
 
 
 def see_through(
