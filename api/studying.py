@@ -96,7 +96,8 @@ def report_document(session: Session, study: tables.Study) -> dict[str, Any]:
     `NotJudged`."""
     whole = _documented(session, study)
     if study.claim != ARTICLE:
-        return whole
+        series = studies.courses(session, study.design or {}, whole["runs"])
+        return {**whole, "series": series}
     judged = {each["study"] for each in whole["verdicts"]}
     parts = [part for part in studies.parts(session, study.id) if part.id in judged]
     return {**whole, "parts": [_documented(session, part) for part in parts]}

@@ -1,19 +1,17 @@
 """Sweeps: many experiments of one template, under one id."""
 
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from bncore.spec.sweep import SweepSpec
 from client.address import checked_idempotency_key
-from client.calls import OUTAGE_SECONDS, Calls, checked_id, is_terminal, several
-from client.errors import Json, WaitTimeout
+from client.calls import Calls, checked_id, several
+from client.errors import Json
 from client.numbers import decoded
 
 SUBMIT_SECONDS = 60.0
 """Ten thousand experiments are some seconds of work."""
-_LOOK_SECONDS = 1.0
 
 
 class SweepCalls(Calls):
@@ -62,22 +60,7 @@ class SweepCalls(Calls):
         on_progress: Callable[[Json], object] | None = None,
     ) -> Json:
         """The sweep once all its experiments have ended, however they ended. Raises `WaitTimeout`."""
-        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        etag: str | None = None
-        found: Json | None = None
-        while True:
-            headers = {"If-None-Match": etag} if etag else None
-            answer = self._transport.request("GET", _path(sweep_id), headers=headers, retry_seconds=OUTAGE_SECONDS)
-            if answer.status_code != 304:
-                found, etag = answer.json(), answer.headers.get("ETag")
-                if on_progress is not None:
-                    on_progress(found)
-                if is_terminal(found):
-                    return found
-            left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise WaitTimeout(sweep_id, timeout_seconds or 0.0, found)
-            time.sleep(min(_LOOK_SECONDS, left))
+        return self._looked_at(_path(sweep_id), sweep_id, timeout_seconds, on_progress)
 
     def cancel_sweep(self, sweep_id: str) -> Json:
         """End all of it that has not ended; running ones save a checkpoint first."""

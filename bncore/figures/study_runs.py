@@ -84,7 +84,7 @@ def learning(series: Sequence[Mapping[str, Any]], key: str, options: Options) ->
     """A series over training, the mean over the seeds of each arm with its 95 % interval.
 
     Args:
-        series: of each run `arm`, `seed`, `steps` and `values`.
+        series: of each run `arm`, `seed`, `steps` and `values`; None is no number.
 
     Raises `FigureRefused`.
     """

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from bncore.spec.data import data_shape
-from bncore.spec.free_comparison import BASELINE, EstimandSpec, FreeComparison, load_comparison
+from bncore.spec.free_comparison import BASELINE, EstimandSpec, FreeComparison
 from bncore.spec.parse import load_spec
 from bncore.studies.claim import Arm, Batch, Design, Question, Scale, Source
 from bncore.studies.comparable import Complete, completed, is_valid, steps_of
@@ -133,16 +133,13 @@ _SAID = {
 }
 
 
-def compared(asked: FreeComparison | Mapping[str, Any], complete: Complete = lambda document: document) -> Comparison:
-    """The claim of a comparison, or of a document that is one; `asked` of it has complete specs.
+def compared(asked: FreeComparison, complete: Complete = lambda document: document) -> Comparison:
+    """The claim of a comparison; `asked` of it has complete specs, and needs no `complete` when it is asked again.
 
     Raises:
         SpecError: a spec is invalid, or arms cannot be compared so; with pointers into what was asked.
     """
-    if isinstance(asked, FreeComparison):
-        return Comparison(completed(asked, complete))
-    fields = {name: value for name, value in asked.items() if name in FreeComparison.model_fields}
-    return compared(load_comparison({name: value for name, value in fields.items() if value is not None}), complete)
+    return Comparison(completed(asked, complete))
 
 
 class _Measuring:

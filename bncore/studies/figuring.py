@@ -5,7 +5,7 @@ figure gives the same text, however many were drawn before it.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bncore.figures import study_effects, study_runs
@@ -43,7 +43,9 @@ def course(report: Report, draw: Draw) -> Iterator[Markup | None]:
     if design.get("grid"):
         yield _picture(f"{key}-tuning", lambda options: study_runs.tuning(design, runs, options), draw)
     for place, name in enumerate(dict.fromkeys(each["key"] for each in report["series"])):
-        series = [each for each in report["series"] if each["key"] == name]
+        series = [
+            {**each, "arm": _labelled(each, report["series"])} for each in report["series"] if each["key"] == name
+        ]
 
         def drawn(options: Options, series: list[Any] = series, name: str = name) -> Figure:
             return study_runs.learning(series, name, options)
@@ -90,6 +92,13 @@ def _inline(svg: str, prefix: str, description: str) -> Markup:
     found = _COLOUR.sub(lambda match: f"var({_PREFIX}{_NAMES[match[0].lower()]})", found)
     label = element("svg", role="img", aria_label=description).removesuffix("></svg>")
     return Markup(found[found.index("<svg") :].replace("<svg", label, 1))
+
+
+def _labelled(one: Report, every: Sequence[Report]) -> str:
+    """The arm, and its setting where it ran at more than one."""
+    settings = {str(each.get("setting")) for each in every if each["arm"] == one["arm"]}
+    said = ", ".join(f"{path} = {value}" for path, value in (one.get("setting") or {}).items())
+    return f"{one['arm']}, {said}" if len(settings) > 1 else str(one["arm"])
 
 
 def _key(report: Report) -> str:

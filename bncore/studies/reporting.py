@@ -23,19 +23,19 @@ _SPARE = frozenset({"name", "tags"})
 
 
 def document(stored: Mapping[str, Any]) -> Document:
-    """The report of a study, or of an article, which has the reports of its parts.
+    """The report of a study, or of an article, which has the reports of its `parts`.
 
     Args:
         stored: plain JSON: `study` as the service shows it (`id`, `name`, `scale`, `spec`), `claim` (its name, or as
             `described`; None of a comparison), `design`, `fingerprint`, and of what was judged `number`, `judged_at`
             (seconds), `verdicts` (`verdict.document` of each), `taken`, `runs` (rows of `results`, with `experiment`,
-            `seconds`, `device`, `torch`, `missing`) and `facts`. Of an article `parts`, the same of each of its
-            studies, and verdicts that say in `study` whose they are. `series`, of runs that judge: `key`, `arm`,
-            `setting`, `seed`, `steps`, `values`. What is not there is left out.
+            `seconds`, `device`, `torch`, `missing`) and `facts`; and `series`, of runs that judge: `key`, `arm`,
+            `setting`, `seed`, `steps`, `values`. Of an article `parts`, the same of each of its studies, and verdicts
+            that say in `study` whose they are, corrected for all questions together. What is not there is left out.
     """
     if stored.get("parts"):
         return _article(stored)
-    return _study(stored, [_placed(verdict) for verdict in stored.get("verdicts") or []])
+    return _study(stored, stored.get("verdicts") or [])
 
 
 def described(claim: Claim) -> Document:
@@ -51,7 +51,10 @@ def standing(verdicts: Sequence[Mapping[str, Any]]) -> str | None:
     return min(there, key=STANDINGS.index, default=None)
 
 
-def _study(stored: Mapping[str, Any], verdicts: Sequence[Document]) -> Document:
+def _study(stored: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> Document:
+    # In an article questions are called by their claims, too, each of which has a section of its own.
+    named = [{**verdict, "name": verdict["name"].rpartition("/")[2]} for verdict in judged]
+    verdicts = [{**verdict, "standing": _standing(verdict)} for verdict in named]
     runs, design = list(stored.get("runs") or []), stored.get("design") or {}
     return {
         "kind": "study",
@@ -60,7 +63,7 @@ def _study(stored: Mapping[str, Any], verdicts: Sequence[Document]) -> Document:
         "claim": _claim(stored.get("claim"), verdicts),
         "standing": standing(verdicts),
         "summary": _summary(verdicts),
-        "verdicts": list(verdicts),
+        "verdicts": verdicts,
         "looks": dict(stored.get("taken") or {}),
         "places": list(_places(runs)),
         "arms": list(_arms(design)),
@@ -75,12 +78,10 @@ def _study(stored: Mapping[str, Any], verdicts: Sequence[Document]) -> Document:
 
 
 def _article(stored: Mapping[str, Any]) -> Document:
-    """Verdicts are those of the article, which are corrected for all of its questions together."""
-    every = [_placed(verdict) for verdict in stored.get("verdicts") or []]
-    parts = [
-        _study(part, [verdict for verdict in every if verdict.get("study") == (part.get("study") or {}).get("id")])
-        for part in stored["parts"]
-    ]
+    of = {part["study"]["id"]: part for part in stored["parts"]}
+    judged = {study_id: [each for each in stored["verdicts"] if each["study"] == study_id] for study_id in of}
+    parts = [_study(part, judged[study_id]) for study_id, part in of.items()]
+    every = [verdict for part in parts for verdict in part["verdicts"]]
     # Sorted is stable: claims of one standing stay in the order of the article.
     parts = sorted(parts, key=lambda part: STANDINGS.index(part["standing"] or "inconclusive"))
     runs = [run for part in parts for run in part["runs"]]
@@ -98,16 +99,10 @@ def _article(stored: Mapping[str, Any]) -> Document:
 
 
 def _identity(stored: Mapping[str, Any]) -> Document:
-    shown = stored.get("study") or {}
+    shown = stored["study"]
     about = {key: shown.get(key) for key in ("id", "name", "scale")}
-    return {**about, "asked": shown.get("spec"), "number": stored.get("number")} | {
-        "judged_at": _instant(stored.get("judged_at"))
-    }
-
-
-def _placed(verdict: Mapping[str, Any]) -> Document:
-    # In an article they are called by their claims, too, each of which has a section of its own.
-    return {**verdict, "name": verdict["name"].rpartition("/")[2], "standing": _standing(verdict)}
+    when = {"number": stored.get("number"), "judged_at": _instant(stored.get("judged_at"))}
+    return {**about, "asked": shown.get("spec"), **when}
 
 
 def _standing(verdict: Mapping[str, Any]) -> str:

@@ -3,8 +3,6 @@
 import html
 import json
 import re
-from collections import Counter
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 from bncore.figures import study_effects, study_runs
 from bncore.figures.drawing import drawn
 from bncore.figures.results import FigureRefused, Options
+from bncore.spec.free_comparison import load_comparison
 from bncore.studies import asked
 from bncore.studies.asking import document_of
 from bncore.studies.claim import Batch, experiments
@@ -22,6 +21,7 @@ from bncore.studies.reporting import document
 from bncore.studies.reports import answer
 from bncore.studies.results import results
 from bncore.studies.verdict import document as verdict_document
+from tests.bncore.studies.pages import Page
 
 HOSTILE = '<script>alert("a")</script>&"x'
 SPEC: dict[str, Any] = {
@@ -35,15 +35,14 @@ OTHER = {**SPEC, "network": {"kind": "mlp", "hidden": [8], "norm": {"kind": "bat
 
 def stored(name: str, factor: float, study_id: str) -> dict[str, Any]:
     """A comparison of times, tuned: the treatment takes `factor` times as long; from lr 1 on nobody arrives."""
-    claim = compared(
-        {
-            "compare": {"baseline": SPEC, name: OTHER},
-            "estimand": {"metric": "steps_to_target", "target": {"value": 0.8}},
-            "delta": 0.5,
-            "tune": {"optimizer.lr": [0.01, 0.1, 1.0]},
-            "seeds": 6,
-        }
-    )
+    document = {
+        "compare": {"baseline": SPEC, name: OTHER},
+        "estimand": {"metric": "steps_to_target", "target": {"value": 0.8}},
+        "delta": 0.5,
+        "tune": {"optimizer.lr": [0.01, 0.1, 1.0]},
+        "seeds": 6,
+    }
+    claim = compared(load_comparison(document))
     design, rows, done = claim.design("cpu"), [], []
     while isinstance(step := answer(claim, design, results(rows, done)), Batch):
         for one in experiments(design, step):
@@ -67,40 +66,7 @@ def stored(name: str, factor: float, study_id: str) -> dict[str, Any]:
         "taken": {},
         "runs": rows,
         "facts": {"versions": {"bnlab": "1.0"}},
-        "parts": [],
     }
-
-
-class Page(HTMLParser):
-    """What a browser would make of it: tags, what refers to elsewhere, ids, and the visible text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: Counter[str] = Counter()
-        self.ids: list[str] = []
-        self.refers: list[str] = []
-        self.said: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        self.ids += [value for name, value in attrs if name == "id" and value]
-        self.refers += [value for name, value in attrs if name in ("src", "href", "xlink:href") and value]
-        assert not any(name.startswith("on") for name, _ in attrs)
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.said.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +148,7 @@ def test_an_article_has_contradictions_first_and_its_own_correction() -> None:
     ]
     verdicts[0] = {**verdicts[0], "outcome": "inconclusive", "alone": "holds"}
     whole = {"study": {"id": "study_all", "name": None, "scale": "tiny"}, "verdicts": verdicts, "facts": {}}
-    report = document({**whole, "claim": "article", "runs": [], "parts": [fast, same, slow]})
+    report = document({**whole, "claim": None, "runs": [], "parts": [fast, same, slow]})
     assert [part["standing"] for part in report["parts"]] == ["contradicted", "does_not_hold", "inconclusive"]
     assert report["counts"] == {"contradicted": 1, "does_not_hold": 1, "inconclusive": 1, "holds": 0}
     assert [part["claim"]["number"] for part in report["parts"] if part["claim"]] == ["C5", "C1"]
