@@ -27,7 +27,7 @@ class Noise(Noised, Affine):
     Where a `NoisyBatchNorm` has the same seed and has seen as many steps, both draw the same numbers. The noise depends
     on `seed`, on the step, which is `steps_seen` before it, and on the place in the batch; not on torch's generator,
     device, layout or precision. A run that resumes from a state draws what it would have drawn. Layers with equal seed
-    draw equal numbers, and so do processes that share a run: give each its own.
+    draw equal numbers, and so do processes that share a run: give each its own. An empty batch is no step.
 
     There is nothing like it in torch. It can be compiled, and it can be checkpointed, but not both at once.
 
@@ -77,7 +77,7 @@ class Noise(Noised, Affine):
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         check_channels(x, self.num_features)
-        if not self.training:
+        if not self.training or x.numel() == 0:
             return x
         scale, shift = self._noise(x, self._step(x, self.steps_seen))
         if not recomputing():

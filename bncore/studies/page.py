@@ -4,7 +4,7 @@ Invariant: a function of the report and of how figures are drawn; what anybody h
 lets no program run.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bncore.studies.figuring import Draw, course, effects, figure_style, readable, seeds
@@ -229,10 +229,5 @@ def _scale(report: Report) -> str | None:
 
 
 def _footer(report: Report) -> Markup:
-    said: Sequence[str] = [f"Study {report['id']}."] if report.get("id") else []
-    versions = "; ".join(f"{name} {_listed(value)}" for name, value in report["versions"].items())
-    return element("footer", element("p", *said, f" {versions}" if versions else "", class_="faint"))
-
-
-def _listed(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    said = f"Study {report['id']}, made of what BNLab has stored of it." if report.get("id") else ""
+    return element("footer", element("p", said, class_="faint"))

@@ -29,8 +29,11 @@ def details(report: Report, level: str) -> Iterator[Markup]:
 
 
 def _arms(report: Report) -> Markup:
+    about = "Arms, and where each differs from the first"
+    if all(arm["words"] == arm["name"] for arm in report["arms"]):
+        return table(about, ("arm", "differs in"), [(arm["name"], _changes(arm["differs"])) for arm in report["arms"]])
     rows = [(arm["name"], arm["words"], _changes(arm["differs"])) for arm in report["arms"]]
-    return table("Arms, and where each differs from the first", ("arm", "is", "differs in"), rows)
+    return table(about, ("arm", "is", "differs in"), rows)
 
 
 def _changes(differs: Mapping[str, Any]) -> Any:

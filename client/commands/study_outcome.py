@@ -77,7 +77,7 @@ def announced(
     elif as_json:
         emit(study)
     else:
-        show(f"{inline(study['id'])} [dim]{inline(study['state'])}, at most {study['most']:,} seeds[/]")
+        show(f"{inline(study['id'])} [dim]{inline(study['state'])}[/]")
 
 
 def see_through(
@@ -182,4 +182,6 @@ def _as_bar(study: Json, stage: Mapping[str, Any]) -> Json:
     is_last = stage is study["stages"][-1]
     state = "done" if done else str(study["state"])
     left = {"eta_seconds": study["eta_seconds"]} if is_last and not done else {}
-    return {"id": stage["name"], "state": state, "progress": stage["progress"], "is_terminal": done, **left}
+    # Runs that diverged have ended before their last step.
+    progress = {**stage["progress"], **({"fraction": 1.0} if done else {})}
+    return {"id": stage["name"], "state": state, "progress": progress, "is_terminal": done, **left}

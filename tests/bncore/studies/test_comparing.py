@@ -62,6 +62,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "from a",
     ),
     "delta of 0": ({"delta": 0}, "/delta", "no_margin", "0.01"),
+    "no delta": ({"delta": None}, "/delta", "missing", "0.01"),
     "delta below 0": ({"delta": -0.01}, "/delta", "no_margin", "0.01"),
     "points for shares": ({"delta": 1.0}, "/delta", "margin_too_large", "0.01"),
     "two seeds": ({"seeds": 2}, "/seeds", "too_few_seeds", "6"),
