@@ -15,7 +15,7 @@ from bncore.spec.faults import Fault, SpecError, faults_of
 from bncore.spec.free_comparison import MOST_ARMS, MOST_AXES, ArmName, EstimandSpec, Values
 from bncore.spec.limits import NAME_CHARS, TAGS
 from bncore.spec.strict import SpecModel, Text
-from bncore.spec.sweep.spec import Path
+from bncore.spec.sweep.paths import Path
 
 ARTICLE = "article"
 """In the place of a claim: all of them, in one report."""
