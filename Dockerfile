@@ -25,7 +25,7 @@ RUN pip wheel --no-deps --wheel-dir /wheels .
 # Without packages beside it, pyproject.toml builds an empty bnlab that brings its dependencies; the wheel replaces it.
 # pip compiles what it installs, so that starting is quick although no process writes a .pyc.
 FROM build AS api-venv
-RUN pip --python /venv install ".[api]"
+RUN pip --python /venv install ".[api,search]"
 COPY --from=wheel /wheels /wheels
 RUN pip --python /venv install --no-deps --force-reinstall /wheels/*.whl
 

@@ -84,6 +84,7 @@ def _done(asked: Admitted, sweep_id: str, ask: Callable[[Session, tables.Sweep, 
     with asked.service.database.write() as session:
         row = sweeps.get(session, sweep_id, owner=asked.sees)
         changed = ask(session, row, By(asked.sees, by(asked).key_id))
+        row = sweeps.get(session, sweep_id)
         standing = sweeps.standing(session, sweep_id)
     _LOG.info("sweep_changed", sweep_id=sweep_id, count=changed)
     return answer(SweepNow.seen(row, standing), 202 if standing.asked else 200, sweep_headers(row, standing))

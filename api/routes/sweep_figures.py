@@ -107,7 +107,7 @@ async def get_sweep_figure(
     headers = {"ETag": f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"', "Cache-Control": "private, no-cache"}
     if none_match(asked.request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    options = {"theme": query.theme, "width": query.width}
+    options: dict[str, Any] = {"theme": query.theme, "width": query.width}
     if name == _CURVES:
         wanted, note = await asked.service.long_reads.run(functools.partial(_curves, asked, sweep_id, query))
         options |= {"keys": wanted.keys, "log_y": query.log_y, "note": note}

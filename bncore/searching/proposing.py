@@ -10,10 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bncore.searching import FAILED, LOST, MEASURED, OPEN
 from bncore.seeds import derive_seed
 
-MEASURED, LOST, FAILED, OPEN = "measured", "lost", "failed", "open"
-"""A trial has a mean over all seeds; or a seed diverged or did not get there; or nothing can be said; or not yet."""
 _TRIES = 32
 """A point that was tried already is proposed anew so often."""
 _SEED_BITS = 32

@@ -14,7 +14,8 @@ from bncore.spec.faults import Fault, SpecError, faults_of, pointer_part
 from bncore.spec.limits import METRIC_KEY_CHARS, NAME_CHARS
 from bncore.spec.strict import SpecModel, Text
 from bncore.spec.sweep.axes import GridAxis, values_of
-from bncore.spec.sweep.spec import MOST_EXPERIMENTS, Path
+from bncore.spec.sweep.paths import Path
+from bncore.spec.sweep.spec import MOST_EXPERIMENTS
 
 BASELINE = "baseline"
 STEPS_TO_TARGET = "steps_to_target"

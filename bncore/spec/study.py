@@ -24,7 +24,7 @@ from bncore.spec.free_comparison import (
 )
 from bncore.spec.limits import NAME_CHARS, TAGS
 from bncore.spec.strict import SpecModel, Text
-from bncore.spec.sweep.spec import Path
+from bncore.spec.sweep.paths import Path
 
 ARTICLE = "article"
 """In the place of a claim: all of them, in one report."""

@@ -225,12 +225,21 @@ def _print(sweep: Json) -> None:
         "axes": ", ".join(map(one_line, sweep["axes"])) or None,
         "arms": ", ".join(map(one_line, sweep["arms"])) or None,
         "seeds": len(sweep["seeds"]),
+        "search": _search(sweep),
         "points": sweep["points"],
         "diverged": sweep["stop_reasons"].get("diverged", 0),
         "done": _share(sweep),
         "left": time_left(sweep),
     }
     show(table(("what", "value"), [(name, words(value)) for name, value in facts.items() if value is not None]))
+
+
+def _search(sweep: Json) -> str | None:
+    search = sweep.get("search")
+    if not search:
+        return None
+    said = f"{search['state']}, {search['submitted']:,} trials, {search['direction']} {search['objective']}"
+    return one_line(said + (f": {search['note']}" if search["note"] else ""))
 
 
 def _state(sweep: Json) -> Text:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from bncore.comparison import Measure, Run, group_of, measures
 from bncore.comparison.measure import series_key
-from bncore.searching.proposing import FAILED, LOST, MEASURED, OPEN
+from bncore.searching import FAILED, LOST, MEASURED, OPEN
 from bncore.spec.sweep import SearchSpec, SweepSpec, load_sweep
 from store import owners
 from store.columns import core
@@ -56,7 +56,7 @@ def history(session: Session, sweep: Sweep, spec: SweepSpec) -> dict[str | None,
     assert spec.search is not None
     key = series_key(spec.search.objective)
     (measure,) = measures([spec.search.objective], [key])
-    arms = list(spec.arms) or [None]
+    arms: list[str | None] = [*spec.arms] or [None]
     found: dict[str | None, list[dict[str, Any] | None]] = {arm: [] for arm in arms}
     for point in measured(session, sweep, [key]):
         trials = found[point.arm]

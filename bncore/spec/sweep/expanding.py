@@ -61,7 +61,7 @@ def trial_points(
     sweep: SweepSpec, trials: Sequence[Trial], complete: Complete = lambda document: document
 ) -> list[Point]:
     """The experiments of trials of a search, trial by trial. Raises `SpecError` with pointers into the sweep."""
-    arms = list(sweep.arms) or [None]
+    arms: list[str | None] = [*sweep.arms] or [None]
     found = _points(sweep, complete, [_Place(one.values, {}, one.arm) for one in trials])
     return [
         Point(one.number * len(arms) + arms.index(one.arm), point.at, point.arm, point.seed, point.spec)
