@@ -133,6 +133,9 @@ class _Carry(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        if next(_tensors(result), None) is None:
+            # Most of what is asked of a tensor, such as its shape.
+            return result
         given = list(_tensors((args, kwargs)))
         if any(hasattr(tensor, _MARK) for tensor in given):
             way = _way_of(given)
@@ -261,10 +264,10 @@ def _layers(module: nn.Module) -> int:
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
-    if isinstance(values, PackedSequence):
-        yield values.data
-    elif isinstance(values, Tensor):
+    if isinstance(values, Tensor):
         yield values
+    elif isinstance(values, PackedSequence):
+        yield values.data
     elif isinstance(values, tuple | list):
         for value in values:
             yield from _tensors(value)
