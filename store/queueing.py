@@ -17,7 +17,7 @@ from store.columns import core, one_of
 from store.errors import QuotaExceeded
 from store.ids import new_id
 from store.jobs import bells, eventlog, turns, wishes
-from store.jobs.conditions import IS_QUEUED
+from store.jobs.conditions import IS_QUEUED, still_in_state
 from store.jobs.eventlog import Entry, Line
 from store.jobs.states import State
 from store.jobs.wishes import By
@@ -126,7 +126,9 @@ def _require_room_for(
     session: Session, owner: str, job_ids: Collection[str], states: Collection[State], limits: Limits
 ) -> None:
     owners.take_turn(session, owner)
-    moving = select(func.count()).select_from(Job).where(one_of(Job.id, job_ids), Job.state.in_(states))
+    if not job_ids:
+        return
+    moving = select(func.count()).select_from(Job).where(one_of(Job.id, job_ids), still_in_state(*states))
     queued, stored = session.execute(_ROOM, _bound(owner, limits)).one()
     _check(limits, queued + session.execute(moving).scalar_one(), stored)
 

@@ -6,6 +6,7 @@ docs/studies-design.md.
 
 from bncore.studies.claim import Claim
 from bncore.studies.claims.batch_renorm_repairs import BatchRenormRepairs
+from bncore.studies.claims.covariate_shift import CovariateShift
 from bncore.studies.claims.fewer_epochs import FewerEpochs
 from bncore.studies.claims.gain_is_the_learning_rate import GainIsTheLearningRate
 from bncore.studies.claims.gradients_explode_with_depth import GradientsExplodeWithDepth
@@ -45,6 +46,7 @@ _ALL: tuple[Claim, ...] = (
     WorksInRnn(),
     MomentsSteadyWithDepth(),
     OneClassAtInitialization(),
+    CovariateShift(),
     SmootherLandscape(),
     StatisticsAdaptToDomain(),
     GradientsExplodeWithDepth(),
