@@ -42,8 +42,10 @@ class Unit:
     compares: bool
     """Whether there is a baseline, so that "no effect" has a place."""
 
-    def of(self, value: float) -> float | None:
-        """A number of the verdict as it is drawn."""
+    def of(self, value: float | None) -> float | None:
+        """A number of the verdict as it is drawn; None, which stands for what is not finite, is not drawn."""
+        if value is None:
+            return None
         return number(math.exp(max(-_FURTHEST, min(value, _FURTHEST))) if self.is_ratio else value * self.factor)
 
     @property

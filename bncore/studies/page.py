@@ -149,7 +149,7 @@ def _numbers(verdict: Report) -> Markup | None:
         ("p of the decision, in all looks", _p(tests["decision"])),
         ("the same among all questions (Holm)", _p(tests["decision_holm"])),
         ("p by flipping signs", _p(tests["sign_flip"])),
-        ("power to decide, one margin away", f"{estimated['power']:.0%}"),
+        ("power to decide, one margin away", "" if estimated["power"] is None else f"{estimated['power']:.0%}"),
         ("looks taken, in pairs", ", ".join(map(str, estimated["looks"]))),
     ]
     rows += [("seeds more that would probably decide", estimated["extra_seeds"])] if estimated["extra_seeds"] else []

@@ -53,7 +53,12 @@ def _places(report: Report, purpose: str) -> Markup:
     counted = ("arm", "setting", "runs", "diverged", "missing")
     head = (*counted, *keys)
     rows = [
-        (*(place[each] for each in counted), *(_moments(place["metrics"].get(key)) for key in keys))
+        (
+            place["arm"],
+            _unbroken(place["setting"]),
+            *(place[each] for each in counted[2:]),
+            *(_moments(place["metrics"].get(key)) for key in keys),
+        )
         for place in of_purpose
     ]
     what = {"judging": "Runs that judge", "tuning": "Runs that chose the settings"}[purpose]
@@ -82,10 +87,15 @@ def _runs(report: Report) -> Markup:
 
 
 def _run(run: Report, keys: list[str]) -> tuple[Any, ...]:
-    setting = ", ".join(f"{path} = {_short(value)}" for path, value in run.get("setting", {}).items())
+    setting = _unbroken(", ".join(f"{path} = {_short(value)}" for path, value in run.get("setting", {}).items()))
     seconds = "" if run.get("seconds") is None else written(run["seconds"])
     said = [_value(run, key) for key in keys]
     return (run.get("experiment") or "", run.get("stage", ""), run["arm"], setting, run["seed"], seconds, *said)
+
+
+def _unbroken(setting: str) -> str:
+    """A value stays on the line of its path."""
+    return setting.replace(" = ", "\u00a0=\u00a0")
 
 
 def _value(run: Report, key: str) -> str:

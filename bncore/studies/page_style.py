@@ -49,8 +49,8 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 @media print {
   body { font-size: 10.5pt; max-width: none; padding: 0; }
   .wide { overflow: visible; }
-  details::details-content { content-visibility: visible; display: block; }
-  summary { list-style: none; }
+  .card details::details-content { content-visibility: visible; display: block; }
+  .card summary { list-style: none; }
   a { color: inherit; text-decoration: none; }
 }
 """

@@ -189,3 +189,15 @@ def test_kaplan_and_meier_keep_those_who_never_arrived() -> None:
     # At risk 5, 4, 2: S = 4/5, 4/5 * 3/4, 4/5 * 3/4 * 1/2.
     assert [(row["step"], row["share"]) for row in curve] == [(0, 0), (10, 0.2), (20, 0.4), (40, 0.7)]
     assert [(row["step"], row["share"]) for row in ends] == [(20, 0.4), (40, 0.7)]
+
+
+def test_numbers_that_are_not_finite_are_left_out_of_pictures_and_tables(study: dict[str, Any]) -> None:
+    odd = json.loads(json.dumps(study))
+    (verdict,) = odd["verdicts"]
+    verdict["effects"]["values"][0] = None
+    verdict["estimated"].update(power=None, interval={"low": None, "high": None})
+    verdict["estimated"]["shown"].update(low=None, high=None)
+    verdict["measured"] = {"beside": None}
+    seen = Page(page(document(odd), lambda figure: drawn(figure, "svg").decode()))
+    assert seen.tags["svg"] == 4
+    assert "(? to ?)" in " ".join(seen.said)
