@@ -10,9 +10,14 @@ from bncore.figures.results import COLUMN_WIDTH
 from bncore.spec.strict import SpecModel, Text
 
 MOST_EXPERIMENTS = 200
+MOST_PIXELS = 3200
+"""Across a PNG: time and memory grow with the square of it, and 39 lines take 8 CPU seconds at so many."""
 
 Width = Annotated[int, Field(ge=200, le=1600, description="Of the whole, in pixels; 330 is a column of a page.")]
-Scale = Annotated[float, Field(ge=0.5, le=4.0, description="Of a PNG: how many pixels a pixel has.")]
+Scale = Annotated[
+    float,
+    Field(ge=0.5, le=4.0, description=f"Of a PNG: how many pixels a pixel has; {MOST_PIXELS} across at most."),
+]
 Log = Annotated[bool, Field(description="Of `curves`: a logarithmic axis.")]
 _Key = Annotated[Text, Field(min_length=1, max_length=200)]
 _Tag = Annotated[Text, Field(min_length=1, max_length=64 + 1 + 512)]

@@ -6,7 +6,6 @@ anything is stored.
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -93,42 +92,28 @@ def _device(submission: StudySubmission) -> str:
 
 
 def report_document(session: Session, study: tables.Study) -> dict[str, Any]:
-    """What `bncore.studies.reporting.document` is made of: plain JSON. Raises `NotJudged`.
-
-    Of an article, its parts with their verdicts as they are among all of its questions.
-    """
-    verdict = studies.verdict(session, study.id)
+    """What `bncore.studies.reporting.document` is made of: plain JSON; of an article, with its parts. Raises
+    `NotJudged`."""
+    whole = _documented(session, study)
     if study.claim != ARTICLE:
-        return _documented(session, study, verdict, verdict.verdicts)
-    corrected: dict[str, list[dict[str, Any]]] = {}
-    for each in verdict.verdicts:
-        question = each["name"].removeprefix(f"{each['claim']}/")
-        corrected.setdefault(each["study"], []).append({**each, "name": question})
-    parts = [
-        _documented(session, part, studies.verdict(session, part.id), corrected[part.id])
-        for part in studies.parts(session, study.id)
-        if part.id in corrected
-    ]
-    whole = _documented(session, study, verdict, verdict.verdicts)
-    return {**whole, "parts": parts}
+        series = studies.courses(session, study.design or {}, whole["runs"])
+        return {**whole, "series": series}
+    judged = {each["study"] for each in whole["verdicts"]}
+    parts = [part for part in studies.parts(session, study.id) if part.id in judged]
+    return {**whole, "parts": [_documented(session, part) for part in parts]}
 
 
-def _documented(
-    session: Session, study: tables.Study, verdict: tables.StudyVerdict, verdicts: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _documented(session: Session, study: tables.Study) -> dict[str, Any]:
+    verdict = studies.verdict(session, study.id)
     shown = StudyNow.seen(study, studies.standing(session, study.id), None)
     return {
-        "id": study.id,
-        "name": study.name,
-        "scale": shown.scale,
-        "claim": None if study.claim is None or study.claim == ARTICLE else study.claim,
-        "asked": study.asked,
+        "study": json.loads(shown.model_dump_json()),
+        "claim": None if study.claim == ARTICLE else study.claim,
         "design": study.design,
         "fingerprint": study.fingerprint,
-        "study": json.loads(shown.model_dump_json()),
         "number": verdict.number,
         "judged_at": verdict.judged_at,
-        "verdicts": list(verdicts),
+        "verdicts": verdict.verdicts,
         "taken": verdict.taken,
         "runs": verdict.runs,
         "facts": verdict.facts,

@@ -1,8 +1,9 @@
 """What diagnostics cost a run: `python -m bench.norm_health`. Wanted: at most 3 % for what is on by default.
 
-Runs with norm_health as it is by default and runs without it take turns in one process; a share is the median over
-pairs of neighbours. CPU seconds of the whole run, from reading the spec to the last event, so that what else a machine
-does counts for neither; `measured` is what the run says of itself (`diagnostics/seconds`) over its seconds of training.
+CPU seconds of whole runs, from reading the spec to the last event. `within` is what diagnostics took of a run over the
+rest of that run: both under the same load, so that it holds on a busy machine, too. `pairs` compares neighbouring runs
+with and without, which take turns, and shows what else norm_health may cost; its noise is that of two runs. `wall` is
+what the run says of itself (`diagnostics/seconds`) over its seconds of training. Medians, with quartiles in brackets.
 With `--all` a line for each other diagnostic, measured once: in steps of training.
 """
 
@@ -11,12 +12,16 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bncore.events import MetricsBlock, decode
 from bncore.spec import kinds, load_spec
 from bncore.train import run_attempt
+from bncore.train.diagnosing import Diagnosing
+from bncore.train.progress import Progress
 
 OFF: list[dict[str, Any]] = [{"kind": "norm_health", "enabled": False}]
 SPECS: dict[str, dict[str, Any]] = {
@@ -26,17 +31,28 @@ SPECS: dict[str, dict[str, Any]] = {
         "network": {"kind": "mlp", "norm": {"kind": "batch_renorm"}},
         "train": {"steps": 3000},
     },
+    "digits, cnn, 20 epochs": {"network": {"kind": "cnn"}},
     "digits, cnn": {"network": {"kind": "cnn"}, "train": {"steps": 1000}},
 }
+
+
+class _Run(NamedTuple):
+    """CPU seconds, those of them in diagnostics, and what the run says: of training, of diagnostics."""
+
+    cpu: float
+    diagnosing: float
+    trained: float
+    said: float
 
 
 def main() -> None:
     """Print a line for each spec."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--only", default="", help="lines whose name has this")
     parser.add_argument("--all", action="store_true", help="the other diagnostics as well")
     arguments = parser.parse_args()
-    for name, spec in SPECS.items():
+    for name, spec in ((name, spec) for name, spec in SPECS.items() if arguments.only in name):
         _compare(name, spec, arguments.repeats)
         if arguments.all:
             _each(spec)
@@ -44,33 +60,32 @@ def main() -> None:
 
 def _compare(name: str, spec: dict[str, Any], repeats: int) -> None:
     _run({**spec, "diagnostics": OFF})
-    shares, measured, steps_per_second = [], [], []
-    for _ in range(repeats):
-        without, seconds, _ = _run({**spec, "diagnostics": OFF})
-        with_them, trained, said = _run(spec)
-        shares.append(with_them / without - 1.0)
-        measured.append(said / trained)
-        steps_per_second.append(seconds)
-    low, middle, high = statistics.quantiles(shares, n=4)
-    sys.stdout.write(
-        f"{name:28} {statistics.median(steps_per_second):6.2f} s   norm_health {middle:+7.2%} [{low:+.2%}, {high:+.2%}]"
-        f" of CPU   measured {statistics.median(measured):6.2%}\n"
-    )
+    runs = [(_run({**spec, "diagnostics": OFF}), _run(spec)) for _ in range(repeats)]
+    within = [on.diagnosing / (on.cpu - on.diagnosing) for _, on in runs]
+    pairs = [on.cpu / off.cpu - 1.0 for off, on in runs]
+    wall = statistics.median(on.said / on.trained for _, on in runs)
+    cpu = statistics.median(off.cpu for off, _ in runs)
+    sys.stdout.write(f"{name:26} {cpu:6.2f} s   within {_spread(within)}   pairs {_spread(pairs)}   wall {wall:.2%}\n")
     sys.stdout.flush()
+
+
+def _spread(shares: list[float]) -> str:
+    low, middle, high = statistics.quantiles(shares, n=4)
+    return f"{middle:+.2%} [{low:+.2%}, {high:+.2%}]"
 
 
 def _each(spec: dict[str, Any]) -> None:
     for kind in (found.kind for found in kinds("diagnostics")):
         asked = [{"kind": kind, "at": [0, 100]}, *(OFF if kind != "norm_health" else ())]
-        _, trained, said = _run({**spec, "diagnostics": asked})
+        run = _run({**spec, "diagnostics": asked})
         steps = load_spec(spec).train.steps or 480
-        sys.stdout.write(f"    {kind:24} {said / 2:7.3f} s each   {said / 2 / (trained / steps):8.1f} steps\n")
+        each = run.said / 2
+        sys.stdout.write(f"    {kind:24} {each:7.3f} s each   {each / (run.trained / steps):8.1f} steps\n")
         sys.stdout.flush()
 
 
-def _run(spec: dict[str, Any]) -> tuple[float, float, float]:
-    """CPU seconds of a run, its seconds of training, and those of its diagnostics."""
-    with tempfile.TemporaryDirectory() as folder:
+def _run(spec: dict[str, Any]) -> _Run:
+    with tempfile.TemporaryDirectory() as folder, _watched() as diagnosing:
         run_dir = Path(folder)
         (run_dir / "spec.json").write_text(load_spec(spec).model_dump_json())
         began = time.process_time()
@@ -80,7 +95,25 @@ def _run(spec: dict[str, Any]) -> tuple[float, float, float]:
         events = [decode(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
     blocks = [event.values for event in events if isinstance(event, MetricsBlock)]
     said = [block["diagnostics/seconds"][-1] for block in blocks if "diagnostics/seconds" in block]
-    return took, outcome.summary.seconds, said[-1] if said else 0.0
+    return _Run(took, sum(diagnosing), outcome.summary.seconds, said[-1] if said else 0.0)
+
+
+@contextmanager
+def _watched() -> Iterator[list[float]]:
+    """Within it, the CPU seconds of each time that a run diagnoses."""
+    took: list[float] = []
+    plain = Diagnosing.run
+
+    def run(self: Diagnosing, progress: Progress, *, at_end: bool) -> None:
+        began = time.process_time()
+        plain(self, progress, at_end=at_end)
+        took.append(time.process_time() - began)
+
+    Diagnosing.run = run  # type: ignore[method-assign]
+    try:
+        yield took
+    finally:
+        Diagnosing.run = plain  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ LAYERS: dict[str, Make] = {
     "SwitchableNorm": norms.SwitchableNorm,
     "GlobalResponseNorm": norms.GlobalResponseNorm,
     "DynamicTanh": norms.DynamicTanh,
+    "Noise": norms.Noise,
 }
 RIVALS: dict[str, Make] = {
     "BatchNorm": nn.BatchNorm2d,

@@ -23,7 +23,7 @@ class Rows:
     of_one: int = 1000
     """Log lines and checkpoints of the newest experiment that has ended."""
     others: int = 0
-    """Data sets, uploads, evaluations and predictions, so many of each; `jobs` are experiments."""
+    """Data sets, uploads, evaluations, predictions and studies, so many of each; `jobs` are experiments."""
     a_sweep: int = 0
     """Experiments of one sweep, which follow one another; without any there is no sweep."""
 
@@ -60,6 +60,7 @@ def fill(database: Database, rows: Rows) -> None:
             _evaluations(connection, rows)
             _datasets(connection, rows)
             _predictions(connection, rows)
+            _studies(connection, rows)
 
 
 def _owners(connection: Connection) -> None:
@@ -209,7 +210,7 @@ def _datasets(connection: Connection, rows: Rows) -> None:
 def _evaluations(connection: Connection, rows: Rows) -> None:
     _other_jobs(connection, rows, "evl", "evaluation")
     # As long as one is: a planner looks at how many pages there are.
-    found = f"'\"{'x' * 1000}\"'"
+    found = f'\'{{"before": {{}}, "after": null, "reason": "{"x" * 1000}"}}\''
     of = {"experiment_id": _id(connection, "i / 4"), "checkpoint_id": "'ckp'", "spec": "'{}'", "result": found}
     _subjects(connection, rows, "evaluations", "evl", **of)
     _files(connection, rows.others, "held_checkpoint", _id(connection, "i", "evl"))
@@ -219,6 +220,26 @@ def _predictions(connection: Connection, rows: Rows) -> None:
     """All but forgotten: a purge takes them away."""
     _other_jobs(connection, rows, "prd", "prediction", deleted_at=f"{_AT} + i")
     _subjects(connection, rows, "predictions", "prd", checkpoint_id="'ckp'", spec="'{}'", result="'{}'")
+
+
+def _studies(connection: Connection, rows: Rows) -> None:
+    """With three experiments and an evaluation each, and a verdict; one in 200 waits, one in ten is part of another."""
+    waits = "i % 200 = 7"
+    _other_jobs(connection, rows, "stu", "study", state=f"CASE WHEN {waits} THEN 'paused' ELSE 'succeeded' END")
+    whole = f"CASE WHEN i % 10 = 3 THEN {_id(connection, 'i - 1', 'stu')} ELSE '' END"
+    # As long as they are: a planner looks at how many pages there are.
+    asked = f"'\"{'x' * 1000}\"'"
+    said = {"part_of": whole, "tags": "'{}'", "claim": "'c'", "asked": asked, "extensions": "'[]'"}
+    flags = {"waiting": f"({waits})", "held": "(1 = 0)"}
+    _subjects(connection, rows, "studies", "stu", **said, **flags, seeds="6", most="12", judged="1")
+    place = {"stage": "'confirm'", "arm": "'bn'", "setting": "'{}'", "seed": "i % 3", "evaluated": "(1 = 0)"}
+    of_study = {"study_id": _id(connection, "i / 3", "stu"), "place": "i % 3"}
+    _insert(connection, "study_jobs", 3 * rows.others, job_id=_id(connection, "i"), **of_study, **place)
+    of_study = {"study_id": _id(connection, "i", "stu"), "place": "3", "of_experiment": _id(connection, "3 * i")}
+    _insert(connection, "study_jobs", rows.others, job_id=_id(connection, "i", "evl"), **of_study, **place)
+    judged = {"verdicts": "'[]'", "taken": "'{}'", "runs": f"'\"{'x' * 1000}\"'", "facts": "'{}'"}
+    name = _id(connection, "i", "stu")
+    _insert(connection, "study_verdicts", rows.others, study_id=name, number="1", judged_at=str(_AT), **judged)
 
 
 def _subjects(connection: Connection, rows: Rows, table: str, prefix: str, **columns: str) -> None:
@@ -232,7 +253,7 @@ def _other_jobs(connection: Connection, rows: Rows, prefix: str, kind: str, **co
     state = "CASE i % 20 WHEN 0 THEN 'failed' WHEN 1 THEN 'cancelled' ELSE 'succeeded' END"
     place = {"owner": _owner(f"i % {OWNERS}"), "turn": f"i / {OWNERS}", "kind": f"'{kind}'", "state": state}
     times = dict.fromkeys(("created_at", "queued_at", "first_claimed_at", "claimed_at", "finished_at"), at)
-    _insert(connection, "jobs", rows.others, id=_id(connection, "i", prefix), **same, **place, **times, **columns)
+    _insert(connection, "jobs", rows.others, id=_id(connection, "i", prefix), **{**same, **place, **times, **columns})
 
 
 def _files(connection: Connection, count: int, kind: str, job: str | None) -> None:

@@ -34,6 +34,22 @@ from client.commands.outcome import EXIT_CODES
 from client.commands.owner import owner
 from client.commands.pausing import pause, resume, retry
 from client.commands.show import show_experiment
+from client.commands.studies import (
+    cancel_study,
+    delete_study,
+    extend_study,
+    list_claims,
+    list_studies,
+    pause_study,
+    report_study,
+    resume_study,
+    retry_study,
+    run_article,
+    run_study,
+    show_study,
+    wait_study,
+)
+from client.commands.study_compare import compare_study
 from client.commands.submit import submit, wait_for
 from client.commands.sweep_figure import sweep_figure
 from client.commands.sweep_results import sweep_results
@@ -69,6 +85,7 @@ app = typer.Typer(
 
 datasets = typer.Typer(help="Bring in your own data, look at it, delete it.", epilog=EXIT_CODES, no_args_is_help=True)
 sweeps = typer.Typer(help="Many experiments of one template.", epilog=EXIT_CODES, no_args_is_help=True)
+studies = typer.Typer(help="A question, its experiments, a verdict.", epilog=EXIT_CODES, no_args_is_help=True)
 keys = typer.Typer(help="Make, list and end API keys.", epilog=EXIT_CODES, no_args_is_help=True)
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
@@ -97,6 +114,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "attempts": attempts,
         "logs": logs,
     },
+    "Studies": {"article": run_article},
     "Evaluations": {"evaluate": evaluate, "evaluations": list_evaluations},
     "Service": {"workers": workers, "owner": owner},
     "Reference": {"kinds": kinds},
@@ -130,6 +148,21 @@ _SWEEPS: dict[str, Callable[..., None]] = {
     "extend": extend_sweep,
     "delete": delete_sweep,
 }
+_STUDIES: dict[str, Callable[..., None]] = {
+    "claims": list_claims,
+    "run": run_study,
+    "compare": compare_study,
+    "list": list_studies,
+    "show": show_study,
+    "wait": wait_study,
+    "report": report_study,
+    "extend": extend_study,
+    "pause": pause_study,
+    "resume": resume_study,
+    "cancel": cancel_study,
+    "retry": retry_study,
+    "delete": delete_study,
+}
 for _panel, _members in _COMMANDS.items():
     for _name, _command in _members.items():
         app.command(_name, rich_help_panel=_panel, epilog=EXIT_CODES)(_command)
@@ -139,6 +172,9 @@ for _name, _command in _DATASETS.items():
     datasets.command(_name, epilog=EXIT_CODES)(_command)
 for _name, _command in _SWEEPS.items():
     sweeps.command(_name, epilog=EXIT_CODES)(_command)
+for _name, _command in _STUDIES.items():
+    studies.command(_name, epilog=EXIT_CODES)(_command)
+app.add_typer(studies, name="study", rich_help_panel="Studies")
 app.add_typer(sweeps, name="sweep", rich_help_panel="Experiments")
 app.add_typer(datasets, name="dataset", rich_help_panel="Experiments")
 app.add_typer(keys, name="keys", rich_help_panel="Service")

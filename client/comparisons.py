@@ -60,7 +60,17 @@ def columns_of(comparison: Json) -> dict[str, list[Any]]:
         field: [run[field] for _, run in runs] for field in ("id", "seed", "state", "stop_reason")
     }
     columns |= {path: [_cell(group["where"].get(path)) for group, _ in runs] for path in comparison["paths"]}
-    return columns | {measure: [run["values"].get(measure) for _, run in runs] for measure in comparison["measures"]}
+    columns |= {measure: [run["values"].get(measure) for _, run in runs] for measure in comparison["measures"]}
+    return {name: _of_one_type(column) for name, column in columns.items()}
+
+
+def _of_one_type(column: list[Any]) -> list[Any]:
+    """Whole numbers among others as these are, and what else is of several types as text: polars takes no mixture."""
+    types = {type(value) for value in column if value is not None}
+    if len(types) < 2:
+        return column
+    as_type = float if types == {int, float} else str
+    return [None if value is None else as_type(value) for value in column]
 
 
 def _library(name: str | None) -> Any:

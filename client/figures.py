@@ -65,19 +65,20 @@ class FigureCalls(Calls):
         experiments: str | Iterable[str] | None = None,
         name: str = "curves",
         *,
-        tag: str | Iterable[str] | None = None,
+        tags: str | Iterable[str] = (),
+        tag: str | Iterable[str] = (),
         keys: str | Iterable[str] = (),
         **look: Any,
     ) -> Figure:
-        """A figure of one experiment, or of several in one: by their ids, or by a tag (`key:value`).
+        """A figure of one experiment, or of several in one: by their ids, or by `tags` (`key:value`), as `compare`.
 
         Runs that differ in nothing but the seed are one line, their mean, with its 95 % interval. `look` may have
         theme ("light", "dark"), width, scale, log_y, and of several traces. With the id of a sweep it is a figure of
-        that: name may be sensitivity, heat_map or parallel_coordinates, and `look` may have measure, x and y. Raises
-        `ApiError`.
+        that: name may be sensitivity, heat_map or parallel_coordinates, and `look` may have measure, x and y. `tag` is
+        an older word for `tags`. Raises `ApiError`.
         """
         said = {"keys": several(keys)} if keys else {}
-        tagged = {} if tag is None else {"tag": several(tag)}
+        tagged = {"tag": [*several(tags), *several(tag)]} if tags or tag else {}
         figure = Figure(name, tuple(several(experiments)), {**look, **said, **tagged}, self)
         # What cannot be drawn is said now, not when a notebook comes to show it.
         figure.content("json")

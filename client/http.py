@@ -19,6 +19,7 @@ from client.figures import FigureCalls
 from client.files import FileCalls
 from client.keys import KeyCalls
 from client.results import ResultCalls
+from client.studies import StudyCalls
 from client.sweeps import SweepCalls
 from client.transport import Transport
 from client.workers import WorkerCalls
@@ -36,6 +37,7 @@ class Client(
     DatasetCalls,
     EvaluationCalls,
     SweepCalls,
+    StudyCalls,
     FigureCalls,
     FileCalls,
     WorkerCalls,

@@ -71,7 +71,7 @@ def _add_keys(commands: Any) -> None:
     create.add_argument("--name", required=True, help="for people: who or what uses the key")
     create.add_argument("--owner", help="whose it is, by name; made if there is none of that name")
     known = ",".join(KeyScope)
-    create.add_argument("--scopes", type=_scopes, default=keys.EVERY_SCOPE, help=f"of {known}; all if not given")
+    create.add_argument("--scopes", type=_scopes, default=(KeyScope.READ,), help=f"of {known}; read if not given")
     create.add_argument("--expires-in-days", type=float, help="never, if not given")
     listing = _add(actions, "list", _list_keys, "show all keys, without their secrets")
     listing.add_argument("--json", action="store_true", help="as JSON")

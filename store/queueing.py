@@ -126,6 +126,8 @@ def _require_room_for(
     session: Session, owner: str, job_ids: Collection[str], states: Collection[State], limits: Limits
 ) -> None:
     owners.take_turn(session, owner)
+    if not job_ids:
+        return
     moving = select(func.count()).select_from(Job).where(one_of(Job.id, job_ids), still_in_state(*states))
     queued, stored = session.execute(_ROOM, _bound(owner, limits)).one()
     _check(limits, queued + session.execute(moving).scalar_one(), stored)

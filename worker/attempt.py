@@ -120,7 +120,7 @@ class Attempt:
         except (FileNotFound, DatasetDamaged) as error:
             return Failed("invalid_data", str(error))
         except QuotaExceeded as error:
-            return Failed("quota", str(error))
+            return Failed("quota", f"{error} Delete what is not needed, and retry.")
         except OSError as error:
             if not is_disk_full(error):
                 raise

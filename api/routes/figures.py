@@ -12,7 +12,7 @@ from api.answers import answer
 from api.bodies import body
 from api.deps import Asked, ExperimentId
 from api.drawing import Look, Material, draw, material, recorded_kinds
-from api.figure_body import MOST_EXPERIMENTS, FigureOfSeveral, Log, Scale, Width
+from api.figure_body import MOST_EXPERIMENTS, MOST_PIXELS, FigureOfSeveral, Log, Scale, Width
 from api.filters import FilterQuery
 from api.headers import if_none_match_parameter, none_match
 from api.lanes import reading
@@ -102,7 +102,7 @@ async def get_figure(
             return material(session, [row], name, query.keys, InvalidParameter)
 
     wanted = await asked.service.reads.run(find)
-    _require_fitting(name, form, query.model_fields_set, InvalidParameter)
+    _require_fitting(name, form, query, InvalidParameter)
     look = _look(query, form, wanted)
     headers = {"ETag": wanted.tag(look), "Cache-Control": "private, no-cache"}
     if none_match(asked.request, headers["ETag"]):
@@ -116,7 +116,7 @@ async def draw_figure(asked: Asked, wanted: Annotated[FigureOfSeveral, Depends(b
         raise _refuse_body("name", f"Must be one of {', '.join(FIGURES)}")
     if (wanted.experiments is None) == (wanted.tag is None):
         raise _refuse_body("experiments", "Give either ids here, or a `tag`")
-    _require_fitting(wanted.name, wanted.format, wanted.model_fields_set, _refuse_body)
+    _require_fitting(wanted.name, wanted.format, wanted, _refuse_body)
     found = await asked.service.reads.run(functools.partial(_find, asked, wanted))
     look = _look(wanted, wanted.format, found)
     return figure_answer(await draw(asked, found, look), wanted.format, wanted.name, {})
@@ -147,13 +147,17 @@ def _tagged(asked: Asked, session: Session, tags: list[str]) -> list[tables.Expe
     return [experiments.get(session, one, owner=asked.sees) for one in reversed(ids)]
 
 
-def _require_fitting(name: str, form: str, given: set[str], refuse: Any) -> None:
+def _require_fitting(name: str, form: str, said: FigureQuery | FigureOfSeveral, refuse: Any) -> None:
     """Nothing that is asked for is left out without a word."""
+    given = said.model_fields_set
     for field in ("keys", "log_y", "traces"):
         if field in given and name != "curves":
             raise refuse(field, "Is for the figure curves")
     if "scale" in given and form != "png":
         raise refuse("scale", "Is for the format png")
+    if form == "png" and said.scale * said.width > MOST_PIXELS:
+        most = MOST_PIXELS / said.width
+        raise refuse("scale", f"A PNG has at most {MOST_PIXELS:,} pixels across: at this width use {most:.4g} or less")
 
 
 def _look(said: FigureQuery | FigureOfSeveral, form: str, found: Material) -> Look:

@@ -67,7 +67,9 @@ async def get_metrics(
     asked: Asked,
     query: Annotated[MetricsQuery, Depends(Reading(MetricsQuery))],
 ) -> Response:
-    """Points by key. A key without points, because none was written yet or ever, is an empty series, not an error."""
+    """Points by key. A key without points, because none was written yet or ever, is an empty series, not an error;
+    `missing` names it.
+    """
     if query.format == "json":
         return await _as_json(experiment_id=experiment_id, asked=asked, query=query)
     with_rows = functools.partial(_require_few_rows, experiment_id, asked, query)
@@ -95,7 +97,13 @@ def _as_json(*, experiment_id: str, asked: Admitted, query: MetricsQuery) -> Res
         key: MetricSeries(steps=series.steps.tolist(), values=series.values.tolist(), count=series.count)
         for key, series in _series(experiment_id, asked, query).items()
     }
-    return answer(Metrics(series={key: _NO_POINTS for key in query.keys} | shown))
+    series = {key: _NO_POINTS for key in query.keys} | shown
+    if all(found.count for found in series.values()):
+        return answer(Metrics(series=series))
+    with asked.service.database.read() as session:
+        known = results.keys_of(session, [experiment_id])
+    missing = [key for key in series if key not in known]
+    return answer(Metrics(series=series, missing=missing, there_are=known if missing else []))
 
 
 def _require_few_rows(experiment_id: str, asked: Admitted, query: MetricsQuery) -> None:

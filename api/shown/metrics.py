@@ -15,3 +15,7 @@ class MetricSeries(Shown):
 
 class Metrics(Shown):
     series: dict[str, MetricSeries]
+    missing: list[str] = Field(
+        default=[], description="Keys that were asked for and of which the experiment has no point so far, at any step."
+    )
+    there_are: list[str] = Field(default=[], description="Where some are missing: the keys that have points.")

@@ -1,14 +1,26 @@
 """What differs between specs, as dotted paths: what groups are told apart by.
 
-Invariant: two specs that a path tells apart are never one group. The seed makes replicates, name and tags are labels,
-and diagnostics disturb no training.
+Invariant: two specs that a path tells apart are never one group, in a table or in a figure.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_NO_DIFFERENCE = ("name.", "tags.", "train.seed.", "diagnostics.")
+DECIDE_NO_RESULT = (
+    "name",
+    "tags",
+    "train.seed",
+    "diagnostics",
+    "checkpoint",
+    "max_restarts",
+    "deadline_seconds",
+    "stall_seconds",
+)
+"""Fields of a spec that tell nothing apart. The seed makes replicates, name and tags are labels, diagnostics disturb no
+training, and the others say what is kept and how long is waited. `resources` are not among them: seconds hang on these.
+"""
+_NO_DIFFERENCE = tuple(f"{path}." for path in DECIDE_NO_RESULT)
 
 
 def differences(specs: Sequence[Mapping[str, Any]]) -> list[str]:

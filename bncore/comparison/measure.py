@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 BEST, STEPS_TO_TARGET, SECONDS = "best", "steps_to_target", "seconds"
-_OF_SUMMARY = (BEST, STEPS_TO_TARGET, SECONDS)
+NO_SERIES = (BEST, STEPS_TO_TARGET, SECONDS)
+"""What the summary of a run says."""
 _PARTS = ("first", "last", "min", "max")
 
 
@@ -19,7 +20,7 @@ class MeasureUnknown(ValueError):
     """No run has what was asked for; `name` is that."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        there = ", ".join([*_OF_SUMMARY, *sorted(known)])
+        there = ", ".join([*NO_SERIES, *sorted(known)])
         super().__init__(
             f"No run that is compared has {name}; there are {there}; a series may end in :min, :max, :first"
         )
@@ -116,7 +117,7 @@ def series_key(name: str) -> str:
 
 
 def _measure(name: str, known: frozenset[str]) -> Measure:
-    if name in _OF_SUMMARY:
+    if name in NO_SERIES:
         return Measure(name, None)
     key = series_key(name)
     if key not in known:

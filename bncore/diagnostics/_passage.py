@@ -133,6 +133,9 @@ class _Carry(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        if next(_tensors(result), None) is None:
+            # Most of what is asked of a tensor, such as its shape.
+            return result
         given = list(_tensors((args, kwargs)))
         if any(hasattr(tensor, _MARK) for tensor in given):
             way = _way_of(given)
@@ -210,7 +213,7 @@ class _Walk:
                 known.add(id(tensor))
                 full = f"{name}.{attribute}" if name else attribute
                 order = self._order_of(first, name, full)
-                depth = first[self._holders[owner]].before.depth + 1 + order[1]
+                depth = first[self._holders[owner]].before.depth + min(1, _layers(owner)) + order[1]
                 shown = name if len(attributes) == 1 and name else full
                 found.append(Matrix(shown, owner, attribute, self._holders[owner], order, depth))
         return sorted(found, key=lambda matrix: matrix.order)
@@ -251,7 +254,9 @@ def _number(module: nn.Module, name: str) -> int:
 
 
 def _layers(module: nn.Module) -> int:
-    """How many matrices lie behind one another in it."""
+    """How many matrices lie behind one another in it; of one that only adds its matrix, none."""
+    if getattr(module, "only_adds", False):
+        return 0
     if isinstance(module, nn.MultiheadAttention):
         return 2
     found = getattr(module, "num_layers", 1)
@@ -259,10 +264,10 @@ def _layers(module: nn.Module) -> int:
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
-    if isinstance(values, PackedSequence):
-        yield values.data
-    elif isinstance(values, Tensor):
+    if isinstance(values, Tensor):
         yield values
+    elif isinstance(values, PackedSequence):
+        yield values.data
     elif isinstance(values, tuple | list):
         for value in values:
             yield from _tensors(value)

@@ -130,9 +130,10 @@ def _drift(units: Sequence[np.ndarray], sites: Sequence[Site], earlier: Recordin
     """How far the median of units moved at each site, in widths of their distributions."""
     if earlier is None:
         return np.full(len(sites), math.nan)
-    known = [site for site in earlier.sites if site.role == "pre_activation"]
+    # By their names: a version before may have counted depth otherwise.
+    known = [site.name for site in earlier.sites if site.role == "pre_activation"]
     before = earlier.arrays.get("unit_percentiles")
-    if known != list(sites) or before is None or len(before) != sum(map(len, units)):
+    if known != [site.name for site in sites] or before is None or len(before) != sum(map(len, units)):
         raise ValueError("the earlier recording is of another network, or of no covariate shift")
     low, middle, high = np.vstack(units).T
     with np.errstate(all="ignore"):

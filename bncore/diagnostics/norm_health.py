@@ -4,6 +4,7 @@ It measures what `diagnose` does, and compares running statistics with those of 
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Unpack
@@ -56,13 +57,15 @@ def norm_health(
 ) -> NormHealth:
     """By layer, how its running statistics fit the batch and how they move, and what of it does not work.
 
-    Sites: normalization layers in the order of the pass, those in recurrences too (role `norm`). Arrays (site,), NaN
-    where a layer has no such thing:
+    Sites: normalization layers in the order of the pass (role `norm`), those in recurrences too, which lie equally deep
+    and have their place in the cell for a role (`norm_ih`, `norm_hh`, `norm_h`, `norm_c`, of the backward direction
+    `norm_ih_backward` and so on). Arrays (site,), NaN where a layer has no such thing:
 
     - `gap`: |training - evaluation output| / |training output| on the batch, "1"; `mean_gap`: greatest |batch mean -
       running mean| of a channel, in "running standard deviations"; `variance_gap`: greatest |ln(batch variance /
       running variance)|, "1". Of statistics of each step, the worst step.
-    - `mean_drift`, `variance_drift`: the same two of the running statistics against those of `earlier`.
+    - `mean_drift`, `variance_drift`: the same two of the running statistics against those of `earlier`; NaN where
+      `earlier` has none of the layer, or none of its shape, as at the first time.
     - `dead`: share of channels whose variance drowns in eps. `non_finite`: how many values of the layer's parameters
       and statistics are not finite.
     - `clipped_r`, `clipped_d`: of batch renorm, shares of channels at the bounds that hold now.
@@ -89,7 +92,7 @@ def norm_health(
         found = diagnose(probe.network, inputs, forward=lambda *_: probe.run())
         layers = dict(probe.network.named_modules())
         said = sorted(found.layers, key=lambda layer: _place(passed, layers, layer.name)[:2])
-        sites = tuple(Site(layer.name, _place(passed, layers, layer.name)[2], "norm") for layer in said)
+        sites = tuple(Site(layer.name, _place(passed, layers, layer.name)[2], _role(layer.name)) for layer in said)
         rows = [_row(layer, layers[layer.name], earlier) for layer in said]
     arrays = {name: [row[name] for row in rows] for name in _NAMES}
     scalars = {f"max_{name}": _greatest(arrays[name]) for name in _NAMES[:9]}
@@ -146,6 +149,11 @@ def _place(passed: Passage, layers: Mapping[str, nn.Module], name: str) -> tuple
         owner = owner.rpartition(".")[0]
 
 
+def _role(name: str) -> str:
+    inside = re.search(r"(?:^|\.)(reverse_)?cells\.\d+\.(norm_\w+)$", name)
+    return "norm" if inside is None else inside[2] + "_backward" * (inside[1] is not None)
+
+
 def _row(said: LayerDiagnosis, layer: nn.Module, earlier: Mapping[str, Tensor] | None) -> dict[str, float]:
     mean_drift, variance_drift = _drift(said.name, layer, earlier)
     tensors = [*layer.parameters(), *layer.buffers()]
@@ -199,6 +207,9 @@ def _warnings(said: list[LayerDiagnosis], accuracy: Mapping[str, float], *, at_e
             words = (
                 f"its running statistics have seen {seen} batches, and their momentum wants {wanted:.0f}: "
                 "evaluate with precise statistics, train longer, or enlarge the momentum"
+                if wanted < math.inf
+                else "its momentum is 0, so that its running statistics stay what they began with: evaluate with "
+                "precise statistics, or give it a momentum"
             )
             found.append(_warning(layer, "few_updates", words))
     return [*found, *_warnings_of_accuracy(accuracy)]

@@ -15,11 +15,13 @@ from bncore.diagnostics._statistics import clipped, of_batch, of_steps, updates_
 from bncore.diagnostics.report import Diagnosis, LayerDiagnosis
 from bncore.norm._moments import Moments, channel_axes, merge, moments, statistics_dtype
 from bncore.norm._native import batch_norm
+from bncore.norm._valid import TakesValid
 from bncore.norm.dynamic_tanh import DynamicTanh
 from bncore.norm.frozen_batch_norm import FrozenBatchNorm
 from bncore.norm.global_response_norm import GlobalResponseNorm
 from bncore.norm.model.feed import Forward, evaluating, run
 from bncore.norm.model.found import averages_instances, has_batch_statistics, normalizations
+from bncore.norm.model.last_axis import ValidLastAxis
 from bncore.norm.model.observe import observing
 from bncore.norm.model.overlay import own_class
 from bncore.norm.model.population import Population, population_of, seen_values
@@ -109,7 +111,10 @@ class _Look:
         self.together = together if population is not None and population.by_itself else self.together + together
         if population is None or together == 1:
             return
-        evaluation = _frames(self.twin.eval().forward(*args, **kwargs))
+        if isinstance(layer, TakesValid):
+            # Which positions are valid is known while the network runs.
+            self.twin._handed = layer._handed
+        evaluation = self._counted(self.twin.eval().forward(*args, **kwargs))
         gap = self._train(values, args, kwargs).reshape(evaluation.shape) - evaluation
         self.squared_gap += float(gap.double().square().sum())
         self.squared_output += float((evaluation + gap).double().square().sum())
@@ -125,7 +130,14 @@ class _Look:
         if isinstance(self.twin, SyncBatchNorm | nn.SyncBatchNorm | NoisyBatchNorm):
             # Of this process alone: the others are not in this call. And without the noise, which is meant to be there.
             return batch_norm(values, None, None, self.twin.weight, self.twin.bias, 0.0, self.twin.eps)
-        return _frames(_twin(self.twin).train().forward(*args, **kwargs))
+        return self._counted(_twin(self.twin).train().forward(*args, **kwargs))
+
+    def _counted(self, output: Any) -> Tensor:
+        """Of an output, what is no padding to a layer that is shown nothing else."""
+        if isinstance(self.twin, ValidLastAxis):
+            return seen_values(self.twin, (output,), {})
+        frames: Tensor = output.data if isinstance(output, PackedSequence) else output
+        return frames
 
 
 def _values_of_one_mean(layer: nn.Module, values: Tensor) -> int | None:
@@ -138,9 +150,14 @@ def _values_of_one_mean(layer: nn.Module, values: Tensor) -> int | None:
 
 
 def _twin(layer: nn.Module) -> Any:
-    """A copy with tensors of its own; whatever else others hung on the layer is shared, as not all can be copied."""
+    """A copy with buffers of its own; whatever else others hung on the layer is shared, as not all can be copied."""
     own = ("_parameters", "_buffers", "_modules")
-    return copy.deepcopy(layer, {id(value): value for name, value in vars(layer).items() if name not in own})
+    if layer._modules:
+        return copy.deepcopy(layer, {id(value): value for name, value in vars(layer).items() if name not in own})
+    twin = copy.copy(layer)
+    twin._parameters = dict(layer._parameters)
+    twin._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in layer._buffers.items()}
+    return twin
 
 
 def _known(layer: nn.Module) -> Population | None:
@@ -148,11 +165,6 @@ def _known(layer: nn.Module) -> Population | None:
         return population_of(layer)
     except ValueError:
         return None
-
-
-def _frames(output: Any) -> Tensor:
-    frames: Tensor = output.data if isinstance(output, PackedSequence) else output
-    return frames
 
 
 def _said(name: str, layer: Any, look: _Look, found: Any) -> LayerDiagnosis:

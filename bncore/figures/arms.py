@@ -1,4 +1,5 @@
-"""Experiments that differ in nothing but the seed are one arm; arms are called by what tells them apart.
+"""Experiments that differ in nothing but the seed are one arm, as in a comparison; arms are called by what tells them
+apart.
 
 Invariant: two runs with the same seed are no two observations: of each seed an arm has one run, the first.
 """
@@ -8,11 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bncore.comparison.differing import as_text, differences, where
+
 Path = tuple[str, ...]
-_SEED: Path = ("train", "seed")
-_SAYS_NOTHING_OF_RESULTS = frozenset(
-    {"name", "tags", "checkpoint", "resources", "max_restarts", "deadline_seconds", "stall_seconds", "diagnostics"}
-)
 
 
 @dataclass(frozen=True)
@@ -38,31 +37,29 @@ class Arms:
 
 
 def arms_of(specs: Mapping[str, Mapping[str, Any]]) -> Arms:
-    """The arms of some experiments, by their ids."""
+    """The arms of some experiments, by their ids; a spec with a seed."""
+    paths = differences(list(specs.values()))
     groups: dict[str, dict[str, str]] = {}
     leaves: dict[str, dict[Path, str]] = {}
     for experiment, spec in specs.items():
-        flat = dict(_leaves(spec))
-        seed = flat.pop(_SEED, "")
-        whole = json.dumps(sorted(flat.items()))
-        groups.setdefault(whole, {}).setdefault(seed, experiment)
-        leaves[whole] = flat
-    telling = _telling(list(leaves.values()))
-    said, labels = _labelled(telling, [leaves[whole] for whole in groups])
+        at = where(spec, paths)
+        whole = as_text(at)
+        groups.setdefault(whole, {}).setdefault(as_text(where(spec, ["train.seed"])), experiment)
+        leaves[whole] = {leaf: text for path, value in at.items() for leaf, text in _leaves(value, (*path.split("."),))}
+    said, labels = _labelled(_telling(list(leaves.values())), [leaves[whole] for whole in groups])
     if len(groups) == 1:
         labels = [_alone(next(iter(specs.values())))]
     members = [tuple(group.values()) for group in groups.values()]
     return Arms(said, tuple(Arm(*one) for one in zip(labels, members, strict=True)))
 
 
-def _leaves(value: Any, path: Path = ()) -> Iterable[tuple[Path, str]]:
-    """Every number, word and list of a spec, by where it stands, as text."""
+def _leaves(value: Any, path: Path) -> Iterable[tuple[Path, str]]:
+    """Every number, word and list of what a spec says at a path, by where it stands, as text."""
     if not isinstance(value, Mapping):
         yield path, _worded(value)
         return
     for name, inner in value.items():
-        if path or name not in _SAYS_NOTHING_OF_RESULTS:
-            yield from _leaves(inner, (*path, str(name)))
+        yield from _leaves(inner, (*path, str(name)))
 
 
 def _worded(value: Any) -> str:

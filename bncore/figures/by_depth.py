@@ -35,6 +35,10 @@ ROLES: Mapping[str, str] = {
     "sum": "after the sum",
     "weights": "weights",
     "norm": "norm",
+    "norm_ih": "norm_ih, of W_x x",
+    "norm_hh": "norm_hh, of W_h h",
+    "norm_h": "norm_h, of W_x x + W_h h",
+    "norm_c": "norm_c, of the cell",
     "output": "output",
 }
 _FULL_HEIGHT, _HEIGHT = 150, 92
@@ -50,7 +54,7 @@ class Panel:
     log: bool = False
 
 
-_COMPARED = ("activation", "sum", "weights", "norm", "output")
+_COMPARED = ("activation", "sum", "weights", "norm", "norm_hh", "norm_ih", "norm_h", "norm_c", "output")
 """Of several arms one role is drawn, the first of these that all of them have."""
 
 

@@ -84,7 +84,7 @@ def learning(series: Sequence[Mapping[str, Any]], key: str, options: Options) ->
     """A series over training, the mean over the seeds of each arm with its 95 % interval.
 
     Args:
-        series: of each run `arm`, `seed`, `steps` and `values`.
+        series: of each run `arm`, `seed`, `steps` and `values`; None is no number.
 
     Raises `FigureRefused`.
     """
@@ -144,10 +144,11 @@ def _tried(run: Mapping[str, Any], path: str, metric: Mapping[str, Any]) -> Row 
     value = metric["when_diverged"] if run["diverged"] else run["metrics"].get(metric["key"])
     if value is None and metric["key"] in run["metrics"]:
         value = metric["when_never"]
-    if value is None or not math.isfinite(value):
+    # JSON has no NaN and no infinity: they come as words.
+    if value is None or not math.isfinite(float(value)):
         return None
     others = {name: at for name, at in sorted(run["setting"].items()) if name != path}
-    return {"arm": run["arm"], "at": run["setting"][path], "setting": str(others), "value": number(value)}
+    return {"arm": run["arm"], "at": run["setting"][path], "setting": str(others), "value": number(float(value))}
 
 
 def _means(rows: Sequence[Row], higher_is_better: bool) -> Iterator[Row]:

@@ -68,6 +68,12 @@ def config(options: Options) -> dict[str, Any]:
     }
 
 
+def variables(theme: Theme) -> dict[str, str]:
+    """All colours of things without an order, by names that themes share, for who has them chosen by a style sheet."""
+    palette = {f"series-{place}": colour for place, colour in enumerate(PALETTES[theme])}
+    return {**palette, **_INK[theme]}
+
+
 def background_of(options: Options) -> str:
     """What all else is drawn on."""
     return _INK[options.theme]["background"]

@@ -6,6 +6,7 @@ from typing import assert_never
 from torch import nn
 
 from bncore.networks.init import initialize
+from bncore.networks.pooling import MaxPool2d
 from bncore.networks.recurrent import draw_recurrent, recurrent_module
 from bncore.networks.residual import ResidualSum, SubsampleAndPad
 from bncore.networks.sequences import draw, sequence_module
@@ -114,7 +115,7 @@ class Builder:
         if norm is not None and layer.is_zeroed and self._draws:
             nn.init.zeros_(norm.get_parameter("weight"))
         if norm is not None and self._signal.kind == "sequence":
-            return by_last_axis(norm)
+            return by_last_axis(norm, padded=self._signal.lengths and spec.counts_padding)
         if isinstance(norm, CrossIterationBatchNorm):
             assert self._weights is not None, "a plan refuses it without weights in front"
             norm.follow(self._weights)
@@ -140,7 +141,7 @@ def _without_weights(layer: WithoutWeights) -> nn.Module:
         case Dropout():
             return nn.Dropout(layer.probability)
         case Pool():
-            pool = nn.MaxPool2d if layer.how == "max" else nn.AvgPool2d
+            pool = MaxPool2d if layer.how == "max" else nn.AvgPool2d
             return pool(layer.kernel_size, layer.stride, layer.padding)
         case Subsample():
             return SubsampleAndPad(layer.width, layer.stride)

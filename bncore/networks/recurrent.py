@@ -5,6 +5,8 @@ so that a layer with norms and torch's, which have different parameters, start f
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, assert_never
 
 import torch
@@ -15,23 +17,14 @@ from bncore.networks.init import initialize
 from bncore.norm._moments import statistics_dtype
 from bncore.norm._valid import TakesValid
 from bncore.norm.model.overlay import Overlay, lay_over
-from bncore.recurrent import (
-    BatchNormGRU,
-    BatchNormLSTM,
-    BatchNormRNN,
-    LayerNormGRU,
-    LayerNormLSTM,
-    LayerNormRNN,
-    SequenceBatchNormGRU,
-    SequenceBatchNormLSTM,
-    SequenceBatchNormRNN,
-)
+from bncore.recurrent import SequenceBatchNorm, StepBatchNorm
+from bncore.recurrent._gate_layer_norm import GateLayerNorm
 from bncore.recurrent._lstm import LSTM
+from bncore.recurrent._placed import placed_layer
 from bncore.seeds import derive_seed
 from bncore.spec.blueprint import Recurrent, Signal
-from bncore.spec.blueprint.recurrent import GATES, Cell
+from bncore.spec.blueprint.recurrent import GATES, Cell, Inside
 from bncore.spec.init import DefaultInit
-from bncore.spec.norm import NoNorm
 from bncore.spec.norm.recurrent import (
     RecurrentLayerNormSpec,
     SequenceBatchNormSpec,
@@ -39,13 +32,6 @@ from bncore.spec.norm.recurrent import (
 )
 
 _PLAIN: dict[Cell, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-_STEP: dict[Cell, type[nn.Module]] = {"rnn": BatchNormRNN, "lstm": BatchNormLSTM, "gru": BatchNormGRU}
-_LAYER: dict[Cell, type[nn.Module]] = {"rnn": LayerNormRNN, "lstm": LayerNormLSTM, "gru": LayerNormGRU}
-_SEQUENCE: dict[Cell, type[nn.Module]] = {
-    "rnn": SequenceBatchNormRNN,
-    "lstm": SequenceBatchNormLSTM,
-    "gru": SequenceBatchNormGRU,
-}
 
 
 class OutputsOfTorch(Overlay, TakesValid):
@@ -104,23 +90,33 @@ def recurrent_module(layer: Recurrent, signal: Signal) -> nn.Module:
     }
     if layer.cell == "rnn":
         options["nonlinearity"] = layer.nonlinearity
-    norm = layer.norm
-    match norm:
-        case NoNorm():
-            module: nn.Module = _PLAIN[layer.cell](**options)
-        case SequenceBatchNormSpec():
-            module = _SEQUENCE[layer.cell](eps=norm.eps, momentum=norm.momentum, affine=norm.affine, **options)
-        case StepBatchNormSpec():
-            options |= {"gamma": norm.gamma, "eps": norm.eps, "momentum": norm.momentum}
-            module = _STEP[layer.cell](max_length=norm.rows(signal.steps), **options)
-        case RecurrentLayerNormSpec():
-            module = _LAYER[layer.cell](eps=norm.eps, **options)
-        case _:
-            assert_never(norm)
-    lay_over(module, OutputsOfTorch if isinstance(norm, NoNorm) else OutputsOfCells)
-    if isinstance(norm, StepBatchNormSpec):
-        vars(module)["initial_noise"] = norm.initial_noise
+    if not layer.norms:
+        module: nn.Module = _PLAIN[layer.cell](**options)
+        lay_over(module, OutputsOfTorch)
+        return module
+    made: dict[str, Callable[[], nn.Module]] = {norm.place: _maker(norm, layer, signal.steps) for norm in layer.norms}
+    module = placed_layer(layer.cell, made, **options)
+    lay_over(module, OutputsOfCells)
+    vars(module)["initial_noise"] = layer.initial_noise
     return module
+
+
+def _maker(norm: Inside, layer: Recurrent, steps: int) -> Callable[[], nn.Module]:
+    """What makes that normalization, for sequences of at most so many steps."""
+    spec, channels, has_shift = norm.spec, layer.channels(norm.place), layer.has_shift(norm.place)
+    match spec:
+        case SequenceBatchNormSpec():
+            return partial(SequenceBatchNorm, channels, spec.eps, spec.momentum, spec.affine, bias=has_shift)
+        case StepBatchNormSpec():
+            return partial(
+                StepBatchNorm, channels, spec.rows(steps), spec.eps, spec.momentum, spec.gamma, bias=has_shift
+            )
+        case RecurrentLayerNormSpec():
+            # As in the paper's supplement, the gates of a GRU are normalized together, and its candidate by itself.
+            parts = (2 * layer.hidden, layer.hidden) if layer.cell == "gru" else (channels,)
+            return partial(GateLayerNorm, parts, spec.eps, bias=has_shift)
+        case _:
+            assert_never(spec)
 
 
 def draw_recurrent(module: nn.Module, layer: Recurrent, seed: int) -> None:
@@ -162,7 +158,7 @@ def _parameters(module: nn.Module, layer: Recurrent) -> list[dict[str, Tensor]]:
     names = ("weight_ih", "weight_hh", "bias", "bias_ih", "bias_hh", "bias_hn")
     found = []
     for direction in layer.directions:
-        if isinstance(layer.norm, NoNorm):
+        if not layer.norms:
             suffix = "_l0" if direction == "forward" else "_l0_reverse"
             owner = module
         else:

@@ -88,6 +88,9 @@ class StepInFront(nn.Module):
 class LearnedPositions(nn.Module):
     """Adds `weight` (T, C), of whose rows shorter input uses the first. Longer input is a ValueError."""
 
+    only_adds = True
+    """No layer to pass for those who count how deep others lie (`bncore.diagnostics`)."""
+
     def __init__(self, steps: int, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(steps, channels))

@@ -33,6 +33,7 @@ from bncore.norm.model.recalibrate import recalibrate
 from bncore.norm.model.to_torch import to_torch
 from bncore.norm.model.valid_positions import valid_positions
 from bncore.norm.moving_average_batch_norm import MovingAverageBatchNorm
+from bncore.norm.noise import Noise
 from bncore.norm.noisy_batch_norm import NoisyBatchNorm
 from bncore.norm.power_norm import PowerNorm
 from bncore.norm.rms_norm import RMSNorm
@@ -70,6 +71,7 @@ __all__ = [
     "LpBatchNorm",
     "MaskedBatchNorm",
     "MovingAverageBatchNorm",
+    "Noise",
     "NoisyBatchNorm",
     "PowerNorm",
     "RMSNorm",

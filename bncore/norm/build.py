@@ -30,6 +30,7 @@ from bncore.norm.layer_norm import LayerNorm
 from bncore.norm.lp_batch_norm import LpBatchNorm
 from bncore.norm.masked_batch_norm import MaskedBatchNorm
 from bncore.norm.moving_average_batch_norm import MovingAverageBatchNorm
+from bncore.norm.noise import Noise
 from bncore.norm.noisy_batch_norm import NoisyBatchNorm
 from bncore.norm.power_norm import PowerNorm
 from bncore.norm.rms_norm import RMSNorm
@@ -60,6 +61,7 @@ from bncore.spec.norm import (
     LpBatchNormSpec,
     MaskedBatchNormSpec,
     MovingAverageBatchNormSpec,
+    NoiseSpec,
     NoisyBatchNormSpec,
     NormSpec,
     OtherStatisticsNorm,
@@ -92,7 +94,7 @@ def build_norm(
     match spec:
         case BatchRenormSpec():
             options |= {"r_max": _bound(spec.r_max), "d_max": _bound(spec.d_max)}
-        case NoisyBatchNormSpec():
+        case NoisyBatchNormSpec() | NoiseSpec():
             options["seed"] = seed
         case LpBatchNormSpec():
             options["p"] = float(spec.p)
@@ -178,6 +180,8 @@ def _other_layer(spec: OtherStatisticsNorm) -> type[nn.Module]:  # noqa: C901 - 
             return GlobalResponseNorm
         case DynamicTanhSpec():
             return DynamicTanh
+        case NoiseSpec():
+            return Noise
         case _:
             assert_never(spec)
 

@@ -8,7 +8,7 @@ never multiplied by 0.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import Proxy
 
 from bncore.norm._affine import scale_and_shift
@@ -117,17 +117,8 @@ class MaskedBatchNorm(BatchNorm, TakesValid):
             raise RuntimeError("an exported program would keep a mask that was handed over; pass it as an argument")
         if not torch.compiler.is_compiling() and (handed is not None or self._was_told):
             self._was_told = True
-            self._check_that_it_is_as_at_first(x, axis, handed or _ALL)
+            check_as_at_first(self, x, axis, handed)
         return handed or _ALL
-
-    def _check_that_it_is_as_at_first(self, x: Tensor, axis: int, valid: Valid) -> None:
-        if not (may_run_again() or recomputing()) or is_tracing() or being_transformed(x) or not x.is_floating_point():
-            return
-        others = [other for other in range(x.dim()) if other != axis % x.dim()]
-        # What padding holds is anything: it is as good a mark as valid values, but for being finite.
-        mean = x.detach().to(statistics_dtype(x.dtype)).mean(others).nan_to_num_()
-        if not (told_at_first(self, mean, valid) or _ALL).says_as(valid):
-            raise RuntimeError("`valid_positions` was not the same when this ran first; call `backward` within it")
 
     def _normalize_valid(self, x: Tensor, mask: Tensor) -> Tensor:
         """Training, and evaluation without running statistics."""
@@ -174,6 +165,20 @@ class MaskedBatchNorm(BatchNorm, TakesValid):
     def _too_few(self) -> int:
         """With so many valid values a batch does not count: with one, mean and variance cannot have the same weight."""
         return 1 if self.momentum is None else 0
+
+
+def check_as_at_first(layer: nn.Module, x: Tensor, axis: int, handed: Valid | None) -> None:
+    """Raise RuntimeError where `x` runs again, for a backward pass, and something else was handed over at first.
+
+    `axis` is that of its channels.
+    """
+    if not (may_run_again() or recomputing()) or is_tracing() or being_transformed(x) or not x.is_floating_point():
+        return
+    others = [other for other in range(x.dim()) if other != axis % x.dim()]
+    # What padding holds is anything: it is as good a mark as valid values, but for being finite.
+    mean, valid = x.detach().to(statistics_dtype(x.dtype)).mean(others).nan_to_num_(), handed or _ALL
+    if not (told_at_first(layer, mean, valid) or _ALL).says_as(valid):
+        raise RuntimeError("`valid_positions` was not the same when this ran first; call `backward` within it")
 
 
 def _keep(mask: Tensor, x: Tensor) -> Tensor:

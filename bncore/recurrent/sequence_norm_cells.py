@@ -5,15 +5,14 @@ those of all steps, so that there is no cell to call by itself.
 """
 
 from functools import partial
-from typing import Any
 
 import torch
-from torch import nn
 
 from bncore.recurrent._cell import RecurrentInit
-from bncore.recurrent._gru import GRU, GRUCell
-from bncore.recurrent._lstm import LSTM, LSTMCell
-from bncore.recurrent._rnn import RNN, Nonlinearity, RNNCell
+from bncore.recurrent._gru import GRU
+from bncore.recurrent._lstm import LSTM
+from bncore.recurrent._placed import PlacedGRUCell, PlacedLSTMCell, PlacedRNNCell
+from bncore.recurrent._rnn import RNN, Nonlinearity
 from bncore.recurrent.sequence_batch_norm import SequenceBatchNorm
 
 
@@ -62,10 +61,14 @@ class SequenceBatchNormLSTM(LSTM):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        norm = partial(SequenceBatchNorm, 4 * hidden_size, eps, momentum, affine, device=device, dtype=dtype)
+        norms = {
+            "norm_ih": partial(
+                SequenceBatchNorm, 4 * hidden_size, eps, momentum, affine, device=device, dtype=dtype, bias=False
+            )
+        }
         make_cell = partial(
-            _LSTMCell,
-            norm=norm,
+            PlacedLSTMCell,
+            norms=norms,
             hidden_size=hidden_size,
             bias=bias,
             recurrent_init=recurrent_init,
@@ -116,10 +119,14 @@ class SequenceBatchNormGRU(GRU):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        norm = partial(SequenceBatchNorm, 3 * hidden_size, eps, momentum, affine, device=device, dtype=dtype)
+        norms = {
+            "norm_ih": partial(
+                SequenceBatchNorm, 3 * hidden_size, eps, momentum, affine, device=device, dtype=dtype, bias=False
+            )
+        }
         make_cell = partial(
-            _GRUCell,
-            norm=norm,
+            PlacedGRUCell,
+            norms=norms,
             hidden_size=hidden_size,
             bias=bias,
             recurrent_init=recurrent_init,
@@ -171,10 +178,14 @@ class SequenceBatchNormRNN(RNN):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        norm = partial(SequenceBatchNorm, hidden_size, eps, momentum, affine, device=device, dtype=dtype)
+        norms = {
+            "norm_ih": partial(
+                SequenceBatchNorm, hidden_size, eps, momentum, affine, device=device, dtype=dtype, bias=False
+            )
+        }
         make_cell = partial(
-            _RNNCell,
-            norm=norm,
+            PlacedRNNCell,
+            norms=norms,
             hidden_size=hidden_size,
             bias=bias,
             nonlinearity=nonlinearity,
@@ -183,26 +194,3 @@ class SequenceBatchNormRNN(RNN):
             dtype=dtype,
         )
         super().__init__(make_cell, input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
-
-
-class _LSTMCell(LSTMCell):
-    forget_bias = 1.0
-
-    def __init__(self, input_size: int, *, norm: partial[SequenceBatchNorm], **options: Any) -> None:
-        super().__init__(input_size, **options)
-        self.norm_ih, self.norm_hh, self.norm_c = norm(bias=False), nn.Identity(), nn.Identity()
-        self.reset_parameters()
-
-
-class _GRUCell(GRUCell):
-    def __init__(self, input_size: int, *, norm: partial[SequenceBatchNorm], **options: Any) -> None:
-        super().__init__(input_size, **options)
-        self.norm_ih, self.norm_hh = norm(bias=False), nn.Identity()
-        self.reset_parameters()
-
-
-class _RNNCell(RNNCell):
-    def __init__(self, input_size: int, *, norm: partial[SequenceBatchNorm], **options: Any) -> None:
-        super().__init__(input_size, **options)
-        self.norm_ih, self.norm_hh, self.norm_h = norm(bias=False), nn.Identity(), nn.Identity()
-        self.reset_parameters()

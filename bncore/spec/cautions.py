@@ -16,11 +16,15 @@ from bncore.spec.norm.recurrent import RecurrentLayerNormSpec, StepBatchNormSpec
 from bncore.spec.optimizer import MAX_LR
 from bncore.spec.plan import laid_network, steps_per_epoch, total_steps
 
+MUCH_MEMORY = 8 * 2**30
+"""Bytes of activations that most devices have no room for beside everything else."""
+_BYTES = 4
+
 
 def cautions(spec: ExperimentSpec) -> list[Fault]:
     """With a pointer, in words, and with a code, like faults; of equal layers the first is named."""
     found = [*_cold_starts(spec), *_dead_biases(spec), *_blank_starts(spec), *_lonely_batches(spec), *_rates(spec)]
-    return [*found, *_costs(spec)]
+    return [*found, *_memory(spec), *_costs(spec)]
 
 
 def _cold_starts(spec: ExperimentSpec) -> Iterator[Fault]:
@@ -72,11 +76,17 @@ def _blank_starts(spec: ExperimentSpec) -> Iterator[Fault]:
     if not begins_blank or not isinstance(network, RecurrentSpec):
         return
     detail = "The first steps of these images are blank: gradients may grow beyond measure there;"
-    if isinstance(network.norm, StepBatchNormSpec) and network.norm.initial_noise == 0.0:
-        yield Fault("/network/norm/initial_noise", f"{detail} leave it at 0.1", "blank_start")
-    elif isinstance(network.norm, RecurrentLayerNormSpec) and not network.draws_biases():
-        pointer = "/network/init" if network.bias else "/network/bias"
-        yield Fault(pointer, f"{detail} use bias true with init default, which draws biases", "blank_start")
+    # Of what is normalized anew from step to step, the first says with what state sequences begin.
+    for position in ("hidden_to_hidden", "sum", "cell"):
+        norm, pointer = network.norm_at(position) if position in network.norm_order else (None, "")
+        if isinstance(norm, StepBatchNormSpec):
+            if norm.initial_noise == 0.0:
+                yield Fault(f"/network{pointer}/initial_noise", f"{detail} leave it at 0.1", "blank_start")
+            return
+        if isinstance(norm, RecurrentLayerNormSpec) and not network.draws_biases():
+            pointer = "/network/init" if network.bias else "/network/bias"
+            yield Fault(pointer, f"{detail} use bias true with init default, which draws biases", "blank_start")
+            return
 
 
 def _lonely_batches(spec: ExperimentSpec) -> Iterator[Fault]:
@@ -98,6 +108,29 @@ def _rates(spec: ExperimentSpec) -> Iterator[Fault]:
         yield Fault("/optimizer/lr", f"Is the greatest there can be, {MAX_LR:g}: a search ends here", "lr_at_bound")
 
 
+def _memory(spec: ExperimentSpec) -> Iterator[Fault]:
+    """Batches whose activations hardly fit on a device. What a worker has is not known here."""
+    train, sizes = spec.train, data_shape(spec.data)
+    laid = laid_network(spec.network, sizes.signal, sizes.outputs)
+    together = max(train.micro_batches(train.batch_size))
+    bytes_kept = together * laid.activations * (_BYTES if train.precision == "fp32" else _BYTES // 2)
+    steps = f" of {sizes.signal.steps:,} steps" if sizes.signal.steps > 1 else ""
+    if bytes_kept > MUCH_MEMORY:
+        detail = (
+            f"Training would keep about {bytes_kept / 2**30:,.0f} GiB of activations for {together} examples{steps}; "
+            "use a smaller batch_size, train.accumulate, or a smaller network"
+        )
+        yield Fault("/train/batch_size", detail, "much_memory")
+    examples = min(spec.evaluation.batch_size, max(sizes.test_examples, sizes.validation_examples))
+    bytes_at_once = examples * laid.widest * _BYTES
+    if bytes_at_once > MUCH_MEMORY:
+        detail = (
+            f"Evaluation would hold about {bytes_at_once / 2**30:,.0f} GiB for {examples} examples{steps} at once; "
+            "use a smaller batch_size, which changes no result"
+        )
+        yield Fault("/evaluation/batch_size", detail, "much_memory")
+
+
 def _costs(spec: ExperimentSpec) -> Iterator[Fault]:
     """Diagnostics that take longer than the training that they look at."""
     sizes = data_shape(spec.data)
@@ -107,5 +140,8 @@ def _costs(spec: ExperimentSpec) -> Iterator[Fault]:
         times = cost(one, spec.train, steps, sizes, laid)
         # What every experiment has would be said of every short one.
         if times > 1.0 and one not in usual_diagnostics():
-            detail = f"Would take about {times:.1f} times as long as training; measure less often, or on fewer examples"
+            detail = (
+                f"{one.kind} would take about {times:.1f} times as long as training; measure less often, or on fewer "
+                "examples"
+            )
             yield Fault(f"/diagnostics/{place}", detail, "costly_diagnostic")

@@ -68,7 +68,7 @@ class ExperimentSpec(SpecModel):
     stall_seconds: Annotated[float, Field(ge=1.0, le=2_592_000.0)] | None = Field(
         default=3600.0,
         description="A trainer that has written nothing for so long is taken for stuck: it is killed and starts again. "
-        "Longer than any step, evaluation and saving takes; null waits for ever.",
+        "Longer than any step, evaluation, saving and diagnostic takes; null waits for ever.",
     )
 
     @model_validator(mode="after")

@@ -28,6 +28,8 @@ PLACES_OF_A_PAIR = 4
 
 Key = Annotated[Text, Field(min_length=1, max_length=METRIC_KEY_CHARS)]
 ArmName = Annotated[Text, Field(min_length=1, max_length=64, pattern=r"^[^/~]+$")]
+_DELTA = "give the smallest effect that would matter to you, such as 0.01, which of an accuracy is one point"
+MarginKind = Literal["superiority", "non_inferiority", "equality"]
 Scalar = bool | int | float | Annotated[Text, Field(max_length=200)]
 Values = Annotated[
     Annotated[list[Scalar], Field(min_length=1, max_length=MOST_EXPERIMENTS), Tag("values")]
@@ -123,7 +125,8 @@ class EstimandSpec(SpecModel):
 
     def _faults_of_series(self) -> Iterator[tuple[str, str, str]]:
         if self.upwards is None:
-            yield "/higher_is_better", f"Say whether more of {self.metric} is better", "direction_unknown"
+            detail = f"Say whether more of {self.metric} is better; of /accuracy and /loss that is known"
+            yield "/higher_is_better", detail, "direction_unknown"
         if self.over is not None and self.take != "mean":
             yield "/over", 'Is of a mean; leave it out, or set take to "mean"', "no_mean"
         elif self.over is not None and not 0 <= self.over[0] < self.over[1]:
@@ -142,7 +145,7 @@ class FreeComparison(SpecModel):
         description="The smallest effect worth calling one, in units of the metric: 0.01 of an accuracy is one point. "
         "Where arms differ by a factor, how much that exceeds 1: 0.5 is half as much again."
     )
-    margin: Literal["superiority", "non_inferiority", "equality"] = Field(
+    margin: MarginKind = Field(
         default="superiority",
         description="What is claimed of each arm: better than the baseline by more than delta, worse by less than it, "
         "or within it.",
@@ -154,6 +157,14 @@ class FreeComparison(SpecModel):
     )
     tuning_seeds: int = Field(default=3, ge=1, le=100, description="Of each setting that is tried.")
     seeds: int = Field(default=10, le=1000, description="Pairs that judge; it may be extended to twice as many.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_margin(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("delta") is None:
+            fault = ("/delta", f"Is required: {_DELTA}", "missing")
+            raise PydanticCustomError("cross_field", "a comparison", {"faults": [fault]})
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> "FreeComparison":
@@ -186,11 +197,7 @@ class FreeComparison(SpecModel):
             detail = f"With fewer than {SEEDS_FLOOR} pairs nothing can be decided; give {SEEDS_FLOOR} or more"
             yield "/seeds", detail, "too_few_seeds"
         if self.delta <= 0:
-            detail = (
-                "Has to be more than 0: the smallest effect that would matter to you, such as 0.01, which of an "
-                "accuracy is one point; with 0 any difference would count, however small"
-            )
-            yield "/delta", detail, "no_margin"
+            yield "/delta", f"Has to be more than 0, where any difference would count: {_DELTA}", "no_margin"
         elif not self.estimand.is_ratio and self.estimand.metric.endswith("/accuracy") and self.delta >= 1:
             yield "/delta", "Accuracies are between 0 and 1: a point is 0.01", "margin_too_large"
 

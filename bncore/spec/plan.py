@@ -173,7 +173,7 @@ def _smallest_part(train: TrainSpec, examples: int, which: str, cure: str) -> Ba
 
 def _size_faults(network: NetworkSpec, laid: Laid) -> Iterator[Fault]:
     if laid.state > MAX_STATE:
-        norm, place = laid.norms[-1]
+        norm, place = max(laid.norms, key=lambda mounted: mounted[0].state(mounted[1]))
         detail = (
             f"The normalizations would keep {laid.state:,} numbers; at most {MAX_STATE:,} are allowed; "
             f"use {norm.state_cure}"

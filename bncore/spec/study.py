@@ -12,7 +12,16 @@ from pydantic_core import PydanticCustomError
 
 from bncore.spec.experiment import TagKey, TagValue
 from bncore.spec.faults import Fault, SpecError, faults_of
-from bncore.spec.free_comparison import MOST_ARMS, MOST_AXES, ArmName, EstimandSpec, Values
+from bncore.spec.free_comparison import (
+    MOST_ARMS,
+    MOST_AXES,
+    ArmName,
+    EstimandSpec,
+    FreeComparison,
+    MarginKind,
+    Values,
+    load_comparison,
+)
 from bncore.spec.limits import NAME_CHARS, TAGS
 from bncore.spec.strict import SpecModel, Text
 from bncore.spec.sweep.paths import Path
@@ -22,7 +31,6 @@ ARTICLE = "article"
 OWN_TAGS = ("study", "stage", "arm")
 """That its experiments have besides."""
 MOST_SEEDS = 1000
-OF_COMPARISONS = ("estimand", "delta", "margin", "tune", "tuning_seeds")
 
 
 class StudySpec(SpecModel):
@@ -50,24 +58,18 @@ class StudySpec(SpecModel):
         description='In the place of a claim, specs of experiments by name. One is called "baseline"; each of the '
         "others is compared with it.",
     )
-    estimand: EstimandSpec | None = Field(default=None, description="Of a comparison: what is compared.")
+    estimand: EstimandSpec | None = Field(default=None, description="Of `compare`; test/accuracy unless said.")
     delta: Annotated[float, Field(le=1e9)] | None = Field(
-        default=None,
-        description="Of a comparison: the smallest effect worth calling one, in units of the metric; 0.01 of an "
-        "accuracy is one point. Where arms differ by a factor, how much that exceeds 1.",
+        default=None, description=f"Of `compare`. {FreeComparison.model_fields['delta'].description}"
     )
-    margin: Literal["superiority", "non_inferiority", "equality"] | None = Field(
-        default=None,
-        description="Of a comparison, what is claimed of each arm: better than the baseline by more than delta, which "
-        "is meant unless said, worse by less than it, or within it.",
+    margin: MarginKind | None = Field(
+        default=None, description=f"Of `compare`. {FreeComparison.model_fields['margin'].description}"
     )
     tune: Annotated[dict[Path, Values], Field(max_length=MOST_AXES)] = Field(
-        default_factory=dict,
-        description="Of a comparison: by a dotted path of the specs, the values that each arm is tried at; its best "
-        "setting on the validation data is what it is then judged at, with other seeds.",
+        default_factory=dict, description=f"Of `compare`. {FreeComparison.model_fields['tune'].description}"
     )
     tuning_seeds: Annotated[int, Field(ge=1, le=100)] | None = Field(
-        default=None, description="Of a comparison: seeds of each setting that is tried; 3 unless said."
+        default=None, description="Of `compare`: of each setting that is tried; 3 unless said."
     )
     seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] | None = Field(
         default=None, description="How many; as many as the effect is expected to take unless said. Six are the floor."
@@ -81,6 +83,12 @@ class StudySpec(SpecModel):
             raise PydanticCustomError("cross_field", "parts of the study do not fit together", {"faults": listed})
         return self
 
+    @property
+    def comparison(self) -> FreeComparison:
+        """What is compared. Raises `SpecError`."""
+        document = self.model_dump(mode="json", include=set(FreeComparison.model_fields))
+        return load_comparison({name: value for name, value in document.items() if value is not None})
+
     def _faults(self) -> Iterator[Fault]:
         for key in sorted(set(OWN_TAGS) & set(self.tags)):
             yield Fault(f"/tags/{key}", "Is set by the study itself; call it otherwise", "set_by_study")
@@ -90,11 +98,13 @@ class StudySpec(SpecModel):
         if (self.claim is None) == (self.compare is None):
             yield Fault("/claim", "Give either a claim, or specs to `compare`", "one_of_two")
         elif self.compare is not None:
-            if self.delta is None:
-                yield Fault("/delta", "Is required of a comparison", "missing")
             yield from self._misplaced("scale", "overrides", of="a claim")
+            try:
+                _ = self.comparison
+            except SpecError as error:
+                yield from error.faults
         else:
-            yield from self._misplaced(*OF_COMPARISONS, of="a comparison")
+            yield from self._misplaced("estimand", "delta", "margin", "tune", "tuning_seeds", of="a comparison")
             if self.claim == ARTICLE:
                 yield from self._misplaced("overrides", "seeds", of="one claim; extend a part of the article instead")
 

@@ -1,11 +1,12 @@
 """What is made of stored numbers in a process of its own, where SciPy may be: a JSON object in, JSON out."""
 
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bncore.studies.intervals import t_interval
+from bncore.studies.page import page
+from bncore.studies.reporting import document
 
 
 def intervals(asked: Mapping[str, Any], _blobs: Sequence[bytes]) -> bytes:
@@ -18,15 +19,12 @@ def intervals(asked: Mapping[str, Any], _blobs: Sequence[bytes]) -> bytes:
 
 def report_json(asked: Mapping[str, Any], _blobs: Sequence[bytes]) -> bytes:
     """The report of a study's stored documents, as JSON."""
-    return json.dumps(_reporting().document(asked), allow_nan=False).encode()
+    return json.dumps(document(asked), allow_nan=False).encode()
 
 
 def report_page(asked: Mapping[str, Any], _blobs: Sequence[bytes]) -> bytes:
     """The same as a page by itself."""
-    made: str = _reporting().page(_reporting().document(asked))
-    return made.encode()
+    # What draws takes 100 MB, which whoever asks for an interval does not wait for.
+    from bncore.figures.drawing import drawn
 
-
-def _reporting() -> Any:
-    """It draws, which whoever asks for an interval does not wait for."""
-    return importlib.import_module("bncore.studies.reporting")
+    return page(document(asked), lambda figure: drawn(figure, "svg").decode()).encode()

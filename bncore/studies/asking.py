@@ -19,7 +19,7 @@ from bncore.spec.study import ARTICLE, StudySpec
 from bncore.spec.wording import nearest
 from bncore.studies.claim import Batch, Claim, Design, Experiment, Scale, ScaleMissing, experiments
 from bncore.studies.claims import CLAIMS
-from bncore.studies.comparing import compared
+from bncore.studies.comparing import Comparison, compared
 from bncore.studies.guards import SEEDS_FLOOR
 from bncore.studies.results import Results
 
@@ -79,7 +79,7 @@ def checked(spec: StudySpec, complete: Complete) -> tuple[StudySpec, Asked]:
     Raises `SpecError`.
     """
     if spec.compare is not None:
-        comparison = compared(spec.model_dump(mode="json"), complete)
+        comparison = compared(spec.comparison, complete)
         spec = spec.model_copy(update={"compare": comparison.asked.compare})
         return spec, Asked(comparison, _design(spec, comparison))
     spec = _completed(spec, complete)
@@ -126,7 +126,7 @@ def document_of(design: Design) -> dict[str, Any]:
 
 def _claim(spec: StudySpec) -> Claim:
     if spec.compare is not None:
-        return compared(spec.model_dump(mode="json"))
+        return Comparison(spec.comparison)
     claim = CLAIMS.get(spec.claim or "")
     if claim is None:
         close = nearest(spec.claim or "", (*CLAIMS, ARTICLE))

@@ -97,6 +97,9 @@ def _unpaired(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) -> Ite
                 "are no pairs; give both the same"
             )
             yield Fault(f"{_above(name)}/data", detail, "not_paired")
+        if specs[name].resources.device != first.resources.device:
+            detail = f"The baseline asks for {first.resources.device}; a study waits in one queue: give both the same"
+            yield Fault(f"{_above(name)}/resources/device", detail, "not_paired")
         if specs[name].train.seed != first.train.seed:
             detail = "A study gives the seeds itself, the same to all arms; leave it out"
             yield Fault(f"{_above(name)}/train/seed", detail, "not_paired")

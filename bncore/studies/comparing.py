@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from bncore.spec.data import data_shape
-from bncore.spec.free_comparison import BASELINE, EstimandSpec, FreeComparison, load_comparison
+from bncore.spec.free_comparison import BASELINE, EstimandSpec, FreeComparison
 from bncore.spec.parse import load_spec
 from bncore.studies.claim import Arm, Batch, Design, Question, Scale, Source
 from bncore.studies.comparable import Complete, completed, is_valid, steps_of
@@ -45,12 +45,8 @@ class Comparison:
         """`asked` has complete specs: see `compared`."""
         self.asked = asked
         self._measuring = _Measuring(asked)
-
-    @property
-    def says(self) -> str:
-        """What is claimed, in a sentence."""
-        arms = ", ".join(self.asked.treatments)
-        return f"{self._measuring.quantity}: {arms} {_SAID[self.asked.margin]} {BASELINE}."
+        arms = ", ".join(asked.treatments)
+        self.says = f"{self._measuring.quantity}: {arms} {_SAID[asked.margin]} {BASELINE}."
 
     def design(self, scale: Scale, seeds: int | None = None, overrides: Mapping[str, Any] | None = None) -> Design:
         """What it will do. `scale` is only noted: sizes are those of the specs.
@@ -137,16 +133,13 @@ _SAID = {
 }
 
 
-def compared(asked: FreeComparison | Mapping[str, Any], complete: Complete = lambda document: document) -> Comparison:
-    """The claim of a comparison, or of a document that is one; `asked` of it has complete specs.
+def compared(asked: FreeComparison, complete: Complete = lambda document: document) -> Comparison:
+    """The claim of a comparison; `asked` of it has complete specs, and needs no `complete` when it is asked again.
 
     Raises:
         SpecError: a spec is invalid, or arms cannot be compared so; with pointers into what was asked.
     """
-    if isinstance(asked, FreeComparison):
-        return Comparison(completed(asked, complete))
-    fields = {name: value for name, value in asked.items() if name in FreeComparison.model_fields}
-    return compared(load_comparison({name: value for name, value in fields.items() if value is not None}), complete)
+    return Comparison(completed(asked, complete))
 
 
 class _Measuring:

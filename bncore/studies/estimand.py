@@ -116,12 +116,17 @@ def computed(
     """Effects that a claim computes by itself, oriented like all; None is a missing one.
 
     Args:
-        known: of each, what is known of it; None: it is exact.
+        known: of each, what is known of it; None: it is exact. Of `neither`, nothing is known to either side, and no
+            conclusion is drawn.
     """
     kept = {seed: value for seed, value in zip(seeds, of_each, strict=True) if value is not None}
     lost = tuple(seed for seed in seeds if seed not in kept)
-    kinds: Counter[str] = Counter(kind for seed, kind in zip(seeds, known or (), strict=bool(known)) if seed in kept)
-    return Effects(tuple(kept), tuple(kept.values()), lost, bounds=Bounds(**kinds) if known else None)
+    if known is None:
+        return Effects(tuple(kept), tuple(kept.values()), lost)
+    kinds = Counter(kind for seed, kind in zip(seeds, known, strict=True) if seed in kept)
+    unknown = kinds["neither"]
+    bounds = Bounds(kinds["exact"], kinds["lower"] + unknown, kinds["upper"] + unknown)
+    return Effects(tuple(kept), tuple(kept.values()), lost, bounds=bounds)
 
 
 def bound_of(at_least: bool, at_most: bool) -> BoundKind:

@@ -23,6 +23,7 @@ GuardName = Literal[
     "treatment_trains",
     "target_reached",
     "control_trains",
+    "control_fails",
     "something_to_repair",
 ]
 COMPLETENESS: tuple[GuardName, ...] = ("enough_pairs", "all_measured")
@@ -68,6 +69,13 @@ def treatment_trains(found: Results, place: Place, accuracy: Metric) -> Guard:
 def control_trains(found: Results, place: Place, accuracy: Metric) -> Guard:
     """g5: the network without normalization trains with batches of the same composition."""
     return _trains("control_trains", found, place, accuracy)
+
+
+def control_fails(found: Results, place: Place, accuracy: Metric) -> Guard:
+    """For claims that a treatment withstands a harm: without it, the harm keeps the network from training."""
+    trains = _trains("control_fails", found, place, accuracy)
+    has_scores = any(accuracy.of(run) is not None for run in found.at(place).values())
+    return Guard("control_fails", has_scores and not trains.passed, f"{trains.sentence} It was to fail.")
 
 
 def winner_inside_grid(winners: Mapping[str, Winner]) -> Guard:

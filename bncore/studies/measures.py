@@ -170,6 +170,12 @@ class AtLevel:
 Measure = Final | AtStep | FirstReaching | MeanOverSteps | Greatest | Least | Within | AtLevel
 
 
+def needed(measures: Sequence[Measure]) -> frozenset[str]:
+    """The series that these are made of."""
+    both = (measure.by for measure in measures if isinstance(measure, AtLevel))
+    return frozenset((*(measure.series for measure in measures), *both))
+
+
 def measured(measures: Sequence[Measure], series: Series) -> dict[str, float | None]:
     """By name, of those whose series is there, and has that step."""
     return {

@@ -4,10 +4,10 @@ Invariant: a function of the report and of how figures are drawn; what anybody h
 lets no program run.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bncore.studies.figuring import Draw, course, effects, readable, seeds
+from bncore.studies.figuring import Draw, course, effects, figure_style, readable, seeds
 from bncore.studies.markup import Markup, element, table
 from bncore.studies.page_details import details
 from bncore.studies.page_style import STYLE
@@ -43,7 +43,7 @@ def page(document: Report, draw: Draw) -> str:
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("title", f"{_title(document)} - BNLab"),
-        Markup(f"<style>{STYLE}</style>"),
+        Markup(f"<style>{figure_style()}{STYLE}</style>"),
     )
     whole = element("html", element("head", *head), element("body", *body, _footer(document)), lang="en")
     return f"<!DOCTYPE html>\n{whole}\n"
@@ -63,14 +63,12 @@ def _study(report: Report, draw: Draw) -> Iterator[Markup]:
 
 
 def _article(article: Report, draw: Draw) -> Iterator[Markup]:
-    counts = [element("li", _standing(name), f": {count}") for name, count in article["counts"].items() if count]
     over = [_scale(article), article.get("judged_at")]
     yield element(
         "header",
         element("p", " · ".join(each for each in over if each), class_="over"),
         element("h1", _title(article)),
         element("p", article["summary"], class_="lead"),
-        element("ul", *counts),
     )
     judged = [(part, verdict) for part in article["parts"] for verdict in part["verdicts"]]
     judged.sort(key=lambda each: STANDINGS.index(each[1]["standing"]))
@@ -80,6 +78,8 @@ def _article(article: Report, draw: Draw) -> Iterator[Markup]:
         for part, verdict in judged
     ]
     yield table("All questions, contradictions first", head, rows, numbers=(4,))
+    if article["left_out"]:
+        yield element("p", f"Without a verdict, and left out: {', '.join(article['left_out'])}.", class_="faint")
     yield element("main", *(_part(part, draw) for part in article["parts"]))
 
 
@@ -99,15 +99,17 @@ def _part(part: Report, draw: Draw) -> Markup:
 def _answers(report: Report, draw: Draw, level: str) -> Iterator[Markup]:
     """Verdict first: what came out of each question, then what it looks like."""
     order = sorted(report["verdicts"], key=lambda verdict: STANDINGS.index(verdict["standing"]))
-    yield from (_card(verdict, draw, is_alone=level == "h2") for verdict in order)
-    shown = [picture for picture in (*effects(report, draw), *course(report, draw)) if picture is not None]
-    yield element("div", *shown, class_="figures")
+    is_alone = level == "h2"
+    yield from (_card(verdict, draw, is_alone=is_alone) for verdict in order)
+    # An article has one picture a claim; the others are those of its own report.
+    pictures = (*effects(report, draw), *(course(report, draw) if is_alone else ()))
+    yield element("div", *pictures, class_="figures")
     head = ("question", "verdict", f"effect ({_INTERVAL})", "p (Holm)", "seeds")
     rows = [
         (readable(verdict["name"]), _standing(verdict["standing"]), _effect(verdict), _holm(verdict), verdict["n"])
         for verdict in order
     ]
-    if len(rows) > 1:
+    if len(rows) > 1 and is_alone:
         yield table("All questions", head, rows, numbers=(3, 4))
 
 
@@ -181,7 +183,7 @@ def _literature(report: Report, level: str) -> Iterator[Markup]:
         (each["where"], each["says"], "agrees" if each["agrees"] else "disagrees", _CAME_OUT[each["came_out"]])
         for each in claim["literature"]
     ]
-    yield table("Publications", ("where", "says", "with the claim it", "here"), rows)
+    yield table("Publications", ("where", "says", "on the claim", "here"), rows)
 
 
 def _standing(name: str) -> Markup:
@@ -227,10 +229,5 @@ def _scale(report: Report) -> str | None:
 
 
 def _footer(report: Report) -> Markup:
-    said: Sequence[str] = [f"Study {report['id']}."] if report.get("id") else []
-    versions = "; ".join(f"{name} {_listed(value)}" for name, value in report["versions"].items())
-    return element("footer", element("p", *said, f" {versions}" if versions else "", class_="faint"))
-
-
-def _listed(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    said = f"Study {report['id']}, made of what BNLab has stored of it." if report.get("id") else ""
+    return element("footer", element("p", said, class_="faint"))

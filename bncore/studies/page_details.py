@@ -29,8 +29,11 @@ def details(report: Report, level: str) -> Iterator[Markup]:
 
 
 def _arms(report: Report) -> Markup:
+    about = "Arms, and where each differs from the first"
+    if all(arm["words"] == arm["name"] for arm in report["arms"]):
+        return table(about, ("arm", "differs in"), [(arm["name"], _changes(arm["differs"])) for arm in report["arms"]])
     rows = [(arm["name"], arm["words"], _changes(arm["differs"])) for arm in report["arms"]]
-    return table("Arms, and where each differs from the first", ("arm", "is", "differs in"), rows)
+    return table(about, ("arm", "is", "differs in"), rows)
 
 
 def _changes(differs: Mapping[str, Any]) -> Any:
@@ -91,7 +94,9 @@ def _value(run: Report, key: str) -> str:
     if run.get("diverged"):
         return "diverged"
     value = run["metrics"].get(key)
-    return ("never" if key in run["metrics"] else "") if value is None else written(value)
+    if value is None:
+        return "never" if key in run["metrics"] else ""
+    return written(value) if isinstance(value, int | float) else str(value)
 
 
 def _missing(report: Report) -> Markup:

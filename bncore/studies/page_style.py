@@ -38,9 +38,6 @@ figure { margin: 1rem 0; break-inside: avoid; }
 .figures figure { margin: 0 0 1.4rem; }
 figure svg { max-width: 100%; height: auto; display: block; }
 .card figure { margin: .8rem 0 .4rem; }
-.card svg > rect:first-child { fill: transparent; }
-.dark { display: none; }
-@media screen and (prefers-color-scheme: dark) { .light { display: none; } .dark { display: block; } }
 details { margin: .6rem 0; }
 summary { cursor: pointer; font-weight: 550; }
 pre { overflow-x: auto; padding: .8rem 1rem; background: var(--card); border-radius: .25rem; font-size: .8rem;

@@ -22,41 +22,20 @@ _CONFIRMED = ("confirm", "extend")
 _SPARE = frozenset({"name", "tags"})
 
 
-def document(study: Mapping[str, Any]) -> Document:
+def document(stored: Mapping[str, Any]) -> Document:
     """The report of a study, or of an article, which has the reports of its `parts`.
 
     Args:
-        study: plain JSON. Of a study: `id`, `name`, `claim` (by its name, or as `described`; None of a comparison),
-            `scale`, `asked`, `design` and `fingerprint`, `number` and `judged_at` (seconds) of the verdicts,
-            `verdicts` (`verdict.document` of each), `taken`, `runs` (rows of `results`, with `experiment`, `seconds`,
-            `device`, `torch` and `missing`), `facts`, and `series`: of each run that was kept `key`, `arm`, `seed`,
-            `steps`, `values`. Of an article: `id`, `name`, `scale`, and as `parts` its studies. What is not there is
-            left out.
+        stored: plain JSON: `study` as the service shows it (`id`, `name`, `scale`, `spec`), `claim` (its name, or as
+            `described`; None of a comparison), `design`, `fingerprint`, and of what was judged `number`, `judged_at`
+            (seconds), `verdicts` (`verdict.document` of each), `taken`, `runs` (rows of `results`, with `experiment`,
+            `seconds`, `device`, `torch`, `missing`) and `facts`; and `series`, of runs that judge: `key`, `arm`,
+            `setting`, `seed`, `steps`, `values`. Of an article `parts`, the same of each of its studies, and verdicts
+            that say in `study` whose they are, corrected for all questions together. What is not there is left out.
     """
-    if "parts" in study:
-        return _article(study)
-    verdicts = [_placed(verdict) for verdict in study.get("verdicts") or []]
-    runs, design = list(study.get("runs") or []), study.get("design") or {}
-    return {
-        "kind": "study",
-        **{key: study.get(key) for key in ("id", "name", "scale", "fingerprint", "number")},
-        "claim": _claim(study.get("claim"), verdicts),
-        "judged_at": _instant(study.get("judged_at")),
-        "standing": standing(verdicts),
-        "summary": _summary(verdicts),
-        "verdicts": verdicts,
-        "looks": dict(study.get("taken") or {}),
-        "places": list(_places(runs)),
-        "arms": list(_arms(design)),
-        "missing": [_missing(run) for run in runs if run.get("missing")],
-        "seeds": _seeds(design, runs),
-        "cost": _cost(runs),
-        "versions": _versions(study, runs),
-        "design": design,
-        "asked": study.get("asked"),
-        "runs": runs,
-        "series": list(study.get("series") or []),
-    }
+    if stored.get("parts"):
+        return _article(stored)
+    return _study(stored, stored.get("verdicts") or [])
 
 
 def described(claim: Claim) -> Document:
@@ -72,27 +51,58 @@ def standing(verdicts: Sequence[Mapping[str, Any]]) -> str | None:
     return min(there, key=STANDINGS.index, default=None)
 
 
-def _article(study: Mapping[str, Any]) -> Document:
-    parts = [document(part) for part in study["parts"]]
+def _study(stored: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> Document:
+    # In an article questions are called by their claims, too, each of which has a section of its own.
+    named = [{**verdict, "name": verdict["name"].rpartition("/")[2]} for verdict in judged]
+    verdicts = [{**verdict, "standing": _standing(verdict)} for verdict in named]
+    runs, design = list(stored.get("runs") or []), stored.get("design") or {}
+    return {
+        "kind": "study",
+        **_identity(stored),
+        "fingerprint": stored.get("fingerprint"),
+        "claim": _claim(stored.get("claim"), verdicts),
+        "standing": standing(verdicts),
+        "summary": _summary(verdicts),
+        "verdicts": verdicts,
+        "looks": dict(stored.get("taken") or {}),
+        "places": list(_places(runs)),
+        "arms": list(_arms(design)),
+        "missing": [_missing(run) for run in runs if run.get("missing")],
+        "seeds": _seeds(design, runs),
+        "cost": _cost(runs),
+        "versions": _versions(stored, runs),
+        "design": design,
+        "runs": runs,
+        "series": list(stored.get("series") or []),
+    }
+
+
+def _article(stored: Mapping[str, Any]) -> Document:
+    of = {part["study"]["id"]: part for part in stored["parts"]}
+    judged = {study_id: [each for each in stored["verdicts"] if each["study"] == study_id] for study_id in of}
+    parts = [_study(part, judged[study_id]) for study_id, part in of.items()]
+    every = [verdict for part in parts for verdict in part["verdicts"]]
     # Sorted is stable: claims of one standing stay in the order of the article.
     parts = sorted(parts, key=lambda part: STANDINGS.index(part["standing"] or "inconclusive"))
-    every = [verdict for part in parts for verdict in part["verdicts"]]
     runs = [run for part in parts for run in part["runs"]]
     return {
         "kind": "article",
-        **{key: study.get(key) for key in ("id", "name", "scale", "number")},
-        "judged_at": _instant(study.get("judged_at")),
+        **_identity(stored),
         "standing": standing(every),
         "summary": _summary(every),
-        "counts": {name: sum(_standing(verdict) == name for verdict in every) for name in STANDINGS},
+        "counts": {name: sum(verdict["standing"] == name for verdict in every) for name in STANDINGS},
+        "left_out": (stored.get("facts") or {}).get("left_out") or [],
         "cost": _cost(runs),
-        "versions": _versions(study, runs),
+        "versions": _versions(stored, runs),
         "parts": parts,
     }
 
 
-def _placed(verdict: Mapping[str, Any]) -> Document:
-    return {**verdict, "standing": _standing(verdict)}
+def _identity(stored: Mapping[str, Any]) -> Document:
+    shown = stored["study"]
+    about = {key: shown.get(key) for key in ("id", "name", "scale")}
+    when = {"number": stored.get("number"), "judged_at": _instant(stored.get("judged_at"))}
+    return {**about, "asked": shown.get("spec"), **when}
 
 
 def _standing(verdict: Mapping[str, Any]) -> str:
@@ -177,7 +187,8 @@ def _purpose(run: Mapping[str, Any]) -> str:
 def _moments(key: str, runs: Sequence[Mapping[str, Any]]) -> Document:
     """Mean and deviation (n - 1) of those that have the number; `never` counts events that did not come."""
     there = [run["metrics"][key] for run in runs if key in run["metrics"] and not run.get("diverged")]
-    values = [float(value) for value in there if value is not None and math.isfinite(value)]
+    # JSON has no NaN and no infinity: they come as words.
+    values = [number for value in there if value is not None and math.isfinite(number := float(value))]
     n = len(values)
     mean = math.fsum(values) / n if n else None
     sd = None

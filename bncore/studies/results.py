@@ -42,11 +42,14 @@ class Metric:
     """For an accuracy chance, 1 / classes: what the network would be good for, had it not been trained."""
     when_never: float | None = None
     """For a time by which settings are compared: the budget."""
+    before_training: bool = False
+    """Taken at initialization: it stands, whatever training made of the network."""
 
     def of(self, run: Run) -> float | None:
         """The number; None where there is none, not even by convention."""
         value = run.metrics.get(self.key)
-        if run.diverged or (value is not None and not math.isfinite(value)):
+        diverged = run.diverged and not self.before_training
+        if diverged or (value is not None and not math.isfinite(value)):
             return self.when_diverged
         return self.when_never if value is None and self.key in run.metrics else value
 

@@ -67,9 +67,10 @@ class Diagnosing:
         self._recorder.write_point(step, {SECONDS: progress.diagnostic_seconds})
 
     def _measure(self, asked: DiagnosticSpec, progress: Progress, *, at_end: bool) -> None:
-        step = progress.step
+        step, last = progress.step, progress.evaluation
+        evaluated = last.values if last is not None and last.step == step else {}
         try:
-            found = self._learner.diagnose(asked, step, at_end=at_end)
+            found = self._learner.diagnose(asked, step, evaluated, at_end=at_end)
         except (OSError, InvalidData):
             raise
         except Exception as error:

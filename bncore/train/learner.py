@@ -4,6 +4,7 @@ Invariant: everything that decides the result is a function of the spec and the 
 `write_state` write. To measure and to save leaves no trace.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -46,8 +47,11 @@ class Learner(Protocol):
     def evaluate(self) -> dict[str, float]:
         """Of every evaluated series, its value now."""
 
-    def diagnose(self, asked: DiagnosticSpec, step: int, *, at_end: bool) -> Found:
-        """Measure what is asked after that many steps; `at_end`, what belongs to the end of training, too."""
+    def diagnose(self, asked: DiagnosticSpec, step: int, evaluated: Mapping[str, float], *, at_end: bool) -> Found:
+        """Measure what is asked after that many steps; `at_end`, what belongs to the end of training, too.
+
+        `evaluated` is what `evaluate` said after these steps; empty where nobody asked.
+        """
 
     def write_weights(self, path: Path, step: int) -> None:
         """Write what others can use of it."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -96,8 +96,8 @@ class Solo:
                 values |= self._measured("@ema")
         return values
 
-    def diagnose(self, asked: DiagnosticSpec, step: int, *, at_end: bool) -> Found:
-        return self._measuring.found(asked, step, at_end=at_end)
+    def diagnose(self, asked: DiagnosticSpec, step: int, evaluated: Mapping[str, float], *, at_end: bool) -> Found:
+        return self._measuring.found(asked, step, evaluated, at_end=at_end)
 
     def write_weights(self, path: Path, step: int) -> None:
         write_weights(path, self._network, self._spec, step, self._data.standardization)

@@ -1,8 +1,15 @@
-"""`bnlab clone`: an experiment once more, with something changed."""
+"""`bnlab clone`: an experiment once more, with something changed.
 
+Invariant: what is submitted is what `--set` says, or nothing is: in a merge patch null takes a field away.
+"""
+
+from typing import Any
+
+from bncore.spec import SpecError, load_spec
+from bncore.spec.merging import merged
 from client.commands.connection import AsJson, ExperimentId, Url, connect
 from client.commands.naming import id_of
-from client.commands.outcome import reported
+from client.commands.outcome import Exit, leave, reported
 from client.commands.spec_file import Assignments, assigned, faults_located
 from client.commands.submit import Key, Timeout, Wait, announce, see_through
 from client.documents import patch_between
@@ -18,7 +25,7 @@ def clone(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Submit the spec of an experiment once more, changed by `--set`; null is the default of a field.
+    """Submit the spec of an experiment once more, changed by `--set`.
 
     Example: bnlab clone digits-bn --set 'network.norm={kind: layer_norm}' --set name=digits-ln --wait
     """
@@ -26,8 +33,24 @@ def clone(
         source = client.get(id_of(client, experiment))
         document = assigned(source["spec"], assignments)
         patch = patch_between(source["spec"], document.value)
+        _require_sayable(source["spec"], patch, document.value)
         with faults_located(f"the clone of {source['id']}", document):
             made = client.clone(source["id"], patch, idempotency_key=idempotency_key)
         announce(made, as_json, wait)
         if wait:
             see_through(client, made, timeout, as_json)
+
+
+def _require_sayable(source: dict[str, Any], patch: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """A null whose field has another default cannot be said by a patch."""
+    try:
+        differs = load_spec(merged(source, patch)) != load_spec(wanted)
+    except SpecError:
+        # The service says what is wrong with it.
+        return
+    if differs:
+        leave(
+            Exit.REFUSED,
+            "a clone cannot set that null: there it means the default, which is another value; submit the spec that "
+            "`bnlab show EXPERIMENT --json` has, changed by --set",
+        )

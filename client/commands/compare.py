@@ -1,12 +1,16 @@
 """`bnlab compare`: experiments side by side, mean and deviation over seeds."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from bncore.comparison.measure import NO_SERIES, series_key
+from client import Client
 from client.commands.connection import AsJson, Url, connect
+from client.commands.figure import drawable
 from client.commands.filters import Name, tag_of
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
@@ -36,6 +40,16 @@ Sort = Annotated[
     str | None,
     typer.Option("--sort", help="By a metric, or a path such as optimizer.lr; -NAME downwards.", metavar="NAME"),
 ]
+Target = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Also draw their curves into a file, of the series named by --metric; the suffix says the format.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on standard output: a row a group, mean, sd and n apart.")]
 
 
@@ -47,6 +61,7 @@ def compare(
     measures: Measures = None,
     sort: Sort = None,
     as_csv: AsCsv = False,
+    output: Target = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,13 +72,18 @@ def compare(
     bnlab compare --tag paper=1702.03275 --sort -best
 
     bnlab compare bn-0 bn-1 ln-0 ln-1 -m test/loss -m test/accuracy:max --csv
+
+    bnlab compare --tag question=placement -m test/accuracy -o curves.png
     """
+    target = None if output is None else drawable(output)
     if not wanted and not tags and name is None:
         leave(Exit.USAGE, "name experiments, or give --tag or --name")
     with connect(url) as client:
         ids = [id_of(client, one) for one in wanted or ()]
         asked: dict[str, Any] = {"tags": [tag_of(tag) for tag in tags or ()], "measures": measures or ()}
         found = client.compare(ids, name=name, sort=sort, **asked)
+        if target is not None and found["groups"]:
+            _draw(client, found, measures or (), target)
     if as_json:
         emit(found)
     elif as_csv:
@@ -75,6 +95,14 @@ def compare(
     if not as_json:
         for warning in found["warnings"]:
             tell(f"Note: {one_line(warning)}")
+
+
+def _draw(client: Client, found: Json, measures: Sequence[str], target: Path) -> None:
+    """The curves of all that are compared, which are told apart as the rows of the table are."""
+    ids = [run["id"] for group in found["groups"] for run in group["runs"]]
+    keys = dict.fromkeys(series_key(name) for name in measures if name not in NO_SERIES)
+    client.figure(ids, keys=list(keys)).save(target)
+    tell(f"Curves are in {one_line(str(target))}")
 
 
 def _print(found: Json) -> None:

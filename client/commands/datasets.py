@@ -123,7 +123,7 @@ def show_dataset(
     Example: bnlab dataset show cifar --contact-sheet cifar.png
     """
     with connect(url) as client:
-        dataset = client.dataset(_id_of(client, wanted))
+        dataset = client.dataset(dataset_id_of(client, wanted))
         if contact_sheet is not None:
             sheets = [file for file in client.dataset_files(dataset["id"]) if file["name"] == _CONTACT_SHEET]
             if not sheets:
@@ -160,7 +160,7 @@ def delete_dataset(wanted: DatasetId, yes: Yes = False, url: Url = None, as_json
     Example: bnlab dataset delete cifar --yes
     """
     with connect(url) as client:
-        dataset_id = _id_of(client, wanted)
+        dataset_id = dataset_id_of(client, wanted)
         if not yes and sys.stdin.isatty() and not ask(f"delete {dataset_id} with all its files?"):
             leave(Exit.INTERRUPTED, "nothing was done")
         client.delete_dataset(dataset_id)
@@ -172,7 +172,7 @@ def delete_dataset(wanted: DatasetId, yes: Yes = False, url: Url = None, as_json
 
 def _ask(act: Callable[[Client, str], Json], wanted: str, url: str | None, as_json: bool) -> None:
     with connect(url) as client:
-        dataset = act(client, _id_of(client, wanted))
+        dataset = act(client, dataset_id_of(client, wanted))
     if as_json:
         emit(dataset)
     else:
@@ -193,7 +193,7 @@ def _see_through(client: Client, dataset_id: str, timeout: float | None, as_json
         leave(Exit.ENDED_BADLY)
 
 
-def _id_of(client: Client, wanted: str) -> str:
+def dataset_id_of(client: Client, wanted: str) -> str:
     if _WHOLE.fullmatch(wanted):
         return wanted
     every = [*client.datasets(state="uploading"), *client.datasets()]

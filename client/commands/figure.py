@@ -67,9 +67,9 @@ def figure(
     bnlab figure curves --tag question=placement -o curves.png
     """
     experiment, name = _told_apart((experiment, name), others, tags)
-    target = target_of(output, name)
+    target = drawable(output or Path(f"{name}.png"))
     said: dict[str, Any] = {"theme": theme, "width": width, "scale": scale}
-    said |= {"log_y": log_y or None, "traces": traces or None, "tag": list(map(tag_of, tags or ())) or None}
+    said |= {"log_y": log_y or None, "traces": traces or None, "tags": list(map(tag_of, tags or ())) or None}
     look = {key: value for key, value in said.items() if value is not None}
     with connect(url) as client:
         experiments = [id_of(client, one) for one in (experiment, *(others or ())) if one is not None]
@@ -78,14 +78,13 @@ def figure(
             return
         path = client.figure(experiments or None, name, keys=keys or [], **look).save(target)
     if as_json:
-        emit({"path": str(path), "name": name, "experiments": experiments, "tags": look.get("tag", [])})
+        emit({"path": str(path), "name": name, "experiments": experiments, "tags": look.get("tags", [])})
     else:
         show(inline(path))
 
 
-def target_of(output: Path | None, name: str | None) -> Path:
-    """Where a figure is written; ends the command where its suffix is no format."""
-    target = output or Path(f"{name}.png")
+def drawable(target: Path) -> Path:
+    """A file in whose format figures are drawn; ends the command for another one."""
     if target.suffix.removeprefix(".").lower() not in FORMATS:
         leave(Exit.USAGE, f"{target}: the suffix says the format, and is one of {', '.join(FORMATS)}")
     return target

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from client.commands.connection import AsJson, Url, connect
-from client.commands.figure import Keys, LogY, Name, Scale, Theme, Width, list_figures, target_of
+from client.commands.figure import Keys, LogY, Name, Scale, Theme, Width, drawable, list_figures
 from client.commands.outcome import reported
 from client.commands.output import emit, inline, show
 from client.commands.sweeps import SweepId, sweep_id_of
@@ -39,7 +39,7 @@ def sweep_figure(
 
     Example: bnlab sweep figure last heat_map -m validation/accuracy -o map.svg
     """
-    target = target_of(output, name)
+    target = drawable(output or Path(f"{name}.png"))
     said: dict[str, Any] = {"measure": measure, "x": x, "y": y, "theme": theme, "width": width, "scale": scale}
     look = {key: value for key, value in {**said, "log_y": log_y or None}.items() if value is not None}
     with connect(url) as client:

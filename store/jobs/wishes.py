@@ -15,7 +15,7 @@ from store.columns import core, one_of
 from store.database import clock
 from store.errors import IllegalTransition, VersionMismatch, job_not_found
 from store.jobs import eventlog
-from store.jobs.conditions import IS_OVER, IS_RUNNING, in_state, owned_by
+from store.jobs.conditions import IS_OVER, IS_RUNNING, in_state, owned_by, still_in_state
 from store.jobs.eventlog import Entry, Line
 from store.jobs.moves import move, move_all
 from store.jobs.states import TERMINAL, State, actions
@@ -81,6 +81,8 @@ def ask(session: Session, job_id: str, wish: Wish, by: By) -> None:
 
 def ask_all(session: Session, job_ids: Collection[str], wish: Wish, by: By) -> int:
     """The same of many jobs; of how many it changed anything. Those that cannot be asked are left out."""
+    if not job_ids:
+        return 0
     these = (one_of(_JOB.id, job_ids), *by.may())
     target = _ENDS_AS[wish]
     message = "Paused before it ran on." if target is State.PAUSED else "Cancelled before it ran on."
@@ -138,17 +140,19 @@ def retry(session: Session, job_id: str, by: By) -> None:
 def reopen(session: Session, job_id: str, by: By, message: str) -> bool:
     """Queue a job that has succeeded again: what it found stands, and there is more to do. Whether it had succeeded."""
     entry, turn = by.entry("reopened", message), _turn(session, job_id)
-    succeeded = in_state(State.SUCCEEDED)
+    succeeded = still_in_state(State.SUCCEEDED)
     return move(session, job_id, State.QUEUED, lambda _: entry, *by.may(), succeeded, **_ANEW, turn=turn) is not None
 
 
 def resume_all(session: Session, job_ids: Sequence[str], by: By) -> int:
     """`resume` of many jobs of one owner, queue and priority, in this order; of how many it changed anything."""
+    if not job_ids:
+        return 0
     entry = by.entry("resumed", "Queued again.")
     resumed = _queue_again(session, job_ids, entry, by, (State.PAUSED,), {})
     statement = (
         update(core(Job))
-        .where(one_of(_JOB.id, job_ids), *by.may(), IS_RUNNING, _JOB.desired == "pause")
+        .where(one_of(_JOB.id, job_ids), *by.may(), still_in_state(State.RUNNING), _JOB.desired == "pause")
         .values(desired=None, version=_JOB.version + 1, last_event=_JOB.last_event + 1)
         .returning(_JOB.id, _JOB.last_event, _JOB.attempt)
     )
@@ -200,7 +204,7 @@ def _queue_again(
     moved: list[str] = []
     for start in range(0, len(job_ids), _BATCH):
         some = job_ids[start : start + _BATCH]
-        these = (one_of(_JOB.id, some), *by.may(), in_state(*states))
+        these = (one_of(_JOB.id, some), *by.may(), still_in_state(*states))
         queued = {one.id for one in move_all(session, State.QUEUED, lambda _: entry, *these, **values, turn=turn)}
         moved += [job_id for job_id in some if job_id in queued]
     if moved:

@@ -5,6 +5,7 @@ it waits for its experiments and holds no worker. Each step is one transaction.
 """
 
 from store.studies.changing import cancel, delete, extend, extend_once, pause, resume, retry
+from store.studies.courses import courses
 from store.studies.finding import Member, Members, get, members, page, parts, verdict
 from store.studies.standing import StudyStanding, standing, standings
 from store.studies.submitting import StudySubmission, replayed, request_fingerprint, submit, submit_once
@@ -16,6 +17,7 @@ __all__ = [
     "StudyStanding",
     "StudySubmission",
     "cancel",
+    "courses",
     "delete",
     "due",
     "extend",

@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 from bncore.spec.study import ARTICLE, StudyExtension
 from bncore.studies.asking import asked_of
 from store import experiments, files, idempotency, owners, queueing
-from store.columns import core
+from store.columns import core, one_of
 from store.errors import IllegalTransition, InStudy, NotExtensible
 from store.idempotency import Scope
 from store.jobs import wishes
-from store.jobs.conditions import IS_VISIBLE, in_state
+from store.jobs.conditions import owned_by, still_in_state
 from store.jobs.states import TERMINAL, State, actions
 from store.jobs.wishes import By, Wish
 from store.queueing import ROWS_A_STATEMENT, Limits
@@ -154,14 +154,13 @@ def _ask(session: Session, study: Study, wish: Wish, states: Collection[State], 
 
 def _jobs_of(session: Session, study: Study, states: Collection[State]) -> list[str]:
     """Its experiments and their evaluations, locked until the transaction ends."""
-    statement = (
-        select(_JOB.id)
-        .join_from(core(StudyJob), core(Job), _JOB.id == _MEMBER.job_id)
-        .where(_MEMBER.study_id == study.id, _MEMBER.arm.is_not(None), IS_VISIBLE, in_state(*states))
-        .order_by(_JOB.id)
-        .with_for_update(key_share=True, of=core(Job))
-    )
-    return list(session.execute(statement).scalars())
+    mine = select(_MEMBER.job_id).where(_MEMBER.study_id == study.id, _MEMBER.arm.is_not(None))
+    ids = session.execute(mine).scalars().all()
+    if not ids:
+        return []
+    statement = select(_JOB.id).where(one_of(_JOB.id, ids), still_in_state(*states), *owned_by(None))
+    locked = statement.order_by(_JOB.id).with_for_update(key_share=True)
+    return list(session.execute(locked).scalars())
 
 
 def _set(session: Session, study_id: str, **values: object) -> None:

@@ -64,6 +64,8 @@ def page(
     found = session.execute(statement.order_by(*(column.desc() for column in place)).limit(limit + 1)).all()
     here, more = found[:limit], len(found) > limit
     ids = [one for _, one in here]
+    if not ids:
+        return Page([], None)
     wanted = select(Study).where(one_of(_JOB.id, ids), one_of(_STUDY.id, ids))
     rows = {row.id: row for row in session.scalars(wanted)}
     listed = [rows[one] for one in ids if one in rows]
@@ -72,7 +74,9 @@ def page(
 
 def parts(session: Session, study_id: str) -> list[Study]:
     """Of an article, in the order of its claims."""
-    ids = list(session.execute(select(_STUDY.id).where(_STUDY.part_of == study_id).order_by(_STUDY.id)).scalars())
+    ids = list(session.execute(select(_STUDY.id).where(_STUDY.part_of == study_id)).scalars())
+    if not ids:
+        return []
     wanted = select(Study).where(one_of(_JOB.id, ids), one_of(_STUDY.id, ids), *owned_by(None))
     return sorted(session.scalars(wanted), key=lambda row: row.id)
 
@@ -88,6 +92,8 @@ def members(session: Session, study_id: str, cursor: str | None = None, limit: i
     found = session.execute(statement.order_by(_MEMBER.place).limit(limit + 1)).all()
     here, more = found[:limit], len(found) > limit
     ids = [row.job_id for row in here]
+    if not ids:
+        return Members([], None)
     wanted = select(Experiment).where(one_of(_JOB.id, ids), one_of(core(Experiment).c.id, ids))
     rows = {row.id: row for row in session.scalars(wanted)}
     named = _evaluations(session, ids)

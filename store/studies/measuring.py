@@ -16,7 +16,7 @@ from bncore.studies.measures import DIVERGED_LOSS, evaluation_metrics, measured
 from store import results
 from store.columns import core, one_of
 from store.database import Database
-from store.jobs.conditions import IS_VISIBLE
+from store.jobs.conditions import owned_by, still_in_state
 from store.jobs.states import State
 from store.tables import Evaluation, Experiment, Job, MetricSeries, StudyJob
 from store.text import finite_json
@@ -102,7 +102,7 @@ def _evaluated(session: Session, ids: Sequence[str]) -> dict[str, dict[str, floa
         select(_MEMBER.of_experiment, _MEMBER.evaluation, _EVALUATION.result)
         .join_from(core(StudyJob), core(Evaluation), _EVALUATION.id == _MEMBER.job_id)
         .join(core(Job), _JOB.id == _MEMBER.job_id)
-        .where(one_of(_MEMBER.of_experiment, ids), _JOB.state == State.SUCCEEDED, IS_VISIBLE)
+        .where(one_of(_MEMBER.of_experiment, ids), still_in_state(State.SUCCEEDED), *owned_by(None))
     )
     found: dict[str, dict[str, float | None]] = {}
     for experiment_id, name, result in session.execute(wanted):

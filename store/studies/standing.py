@@ -11,7 +11,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from store.columns import core, one_of
-from store.jobs.conditions import IS_VISIBLE
+from store.jobs.conditions import owned_by
 from store.jobs.states import State
 from store.sweeps.standing import COUNTED, Standing
 from store.tables import Evaluation, Experiment, Job, Study, StudyJob
@@ -48,7 +48,7 @@ def standings(session: Session, study_ids: Collection[str]) -> dict[str, StudySt
     """How many are, by their ids."""
     found = {study_id: StudyStanding() for study_id in study_ids}
     whole = select(_STUDY.id, _STUDY.part_of, _JOB.version).where(
-        one_of(_STUDY.part_of, study_ids), _JOB.id == _STUDY.id, IS_VISIBLE
+        one_of(_STUDY.part_of, study_ids), _JOB.id == _STUDY.id, *owned_by(None)
     )
     within = {study_id: [study_id] for study_id in study_ids}
     for part, article, version in session.execute(whole):
@@ -77,7 +77,7 @@ def _of_experiments(study_ids: list[str]) -> Select[Any]:
         select(_MEMBER.study_id, _MEMBER.stage, first, *COUNTED)
         .join_from(core(StudyJob), core(Job), _JOB.id == _MEMBER.job_id)
         .join(core(Experiment), _EXPERIMENT.id == _MEMBER.job_id)
-        .where(one_of(_MEMBER.study_id, study_ids), IS_VISIBLE)
+        .where(one_of(_MEMBER.study_id, study_ids), *owned_by(None))
         .group_by(_MEMBER.study_id, _MEMBER.stage, _JOB.state, _EXPERIMENT.stop_reason)
         .order_by(first)
     )
@@ -88,6 +88,6 @@ def _of_evaluations(study_ids: list[str]) -> Select[Any]:
         select(_MEMBER.study_id, _MEMBER.stage, _JOB.state, func.count(), func.sum(_JOB.version))
         .join_from(core(StudyJob), core(Job), _JOB.id == _MEMBER.job_id)
         .join(core(Evaluation), _EVALUATION.id == _MEMBER.job_id)
-        .where(one_of(_MEMBER.study_id, study_ids), IS_VISIBLE)
+        .where(one_of(_MEMBER.study_id, study_ids), *owned_by(None))
         .group_by(_MEMBER.study_id, _MEMBER.stage, _JOB.state)
     )

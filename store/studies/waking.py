@@ -7,19 +7,20 @@ to the relay, which looks at all that wait.
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import ColumnElement, exists, select, update
+from sqlalchemy import ColumnElement, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from store.columns import core
 from store.jobs import turns
-from store.jobs.conditions import IS_VISIBLE, in_state
+from store.jobs.conditions import owned_by, still_in_state
 from store.jobs.eventlog import Entry
 from store.jobs.moves import move
 from store.jobs.states import TERMINAL, State
 from store.tables import Job, Study, StudyJob
 
 _JOB, _STUDY, _MEMBER = core(Job).c, core(Study).c, core(StudyJob).c
-_LIVING = in_state(*(frozenset(State) - TERMINAL))
+_LIVING = still_in_state(*(frozenset(State) - TERMINAL))
+_ONE: ColumnElement[int] = literal_column("1")
 _AT_ONCE = 100
 
 
@@ -45,7 +46,7 @@ def has_living(session: Session, study_id: str) -> bool:
 
 
 def _wake(session: Session, study_id: str) -> bool:
-    rests = (_JOB.id == study_id, in_state(State.PAUSED), IS_VISIBLE)
+    rests = (_JOB.id == study_id, still_in_state(State.PAUSED), *owned_by(None))
     mine = select(_JOB.owner, _JOB.queue, _JOB.priority).where(*rests).with_for_update()
     place = session.execute(mine).one_or_none()
     waits = (_STUDY.id == study_id, _STUDY.waiting.is_(True), _STUDY.held.is_(False), ~_has_living())
@@ -53,12 +54,13 @@ def _wake(session: Session, study_id: str) -> bool:
         return False
     turn, _ = turns.next_turn(session, *place)
     entry = Entry("resumed", "All that it waited for has ended.")
-    moved = move(session, study_id, State.QUEUED, lambda _: entry, in_state(State.PAUSED), turn=turn)
+    moved = move(session, study_id, State.QUEUED, lambda _: entry, still_in_state(State.PAUSED), turn=turn)
     session.execute(update(core(Study)).where(_STUDY.id == study_id).values(waiting=False))
     return moved is not None
 
 
 def _has_living() -> ColumnElement[bool]:
-    # Of a study's jobs by its index, and each of them by its id.
-    alive = exists().where(_JOB.id == _MEMBER.job_id, _LIVING, IS_VISIBLE).correlate(core(StudyJob))
-    return exists().where(_MEMBER.study_id == _STUDY.id, alive).correlate(core(Study))
+    """Of a study's jobs by its index, and each of them by its id: what could be joined would be hashed."""
+    alive = select(_ONE).where(_JOB.id == _MEMBER.job_id, _LIVING, *owned_by(None)).scalar_subquery()
+    mine = select(_ONE).where(_MEMBER.study_id == _STUDY.id, alive.is_not(None)).limit(1)
+    return mine.scalar_subquery().is_not(None)

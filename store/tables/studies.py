@@ -63,7 +63,7 @@ class Study(Job):
             return State.PAUSED
         if self.state is State.PAUSED and self.waiting:
             return State.RUNNING
-        return State.RUNNING if self.state is State.QUEUED and self.stage else self.state
+        return State.RUNNING if self.state is State.QUEUED and self.attempt else self.state
 
 
 class StudyJob(Table):

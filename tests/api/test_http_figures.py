@@ -187,6 +187,7 @@ def test_what_was_stored_before_a_field_was_there_is_the_same_arm(shared_api: An
         ({"keys": ["train/lost"]}, "/keys"),
         ({"scale": 2.0}, "/scale"),
         ({"format": "png", "scale": 100.0}, "/scale"),
+        ({"format": "png", "width": 1600, "scale": 4.0}, "/scale"),
         ({"name": "gradient_norms", "log_y": True}, "/log_y"),
         ({"themes": 1}, "/themes"),
     ],
@@ -198,6 +199,17 @@ def test_what_cannot_be_drawn_is_refused_with_a_pointer(
     answer = shared_api.client.post("/v1/figures", json=body)
     assert answer.status_code == 422, answer.text
     assert pointer in [fault["pointer"] for fault in answer.json()["errors"]]
+
+
+def test_a_picture_that_is_too_large_is_refused_with_the_greatest_scale(
+    shared_api: Any, filled: dict[str, str]
+) -> None:
+    address = f"/v1/experiments/{filled['first']}/figures/curves.png"
+    refused = shared_api.client.get(address, params={"width": 1600, "scale": 2.01})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/query/scale")
+    assert refused.json()["errors"][0]["detail"].endswith("use 2 or less")
+    largest = get(shared_api, address, width=1600, scale=2)
+    assert int.from_bytes(largest.content[16:20], "big") == pytest.approx(3200, abs=100)
 
 
 def test_others_have_no_figures_of_it_and_readers_may_draw(shared_api: Any, filled: dict[str, str]) -> None:

@@ -108,7 +108,8 @@ def _try(described: Any, api: Any, operation_id: str, mode: schemathesis.Generat
         "edit_experiment", "list_checkpoints", "cancel_experiments", "delete_experiments", "get_logs",
         "get_dataset_logs", "get_evaluation_logs", "begin_upload", "list_datasets", "store_part",
         "draw_figure", "compare_experiments",
-        "submit_sweep", "extend_sweep", "validate_sweep", "submit_study",
+        "submit_sweep", "extend_sweep", "validate_sweep", "submit_study", "extend_study",
+        "get_study_logs",
     )  # fmt: skip
     excluded = [positive_data_acceptance] if loose else []
 

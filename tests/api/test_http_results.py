@@ -204,6 +204,9 @@ def test_metrics_are_read_by_key_range_and_number_of_points(api: Any, by_hand: C
     assert set(whole) == {"train/loss", "lr", "test/loss"}
     assert whole["train/loss"] == {"steps": list(range(1, 101)), "values": losses, "count": 100}
     assert whole["test/loss"] == {"steps": [100], "values": ["NaN"], "count": 1}
+    assert api.client.get(f"{address}?keys=test/loss&keys=lr&first_step=101").json()["missing"] == []
+    typo = api.client.get(f"{address}?keys=lr&keys=train/lost").json()
+    assert (typo["missing"], typo["there_are"]) == (["train/lost"], ["lr", "test/loss", "train/loss"])
     part = api.client.get(f"{address}?keys=lr&keys=train/loss&first_step=10&last_step=12").json()["series"]
     assert part["train/loss"] == {"steps": [10, 11, 12], "values": [10.0, 11.0, 12.0], "count": 3}
     assert set(part) == {"lr", "train/loss"}
@@ -217,7 +220,8 @@ def test_a_key_without_points_is_an_empty_series(sqlite_api: Any) -> None:
     made = sqlite_api.submit()
     answer = sqlite_api.client.get(f"/v1/experiments/{made}/metrics?keys=train/loss&keys=norm/x")
     empty = {"steps": [], "values": [], "count": 0}
-    assert answer.json() == {"series": {"train/loss": empty, "norm/x": empty}}
+    both = ["train/loss", "norm/x"]
+    assert answer.json() == {"series": dict.fromkeys(both, empty), "missing": both, "there_are": []}
 
 
 def test_a_diverged_run_shows_its_numbers(running: tuple[Any, str, Any]) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from bncore.comparison import Ends, MeasureUnknown, Run, SortUnknown, compare, in_order, measures, usual_measures
-from bncore.spec import load_spec
+from bncore.comparison.differing import DECIDE_NO_RESULT
+from bncore.figures.arms import arms_of
+from bncore.spec import ExperimentSpec, load_spec
 
 ACCURACY = "test/accuracy"
 NUMBERS = itertools.count()
@@ -35,6 +37,38 @@ def test_what_was_measured_beside_tells_nothing_apart() -> None:
     looked = [{"kind": "weight_norms", "at": [0]}]
     found = compared([run(0), run(1, diagnostics=looked), run(2, diagnostics=[*looked, {"kind": "step_probe"}])])
     assert (found.paths, [group.cells[ACCURACY].n for group in found.groups]) == ((), [3])
+
+
+def test_a_table_and_a_figure_are_told_apart_by_the_same_fields() -> None:
+    """Every field of a spec decides results, or stands in the one list of those that do not."""
+    others = {
+        "name": "other",
+        "tags": {"q": "a"},
+        "diagnostics": [{"kind": "weight_norms", "at": [0]}],
+        "checkpoint": {"every_steps": 7},
+        "max_restarts": 9,
+        "deadline_seconds": 77,
+        "stall_seconds": 99,
+    }
+    assert {*others, "train.seed"} == set(DECIDE_NO_RESULT)
+    deciding = {
+        "network": {"kind": "mlp", "hidden": [5]},
+        "data": {"kind": "digits", "as": "row"},
+        "optimizer": {"lr": 0.25},
+        "schedule": {"kind": "cosine"},
+        "loss": {"label_smoothing": 0.1},
+        "train": {"batch_size": 30},
+        "evaluation": {"every_steps": 9},
+        "resources": {"threads": 2},
+        "start_from": {"checkpoint": "ckp_0198c5a0000070008000000000000000"},
+    }
+    assert {*others, *deciding} == set(ExperimentSpec.model_fields)
+    alike = [run(0), *(run(seed, **{name: value}) for seed, (name, value) in enumerate(others.items(), start=1))]
+    for changed in ({}, *({name: value} for name, value in deciding.items())):
+        runs = [*alike, run(99, **changed)] if changed else alike
+        groups = [[one.id for one in group.runs] for group in compared(runs, ACCURACY).groups]
+        assert [len(group) for group in groups] == ([len(alike), 1] if changed else [len(alike)]), changed
+        assert [list(arm.experiments) for arm in arms_of({one.id: one.spec for one in runs}).arms] == groups
 
 
 def test_groups_are_the_specs_without_seed_name_and_tags_and_their_numbers_those_by_hand() -> None:

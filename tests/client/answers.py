@@ -9,14 +9,19 @@ from typing import Any
 
 
 @contextmanager
-def answering(answer: Callable[[str, str], tuple[int, Any]]) -> Iterator[str]:
-    """The URL of a server whose answer to a method and a path is a status and a body: JSON, or bytes as they are."""
+def answering(answer: Callable[[str, str], tuple[int, Any]], posted: list[Any] | None = None) -> Iterator[str]:
+    """The URL of a server whose answer to a method and a path is a status and a body: JSON, or bytes as they are.
+
+    What is posted to it as JSON is appended to `posted`.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if posted is not None and sent:
+                posted.append(json.loads(sent))
             status, body = answer(self.command, self.path)
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)

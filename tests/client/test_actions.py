@@ -75,6 +75,11 @@ def test_a_clone_is_the_same_but_for_what_was_set(cli, client, idle_spec):
     assert wrong.exit_code == 3
     assert "/optimizer/lr" in wrong.stderr
     assert cli("clone", source["id"], "--set", "nonsense").exit_code == 2
+    # In a patch null is the default, which is an hour.
+    endless = cli("clone", source["id"], "--set", "stall_seconds=null")
+    assert endless.exit_code != 0
+    assert "cannot set that null" in endless.stderr
+    assert cli("clone", source["id"], "--set", "deadline_seconds=null").exit_code == 0
     assert client.clone(source["id"])["spec"] == source["spec"]
 
 
@@ -93,6 +98,9 @@ def test_name_and_tags_can_be_changed(cli, client, idle_spec):
     assert client.get(experiment_id)["name"] is None
     assert cli("edit", experiment_id).exit_code == 2
     assert cli("edit", experiment_id, "--tag", "no colon").exit_code == 2
+    both = cli("edit", experiment_id, "--tag", "new:b", "--untag", "new")
+    assert both.exit_code == 2
+    assert "takes away new" in both.stderr
 
 
 def test_experiments_are_found_by_when_they_were_submitted(cli, client, idle_spec):

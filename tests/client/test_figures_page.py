@@ -28,6 +28,7 @@ def test_every_command_of_the_page_works_as_it_stands(stack: Any, client: Client
         ("moments.svg", b"<svg"),
         ("both.svg", b"<svg"),
         ("tagged.png", b"\x89PNG"),
+        ("compared.png", b"\x89PNG"),
     ):
         assert (tmp_path / name).read_bytes().startswith(begin)
     assert not list(tmp_path.glob(".*.part"))

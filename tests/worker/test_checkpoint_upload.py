@@ -8,7 +8,7 @@ from sqlalchemy import event, select, update
 
 from bncore.events import CheckpointSaved, FileSaved, StoredFile, encode
 from bncore.spec import load_spec
-from store import checkpoints, experiments, orphans, owners, work
+from store import checkpoints, experiments, orphans, owners, recordings, work
 from store.errors import QuotaExceeded, StaleLease
 from store.experiments import Submission
 from store.files import CHUNK_BYTES, Begun
@@ -151,3 +151,4 @@ def test_a_file_is_stored_before_the_checkpoint_that_follows_it(database, lease,
         reporting.flush()
     with database.read() as session:
         assert checkpoints.listed(session, lease.job_id) == []
+        assert recordings.listed(session, lease.job_id) == []

@@ -15,7 +15,7 @@ from bncore.norm.build import build_norm, norm_spec
 from bncore.norm.frozen_batch_norm import FrozenBatchNorm
 from bncore.norm.model.carry import carry_state, drop_what_it_lacks, has_affine_part
 from bncore.norm.model.found import check_not_lazy, layer_classes, normalizations, path
-from bncore.norm.model.last_axis import by_last_axis, normalizes_last_axis
+from bncore.norm.model.last_axis import by_last_axis, knows_padding, normalizes_last_axis
 from bncore.norm.model.overlay import Temporary, own_class
 from bncore.norm.model.positions import remember_positions, takes_examples
 from bncore.norm.model.replace import replace_layers
@@ -185,7 +185,9 @@ def _built(
         return nn.Identity()
     if implied or isinstance(new, FrozenBatchNorm):
         drop_what_it_lacks(layer, new)
-    return by_last_axis(new) if normalizes_last_axis(layer) else remember_positions(layer, new)
+    if normalizes_last_axis(layer):
+        return by_last_axis(new, padded=knows_padding(layer))
+    return remember_positions(layer, new)
 
 
 def _settings(layer: nn.Module) -> tuple[object, ...]:

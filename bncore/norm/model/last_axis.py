@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from bncore.norm._leaf import as_leaf
-from bncore.norm._valid import Valid
-from bncore.norm.masked_batch_norm import MaskedBatchNorm
+from bncore.norm._valid import TakesValid, Valid
+from bncore.norm.masked_batch_norm import MaskedBatchNorm, check_as_at_first
 from bncore.norm.model.overlay import Overlay, lay_over
 
 
@@ -39,10 +39,41 @@ class MaskedLastAxis(LastAxis):
         return valid.of(x, x.shape[:-1])
 
 
-def by_last_axis(layer: nn.Module) -> nn.Module:
-    """The layer itself, which from now on finds its channels along the last axis."""
-    lay_over(layer, MaskedLastAxis if isinstance(layer, MaskedBatchNorm) else LastAxis)
+class ValidLastAxis(LastAxis, TakesValid):
+    """Shows a layer that knows nothing of padding the valid positions alone, as rows (M, C); zeros at all others.
+
+    Right for whatever takes each row for an example. How many are valid is read back from the device.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return super().forward(x)
+        check_as_at_first(self, x, -1, self._handed)
+        mask = self.mask_of(x)
+        if mask is None:
+            return super().forward(x)
+        rows = mask.flatten().nonzero().squeeze(1)
+        y = super().forward(x.flatten(0, -2).index_select(0, rows))
+        return y.new_zeros(mask.numel(), y.shape[-1]).index_copy(0, rows, y).reshape(x.shape)
+
+    def mask_of(self, x: Tensor) -> Tensor | None:
+        """Which positions (...) of `x` (..., C) are valid; None for all."""
+        return None if self._handed is None else self._handed.of(x, x.shape[:-1])
+
+
+def by_last_axis(layer: nn.Module, *, padded: bool = False) -> nn.Module:
+    """The layer itself, which from now on finds its channels along the last axis.
+
+    With `padded`, one that has no masks is kept from seeing what `valid_positions` says is padding.
+    """
+    overlay = ValidLastAxis if padded else LastAxis
+    lay_over(layer, MaskedLastAxis if isinstance(layer, MaskedBatchNorm) else overlay)
     return layer
+
+
+def knows_padding(layer: nn.Module) -> bool:
+    """Whether channels are the last axis for this layer, and padding beside them counts in nothing."""
+    return isinstance(layer, MaskedLastAxis | ValidLastAxis)
 
 
 def normalizes_last_axis(layer: nn.Module) -> bool:

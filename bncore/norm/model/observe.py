@@ -19,6 +19,8 @@ class Observation:
         self.found: dict[nn.Module, Moments] = {}
         self.order: list[tuple[nn.Module, int]] = []
         """With how many values per channel a layer normalizes together; 1 is too few."""
+        self.without_values: set[nn.Module] = set()
+        """Reached by a batch that had nothing to measure, such as one of padding alone."""
 
     def erased(self) -> nn.Module | None:
         """The first layer that had one value per channel while others were still to come; starts the next batch."""
@@ -39,6 +41,7 @@ def observing(populations: Mapping[nn.Module, Population], *, by_batch: bool) ->
     def observe(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         values = seen_values(layer, args, kwargs).detach()
         if values.numel() == 0:
+            seen.without_values.add(layer)
             return
         population, found = populations[layer], seen.found
         wide = in_double(values)

@@ -24,7 +24,7 @@ from bncore.norm.l1_batch_norm import L1BatchNorm
 from bncore.norm.lp_batch_norm import LpBatchNorm, NormBatchNorm
 from bncore.norm.masked_batch_norm import MaskedBatchNorm
 from bncore.norm.model.found import averages_instances
-from bncore.norm.model.last_axis import LastAxis
+from bncore.norm.model.last_axis import LastAxis, ValidLastAxis
 from bncore.norm.model.overlay import Temporary, own_class
 from bncore.norm.model.positions import as_batch
 
@@ -241,6 +241,8 @@ def seen_values(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
     x = as_batch(layer, x)
     if isinstance(layer, MaskedBatchNorm):
         mask = layer.mask_of(x, mask, lengths)
+    elif isinstance(layer, ValidLastAxis):
+        mask = layer.mask_of(x)
     # `SequenceBatchNorm` of the package above this one has its channels there too.
     on_last_axis = isinstance(layer, LastAxis) or hasattr(layer, "batch_first")
     if mask is None:

@@ -70,9 +70,10 @@ def recalibrate(
 
     Raises:
         ValueError: without any batch, where the batches cannot be gone through again, with the path of a layer that is
-            of an unknown class, that has seen one value per channel in all, or in a batch in front of others unless
-            `sequential`, that has seen values that are not finite, or that runs several times in a forward pass if
-            `sequential`. Nothing is changed then, nor by an error in the model.
+            of an unknown class, that was reached and has seen no value (all is padding), that has seen one value per
+            channel in all, or in a batch in front of others unless `sequential`, that has seen values that are not
+            finite, or that runs several times in a forward pass if `sequential`. Nothing is changed then, nor by an
+            error in the model.
     """
     layers = [
         (name, layer)
@@ -144,7 +145,18 @@ def _measured(
             break
         for layer, measured in observed.found.items():
             populations[layer].centre = measured.mean
+    _check_none_without_values(observed, names)
     return observed.found
+
+
+def _check_none_without_values(observed: Observation, names: Mapping[nn.Module, str]) -> None:
+    """Raise ValueError if a layer was reached by nothing but padding, or by batches without examples."""
+    for layer, name in names.items():
+        if layer in observed.without_values and layer not in observed.found:
+            raise ValueError(
+                f"{path(name, layer)} has seen no value: no batch that reaches it has a valid position; look at mask "
+                "and lengths"
+            )
 
 
 def _check_none_erased(observed: Observation, names: Mapping[nn.Module, str]) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from bncore.spec.blueprint.layers import Chain, Norm, Primitive, Residual, Subsample, Weights
+from bncore.spec.blueprint.layers import Activation, Chain, Flatten, Norm, Primitive, Residual, Subsample, Weights
 from bncore.spec.blueprint.recurrent import Recurrent
 from bncore.spec.blueprint.sequences import SequencePrimitive
 from bncore.spec.blueprint.signal import Signal
@@ -33,6 +33,10 @@ class Laid:
     parameters: int
     state: int
     """Numbers that normalizations keep beside the parameters."""
+    activations: int
+    """Numbers of an example, about, that training keeps for its backward pass."""
+    widest: int
+    """Numbers of an example, about, that lie beside one another where there are most, without a backward pass."""
     output: Signal
     """What comes out: (classes,) of a vector for an example, (T, classes) of a sequence for each of its steps."""
     is_whole: bool
@@ -59,6 +63,8 @@ def lay(blueprint: Chain, signal: Signal, root: str) -> Laid:
         faults=tuple(walk.faults),
         parameters=sum(layer.parameters for layer in walk.layers),
         state=sum(norm.state(place) for norm, place in walk.norms),
+        activations=walk.activations,
+        widest=walk.widest,
         output=walk.signal,
         is_whole=is_whole,
     )
@@ -71,6 +77,10 @@ class _Walk:
     root: str
     fan_in: int = 0
     """Of the weights passed last."""
+    activations: int = 0
+    widest: int = 0
+    is_kept: bool = False
+    """Whether the signal is among the activations."""
     layers: list[LayerPlan] = field(default_factory=list)
     norms: list[tuple[NormModel, Place]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -106,11 +116,11 @@ class _Walk:
         start = self.signal
         if not self.through(residual.body, f"{name}.body."):
             return False
-        end, self.signal = self.signal, start
+        end, self.signal, self.is_kept = self.signal, start, True
         if not self.through(residual.shortcut, f"{name}.shortcut."):
             return False
         # Behind a sum there are no weights of which it is the output.
-        self.fan_in = 0
+        self.fan_in, self.is_kept = 0, False
         if self.signal == end:
             self.layers.append(LayerPlan(f"{name}.sum", "residual_sum", end.shape, 0))
             return True
@@ -134,10 +144,19 @@ class _Walk:
         elif isinstance(layer, SequencePrimitive):
             # What comes out of these is the output of no weights that a normalization could follow.
             self.fan_in = 0
+        self._keep(layer)
         parameters = layer.parameters(self.signal)
         self.signal = layer.output(self.signal)
         self.layers.append(LayerPlan(name, layer.kind, self.signal.shape, parameters))
         return True
+
+    def _keep(self, layer: Primitive) -> None:
+        """Count what training keeps: what goes into weights and norms, and what layers keep besides, each once."""
+        if isinstance(layer, Weights | Norm | Recurrent) and not self.is_kept:
+            self.activations += math.prod(self.signal.shape)
+        self.activations += layer.kept(self.signal)
+        self.widest = max(self.widest, layer.at_once(self.signal))
+        self.is_kept = isinstance(layer, Activation | Recurrent) or (self.is_kept and isinstance(layer, Flatten))
 
     def _mount(self, norm: Norm, name: str) -> bool:
         """Whether it has a layer."""
@@ -157,11 +176,11 @@ class _Walk:
         return norm.spec.has_layer
 
     def _mount_inside(self, layer: Recurrent, name: str) -> None:
-        place = self._place(name, "/norm", layer.width_pointer)
-        for inner, channels in layer.norms().items():
-            inside = replace(place, layer=f"{name}.{inner}", channels=channels)
-            self._object(layer.norm, inside)
-            self.norms += [(layer.norm, inside)] * len(layer.directions)
+        for norm in layer.norms:
+            place = self._place(name, norm.pointer, layer.width_pointer)
+            inside = replace(place, layer=f"{name}.{norm.place}", channels=layer.channels(norm.place))
+            self._object(norm.spec, inside)
+            self.norms += [(norm.spec, inside)] * len(layer.directions)
 
     def _place(self, name: str, pointer: str, width_pointer: str) -> Place:
         """Here, for a normalization by itself."""
@@ -185,9 +204,6 @@ class _Walk:
     def _object(self, spec: NormModel, place: Place) -> None:
         """Note what a normalization has against its place."""
         found = list(spec.faults(place))
-        if place.padded and spec.counts_padding:
-            detail = "It would take padding into its statistics; use batch_norm, which leaves it out, or layer_norm"
-            found.append(Fault(place.own("kind"), detail, "counts_padding"))
         said = {fault.pointer for fault in self.faults}
         # What is wrong with every layer alike is said once.
         self.faults += [fault for fault in found if fault.pointer not in said]
@@ -217,5 +233,7 @@ def _width_behind(layer: Primitive | Chain | Residual, width: int) -> int:
             return _width_behind(layer.body, width)
         case Weights() | Subsample():
             return layer.width
+        case Recurrent():
+            return layer.hidden * len(layer.directions)
         case _:
             return width

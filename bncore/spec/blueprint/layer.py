@@ -1,5 +1,6 @@
 """What all primitives of networks have in common."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -28,6 +29,14 @@ class Layer(ABC):
     def parameters(self, signal: Signal) -> int:
         """Numbers that it learns."""
         return 0
+
+    def kept(self, signal: Signal) -> int:
+        """Numbers of an example, about, that training keeps for its backward pass beside the input of the layer."""
+        return 0
+
+    def at_once(self, signal: Signal) -> int:
+        """Numbers of an example, about, that lie beside one another while it is passed."""
+        return math.prod(signal.shape) + math.prod(self.output(signal).shape)
 
     def misfit(self, signal: Signal) -> Fault | None:
         """Why nothing can come out of it for that signal."""

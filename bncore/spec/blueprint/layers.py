@@ -215,6 +215,9 @@ class Activation(Layer):
     def kind(self) -> str:
         return self.name
 
+    def kept(self, signal: Signal) -> int:
+        return math.prod(signal.shape)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout(Layer):

@@ -3,6 +3,7 @@
 Shapes are those of one example: T steps, C features of a step.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -111,6 +112,11 @@ class Attention(Layer):
 
     def output(self, signal: Signal) -> Signal:
         return replace(signal, shape=(signal.steps, signal.channels // 3))
+
+    def kept(self, signal: Signal) -> int:
+        # Kernels that keep no weights of attention have no dropout on every device.
+        weights = 3 * self.heads * signal.steps**2 if self.dropout > 0.0 else 0
+        return math.prod(signal.shape) + weights
 
     def misfit(self, signal: Signal) -> Fault | None:
         width = signal.channels // 3

@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from bncore.spec.blueprint import Chain, Norm, Primitive, Signal
 from bncore.spec.blueprint.signal import SignalKind
@@ -26,6 +27,8 @@ class AnyNetwork(SpecModel):
     """What an example may be."""
     takes_lengths: ClassVar[bool] = False
     """Whether an example may be a sequence with padding behind its end."""
+    norm_order: ClassVar[tuple[str, ...]]
+    """Where its `norm_positions` may say that it is normalized, in the order of the signal."""
 
     normalize_input: bool = False
     init: InitSpec = Field(default_factory=DefaultInit, description="How weights are drawn.")
@@ -34,6 +37,28 @@ class AnyNetwork(SpecModel):
         description="Multiplies the standard deviation of every weight that init draws, in all layers, and of the "
         "biases where init draws them (default).",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _input_is_said_once(cls, value: Any) -> Any:
+        # What cannot be read is left as it is: its faults are counted from the list that was sent.
+        positions = value.get("norm_positions") if isinstance(value, dict) else None
+        if not isinstance(positions, list | tuple) or "input" not in positions:
+            return value
+        if any(position not in cls.norm_order or positions.count(position) > 1 for position in positions):
+            return value
+        if value.get("normalize_input", True) is not True:
+            return value
+        rest = [position for position in positions if position != "input"]
+        return {**value, "norm_positions": rest, "normalize_input": True}
+
+    @model_validator(mode="after")
+    def _input_is_said_alike(self) -> "AnyNetwork":
+        if "input" in (getattr(self, "norm_positions", None) or ()) and not self.normalize_input:
+            detail = "Names input, and normalize_input is false; leave one of them out"
+            faults = [("/norm_positions", detail, "two_ways_to_say_it")]
+            raise PydanticCustomError("cross_field", "the input is normalized or not", {"faults": faults})
+        return self
 
     @property
     def tags(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from bncore.spec.blueprint import (
@@ -20,6 +20,7 @@ from bncore.spec.blueprint import (
 )
 from bncore.spec.blueprint.signal import SignalKind
 from bncore.spec.network.any_network import INPUT_NORM_EPS, AnyNetwork
+from bncore.spec.network.positions import each_once
 from bncore.spec.norm import BatchNormSpec, NoNorm, NormSpec
 
 Placement = Literal["before_activation", "after_activation"]
@@ -30,20 +31,13 @@ Layers = Iterator[tuple[str, Primitive | Chain | Residual]]
 _ORDER: tuple[Position, ...] = ("input", "hidden", "shortcut", "logits")
 
 
-def _each_once(positions: tuple[Position, ...]) -> tuple[Position, ...]:
-    if len(set(positions)) < len(positions):
-        raise PydanticCustomError("position_twice", "Should name each position once")
-    return tuple(sorted(positions, key=_ORDER.index))
-
-
 def _a_choice(value: object) -> object:
     if isinstance(value, bool) or value == "auto":
         return value
     raise PydanticCustomError("bool_or_auto", "Should be true, false or auto")
 
 
-EachOnce = AfterValidator(_each_once)
-"""Goes with a list of positions, and brings it in the order of the signal."""
+EachOnce = each_once(_ORDER)
 PlainPositions = Annotated[
     tuple[Literal["input", "hidden", "logits"], ...],
     Field(
@@ -60,6 +54,7 @@ class HiddenLayers(AnyNetwork):
     """What hidden layers have in every network."""
 
     takes: ClassVar[tuple[SignalKind, ...]] = ("image",)
+    norm_order: ClassVar[tuple[str, ...]] = _ORDER
 
     activation: ActivationName = Field(default="relu", description="Of hidden layers.")
     norm: NormSpec = Field(default_factory=BatchNormSpec, description="Of hidden layers.")
@@ -75,28 +70,6 @@ class HiddenLayers(AnyNetwork):
         "kept by default so that arms of a comparison share every weight. auto leaves out those that are cancelled.",
     )
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Probability of zeroing an activation.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _input_is_said_once(cls, value: Any) -> Any:
-        # What cannot be read is left as it is: its faults are counted from the list that was sent.
-        positions = value.get("norm_positions") if isinstance(value, dict) else None
-        if not isinstance(positions, list | tuple) or "input" not in positions:
-            return value
-        if any(position not in _ORDER or positions.count(position) > 1 for position in positions):
-            return value
-        if value.get("normalize_input", True) is not True:
-            return value
-        rest = [position for position in positions if position != "input"]
-        return {**value, "norm_positions": rest, "normalize_input": True}
-
-    @model_validator(mode="after")
-    def _input_is_said_alike(self) -> "HiddenLayers":
-        if "input" in self.norm_positions and not self.normalize_input:
-            detail = "Names input, and normalize_input is false; leave one of them out"
-            faults = [("/norm_positions", detail, "two_ways_to_say_it")]
-            raise PydanticCustomError("cross_field", "the input is normalized or not", {"faults": faults})
-        return self
 
     def linear(self, width: int) -> Linear:
         """A hidden layer's weights."""

@@ -28,6 +28,7 @@ from bncore.spec.norm.mixtures import (
     PowerNormSpec,
     SwitchableNormSpec,
 )
+from bncore.spec.norm.noise import NoiseSpec
 from bncore.spec.norm.place import BatchSize, NormModel, Place
 from bncore.spec.norm.sample_statistics import (
     DynamicTanhSpec,
@@ -85,6 +86,7 @@ OtherStatisticsNorm = (
     | EvoNormS0Spec
     | GlobalResponseNormSpec
     | DynamicTanhSpec
+    | NoiseSpec
 )
 WeightNormalization = WeightNormSpec | SpectralNormSpec | WeightStandardizationSpec | ScaledWeightStandardizationSpec
 
@@ -118,6 +120,7 @@ __all__ = [
     "MaskedBatchNormSpec",
     "MovingAverageBatchNormSpec",
     "NoNorm",
+    "NoiseSpec",
     "NoisyBatchNormSpec",
     "NormModel",
     "NormSpec",

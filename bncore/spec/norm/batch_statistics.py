@@ -10,6 +10,7 @@ from pydantic import Field
 
 from bncore.spec.faults import Fault
 from bncore.spec.norm.cold_start import initial_share
+from bncore.spec.norm.noise import Noised
 from bncore.spec.norm.place import BatchSize, NormModel, Place
 from bncore.spec.strict import Epsilon, Integer
 
@@ -32,9 +33,12 @@ class RunningStatistics(NormModel):
         return initial_share(self.momentum, batches)
 
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
-        if place.values(batch.samples) == 1:
-            kind = self.name
-            detail = f"Layer {place.layer} ({kind}) would see one value per channel in {batch.which}; {batch.cure}"
+        values = place.fewest(batch.samples) if self.counts_padding else place.values(batch.samples)
+        if values == 1:
+            sees = "may" if place.padded else "would"
+            detail = (
+                f"Layer {place.layer} ({self.name}) {sees} see one value per channel in {batch.which}; {batch.cure}"
+            )
             yield Fault(batch.pointer, detail, "one_value_per_channel")
 
 
@@ -96,18 +100,10 @@ class FrozenBatchNormSpec(NormModel):
         yield Fault(place.own("kind"), detail, "nothing_to_freeze")
 
 
-class NoisyBatchNormSpec(BatchStatistics):
+class NoisyBatchNormSpec(Noised, BatchStatistics):
     """Batch norm whose output is noised anew each step (arXiv 1805.11604, A.2.1): covariate shift made on purpose."""
 
     kind: Literal["noisy_batch_norm"] = "noisy_batch_norm"
-    mean_range: float = Field(
-        default=0.5, ge=0.0, le=1e3, description="n_mu: each channel's mean is drawn from +-n_mu."
-    )
-    std_range: float = Field(
-        default=1.25, ge=1.0, le=1e3, description="n_sigma: each channel's scale is drawn from [1, n_sigma]."
-    )
-    mean_jitter: float = Field(default=0.1, ge=0.0, le=1e3, description="r_mu: spread of each value's own mean.")
-    std_jitter: float = Field(default=0.1, ge=0.0, le=1e3, description="r_sigma: spread of each value's own scale.")
 
     @property
     def has_scale(self) -> bool:

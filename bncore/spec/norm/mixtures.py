@@ -124,7 +124,7 @@ class PowerNormSpec(NormModel):
         return initial_share(self.forward_momentum, batches)
 
     def batch_faults(self, place: Place, batch: BatchSize) -> Iterator[Fault]:
-        if self.warmup_steps > 0 and place.values(batch.samples) == 1:
+        if self.warmup_steps > 0 and place.fewest(batch.samples) == 1:
             detail = (
                 f"Layer {place.layer} (power_norm) would see one value per channel in {batch.which}, and keep its sign "
                 f"alone during warm-up; {batch.cure}, or 0 warmup_steps"

@@ -42,6 +42,10 @@ class Place:
         """Values of one channel in a batch of so many examples."""
         return samples * self.frames * self.positions
 
+    def fewest(self, samples: int) -> int:
+        """The same where there may be less: a padded sequence may have a single step."""
+        return samples * self.positions if self.padded else self.values(samples)
+
     def own(self, field: str) -> str:
         """The pointer to a field of the normalization."""
         return f"{self.pointer}/{field}"
@@ -62,7 +66,7 @@ class NormModel(SpecModel):
     """A member of the union. The defaults are those of a layer without parameters that works everywhere."""
 
     counts_padding: ClassVar[bool] = False
-    """True for statistics of the batch that would take padded positions in."""
+    """True for statistics of the batch that would take padding in, were the layer shown more than the valid steps."""
 
     has_layer: ClassVar[bool] = True
     """False for what normalizes the weights of the layer in front, or nothing."""

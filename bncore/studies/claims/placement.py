@@ -104,12 +104,9 @@ def _template(steps: int) -> dict[str, Any]:
 def _arm(activation: str, place: str) -> Arm:
     init = {"kind": "kaiming" if activation == "relu" else "xavier"}
     network = {"activation": activation, "init": init, "placement": f"{place}_activation"}
-    words = f"batch normalization {'behind' if place == 'after' else 'in front of'} {_written(activation)}"
+    where = "behind" if place == "after" else "in front of"
+    words = f"batch normalization {where} {'ReLU' if activation == 'relu' else activation}"
     return Arm(f"{activation}-{place}", words, {"network": network})
-
-
-def _written(activation: str) -> str:
-    return {"relu": "ReLU"}.get(activation, activation)
 
 
 def _evidence(design: Design, at: Confirmed, activation: str, which: str) -> Evidence:

@@ -70,14 +70,19 @@ class SmallBatchAlternatives:
     def design(self, scale: Scale, seeds: int | None = None, overrides: Mapping[str, Any] | None = None) -> Design:
         check(self.name, scale)
         shared = patched(template(LR, LR_MOMENTUM), overrides)
-        sizes, n = _SIZES[scale], seeds or (2 if scale == "tiny" else 10)
+        n = seeds or (2 if scale == "tiny" else 10)
         kinds = ("bn", "gn", *_OTHERS[scale])
         return Design(
             claim=self.name,
             scale=scale,
             template=shared,
             # Ghosts as large as the batch are batch normalization.
-            arms=tuple(_arm(kind, size, scale) for kind in kinds for size in sizes if (kind, size) != ("ghost", FULL)),
+            arms=tuple(
+                _arm(kind, size, scale)
+                for kind in kinds
+                for size in _sizes(kind, scale)
+                if (kind, size) != ("ghost", FULL)
+            ),
             measures=(Final("test/accuracy"),),
             margins={
                 "group-norm-steady": Margin("equality", 0.003),
@@ -93,7 +98,7 @@ class SmallBatchAlternatives:
         if isinstance(at, Batch):
             return at
         sizes = _SIZES[design.scale]
-        beside = _beside(design, at, sizes)
+        beside = _beside(design, at)
         return (
             _evidence(
                 design,
@@ -122,6 +127,11 @@ _WORDS = {
     "frn": "filter response normalization",
     "ghost": "ghost batch normalization in steps of 32",
 }
+
+
+def _sizes(kind: str, scale: Scale) -> tuple[int, ...]:
+    """Every other one of what costs most and is not judged."""
+    return _SIZES[scale][:: 2 if kind == "frn" else 1]
 
 
 def _arm(kind: str, size: int, scale: Scale) -> Arm:
@@ -180,20 +190,19 @@ def _slopes(
     return computed(seeds, [slope(seed) for seed in seeds])
 
 
-def _beside(design: Design, at: Confirmed, sizes: Sequence[int]) -> dict[str, float]:
+def _beside(design: Design, at: Confirmed) -> dict[str, float]:
     """Accuracies of all arms, and the slopes that no margin was set for."""
     means = {f"test accuracy, {arm.words}": at.runs.mean(Place(arm.name), ACCURACY) for arm in design.arms}
     slopes = {
-        f"error per halving, {_WORDS[kind]}": _slopes(
-            at.runs,
-            [Place("bn-32" if (kind, size) == ("ghost", FULL) else f"{kind}-{size}") for size in sizes],
-            ACCURACY,
-            sizes,
-            at.seeds,
-        )
+        f"error per halving, {_WORDS[kind]}": _slope_beside(design, at, kind, ACCURACY)
         for kind in _OTHERS[design.scale]
     }
-    slopes["error per halving, batch normalization with precise statistics"] = _slopes(
-        at.runs, [Place(f"bn-{size}") for size in sizes], _PRECISE, sizes, at.seeds
-    )
-    return means | {said: float(np.mean(each.values)) if each.values else math.nan for said, each in slopes.items()}
+    slopes["error per halving, batch normalization with precise statistics"] = _slope_beside(design, at, "bn", _PRECISE)
+    return means | slopes
+
+
+def _slope_beside(design: Design, at: Confirmed, kind: str, metric: Metric) -> float:
+    sizes = _sizes(kind, design.scale)
+    places = [Place("bn-32" if (kind, size) == ("ghost", FULL) else f"{kind}-{size}") for size in sizes]
+    each = _slopes(at.runs, places, metric, sizes, at.seeds)
+    return float(np.mean(each.values)) if each.values else math.nan

@@ -1,5 +1,6 @@
 """The health of normalization layers in numbers by hand, and warnings where something was broken and nowhere else."""
 
+import json
 import math
 from typing import Any
 
@@ -147,6 +148,19 @@ def test_norms_of_a_recurrent_network_with_lengths_have_numbers(norm: str) -> No
     assert np.isfinite(found.recording.arrays["mean_gap"]).all()
 
 
+def test_the_figure_tells_the_norms_in_a_cell_apart() -> None:
+    spec = {"kind": "lstm", "hidden": [4, 3], "bidirectional": True, "norms_at": {"head": {"kind": "batch_norm"}}}
+    network = build_network(spec, Signal((5, 3), "sequence"), 3)
+    found = norm_health(network, values(6, 5, 3).float())
+    inside = ("norm_ih", "norm_hh", "norm_c")
+    roles = {(site.name.rpartition(".")[2], "reverse" in site.name): site.role for site in found.recording.sites}
+    backward = {(place, True): f"{place}_backward" for place in inside}
+    assert roles == {("norm", False): "norm", **{(place, False): place for place in inside}, **backward}
+    assert [site.depth for site in found.recording.sites] == [1] * 6 + [2] * 7
+    drawn = json.dumps(found.figure())
+    assert all(word in drawn for word in ("norm_ih, of W_x x", "norm_c, of the cell", "norm hh backward"))
+
+
 def test_a_healthy_network_is_not_warned_of() -> None:
     found = norm_health(
         trained(nn.BatchNorm1d(4), 100), values(64, 3, seed=50), accuracy={"running": 0.9, "batch": 0.92}
@@ -196,6 +210,9 @@ def test_too_few_updates_for_the_momentum_count_at_the_end_alone() -> None:
     assert "have seen 40 batches" in words
     assert "wants 500" in words
     assert not norm_health(trained(nn.BatchNorm1d(4, momentum=None), 9), x).warnings
+    still = norm_health(trained(nn.BatchNorm1d(4, momentum=0.0), 40), x).warnings
+    assert "its momentum is 0" in next(one.words for one in still if one.code == "few_updates")
+    assert not any("inf" in one.words for one in still)
 
 
 def test_accuracy_that_other_statistics_would_have_is_a_warning() -> None:

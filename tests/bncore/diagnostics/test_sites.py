@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from bncore import diagnostics
+from bncore.networks import build_network
 from bncore.norm import convert
+from bncore.spec import data_shape, load_spec
 from tests.bncore.diagnostics.by_hand import build
 from tests.bncore.diagnostics.test_no_trace import ALL, network_and_batch
 
@@ -50,6 +52,22 @@ class Transposed(nn.Module):
         x = self.embedding(tokens) + self.position
         x = self.norm(x.transpose(1, 2)).transpose(1, 2)
         return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+def test_positions_that_are_added_make_nothing_deeper() -> None:
+    def found(positions: str) -> dict[str, int]:
+        spec = {
+            "data": {"kind": "digits", "as": "row"},
+            "network": {"kind": "transformer_encoder", "width": 8, "heads": 2, "blocks": 1, "positions": positions},
+        }
+        planned = load_spec(spec)
+        network = build_network(planned.network, data_shape(planned.data).signal, 10, 0, torch.device("cpu"))
+        return dict(places(diagnostics.weight_norms(network, torch.randn(4, 8, 8), lr=0.1)))
+
+    learned, others = found("learned"), found("sinusoidal")
+    added = learned.keys() - others.keys()
+    assert {learned[name] for name in added} == {1}
+    assert {name: depth for name, depth in learned.items() if name not in added} == others
 
 
 def places(found: Any, role: str = "weights") -> list[tuple[str, int]]:

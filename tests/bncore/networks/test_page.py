@@ -59,6 +59,7 @@ def test_a_network_has_a_section_with_a_valid_example_and_every_field(member: ty
 def test_a_network_of_sequences_is_listed_and_every_field_of_it_is_in_its_page(member: type[SequenceSpec]) -> None:
     assert f"| [`{member.model_fields['kind'].default}`](networks_sequences.md" in PAGE
     assert all(f"`{field}`" in OF_SEQUENCES for field in member.model_fields if field != "kind")
+    assert all(f"`{position}`" in OF_SEQUENCES for position in member.norm_order)
 
 
 def test_every_example_in_the_page_of_sequences_is_valid() -> None:
@@ -66,6 +67,14 @@ def test_every_example_in_the_page_of_sequences_is_valid() -> None:
     assert len(examples) >= 4
     for example in examples:
         load_spec(json.loads(example))
+
+
+def test_the_programs_in_the_page_of_sequences_say_what_they_print(capsys: pytest.CaptureFixture[str]) -> None:
+    programs = re.findall(r"```python\n(.*?)```", OF_SEQUENCES, re.DOTALL)
+    assert len(programs) == 2
+    for program in programs:
+        exec(compile(program, "docs/networks_sequences.md", "exec"), {})
+        assert capsys.readouterr().out.split() == re.findall(r"^print\(.*\)  # (.*)$", program, re.MULTILINE)
 
 
 def test_every_element_of_a_list_is_in_the_page() -> None:

@@ -336,3 +336,19 @@ def test_a_variance_too_large_for_half_precision_is_refused() -> None:
     with pytest.raises(ValueError, match="too large"):
         recalibrate(layer, [torch.tensor([[-400.0, 1.0], [400.0, 2.0]]).half()])
     assert torch.equal(layer.running_var, torch.ones(2).half())
+
+
+def test_batches_without_a_valid_position_are_refused_and_one_among_others_is_not() -> None:
+    model = nn.Sequential(MaskedBatchNorm(3))
+    before = model[0].running_mean.clone()
+    x = torch.randn(2, 3, 5)
+
+    def masked(model: nn.Module, batch: Tensor) -> Tensor:
+        y: Tensor = model[0](batch, mask=batch[:, 0] > 100.0)
+        return y
+
+    with pytest.raises(ValueError, match="0 has seen no value"):
+        recalibrate(model, [x, x], forward=masked)
+    assert torch.equal(model[0].running_mean, before)
+    recalibrate(model, [x, x + 200.0], forward=masked)
+    torch.testing.assert_close(model[0].running_mean, (x + 200.0).mean((0, 2)))

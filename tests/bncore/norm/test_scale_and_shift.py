@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 import bncore.norm
-from bncore.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, convert
+from bncore.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Noise, RMSNorm, convert
 from tests.bncore.norm.case import Case, cases, sample
 from tests.bncore.norm.test_contract_numbers import derivatives
 from tests.bncore.norm.test_convert import FAMILY, images, moved
@@ -44,7 +44,7 @@ def test_with_one_of_them_alone_it_follows_the_paper(case: Case, shape_of: tuple
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
 def test_without_a_bias_it_is_made_and_reset_as_torch_does(layer: Any) -> None:
-    if layer is RMSNorm:
+    if layer in (Noise, RMSNorm):
         assert "bias" not in inspect.signature(layer).parameters
         return
     made = layer(64, bias=False)

@@ -106,7 +106,9 @@ def test_what_would_take_longer_than_training_is_warned_of() -> None:
 
     def said(asked: dict[str, Any]) -> list[tuple[str, str]]:
         found = cautions(load_spec({**spec, "diagnostics": [asked]}))
-        return [(one.pointer, one.code) for one in found if one.code == "costly_diagnostic"]
+        costly = [one for one in found if one.code == "costly_diagnostic"]
+        assert all(one.detail.startswith(f"{asked['kind']} would take about ") for one in costly)
+        return [(one.pointer, one.code) for one in costly]
 
     # A product with the Hessian takes three times a step, of four times its examples.
     assert said({"kind": "hessian_top_eigenvalue", "every_steps": 100}) == [("/diagnostics/0", "costly_diagnostic")]

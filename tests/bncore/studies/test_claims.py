@@ -1,6 +1,8 @@
 """Claims drive studies by results alone, from first batch to verdict; by real experiments where they are short."""
 
+import dataclasses
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,10 @@ import numpy as np
 import pytest
 from statsmodels.stats.weightstats import DescrStatsW
 
-from bench.claims import trained
-from bncore.spec import ExperimentSpec
-from bncore.studies.claim import TUNING_SEEDS_FROM, Batch, Design, ScaleMissing, experiments
+from bench.claims import answered, trained
+from bncore.spec import load_spec, plan
+from bncore.spec.evaluation import evaluation_faults, load_evaluation
+from bncore.studies.claim import TUNING_SEEDS_FROM, Batch, Design, ScaleMissing, evaluations, experiments
 from bncore.studies.claims import CLAIMS
 from bncore.studies.looks import Looks, level
 from bncore.studies.measures import (
@@ -24,7 +27,9 @@ from bncore.studies.measures import (
     MeanOverSteps,
     Within,
     diverged,
+    evaluation_metrics,
     measured,
+    needed,
 )
 from bncore.studies.reports import Report, answer
 from bncore.studies.results import Results, Run, results
@@ -160,22 +165,61 @@ def test_every_experiment_of_a_design_is_one_that_the_service_accepts(claim: Any
         design = claim.design(scale)
     except ScaleMissing:
         return
-    batch = claim.next_step(design, Results())
-    specs = [experiment.spec for experiment in experiments(design, batch)]
-    assert len({json.dumps(spec, sort_keys=True) for spec in specs}) == len(batch.places) * len(batch.seeds)
-    for spec in specs[:: len(batch.seeds)]:
-        ExperimentSpec.model_validate(spec)
+    runs: list[Run] = []
+    done: tuple[str, ...] = ()
+    while isinstance(step := claim.next_step(design, Results(tuple(runs), done)), Batch):
+        asked = experiments(design, dataclasses.replace(step, seeds=step.seeds[:1]))
+        assert len({json.dumps(each.spec, sort_keys=True) for each in asked}) == len(step.places)
+        for each in asked:
+            valid = load_spec(each.spec)
+            assert plan(valid).total_steps
+            for evaluation in evaluations(design, each.place.arm).values():
+                assert evaluation_faults(load_evaluation(dict(evaluation)), valid) == []
+        # All alike, so that the middle of every grid is chosen.
+        metrics: dict[str, float | None] = {measure.name: 0.5 for measure in design.measures}
+        pairs = [(place, seed) for place in step.places for seed in step.seeds]
+        runs += [Run(place.arm, seed, metrics, place.setting, stage=step.stage) for place, seed in pairs]
+        done = (*done, step.stage)
+    assert {question.name for question in step} >= {*design.margins}
     assert all(claim.literature), "what others found stands beside it"
 
 
+@pytest.mark.system
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_tiny_study_runs_from_its_design_to_its_report(name: str, tmp_path: Path) -> None:
+    design = CLAIMS[name].design("tiny")
+    report = answered(design, [], tmp_path)
+    assert {verdict.name for verdict in report.verdicts} >= {*design.margins}
+    # Whatever a question rests on was measured; fewer seeds than six are no verdict.
+    assert all(verdict.effects is None or not verdict.effects.missing for verdict in report.verdicts)
+    assert all(math.isfinite(number) for verdict in report.verdicts for number in verdict.measured.values())
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_an_evaluation_found_becomes_metrics() -> None:
+    before = {"accuracy": 0.5, "loss": "NaN", "count": 3, "classes": [{"recall": 1.0}]}
+    found = evaluation_metrics("blur", {"before": before, "after": {"accuracy": 0.75, "loss": None}, "reason": None})
+    assert (found["evaluation/blur/accuracy"], found["evaluation/blur/before/accuracy"]) == (0.75, 0.5)
+    assert math.isnan(found["evaluation/blur/before/loss"] or 0.0)
+    assert not {"evaluation/blur/loss", "evaluation/blur/before/classes"} & {*found}
+    # Nothing else was asked for; or there was nothing, of weights that diverged.
+    alone, none = (
+        evaluation_metrics("clean", {"before": before, "after": None, "reason": reason}) for reason in (None, "no")
+    )
+    assert alone["evaluation/clean/accuracy"] == none["evaluation/clean/before/accuracy"] == 0.5
+    assert "evaluation/clean/accuracy" not in none
+
+
+SERIES = {
+    "test/accuracy": ([10, 20, 40], [0.5, 0.92, 0.9]),
+    "test/loss": ([10, 20, 40], [2.0, 1.0, 0.5]),
+    "train/loss": ([1, 2], [2.0, 999.0]),
+    "falling": (list(range(1, 41)), [0.5] * 5 + [2.0] * 5 + [1.5, 0.5] * 5 + [0.4] * 20),
+    "overflown": ([1, 2, 3], [float("nan"), 3.0, 2.0]),
+}
+
+
 def test_series_become_numbers() -> None:
-    series = {
-        "test/accuracy": ([10, 20, 40], [0.5, 0.92, 0.9]),
-        "test/loss": ([10, 20, 40], [2.0, 1.0, 0.5]),
-        "train/loss": ([1, 2], [2.0, 999.0]),
-        "falling": (list(range(1, 41)), [0.5] * 5 + [2.0] * 5 + [1.5, 0.5] * 5 + [0.4] * 20),
-        "overflown": ([1, 2, 3], [float("nan"), 3.0, 2.0]),
-    }
     accuracy = "test/accuracy"
     found = measured(
         (
@@ -187,18 +231,10 @@ def test_series_become_numbers() -> None:
             FirstReaching("test/loss", 1.0, higher_is_better=False),
             MeanOverSteps(accuracy),
             Final("validation/loss"),
-            Within(accuracy, 15, 40),
-            Within("test/loss", 0, 40, "median"),
-            Within("test/loss", 50, 60),
-            Within("overflown", 1, 3, "median"),
-            Within("overflown", 1, 3),
             Greatest(accuracy),
             Greatest("overflown"),
-            AtLevel("test/loss", "falling", 1.0),
-            AtLevel("test/loss", "falling", 0.1),
-            AtLevel("test/loss", "nothing", 1.0),
         ),
-        series,
+        SERIES,
     )
     assert found == {
         accuracy: 0.9,
@@ -207,19 +243,39 @@ def test_series_become_numbers() -> None:
         "steps until test/accuracy >= 0.95": None,
         "steps until test/loss <= 1": 20.0,
         "mean of test/accuracy": pytest.approx((10 * 0.71 + 20 * 0.91) / 30),
+        "greatest test/accuracy": 0.92,
+        "greatest overflown": 3.0,
+    }
+    assert not diverged(SERIES)
+    assert diverged({"train/loss": ([1], [1001.0])})
+    assert diverged({"train/loss": ([1, 2], [float("nan"), 1.0])})
+
+
+def test_stretches_of_series_become_numbers() -> None:
+    found = measured(
+        (
+            Within("test/accuracy", 15, 40),
+            Within("test/loss", 0, 40, "median"),
+            Within("test/loss", 50, 60),
+            Within("overflown", 1, 3, "median"),
+            Within("overflown", 1, 3),
+            AtLevel("test/loss", "falling", 1.0),
+            AtLevel("test/loss", "falling", 0.1),
+            AtLevel("test/loss", "nothing", 1.0),
+        ),
+        SERIES,
+    )
+    assert found == {
         "mean of test/accuracy over steps 15 to 40": pytest.approx(0.91),
         "median of test/loss over steps 0 to 40": 1.0,
         "median of overflown over steps 1 to 3": 3.0,
         "mean of overflown over steps 1 to 3": float("inf"),
-        "greatest test/accuracy": 0.92,
-        "greatest overflown": 3.0,
         # 1.25 on average over the steps until 10, 1 exactly over those until 20.
         "test/loss when falling <= 1": 1.0,
         "test/loss when falling <= 0.1": None,
     }
-    assert not diverged(series)
-    assert diverged({"train/loss": ([1], [1001.0])})
-    assert diverged({"train/loss": ([1, 2], [float("nan"), 1.0])})
+    asked = (Final("test/accuracy"), AtLevel("test/loss", "train/loss", 1.0))
+    assert needed(asked) == {"test/accuracy", "test/loss", "train/loss"}
 
 
 def test_who_designs_a_study_loads_neither_scipy_nor_torch() -> None:

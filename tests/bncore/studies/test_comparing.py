@@ -62,6 +62,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "from a",
     ),
     "delta of 0": ({"delta": 0}, "/delta", "no_margin", "0.01"),
+    "no delta": ({"delta": None}, "/delta", "missing", "0.01"),
     "delta below 0": ({"delta": -0.01}, "/delta", "no_margin", "0.01"),
     "points for shares": ({"delta": 1.0}, "/delta", "margin_too_large", "0.01"),
     "two seeds": ({"seeds": 2}, "/seeds", "too_few_seeds", "6"),
@@ -92,6 +93,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "data.validation",
     ),
     "unknown direction": ({"estimand": {"metric": "lr"}}, "/estimand/higher_is_better", "direction_unknown", "better"),
+    "other device": (
+        against({"resources": {"device": "cpu"}}),
+        "/compare/bn/resources/device",
+        "not_paired",
+        "auto",
+    ),
     "no target": ({"estimand": {"metric": "steps_to_target"}}, "/estimand/target", "no_target", "value"),
     "other examples": (
         against({"data": {"validation": {"seed": 1}}}),
@@ -170,7 +177,7 @@ def test_arms_are_tuned_alike_then_judged_with_fresh_pairs_at_their_own_and_at_m
     document["compare"]["ln"] = changed(LN)
     claim = compared(load_comparison(document))
     design = claim.design("cpu")
-    assert compared(claim.asked.model_dump(mode="json")).design("cpu") == design
+    assert Comparison(load_comparison(claim.asked.model_dump(mode="json"))).design("cpu") == design
     runs: list[Run] = []
     found, (tuning, judging) = drive(claim, design, accuracy, runs)
     assert (tuning.stage, len(tuning.places), tuning.seeds[0]) == ("tune", 3 * 4, TUNING_SEEDS_FROM)

@@ -2,71 +2,14 @@
 
 import itertools
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from bncore.events import FileSaved, NormsChecked, Note
+from bncore.events import NormsChecked
 from bncore.recording import from_bytes
-from bncore.spec import kinds
-
-OFF = [{"kind": "norm_health", "enabled": False}]
-DIGITS_ROWS = {"kind": "digits", "as": "row"}
-NETWORKS: dict[str, dict[str, Any]] = {
-    "mlp": {"network": {"kind": "mlp", "hidden": [12, 12], "dropout": 0.2, "norm": {"kind": "batch_renorm"}}},
-    "cnn": {
-        "network": {"kind": "cnn", "channels": [4, 6], "dropout": 0.1},
-        "train": {"precision": "bf16", "accumulate": 2, "ema": {"decay": 0.9}},
-        "resources": {"channels_last": True},
-    },
-    "resnet": {"network": {"kind": "resnet", "depth": 8, "width": 4}},
-    "lstm": {
-        "data": DIGITS_ROWS,
-        "network": {"kind": "lstm", "hidden": [6], "norm": {"kind": "step_batch_norm"}},
-    },
-    "transformer": {
-        "data": DIGITS_ROWS,
-        "network": {
-            "kind": "transformer_encoder",
-            "width": 8,
-            "heads": 2,
-            "blocks": 1,
-            "mlp_width": 12,
-            "dropout": 0.1,
-        },
-    },
-}
-
-
-def spec_of(name: str, diagnostics: list[dict[str, Any]], **parts: Any) -> dict[str, Any]:
-    chosen = NETWORKS[name]
-    train = {"steps": 8, "seed": 4, **chosen.get("train", {})}
-    cadence = {"evaluation": {"every_steps": 5}, "checkpoint": {"every_steps": 3}}
-    return {"optimizer": {"kind": "adam"}, **chosen, **cadence, "train": train, "diagnostics": diagnostics, **parts}
-
-
-def all_of(name: str) -> list[dict[str, Any]]:
-    """Every diagnostic that the network can have, on few examples."""
-    left_out = {"scale_invariance"} if name in ("lstm", "transformer") else set()
-    asked: list[dict[str, Any]] = [
-        {"kind": found.kind, "every_steps": 3} for found in kinds("diagnostics") if found.kind not in left_out
-    ]
-    options = {"weight_norms": {}, "hessian_top_eigenvalue": {"examples": 16, "iterations": 3}}
-    return [{**one, **options.get(one["kind"], {"examples": 16})} for one in asked]
-
-
-def recordings(*runs: Any) -> dict[str, bytes]:
-    """The files of attempts, by name; a later one of the same name replaces an earlier one."""
-    found = [(run.path, event) for run in runs for event in run.whole_events() if isinstance(event, FileSaved)]
-    return {event.name: (path / event.file.file).read_bytes() for path, event in found}
-
-
-def failures(run: Any) -> list[str]:
-    return [event.message for event in run.events if isinstance(event, Note) and event.code == "diagnostic_failed"]
+from tests.bncore.train.diagnosed import OFF, all_of, failures, recordings, spec_of
 
 
 @pytest.mark.parametrize(
@@ -118,44 +61,6 @@ def test_a_resumed_run_measures_what_an_undisturbed_one_does(runs: Any, name: st
         again = recordings(resumed)
         assert not kept.keys() & again.keys()
         assert kept | again == recordings(whole)
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from bncore.recording import Recording
-from bncore.train import run_attempt
-written = Recording.to_bytes
-def killed(self):
-    if (self.kind, self.step) == (kind, int(step)):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return written(self)
-Recording.to_bytes = killed
-for asked in sys.argv[1:]:
-    path, kind, step = asked.split(":")
-    child = os.fork()
-    if child == 0:
-        run_attempt(Path(path))
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, asked
-"""
-"""Each in the middle of a step's diagnostics: what one measured is lost, those before it are there."""
-
-
-def test_killed_in_the_middle_of_a_diagnostic_it_ends_as_if_it_had_not_been(runs: Any, tmp_path: Path) -> None:
-    spec = spec_of("mlp", all_of("mlp"))
-    whole = runs.train(spec)
-    program = tmp_path / "killed.py"
-    program.write_text(KILLED)
-    moments = (("covariate_shift", 6, 3), ("norm_health", 8, 6), ("weight_norms", 0, None))
-    left = [runs.prepare(spec) for _ in moments]
-    asked = [f"{run.path}:{kind}:{step}" for run, (kind, step, _) in zip(left, moments, strict=True)]
-    subprocess.run([sys.executable, "-P", program, *asked], check=True)
-    for killed, (_, _, saved) in zip(left, moments, strict=True):
-        resumed = runs.train(spec, after=None if saved is None else killed, step=saved)
-        if saved is not None:
-            runs.assert_continued(whole, resumed, saved, before=killed)
-        assert recordings(killed, resumed) == recordings(whole)
 
 
 def test_one_that_fails_costs_its_own_measurement(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:

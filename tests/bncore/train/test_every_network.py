@@ -10,10 +10,30 @@ from bncore.networks import build_network
 from bncore.spec import data_shape, load_spec
 from tests.network_specs import DATA, KINDS, NORMS, small_spec
 
+BY_POSITION: dict[str, dict[str, Any]] = {
+    "lstm": {
+        "hidden_to_hidden": {"kind": "layer_norm"},
+        "cell": {"kind": "step_batch_norm", "max_steps": 3},
+        "between_layers": {"kind": "batch_norm"},
+        "logits": {"kind": "spectral_norm"},
+    },
+    "transformer_encoder": {
+        "embedding": {"kind": "batch_norm"},
+        "mlp": {"kind": "layer_norm"},
+        "logits": {"kind": "batch_renorm"},
+    },
+}
 
-@pytest.mark.parametrize(("kind", "norm"), [(kind, norm) for kind in KINDS for norm in NORMS[kind]])
-def test_it_trains_and_resumes_with_the_same_bits(runs: Any, kind: str, norm: str) -> None:
+
+@pytest.mark.parametrize(
+    ("kind", "norm", "norms_at"),
+    [(kind, norm, None) for kind in KINDS for norm in NORMS[kind]]
+    + [(kind, NORMS[kind][-1], norms_at) for kind, norms_at in BY_POSITION.items()],
+)
+def test_it_trains_and_resumes_with_the_same_bits(runs: Any, kind: str, norm: str, norms_at: Any) -> None:
     spec = small_spec(kind, norm, train={"steps": 7, "batch_size": 20}, checkpoint={"every_steps": 4})
+    if norms_at is not None:
+        spec["network"]["norms_at"] = norms_at
     if kind in DATA:
         spec["evaluation"] = {"statistics": ["running", "batch", "precise"]}
     whole = runs.train(spec)

@@ -1,0 +1,101 @@
+"""`bnlab study compare` makes of files what the service takes, and says what is wrong before it asks anybody."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from client.cli import app
+from tests.client.answers import answering
+from tests.client.test_hostile_server import EVIL
+
+STUDY = "stu_" + "0" * 32
+PLAIN = "network: {kind: mlp, hidden: [4]}\ntrain: {steps: 5}\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("plain.yaml", "bn.yaml"):
+        (tmp_path / name).write_text(PLAIN)
+    (tmp_path / "whole.yaml").write_text("compare: {}\ndelta: 1\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--baseline", "plain.yaml"], "--treatment"),
+        (["whole.yaml", "--baseline", "plain.yaml"], "one FILE"),
+        (["--baseline", "plain.yaml", "--treatment", "baseline=bn.yaml"], "NAME=FILE"),
+        (["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--tune", "optimizer.lr"], "PATH=[VALUE"),
+        (["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--target", "high"], "NAME=NUMBER"),
+        (["--baseline", "gone.yaml", "--treatment", "bn.yaml"], "gone.yaml"),
+    ],
+)
+@pytest.mark.usefixtures("files")
+def test_wrong_usage_is_said_before_anybody_is_asked(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, ["study", "compare", *arguments])
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+@pytest.mark.usefixtures("files")
+def test_files_and_options_become_one_comparison() -> None:
+    posted: list[Any] = []
+    arguments = ["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--treatment", "x=bn.yaml", "--delta", "0.5"]
+    arguments += ["--metric", "steps_to_target", "--target", "test/loss=0.5", "--tune", "optimizer.lr=0.1, 1"]
+    arguments += ["--seeds", "7", "--set", "train.steps=9", "--json"]
+    with answering(lambda *_: (202, {"id": STUDY, "state": "queued"}), posted) as url:
+        result = CliRunner().invoke(app, ["study", "compare", *arguments, "--url", url])
+    assert (result.exit_code, json.loads(result.output)["state"]) == (0, "queued")
+    spec = {"network": {"kind": "mlp", "hidden": [4]}, "train": {"steps": 9}}
+    assert posted == [
+        {
+            "compare": dict.fromkeys(("baseline", "bn", "x"), spec),
+            "estimand": {"metric": "steps_to_target", "target": {"metric": "test/loss", "value": 0.5}},
+            "tune": {"optimizer.lr": [0.1, 1]},
+            "delta": 0.5,
+            "seeds": 7,
+        }
+    ]
+
+
+@pytest.mark.usefixtures("files")
+def test_a_fault_of_a_spec_is_said_with_the_line_of_its_file() -> None:
+    faults = [{"pointer": "/compare/bn/train/steps", "detail": "Should be less", "code": "x"}]
+    faults += [{"pointer": "/delta", "detail": "Is required", "code": "missing"}]
+    problem = {"title": "Not so", "status": 422, "errors": faults}
+    with answering(lambda *_: (422, problem)) as url:
+        more = ["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--url", url]
+        result = CliRunner().invoke(app, ["study", "compare", *more])
+    assert result.exit_code == 3
+    assert "/compare/bn/train/steps (bn.yaml, line 2): Should be less" in result.output
+    assert "/delta: Is required" in result.output
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", STUDY], ["wait", STUDY], ["claims"]])
+def test_what_a_server_says_of_a_study_is_shown_and_never_obeyed(command: list[str]) -> None:
+    progress = {"step": 1, "total_steps": 1, "fraction": 1.0}
+    stage = {"name": EVIL, "experiments": 1, "states": {"succeeded": 1}, "evaluations": {}, "progress": progress}
+    words = dict.fromkeys(("stage", "claim", "scale", "name", "waiting_for", "created_at"), EVIL)
+    numbers = {"seeds": 6, "most": 12, "seconds": 1.0, "eta_seconds": None, "judged": 1, "is_terminal": True}
+    more = {"failure": {"code": EVIL, "message": EVIL}, "outcomes": {EVIL: EVIL}, "states": {EVIL: 1}}
+    study = {**words, **numbers, **more, "id": STUDY, "state": "failed", "stages": [stage], "progress": progress}
+    verdicts = [{"name": EVIL, "outcome": EVIL, "label": EVIL, "sentence": EVIL}]
+    claim = {**dict.fromkeys(("name", "number", "says", "source"), EVIL), "scales": [EVIL]}
+
+    def answer(_method: str, path: str) -> tuple[int, Any]:
+        if path.endswith("/verdict"):
+            return 200, {"verdicts": verdicts}
+        if path.startswith("/v1/claims"):
+            return 200, {"data": [claim]}
+        return 200, study if STUDY in path else {"data": [study], "next_cursor": None}
+
+    with answering(answer) as url:
+        result = CliRunner().invoke(app, ["study", *command, "--url", url])
+    assert result.exit_code == (1 if command[0] == "wait" else 0), result.output
+    assert "evil" in result.output
+    assert not set(result.output) & set("\x1b\x07\x9b\r\x00\x7f\u202e\u2028")

@@ -1,0 +1,96 @@
+"""What is done of studies costs what it finds, however many there are: every statement enters by an index."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bench.rows import fill, job_id
+from store import experiments, studies
+from store.experiments import Filters
+from store.jobs.wishes import By
+from store.queueing import Limits, Submitter
+from store.studies import measuring, waking
+from tests.store.test_plans import (
+    ROWS,
+    Statement,
+    faults_of_postgresql,
+    faults_of_sqlite,
+    heard,
+    in_session,
+)
+from tests.store.test_studies import submission
+
+ENDED, WAITING, WHOLE = job_id(50, "stu"), job_id(207, "stu"), job_id(62, "stu")
+WHO, OWNER, LIMITS = Submitter("own_0", "cpu"), By("own_0"), Limits(10_000, 10**12)
+
+
+def test_what_is_done_of_studies_reads_and_sorts_no_table(lab: Any) -> None:
+    fill(lab.database, ROWS)
+    faults = look_at_plans(lab)
+    with lab.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+    faults += [f"with statistics: {fault}" for fault in look_at_plans(lab)]
+    assert not faults, "\n".join(faults)
+
+
+def look_at_plans(lab: Any) -> list[str]:
+    statements: dict[str, list[Statement]] = {}
+    for name, call in (*looks(lab), *writes(lab)):
+        with heard(lab.database) as statements[name]:
+            call()
+    found = faults_of_sqlite if lab.database.engine.dialect.name == "sqlite" else faults_of_postgresql
+    with lab.database.engine.connect() as connection:
+        return [
+            f"{name}: {fault}\n    {statement}"
+            for name, said in statements.items()
+            for statement, parameters in said
+            for fault in found(connection, statement, parameters)
+        ]
+
+
+def looks(lab: Any) -> Iterator[tuple[str, Callable[[], object]]]:
+    def reading(call: Callable[..., object]) -> Callable[[], object]:
+        return lambda: in_session(lab.database.read(), call)
+
+    for name, owner in (("an owner's", "own_2"), ("anybody's", None)):
+        for part_of in ("", WHOLE):
+            cursor: list[str | None] = [None]
+
+            def page(
+                session: Any, owner: Any = owner, part_of: str = part_of, cursor: list[str | None] = cursor
+            ) -> None:
+                cursor[0] = studies.page(session, owner, part_of, cursor[0]).next_cursor
+
+            yield f"list {name} of {part_of}", reading(page)
+            yield f"list {name} of {part_of}, further", reading(page)
+    yield "get", reading(lambda session: studies.get(session, ENDED, owner="own_0"))
+    yield "standings", reading(lambda session: studies.standings(session, [ENDED, WAITING, WHOLE]))
+    yield "members", reading(lambda session: studies.members(session, ENDED))
+    yield "parts", reading(lambda session: studies.parts(session, WHOLE))
+    yield "verdict", reading(lambda session: studies.verdict(session, ENDED))
+    yield "one verdict", reading(lambda session: studies.verdict(session, ENDED, 1))
+    yield "due", reading(waking.due)
+    yield "of a job", reading(lambda session: waking.of_job(session, job_id(9)))
+    yield "rows", lambda: measuring.rows(lab.database, ENDED, submission().asked.design, lambda: None)
+    of_none = Filters(owner="own_3", of_no_study=True)
+    yield "experiments of none", reading(lambda session: experiments.ids(session, of_none, 100))
+
+
+def writes(lab: Any) -> Iterator[tuple[str, Callable[[], object]]]:
+    """A study from its first row to its last."""
+
+    def writing(call: Callable[..., object]) -> Callable[[], object]:
+        return lambda: in_session(lab.database.write(), call)
+
+    made: list[str] = []
+    yield "submit", writing(lambda session: made.append(studies.submit(session, submission(), WHO, LIMITS).id))
+
+    def asked(call: Callable[..., object], *others: object) -> Callable[[], object]:
+        return writing(lambda session: call(session, studies.get(session, made[0]), OWNER, *others))
+
+    yield "pause", asked(studies.pause)
+    yield "resume", asked(studies.resume, LIMITS)
+    yield "wake", writing(lambda session: studies.wake(session, [WAITING]))
+    yield "cancel", asked(studies.cancel)
+    yield "retry", asked(studies.retry, LIMITS)
+    yield "cancel again", asked(studies.cancel)
+    yield "delete", asked(studies.delete)
