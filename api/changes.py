@@ -113,6 +113,8 @@ class ChangeWatch:
         jobs = [one for one in ids if not one.startswith(_SWEEP)]
         # A sweep is counted from its experiments, ten thousand perhaps, of which one changes at any moment.
         counted = ids if now - self._counted > _LOOK_ANYWAY_SECONDS else jobs
+        if not counted:
+            return {}
         with self._database.read() as session:
             marks: dict[str, Mark | None] = dict.fromkeys(counted)
             marks |= experiments.marks(session, jobs)
