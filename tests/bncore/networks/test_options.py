@@ -10,13 +10,12 @@ from torch.nn.utils import parametrize
 from bncore.networks import build_network
 from bncore.spec import InitSpec, NetworkSpec, SpecError, load_spec, members, plan
 from bncore.spec.blueprint import Signal
+from bncore.spec.network.layered import HiddenLayers
 from tests.norm_specs import FITTING, admitted, network_with
 
 SHAPE = (1, 8, 8)
 MEMBERS = {
-    member.model_fields["kind"].default: member
-    for member in members(NetworkSpec)
-    if "norm_positions" in member.model_fields
+    member.model_fields["kind"].default: member for member in members(NetworkSpec) if issubclass(member, HiddenLayers)
 }
 NETWORKS = list(MEMBERS)
 SMALL: dict[str, dict[str, Any]] = {
