@@ -27,10 +27,7 @@ def moments(x: Tensor, axes: Sequence[int]) -> Moments:
     """
     wide = x.to(statistics_dtype(x.dtype))
     mean = wide.mean(tuple(axes), keepdim=True)
-    centred = wide - mean
-    # In place where nothing is differentiated: memory that is new each time costs more than the squares.
-    squares = centred.square() if torch.is_grad_enabled() else centred.square_()
-    var = squares.mean(tuple(axes), keepdim=True)
+    var = (wide - mean).square().mean(tuple(axes), keepdim=True)
     return Moments(mean, var, number_of_values(x, axes))
 
 

@@ -74,7 +74,7 @@ def test_keys_are_created_listed_and_revoked_from_the_command_line(sqlite_url: s
     (listed,) = json.loads(run_store("keys", "list", "--json")[1])
     assert (listed["name"], listed["prefix"], listed["revoked_at"]) == ("laptop", secret[:12], None)
     # The least that a key can do, unless more is said.
-    assert listed["scopes"] == ["read"]
+    assert listed["scopes"] == "read"
     assert secret not in run_store("keys", "list")[1]
     assert run_store("keys", "revoke", listed["id"])[0] == 0
     database = Database(sqlite_url)
