@@ -136,7 +136,8 @@ def measured(verdicts: Sequence[Verdict], options: Options) -> Figure:
     y = {"field": "name", "type": "nominal", "sort": [row["name"] for row in rows], "axis": None}
     text = {"type": "text", "align": "left", "dx": 4, "dy": -_ROW_OF_NUMBERS / 2 + 5, "fontSize": 9}
     layers = [
-        {"mark": {"type": "point", "filled": True, "size": 55}, "encoding": {"x": _padded(x), "y": y}},
+        {"mark": {"type": "point", "filled": True, "size": 55, "opacity": 1, "color": theme.colour_of(options)}}
+        | {"encoding": {"x": _padded(x), "y": y}},
         {"mark": {**text, "color": theme.text_of(options)}}
         | {"encoding": {"x": {"value": 0}, "y": y, "text": {"field": "said"}}},
     ]

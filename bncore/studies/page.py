@@ -51,12 +51,12 @@ def page(document: Report, draw: Draw) -> str:
 
 def _study(report: Report, draw: Draw) -> Iterator[Markup]:
     claim = report.get("claim") or {}
-    over = [claim.get("number"), claim.get("name"), _scale(report), report.get("judged_at")]
+    name = report.get("name") if claim else None
+    over = [claim.get("number"), claim.get("name"), name, _scale(report), report.get("judged_at")]
     yield element(
         "header",
         element("p", " · ".join(each for each in over if each), class_="over"),
         element("h1", _title(report)),
-        element("p", claim.get("says"), class_="lead") if claim.get("says") and report.get("name") else None,
         element("p", report["summary"]) if len(report["verdicts"]) != 1 else None,
     )
     yield element("main", *_answers(report, draw, "h2"), *_literature(report, "h2"), *details(report, "h2"))
@@ -115,7 +115,6 @@ def _answers(report: Report, draw: Draw, level: str) -> Iterator[Markup]:
 
 def _card(verdict: Report, draw: Draw, *, is_alone: bool) -> Markup:
     label = _LABELS.get(verdict.get("label") or "")
-    failed = [guard for guard in verdict["guards"] if not guard["passed"]]
     alone = verdict.get("alone")
     return element(
         "article",
@@ -124,7 +123,6 @@ def _card(verdict: Report, draw: Draw, *, is_alone: bool) -> Markup:
         element("p", _standing(verdict["standing"]), f" ({label})" if label else None),
         element("p", verdict["sentence"]),
         element("p", f"By itself, without the other questions of this report: {alone}.") if alone else None,
-        element("ul", *(element("li", "Guard failed: ", guard["sentence"]) for guard in failed)) if failed else None,
         element(
             "details",
             element("summary", "Numbers, guards, seeds"),
@@ -196,7 +194,8 @@ def _effect(verdict: Report) -> str:
         return ""
     shown = estimated["shown"]
     effect, low, high = (written(shown[name]) if shown[name] is not None else "?" for name in ("effect", "low", "high"))
-    return f"{effect} {shown['unit']}".strip() + f" ({low} to {high})"
+    unit = shown["unit"].removesuffix("s") if effect == "1" and shown["unit"] != "times" else shown["unit"]
+    return f"{effect} {unit}".strip() + f" ({low} to {high})"
 
 
 def _holm(verdict: Report) -> str:
@@ -221,7 +220,7 @@ def _anchor(part: Report) -> str:
 def _title(report: Report) -> str:
     claim = report.get("claim") or {}
     usual = "The article on batch normalization, claim by claim" if report["kind"] == "article" else "A study"
-    return str(report.get("name") or claim.get("says") or usual)
+    return str(claim.get("says") or report.get("name") or usual)
 
 
 def _scale(report: Report) -> str | None:

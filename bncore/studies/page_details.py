@@ -82,8 +82,8 @@ def _runs(report: Report) -> Markup:
     head = ("experiment", "stage", "arm", "setting", "seed", "seconds", *keys)
     rows = [_run(run, keys) for run in runs]
     cut = f", the first {_MOST_RUNS} of {len(report['runs'])}" if len(report["runs"]) > _MOST_RUNS else ""
-    shown = table(f"All runs{cut}", head, rows, numbers=range(4, len(head)))
-    return element("details", element("summary", f"All {len(report['runs'])} runs"), shown)
+    shown = table(f"Every run{cut}", head, rows, numbers=range(4, len(head)))
+    return element("details", element("summary", f"Every run ({len(report['runs'])})"), shown)
 
 
 def _run(run: Report, keys: list[str]) -> tuple[Any, ...]:

@@ -69,6 +69,12 @@ def stored(name: str, factor: float, study_id: str) -> dict[str, Any]:
     }
 
 
+def coloured(page: str) -> list[str]:
+    """Colours that do not follow the reader's."""
+    found: list[str] = re.findall(r"#(?:[0-9a-f]{6})\b", page[page.index("<body>") :], re.IGNORECASE)
+    return found
+
+
 @pytest.fixture(scope="module")
 def study() -> dict[str, Any]:
     return stored("fast", 0.4, "study_a")
@@ -105,7 +111,9 @@ def test_numbers_that_are_none_and_runs_that_are_lost_are_said(study: dict[str, 
     (place,) = (each for each in report["places"] if each["purpose"] == "judging" and each["arm"] == "fast")
     assert (place["missing"], place["diverged"], place["metrics"]["test/accuracy"]["n"]) == (1, 1, 3)
     assert [each["missing"] for each in report["missing"]] == ["out_of_memory"]
-    said = page(report, lambda _: "<svg></svg>")
+    report["verdicts"].append({**report["verdicts"][0], "estimated": None, "measured": {"a": 1e-9, "b": 1.0, "c": 0}})
+    said = page(report, lambda figure: drawn(figure, "svg").decode())
+    assert not coloured(said)
     assert all(words in said for words in ("out_of_memory", "NaN", "diverged", "Runs without a result"))
 
 
@@ -128,8 +136,7 @@ def test_a_page_needs_nothing_runs_nothing_and_is_the_same_again() -> None:
     used = set(re.findall(r"var\((--[\w-]+)\)", text))
     assert used
     assert all(text.count(f"{name}: ") == 2 for name in used), "on light grounds and on dark"
-    drawings = text[text.index("<body>") :]
-    assert not re.findall(r"#(?:[0-9a-f]{6})\b", drawings, re.IGNORECASE)
+    assert not coloured(text)
     assert seen.tags["table"] == seen.tags["caption"]
     words = " ".join(seen.said)
     assert HOSTILE in words
