@@ -10,6 +10,8 @@ from sqlalchemy import Connection, text
 from store.database import Database
 
 OWNERS = 10
+FREE = 60
+"""Experiments and evaluations, the first of each, that no study is judged by."""
 _AT = 1_700_000_000
 
 
@@ -234,9 +236,11 @@ def _studies(connection: Connection, rows: Rows) -> None:
     _subjects(connection, rows, "studies", "stu", **said, **flags, seeds="6", most="12", judged="1")
     place = {"stage": "'confirm'", "arm": "'bn'", "setting": "'{}'", "seed": "i % 3", "evaluated": "(1 = 0)"}
     of_study = {"study_id": _id(connection, "i / 3", "stu"), "place": "i % 3"}
-    _insert(connection, "study_jobs", 3 * rows.others, job_id=_id(connection, "i"), **of_study, **place)
-    of_study = {"study_id": _id(connection, "i", "stu"), "place": "3", "of_experiment": _id(connection, "3 * i")}
-    _insert(connection, "study_jobs", rows.others, job_id=_id(connection, "i", "evl"), **of_study, **place)
+    free = f"i + {FREE}"
+    _insert(connection, "study_jobs", 3 * rows.others - FREE, job_id=_id(connection, free), **of_study, **place)
+    measured = _id(connection, f"3 * i + {FREE}")
+    of_study = {"study_id": _id(connection, "i", "stu"), "place": "3", "of_experiment": measured}
+    _insert(connection, "study_jobs", rows.others - FREE, job_id=_id(connection, free, "evl"), **of_study, **place)
     judged = {"verdicts": "'[]'", "taken": "'{}'", "runs": f"'\"{'x' * 1000}\"'", "facts": "'{}'"}
     name = _id(connection, "i", "stu")
     _insert(connection, "study_verdicts", rows.others, study_id=name, number="1", judged_at=str(_AT), **judged)

@@ -11,6 +11,7 @@ from store.idempotency import Scope
 from store.jobs import leases
 from store.jobs.wishes import By
 from store.queueing import Limits
+from store.sweeps import searching
 
 
 def sweeps_of(reading: Any, writing: Any, at: int) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -46,6 +47,8 @@ def sweeps_of(reading: Any, writing: Any, at: int) -> Iterator[tuple[str, Callab
     some = [job_id(number, "swp") for number in range(20)]
     yield "standings", reading(lambda session: sweeps.standings(session, some))
     yield "marks of sweeps", reading(lambda session: sweeps.marks(session, some))
+    yield "searches due", reading(searching.due)
+    yield "stop a search", writing(lambda session: searching.move(session, one, ["open", "paused"], "stopped"))
     yield "measured", reading(found(lambda session, sweep: sweeps.measured(session, sweep, ["train/loss"])))
     yield "sweep of an experiment", reading(lambda session: sweeps.of_experiment(session, job_id(7500)))
     yield "pause a sweep", writing(found(lambda session, sweep: sweeps.pause(session, sweep, who)))

@@ -76,6 +76,7 @@ MAY_BE_READ = (
     "ix_jobs_lease",
     "ix_jobs_running",
     "ix_sweeps_created_at",
+    "ix_sweeps_searching",
 )
 FEW = 200
 LISTINGS = ("ix_jobs_listed", "ix_jobs_owned", "ix_experiment")
