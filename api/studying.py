@@ -20,7 +20,7 @@ from api.shown.waiting import Living
 from bncore.spec import Fault, SpecError
 from bncore.spec.study import ARTICLE, StudySpec
 from bncore.studies.asking import checked, claims_of
-from bncore.studies.claim import experiments
+from bncore.studies.claim import Experiment, experiments
 from store import studies, tables
 from store.errors import DatasetUnusable
 from store.idempotency import Scope
@@ -43,6 +43,7 @@ async def stored(asked: Admitted, spec: StudySpec, living: Living) -> Stored:
         if known is not None:
             return known, True
     submission = await service.bodies.run(functools.partial(_submission, asked, spec))
+    _require_extras(submission, living)
     return await service.writes.run(functools.partial(_store, asked, scope, submission, living))
 
 
@@ -70,6 +71,23 @@ def _submission(asked: Admitted, spec: StudySpec) -> StudySubmission:
         return StudySubmission(completed, one, fingerprint)
     except SpecError as error:
         raise InvalidBody(error.faults) from None
+
+
+def _require_extras(submission: StudySubmission, living: Living) -> None:
+    """Data that come with a package of their own have to be there on some worker; where nobody is connected, or says
+    which packages it has, it is left to the experiments to say so."""
+    workers = [process for process in living or () if process.kind == "worker"]
+    if not workers or any("mlxtend" in one.versions or "scipy" not in one.versions for one in workers):
+        return
+    for part in submission.parts or [submission]:
+        assert part.asked is not None
+        if any(_names_mnist(one) for one in experiments(part.asked.design, part.asked.first)):
+            detail = "Its data are mnist5k, which no connected worker has: pip install 'bnlab[mnist5k]' there"
+            raise InvalidBody([Fault("/scale" if part.spec.compare is None else "/compare", detail, "extra_missing")])
+
+
+def _names_mnist(one: Experiment) -> bool:
+    return bool((one.spec.get("data") or {}).get("kind") == "mnist5k")
 
 
 def _store(asked: Admitted, scope: Scope | None, submission: StudySubmission, living: Living) -> Stored:

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-_PACKAGES = ("bnlab", "torch", "celery")
+_PACKAGES = ("bnlab", "torch", "celery", "scipy", "mlxtend")
 _SMI_SECONDS = 30
 
 

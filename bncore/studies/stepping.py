@@ -1,23 +1,26 @@
 """One step of a study: what it has found in, as JSON; what follows, as JSON.
 
-It is run in a process of its own, since it judges and so imports SciPy. Invariant: a pure function, as `answer` is.
+It is run in a process of its own, since the last step judges and so imports SciPy, which takes longer than any other
+step. Invariant: a pure function, as `answer` is.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bncore.studies.asking import asked_of
-from bncore.studies.claim import Batch
-from bncore.studies.judging import judge
-from bncore.studies.looks import Looks
-from bncore.studies.reports import answer, report
-from bncore.studies.results import Results, results
+from bncore.studies.asking import Asked, asked_of
+from bncore.studies.claim import Batch, Question
+from bncore.studies.results import Results, ResultsUnfit, results
+from bncore.studies.tuning import TuningIncomplete
 from bncore.studies.verdict import Verdict, document
 
 
 class DesignChanged(ValueError):
     """The study was begun by a version of BNLab that had another design of the claim."""
+
+
+class Stuck(ValueError):
+    """There is neither anything to run next nor anything to judge: results are missing, or fewer than were judged."""
 
 
 def step(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,8 +36,8 @@ def step(found: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         DesignChanged
-        LookRefused: an earlier look had more pairs.
-        TuningIncomplete: an arm has nothing to be judged at.
+        Stuck
+        ModuleNotFoundError: SciPy is not installed.
     """
     if found.get("rests"):
         return {"rests": True}
@@ -45,11 +48,16 @@ def step(found: Mapping[str, Any]) -> dict[str, Any]:
     if found["to_evaluate"]:
         return {"evaluate": list(found["to_evaluate"])}
     asked = asked_of(found["asked"], found["extensions"])
-    said = answer(asked.claim, asked.design, _results(found), _taken(found))
+    try:
+        said = asked.claim.next_step(asked.design, _results(found))
+    except (TuningIncomplete, ResultsUnfit) as error:
+        raise Stuck(str(error)) from None
     if isinstance(said, Batch):
         places = [{"arm": place.arm, "setting": dict(place.setting)} for place in said.places]
         return {"batch": {"stage": said.stage, "places": places, "seeds": list(said.seeds)}}
-    return _said(said.verdicts, {})
+    from bncore.studies.reports import report
+
+    return _said(report(_judged(asked, said, found)).verdicts, {})
 
 
 def _article(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -61,6 +69,8 @@ def _article(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         alone += verdicts
         of += [part] * len(verdicts)
     named = [f"{part['asked']['claim']}/{verdict.name}" for part, verdict in zip(of, alone, strict=True)]
+    from bncore.studies.reports import report
+
     together = report([dataclasses.replace(each, name=name) for each, name in zip(alone, named, strict=True)])
     return _said(
         together.verdicts,
@@ -76,8 +86,19 @@ def _alone(part: Mapping[str, Any]) -> list[Verdict]:
     questions = asked.claim.next_step(asked.design, _results(part))
     if isinstance(questions, Batch):
         return []
-    taken = _taken(part)
-    return [judge(each, Looks(asked.design.most, taken.get(each.name, ()))) for each in questions]
+    return _judged(asked, questions, part)
+
+
+def _judged(asked: Asked, questions: Sequence[Question], found: Mapping[str, Any]) -> list[Verdict]:
+    """Each by itself, as a look after those that were taken."""
+    from bncore.studies.judging import judge
+    from bncore.studies.looks import LookRefused, Looks
+
+    taken = {name: tuple(looks) for name, looks in found["taken"].items()}
+    try:
+        return [judge(each, Looks(asked.design.most, taken.get(each.name, ()))) for each in questions]
+    except LookRefused as error:
+        raise Stuck(str(error)) from None
 
 
 def _said(verdicts: Sequence[Verdict], facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -93,7 +114,3 @@ def _results(found: Mapping[str, Any]) -> Results:
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """JSON has no NaN and no infinity: they come as words."""
     return {name: None if value is None else float(value) for name, value in metrics.items()}
-
-
-def _taken(found: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(looks) for name, looks in found["taken"].items()}

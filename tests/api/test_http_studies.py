@@ -6,7 +6,7 @@ import pytest
 
 from bncore.events import MetricsBlock
 from bncore.studies.stepping import step
-from store import results, work
+from store import processes, results, work
 from store.jobs import leases
 from store.jobs.leases import Terms
 from store.queueing import Limits
@@ -202,6 +202,18 @@ def test_what_cannot_be_answered_is_refused_with_the_cure(
     assert fault["pointer"] == pointer
     assert text in fault["detail"]
     assert shared_api.client.get("/v1/experiments").json()["data"] == []
+
+
+def test_data_that_no_worker_has_are_refused_where_that_is_known(api: Any) -> None:
+    asked = {"claim": "moments-steady-with-depth", "scale": "gpu"}
+    for versions, status in (({"torch": "2"}, 202), ({"scipy": "1"}, 422), ({"scipy": "1", "mlxtend": "0"}, 202)):
+        with api.database.write() as session:
+            beat = processes.Heartbeat("prc_1", "worker", "h", 1, device="cpu", device_model="m", versions=versions)
+            processes.beat(session, beat)
+        answer = api.client.post("/v1/studies", json=asked)
+        assert answer.status_code == status, answer.text
+        if status == 422:
+            assert "bnlab[mnist5k]" in answer.json()["errors"][0]["detail"]
 
 
 def test_a_study_is_its_owners_alone(api: Any) -> None:
