@@ -58,6 +58,9 @@ Tune = Annotated[
     ),
 ]
 Seeds = Annotated[int | None, typer.Option("--seeds", help="Pairs that judge; 10 unless said.", metavar="N")]
+TuningSeeds = Annotated[
+    int | None, typer.Option("--tuning-seeds", help="Of each setting that is tried; 3 unless said.", metavar="N")
+]
 _VALIDATION = {"share": 0.2}
 
 
@@ -75,6 +78,7 @@ def compare_study(
     margin: Margin = None,
     tune: Tune = None,
     seeds: Seeds = None,
+    tuning_seeds: TuningSeeds = None,
     name: Name = None,
     assignments: Assignments = None,
     wait: Wait = False,
@@ -98,6 +102,7 @@ def compare_study(
     files = _files(file, baseline, treatments, assignments)
     estimand = {"metric": metric, "take": take, "higher_is_better": higher, "target": _target(target)}
     said = {"name": name, "delta": delta, "margin": margin, "seeds": seeds, "tune": _tuned(tune)}
+    said |= {"tuning_seeds": tuning_seeds}
     with connect(url) as client:
         document = _document(file, files, {**said, "estimand": _given(estimand)})
         if data is not None:
