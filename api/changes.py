@@ -1,4 +1,4 @@
-"""Waiting for a job or a sweep to change, for any number of requests at the price of one.
+"""Waiting for a job, a sweep or a study to change, for any number of requests at the price of one.
 
 Invariant: all waiters together cost one thread, which hears from the database that something changed
 (`store.signals`) and then looks, once for all of them; no session is held meanwhile. A change between a request's own
@@ -8,14 +8,15 @@ reading and its waiting is seen at the first look, because a waiter compares ver
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from api.lanes import DatabaseSilent, Lane
-from store import experiments, sweeps
+from store import experiments, studies, sweeps
 from store.database import Database
 from store.experiments import Mark
 from store.signals import signal_of
@@ -23,8 +24,13 @@ from store.signals import signal_of
 _LOG = structlog.get_logger("api")
 _WAIT_SECONDS = 10.0
 _LOOK_ANYWAY_SECONDS = 1.0
-"""Should a signal ever be missed, this is how late a waiter is; and how late those of a sweep are at most."""
-_SWEEP = "swp_"
+"""Should a signal ever be missed, this is how late a waiter is; those of sweeps and studies are at most."""
+_COUNTED: Mapping[str, Callable[[Session, Collection[str]], Mapping[str, Mark]]] = {
+    "swp": sweeps.marks,
+    "stu": studies.marks,
+}
+"""By how an id begins, what counts them from their experiments: ten thousand perhaps, of which one changes at any
+moment."""
 
 
 @dataclass(eq=False)
@@ -56,7 +62,7 @@ class ChangeWatch:
         timeout_seconds: float,
         gone: Callable[[], Awaitable[None]],
     ) -> bool:
-        """Return when `ready` holds for the job or sweep of that id (None: it is gone), at the timeout, or at
+        """Return when `ready` holds for what has that id (None: it is gone), at the timeout, or at
         `wake_all`.
 
         False as soon as `gone` returns: whoever waited does not any more.
@@ -110,16 +116,16 @@ class ChangeWatch:
         due = now - self._looked > _LOOK_ANYWAY_SECONDS
         if not anyway and not due and not self._signal.wait(self._poll_seconds):
             return {}
-        jobs = [one for one in ids if not one.startswith(_SWEEP)]
-        # A sweep is counted from its experiments, ten thousand perhaps, of which one changes at any moment.
-        counted = ids if now - self._counted > _LOOK_ANYWAY_SECONDS else jobs
-        if not counted:
+        jobs = [one for one in ids if _noun(one) not in _COUNTED]
+        looked_for = ids if now - self._counted > _LOOK_ANYWAY_SECONDS else jobs
+        if not looked_for:
             return {}
         with self._database.read() as session:
-            marks: dict[str, Mark | None] = dict.fromkeys(counted)
+            marks: dict[str, Mark | None] = dict.fromkeys(looked_for)
             marks |= experiments.marks(session, jobs)
-            if len(counted) > len(jobs):
-                marks |= sweeps.marks(session, [one for one in counted if one.startswith(_SWEEP)])
+            if len(looked_for) > len(jobs):
+                for noun, count in _COUNTED.items():
+                    marks |= count(session, [one for one in looked_for if _noun(one) == noun])
                 self._counted = time.monotonic()
         self._looked = time.monotonic()
         return marks
@@ -128,3 +134,7 @@ class ChangeWatch:
         for waiter in self._waiters:
             if waiter.watched in found and waiter.ready(found[waiter.watched]):
                 waiter.woken.set()
+
+
+def _noun(of: str) -> str:
+    return of.partition("_")[0]

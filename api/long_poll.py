@@ -1,4 +1,4 @@
-"""Answers that wait until a job or a sweep has changed, for those who ask for that.
+"""Answers that wait until a job, a sweep or a study has changed, for those who ask for that.
 
 Invariant: nothing is held while a request waits: neither a thread nor a connection to the database.
 """
@@ -26,7 +26,7 @@ class WaitQuery(Parameters):
         ge=0.0,
         le=MAX_WAIT_SECONDS,
         description="Seconds to wait for a change: with If-None-Match until the ETag is another one (304 if it stays), "
-        "without it until the job, or all of a sweep, is terminal. A terminal one is answered at once.",
+        "without it until the job, the study, or all of a sweep, is terminal. A terminal one is answered at once.",
     )
 
 

@@ -15,8 +15,7 @@ LONG_POLL_SECONDS = 10.0
 LONG_POLL_SLACK_SECONDS = 10.0
 OUTAGE_SECONDS = 120.0
 """How long `wait` sits out a server that is away: an experiment outlives a restart of the API."""
-_LOOK_SECONDS = 1.0
-_NOUNS = {"dat": "datasets", "evl": "evaluations", "swp": "sweeps"}
+_NOUNS = {"dat": "datasets", "evl": "evaluations", "swp": "sweeps", "stu": "studies"}
 _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
@@ -76,31 +75,6 @@ class Calls:
             if etag is None:
                 # Without a tag the server cannot wait for a change; ask it once a second.
                 time.sleep(max(0.0, 1.0 - (time.monotonic() - asked)))
-
-    def _looked_at(
-        self,
-        path: str,
-        looked_for: str,
-        timeout_seconds: float | None,
-        on_progress: Callable[[Json], object] | None,
-    ) -> Json:
-        """What `path` answers once it is terminal, where the server cannot be waited at. Raises `WaitTimeout`."""
-        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        etag: str | None = None
-        found: Json | None = None
-        while True:
-            headers = {"If-None-Match": etag} if etag else None
-            answer = self._transport.request("GET", path, headers=headers, retry_seconds=OUTAGE_SECONDS)
-            if answer.status_code != 304:
-                found, etag = answer.json(), answer.headers.get("ETag")
-                if on_progress is not None:
-                    on_progress(found)
-                if is_terminal(found):
-                    return found
-            left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise WaitTimeout(looked_for, timeout_seconds or 0.0, found)
-            time.sleep(min(_LOOK_SECONDS, left))
 
     def _pages(self, path: str, params: Mapping[str, Any], cursor_name: str = "cursor") -> Iterator[Json]:
         cursor: str | int | None = None

@@ -80,7 +80,7 @@ class StudyCalls(Calls):
         on_progress: Callable[[Json], object] | None = None,
     ) -> Json:
         """The study once it was judged, has failed or was cancelled. Raises `WaitTimeout`."""
-        return self._looked_at(_path(study_id), study_id, timeout_seconds, on_progress)
+        return self._ended(_path(study_id), study_id, timeout_seconds, lambda found: found, on_progress)
 
     def cancel_study(self, study_id: str) -> Json:
         """End a study and all of its experiments; running ones save a checkpoint first."""

@@ -12,8 +12,9 @@ from api.acting import by
 from api.answers import answer
 from api.bodies import body
 from api.deps import Admitted, Asked, StudyId, living_lately, living_now
-from api.headers import if_none_match_parameter, none_match
+from api.headers import entity_tag, if_none_match_parameter, none_match
 from api.lanes import reading, writing
+from api.long_poll import Found, WaitQuery, found_in_time
 from api.openapi import idempotency_parameter, model_body
 from api.parameters import Parameters, Reading
 from api.problems import declared
@@ -77,7 +78,7 @@ def mount(app: FastAPI) -> None:
         response_model=StudyNow,
         responses={**unchanged, **declared(404)},
         openapi_extra={"parameters": [if_none_match_parameter()]},
-        summary="One of them",
+        summary="One of them, at once or on change",
     )
     routes.add(
         "/{study_id}/experiments",
@@ -127,16 +128,11 @@ def list_studies(
 
 
 @living_lately
-@reading
-def get_study(study_id: StudyId, asked: Asked, living: Living) -> Response:
+async def get_study(
+    study_id: StudyId, asked: Asked, query: Annotated[WaitQuery, Depends(Reading(WaitQuery))], living: Living
+) -> Response:
     """State, stage and progress, and what was asked. The ETag changes with any of its experiments."""
-    with asked.service.database.read() as session:
-        row = studies.get(session, study_id, owner=asked.sees)
-        standing = studies.standing(session, study_id)
-    headers = study_headers(row, standing)
-    if none_match(asked.request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return answer(StudyNow.seen(row, standing, living), headers=headers)
+    return await found_in_time(asked, study_id, functools.partial(_read, asked, study_id, living), query.wait)
 
 
 @living_lately
@@ -168,8 +164,18 @@ async def list_claims() -> Response:
 
 
 def study_headers(row: tables.Study, standing: StudyStanding) -> dict[str, str]:
-    """Each visible change of the study, or of any of its jobs, raises one of the two numbers."""
-    return {"ETag": f'"{row.version}-{standing.version}"', "Cache-Control": "no-cache"}
+    """What an answer says that shows this study."""
+    return {"ETag": entity_tag(studies.mark_of(row, standing).version), "Cache-Control": "no-cache"}
+
+
+def _read(asked: Admitted, study_id: str, living: Living) -> Found:
+    with asked.service.database.read() as session:
+        row = studies.get(session, study_id, owner=asked.sees)
+        standing = studies.standing(session, study_id)
+    mark, headers = studies.mark_of(row, standing), study_headers(row, standing)
+    if none_match(asked.request, headers["ETag"]):
+        return Found(mark.version, mark.is_terminal, Response(status_code=304, headers=headers))
+    return Found(mark.version, mark.is_terminal, answer(StudyNow.seen(row, standing, living), headers=headers))
 
 
 def _standing(asked: Admitted, study_id: str) -> tuple[tables.Study, StudyStanding]:

@@ -7,7 +7,7 @@ it waits for its experiments and holds no worker. Each step is one transaction.
 from store.studies.changing import cancel, delete, extend, extend_once, pause, resume, retry
 from store.studies.courses import courses
 from store.studies.finding import Member, Members, get, members, page, parts, verdict
-from store.studies.standing import StudyStanding, standing, standings
+from store.studies.standing import StudyStanding, mark_of, marks, standing, standings
 from store.studies.submitting import StudySubmission, replayed, request_fingerprint, submit, submit_once
 from store.studies.waking import due, wake
 
@@ -23,6 +23,8 @@ __all__ = [
     "extend",
     "extend_once",
     "get",
+    "mark_of",
+    "marks",
     "members",
     "page",
     "parts",

@@ -11,8 +11,9 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from store.columns import core, one_of
+from store.experiments import Mark
 from store.jobs.conditions import owned_by
-from store.jobs.states import State
+from store.jobs.states import TERMINAL, State
 from store.sweeps.standing import COUNTED, Standing
 from store.tables import Evaluation, Experiment, Job, Study, StudyJob
 
@@ -42,6 +43,18 @@ class StudyStanding:
 def standing(session: Session, study_id: str) -> StudyStanding:
     """How one is."""
     return standings(session, [study_id])[study_id]
+
+
+def mark_of(study: Study, standing: StudyStanding) -> Mark:
+    """How far it has come: each visible change of the study, or of any of its jobs, raises one of the two numbers."""
+    return Mark(f"{study.version}-{standing.version}", study.state in TERMINAL)
+
+
+def marks(session: Session, study_ids: Collection[str]) -> dict[str, Mark]:
+    """The marks of many at once; those that do not exist are left out."""
+    found = standings(session, study_ids)
+    rows = session.scalars(select(Study).where(one_of(_JOB.id, study_ids), one_of(_STUDY.id, study_ids)))
+    return {row.id: mark_of(row, found[row.id]) for row in rows}
 
 
 def standings(session: Session, study_ids: Collection[str]) -> dict[str, StudyStanding]:
