@@ -217,9 +217,13 @@ def _studies(connection: Connection, rows: Rows) -> None:
     _subjects(connection, rows, "studies", "stu", **said, **flags, seeds="6", most="12", judged="1")
     place = {"stage": "'confirm'", "arm": "'bn'", "setting": "'{}'", "seed": "i % 3", "evaluated": "(1 = 0)"}
     of_study = {"study_id": _id(connection, "i / 3", "stu"), "place": "i % 3"}
-    _insert(connection, "study_jobs", 3 * rows.others, job_id=_id(connection, "i"), **of_study, **place)
-    of_study = {"study_id": _id(connection, "i", "stu"), "place": "3", "of_experiment": _id(connection, "3 * i")}
-    _insert(connection, "study_jobs", rows.others, job_id=_id(connection, "i", "evl"), **of_study, **place)
+    # The oldest are of no study: they can be deleted.
+    first = rows.others // 20
+    of_study["job_id"] = _id(connection, f"i + {first}")
+    _insert(connection, "study_jobs", 3 * (rows.others - first), **of_study, **place)
+    of_study = {"study_id": _id(connection, "i", "stu"), "place": "3", "job_id": _id(connection, f"i + {first}", "evl")}
+    of_study["of_experiment"] = _id(connection, f"3 * i + {first}")
+    _insert(connection, "study_jobs", rows.others - first, **of_study, **place)
     judged = {"verdicts": "'[]'", "taken": "'{}'", "runs": f"'\"{'x' * 1000}\"'", "facts": "'{}'"}
     name = _id(connection, "i", "stu")
     _insert(connection, "study_verdicts", rows.others, study_id=name, number="1", judged_at=str(_AT), **judged)
