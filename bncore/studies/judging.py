@@ -188,7 +188,9 @@ def _judge_fractions(asked: Fractions) -> Verdict:
     found = f"{ours}, and with {asked.words.baseline} at most {most:.0%}"
     wanted = f"At least {asked.high:.0%} and at most {asked.low:.0%} were asked for."
     text = sentences.sentence(outcome, None, failed, found, wanted, n)
-    measured = {"least_of_treatment": least, "most_of_baseline": most, "p": p}
+    arms = ((asked.words.treatment, asked.treatment), (asked.words.baseline, asked.baseline))
+    shares = {f"share at {at}, {words}": of[0] / of[1] for words, counts in arms for at, of in counts.items()}
+    measured = {"least_of_treatment": least, "most_of_baseline": most, "p": p, **shares}
     return Verdict(
         asked.name,
         asked.words,

@@ -24,10 +24,11 @@ _FINAL = Final("test/accuracy")
 _ACCURACY = Metric(_FINAL.name, when_diverged=0.1)
 _DRIFT = "diagnostics/covariate_shift/last_drift"
 _COSINE = "diagnostics/covariate_shift/mean_cosine"
-_LOOKS = 20
-"""Of each training of the gradient's and the cause's questions, evenly."""
-_STEPS: Mapping[Scale, tuple[int, int]] = {"tiny": (40, 10), "cpu": (4000, 400)}
-"""Of Ioffe's network, and of all others."""
+_LOOKS: Mapping[Scale, tuple[int, int]] = {"tiny": (4, 1), "cpu": (40, 20)}
+"""At Ioffe's network, and at all others, evenly over training."""
+_STEPS: Mapping[Scale, tuple[int, int]] = {"tiny": (20, 5), "cpu": (4000, 400)}
+_DEPTH: Mapping[Scale, tuple[int, int]] = {"tiny": (3, 5), "cpu": (8, 25)}
+"""Of networks with activations, and of linear ones."""
 _EXAMPLES: Mapping[Scale, int] = {"tiny": 32, "cpu": 256}
 _NETWORKS = {"relu": ("ReLU", "kaiming"), "tanh": ("tanh", "xavier")}
 _NORMS = {
@@ -119,7 +120,7 @@ def _ioffe(norm: str, scale: Scale) -> Arm:
         },
         "optimizer": {"lr": 0.5},
         "train": {"steps": steps},
-        **_looked_at(steps, 40, scale),
+        **_looked_at(steps, _LOOKS[scale][0], scale),
     }
     return Arm(f"sigmoid-{norm}", f"{words} (sigmoid)", patch)
 
@@ -132,7 +133,7 @@ def _deep(network: str, norm: str, scale: Scale) -> Arm:
         "data": {"kind": "digits"},
         "network": {
             "kind": "mlp",
-            "hidden": [100] * 8,
+            "hidden": [100] * _DEPTH[scale][0],
             "activation": network,
             "init": {"kind": init},
             "norm": {"kind": kind},
@@ -140,13 +141,13 @@ def _deep(network: str, norm: str, scale: Scale) -> Arm:
         "optimizer": {"lr": 0.1},
         "train": {"steps": steps},
         # Gradients are asked of in the first two alone, and drawing the noise takes as long as all else.
-        **_looked_at(steps, _LOOKS if norm in ("plain", "bn") else 0, scale),
+        **_looked_at(steps, _LOOKS[scale][1] if norm in ("plain", "bn") else 0, scale),
     }
     return Arm(f"{network}-{norm}", f"{words} ({activation})", patch)
 
 
 def _linear(norm: str, scale: Scale) -> Arm:
-    """25 matrices of 10 x 10, trained on the whole set at once, slowly: at ten times the rate both networks shift."""
+    """Matrices of 10 x 10, trained on the whole set at once, slowly: at ten times the rate both networks shift."""
     _, steps = _STEPS[scale]
     words, kind = _NORMS[norm]
     patch = {
@@ -160,7 +161,7 @@ def _linear(norm: str, scale: Scale) -> Arm:
         },
         "optimizer": {"lr": 1e-4},
         "train": {"steps": steps, "batch_size": 1000},
-        **_looked_at(steps, _LOOKS, scale),
+        **_looked_at(steps, _LOOKS[scale][1], scale),
     }
     return Arm(f"linear-{norm}", f"{words} (linear)", patch)
 

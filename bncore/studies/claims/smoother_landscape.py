@@ -18,7 +18,8 @@ from bncore.studies.results import Metric, Place, Results
 from bncore.studies.stages import Confirmed, staged
 from bncore.studies.verdict import Evidence, Words
 
-_STEPS: Mapping[Scale, int] = {"tiny": 50, "cpu": 800}
+_STEPS: Mapping[Scale, int] = {"tiny": 20, "cpu": 800}
+_DEPTH: Mapping[Scale, int] = {"tiny": 3, "cpu": 8}
 _EVERY: Mapping[Scale, int] = {"tiny": 1, "cpu": 4}
 """Steps between looks, over the first tenth of training."""
 _EXAMPLES: Mapping[Scale, int] = {"tiny": 64, "cpu": 256}
@@ -92,7 +93,7 @@ def _template(scale: Scale) -> dict[str, Any]:
     steps, examples = _STEPS[scale], _EXAMPLES[scale]
     return {
         "data": {"kind": "digits"},
-        "network": {"kind": "mlp", "hidden": [100] * 8},
+        "network": {"kind": "mlp", "hidden": [100] * _DEPTH[scale]},
         "optimizer": {"kind": "sgd", "lr": 0.1},
         "train": {"steps": steps, "batch_size": 60},
         "evaluation": {"every_steps": steps},

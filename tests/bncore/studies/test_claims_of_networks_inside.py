@@ -56,6 +56,9 @@ def test_saturating_networks_are_counted_at_every_rate() -> None:
     ):
         _, report, _ = reported(name, trains(counts))
         assert report.verdicts[0].outcome == outcome, counts
+        for (arm, lr), trained in counts.items():
+            words = {"bn": "batch normalization", "plain": "no normalization"}[arm]
+            assert report.verdicts[0].measured[f"share at optimizer.lr {lr}, {words}"] == trained / 10
     # By an exact interval: five of ten are more than a tenth, and eight may be nine tenths.
     assert stats.beta.ppf(0.025, 5, 6) > 0.1
     assert stats.beta.ppf(0.975, 9, 2) > 0.9

@@ -62,7 +62,7 @@ def test_larger_rates_are_counted_seed_by_seed() -> None:
         arm: [run.metrics[PROBE] for run in runs if run.arm == arm and run.setting == ((LR, 0.01),)]
         for arm in ("bn", "plain")
     }
-    ratios = [math.log(theirs / ours) for theirs, ours in zip(probes["plain"], probes["bn"], strict=True)]  # type: ignore[operator]
+    ratios = [math.log(theirs / ours) for theirs, ours in zip(probes["plain"], probes["bn"], strict=True)]
     same_effect(one_step, design, ratios)
 
 
@@ -96,7 +96,7 @@ def test_a_plain_network_that_does_not_train_says_nothing_of_rates() -> None:
         found = truth(place, seed)
         return {**found, ACCURACY: 0.1, CHOSEN: 0.1} if place.arm == "plain" and isinstance(found, dict) else found
 
-    _, report, _ = reported("larger-learning-rates", hopeless)  # type: ignore[arg-type]
+    _, report, _ = reported("larger-learning-rates", hopeless)
     assert outcomes(report)["largest"] == "inconclusive control_failed"
     lost = Place("bn", ((LR, 1.0),))
     _, report, _ = reported(
@@ -148,7 +148,7 @@ def test_the_gain_may_be_the_rate(
     }
     theirs = [("bn", limit), ("plain", limit)], [("bn", best), ("bn", limit)]
     for verdict, (ours, other) in zip(report.verdicts, theirs, strict=True):
-        same_effect(verdict, design, [found[*ours, seed] - found[*other, seed] for seed in range(10)])  # type: ignore[operator]
+        same_effect(verdict, design, [found[*ours, seed] - found[*other, seed] for seed in range(10)])
     # One seed of three that diverges is enough not to work there.
     shaky = at_rates(PLAIN, NORMALIZED)
     last = Place("plain", ((LR, 0.03),))

@@ -54,10 +54,10 @@ def test_dropout_can_go_or_not(
     test_loss, without, instead = report.verdicts
     for verdict, arm in ((without, "bn"), (instead, "plain")):
         pairs = [(judged["bn", 0.0, seed], judged[arm, 0.2, seed]) for seed in range(20)]
-        same_effect(verdict, design, [ours.metrics[ACCURACY] - theirs.metrics[ACCURACY] for ours, theirs in pairs])  # type: ignore[operator]
+        same_effect(verdict, design, [ours.metrics[ACCURACY] - theirs.metrics[ACCURACY] for ours, theirs in pairs])
     if (LOSSES | losses)["plain"] is not None:
         pairs = [(judged["bn", 0.0, seed], judged["plain", 0.0, seed]) for seed in range(20)]
-        same_effect(test_loss, design, [theirs.metrics[LOSS] - ours.metrics[LOSS] for ours, theirs in pairs])  # type: ignore[operator]
+        same_effect(test_loss, design, [theirs.metrics[LOSS] - ours.metrics[LOSS] for ours, theirs in pairs])
     else:
         assert test_loss.n == 0
 
@@ -117,7 +117,7 @@ def test_convolutional_networks_are_asked_for_time_and_accuracy(
     same_effect(report.verdicts[0], design, [math.log(theirs / ours) for ours, theirs in reached])
     same_effect(
         report.verdicts[2], design, [ours.metrics[ACCURACY] - theirs.metrics[ACCURACY] for ours, theirs in pairs]
-    )  # type: ignore[operator]
+    )
 
 
 RECURRENT = {"rows-plain": 0.96, "rows-bn": 0.972, "rows-shared": 0.95, "pixels-plain": 0.7, "pixels-bn": 0.76}
@@ -148,7 +148,7 @@ def test_recurrent_networks_are_never_averaged(changed: dict[str, float], expect
     assert {dict(run.setting)[LR] for run in runs if run.stage == "confirm" and run.arm == "rows-bn"} == {0.003}
     pairs = (("rows-bn", "rows-plain"), ("pixels-bn", "pixels-plain"), ("rows-bn", "rows-shared"))
     for verdict, (ours, theirs) in zip(report.verdicts, pairs, strict=True):
-        same_effect(verdict, design, [judged[ours, seed] - judged[theirs, seed] for seed in range(10)])  # type: ignore[operator]
+        same_effect(verdict, design, [judged[ours, seed] - judged[theirs, seed] for seed in range(10)])
 
 
 BEST, NORM = "greatest validation/accuracy", "mean of diagnostics/weight_norms/total"
