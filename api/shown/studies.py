@@ -83,7 +83,10 @@ class Study(Shown):
     eta_seconds: float | None = Field(
         description="Until what was submitted has ended, if as many run at a time as now, at the pace of those before."
     )
-    seconds: float = Field(description="That its experiments have trained, each on its worker.")
+    seconds: float = Field(
+        description="From claim to end of the experiments that have succeeded, added up; what their trainers took is "
+        "among the facts of the verdict."
+    )
     judged: int = Field(description="How often it was; GET .../verdict has the last.")
     outcomes: dict[str, str] | None = Field(
         description="By question, as judged last: holds, does_not_hold or inconclusive, and a label."

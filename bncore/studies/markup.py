@@ -5,10 +5,11 @@ is never read as a tag.
 """
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_EMPTY = frozenset({"meta", "br", "hr"})
+_EMPTY = frozenset({"meta", "br", "hr", "wbr"})
 
 
 class Markup(str):
@@ -34,7 +35,13 @@ def joined(children: Iterable[Any]) -> Markup:
     return Markup("".join(_markup(child) for child in children))
 
 
-def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[int] = ()) -> Markup:
+def breakable(name: str) -> Markup:
+    """A key such as test/accuracy, which may be continued on the next line behind its slashes and the like."""
+    parts = re.split(r"(?<=[/_@])", name)
+    return joined(each for part in parts for each in (part, element("wbr")))
+
+
+def table(caption: str, head: Sequence[Any], rows: Sequence[Sequence[Any]], numbers: Sequence[int] = ()) -> Markup:
     """A table whose first column says what its row is about; `numbers` are columns that are aligned to the right."""
     kinds = ["number" if place in numbers else None for place in range(len(head))]
     titles = [element("th", title, scope="col", class_=kind) for title, kind in zip(head, kinds, strict=True)]

@@ -122,7 +122,7 @@ def _card(verdict: Report, draw: Draw, *, is_alone: bool) -> Markup:
         element("h3", verdict["words"]["question"]),
         element("p", _standing(verdict["standing"]), f" ({label})" if label else None),
         element("p", verdict["sentence"]),
-        element("p", f"By itself, without the other questions of this report: {alone}.") if alone else None,
+        element("p", "By itself, without the other questions of this report, it ", _standing(alone)) if alone else None,
         element(
             "details",
             element("summary", "Numbers, guards, seeds"),
@@ -195,7 +195,8 @@ def _effect(verdict: Report) -> str:
     shown = estimated["shown"]
     effect, low, high = (written(shown[name]) if shown[name] is not None else "?" for name in ("effect", "low", "high"))
     unit = shown["unit"].removesuffix("s") if effect == "1" and shown["unit"] != "times" else shown["unit"]
-    return f"{effect} {unit}".strip() + f" ({low} to {high})"
+    # On one line, wherever it stands.
+    return (f"{effect} {unit}".strip() + f" ({low} to {high})").replace(" ", "\u00a0")
 
 
 def _holm(verdict: Report) -> str:

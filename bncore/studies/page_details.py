@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bncore.studies.markup import Markup, element, table
+from bncore.studies.markup import Markup, breakable, element, table
 from bncore.studies.sentences import written
 
 Report = Mapping[str, Any]
@@ -51,7 +51,7 @@ def _places(report: Report, purpose: str) -> Markup:
     of_purpose = [place for place in report["places"] if place["purpose"] == purpose]
     keys = list(dict.fromkeys(key for place in of_purpose for key in place["metrics"]))
     counted = ("arm", "setting", "runs", "diverged", "missing")
-    head = (*counted, *keys)
+    head = (*counted, *map(breakable, keys))
     rows = [
         (
             place["arm"],
@@ -79,7 +79,7 @@ def _moments(found: Report | None) -> str:
 def _runs(report: Report) -> Markup:
     runs = report["runs"][:_MOST_RUNS]
     keys = list(dict.fromkeys(key for run in runs for key in run["metrics"]))
-    head = ("experiment", "stage", "arm", "setting", "seed", "seconds", *keys)
+    head = ("experiment", "stage", "arm", "setting", "seed", "seconds", *map(breakable, keys))
     rows = [_run(run, keys) for run in runs]
     cut = f", the first {_MOST_RUNS} of {len(report['runs'])}" if len(report["runs"]) > _MOST_RUNS else ""
     shown = table(f"Every run{cut}", head, rows, numbers=range(4, len(head)))

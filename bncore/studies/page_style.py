@@ -32,7 +32,6 @@ caption { text-align: left; padding: 0 0 .35rem; }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 thead th { font-weight: 600; border-bottom-width: 2px; vertical-align: bottom; }
 tbody th { font-weight: 500; }
-thead th.number { max-width: 9.5rem; overflow-wrap: anywhere; }
 .number { text-align: right; } td.number { white-space: nowrap; }
 figure { margin: 1rem 0; break-inside: avoid; }
 .figures { columns: 2 25rem; column-gap: 2rem; margin-top: 1.4rem; }

@@ -28,6 +28,7 @@ from store.tables import Job, Study, StudyJob
 _JOB, _STUDY, _MEMBER = core(Job).c, core(Study).c, core(StudyJob).c
 _LIVING = frozenset(State) - TERMINAL
 _MORE_SEEDS = "More seeds were asked for."
+_RETRIED = "What had failed of it runs again."
 
 
 def cancel(session: Session, study: Study, by: By) -> int:
@@ -69,9 +70,10 @@ def retry(session: Session, study: Study, by: By, limits: Limits, *, cancelled: 
     changed += queueing.retry_all(session, study.owner, _jobs_of(session, study, states), by, limits)
     if study.state in (State.FAILED, State.CANCELLED):
         _set(session, study.id, waiting=False, held=False)
-        return changed + wishes.retry_all(session, [study.id], by)
-    if changed and study.state is State.SUCCEEDED:
-        _judge_again(session, study, by, "What had failed of it runs again.")
+        changed += wishes.retry_all(session, [study.id], by)
+        _judge_whole_again(session, study, by, _RETRIED)
+    elif study.state is State.SUCCEEDED and (changed or _has_news(session, study)):
+        _judge_again(session, study, by, _RETRIED)
     return changed
 
 
@@ -136,9 +138,23 @@ def _judge_again(session: Session, study: Study, by: By, message: str) -> None:
     """It, and the article that it is a part of."""
     _set(session, study.id, waiting=False, held=False)
     wishes.reopen(session, study.id, by, message)
-    if study.part_of:
+    _judge_whole_again(session, study, by, message)
+
+
+def _judge_whole_again(session: Session, study: Study, by: By, message: str) -> None:
+    """The article that it is a part of, once it has been judged."""
+    if study.part_of and finding.get(session, study.part_of).state is State.SUCCEEDED:
         _set(session, study.part_of, waiting=False, held=False)
         wishes.reopen(session, study.part_of, by, message)
+
+
+def _has_news(session: Session, study: Study) -> bool:
+    """Whether what was missing when it was judged is there by now, or on its way: tried again by itself."""
+    missing = finding.verdict(session, study.id).facts.get("missing", ())
+    if study.claim == ARTICLE or not missing:
+        return False
+    there = select(_JOB.id).where(one_of(_JOB.id, missing), still_in_state(State.SUCCEEDED, *_LIVING))
+    return session.execute(there.limit(1)).first() is not None
 
 
 def _ask(session: Session, study: Study, wish: Wish, states: Collection[State], by: By, *, held: bool) -> int:

@@ -114,6 +114,9 @@ def advance(session: Session, lease: Lease, step: Step) -> Moved:
     answer = leases.renew(session, lease)
     if isinstance(answer, Stop):
         return leases.stop_as_asked(session, lease, State.PAUSED if answer.reason == "pause" else State.CANCELLED)
+    if waking.has_living(session, study.id):
+        # What had failed was tried again while this was worked out.
+        step = Rest()
     match step:
         case Judged():
             return _conclude(session, lease, study, step)

@@ -38,7 +38,7 @@ def test_no_image_runs_as_root(stages: dict[str, str], target: str) -> None:
     assert int(user) != 0
 
 
-@pytest.mark.parametrize(("target", "extras"), [("api", "api"), ("worker", "train,worker")])
+@pytest.mark.parametrize(("target", "extras"), [("api", "api,search"), ("worker", "train,worker")])
 def test_an_image_installs_the_extras_of_its_processes(stages: dict[str, str], target: str, extras: str) -> None:
     assert f'install ".[{extras}]"' in stages[f"{target}-venv"]
     assert f"--from={target}-venv /venv /venv" in stages[target]

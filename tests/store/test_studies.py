@@ -10,7 +10,7 @@ from bncore.events import MetricsBlock
 from bncore.spec.study import load_study
 from bncore.studies.asking import checked
 from bncore.studies.stepping import step
-from store import experiments, migrate, orphans, purging, studies, work
+from store import experiments, migrate, orphans, purging, queueing, studies, work
 from store.errors import IdempotencyConflict, IllegalTransition, InStudy, NotExtensible, QuotaExceeded, StudyNotFound
 from store.experiments import Filters
 from store.idempotency import Scope
@@ -220,6 +220,28 @@ def test_failed_runs_leave_it_open_and_a_retry_is_no_other_look_at_the_same_pair
     assert (third.number, third.taken["plain"], third.verdicts[1]["outcome"]) == (3, [5, 6], "holds")
     assert asking(lab, studies.retry, study_id, ME, NONE) == 0
     assert get(lab, study_id).state is State.SUCCEEDED
+
+
+def test_what_is_tried_again_by_itself_is_judged_whenever_it_comes(lab: Any) -> None:
+    study_id = submit(lab)
+    took(lab, study_id)
+    train(lab, failing=1)
+    claim, judging = lab.claim(), outcome(lab, study_id)
+    with lab.database.read() as session:
+        (failed,) = session.scalars(select(Job.id).where(Job.state == State.FAILED)).all()
+    with lab.database.write() as session:
+        queueing.retry(session, failed, ME, NONE)
+    # It was about to be judged without it.
+    assert finish(lab, claim.lease, judging).state is State.PAUSED
+    train(lab, failing=1)
+    took(lab, study_id)
+    assert verdict(lab, study_id).facts["missing"] == [failed]
+    with lab.database.write() as session:
+        queueing.retry(session, failed, ME, NONE)
+    train(lab)
+    assert asking(lab, studies.retry, study_id, ME, NONE) == 0
+    took(lab, study_id)
+    assert verdict(lab, study_id).taken["plain"] == [5, 6]
 
 
 def test_a_study_grows_once_it_was_judged_and_no_further_than_was_said(lab: Any) -> None:

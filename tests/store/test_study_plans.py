@@ -69,7 +69,7 @@ def looks(lab: Any) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "verdict", reading(lambda session: studies.verdict(session, ENDED))
     yield "one verdict", reading(lambda session: studies.verdict(session, ENDED, 1))
     yield "due", reading(waking.due)
-    yield "of a job", reading(lambda session: waking.of_job(session, job_id(9)))
+    yield "of a job", reading(lambda session: waking.of_job(session, job_id(1009)))
     yield "rows", lambda: measuring.rows(lab.database, ENDED, submission().asked.design, lambda: None)
     of_none = Filters(owner="own_3", of_no_study=True)
     yield "experiments of none", reading(lambda session: experiments.ids(session, of_none, 100))

@@ -22,7 +22,7 @@ class Page(HTMLParser):
         self.ids += [value for name, value in attrs if name == "id" and value]
         self.refers += [value for name, value in attrs if name in ("src", "href", "xlink:href") and value]
         assert not any(name.startswith("on") for name, _ in attrs)
-        if tag not in ("meta", "br"):
+        if tag not in ("meta", "br", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

@@ -164,7 +164,7 @@ def test_an_article_has_contradictions_first_and_its_own_correction() -> None:
     seen = Page(page(report, lambda _: "<svg></svg>"))
     said = " ".join(seen.said)
     assert said.index("is the other way round") < said.index("does not hold") < said.index("stays open")
-    assert "By itself, without the other questions of this report: holds." in said
+    assert "By itself, without the other questions of this report, it  ● holds" in said
     assert {reference.removeprefix("#") for reference in seen.refers} <= set(seen.ids)
 
 
@@ -207,4 +207,4 @@ def test_numbers_that_are_not_finite_are_left_out_of_pictures_and_tables(study: 
     verdict["measured"] = {"beside": None}
     seen = Page(page(document(odd), lambda figure: drawn(figure, "svg").decode()))
     assert seen.tags["svg"] == 4
-    assert "(? to ?)" in " ".join(seen.said)
+    assert "(?\u00a0to\u00a0?)" in " ".join(seen.said)
