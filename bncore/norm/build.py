@@ -61,7 +61,7 @@ from bncore.spec.norm import (
     LpBatchNormSpec,
     MaskedBatchNormSpec,
     MovingAverageBatchNormSpec,
-    NoiseSpec,
+    NoiseNormSpec,
     NoisyBatchNormSpec,
     NormSpec,
     OtherStatisticsNorm,
@@ -94,7 +94,7 @@ def build_norm(
     match spec:
         case BatchRenormSpec():
             options |= {"r_max": _bound(spec.r_max), "d_max": _bound(spec.d_max)}
-        case NoisyBatchNormSpec() | NoiseSpec():
+        case NoisyBatchNormSpec() | NoiseNormSpec():
             options["seed"] = seed
         case LpBatchNormSpec():
             options["p"] = float(spec.p)
@@ -180,7 +180,7 @@ def _other_layer(spec: OtherStatisticsNorm) -> type[nn.Module]:  # noqa: C901 - 
             return GlobalResponseNorm
         case DynamicTanhSpec():
             return DynamicTanh
-        case NoiseSpec():
+        case NoiseNormSpec():
             return Noise
         case _:
             assert_never(spec)

@@ -28,7 +28,7 @@ from bncore.spec.norm.mixtures import (
     PowerNormSpec,
     SwitchableNormSpec,
 )
-from bncore.spec.norm.noise import NoiseSpec
+from bncore.spec.norm.noise import NoiseNormSpec
 from bncore.spec.norm.place import BatchSize, NormModel, Place
 from bncore.spec.norm.sample_statistics import (
     DynamicTanhSpec,
@@ -86,7 +86,7 @@ OtherStatisticsNorm = (
     | EvoNormS0Spec
     | GlobalResponseNormSpec
     | DynamicTanhSpec
-    | NoiseSpec
+    | NoiseNormSpec
 )
 WeightNormalization = WeightNormSpec | SpectralNormSpec | WeightStandardizationSpec | ScaledWeightStandardizationSpec
 
@@ -120,7 +120,7 @@ __all__ = [
     "MaskedBatchNormSpec",
     "MovingAverageBatchNormSpec",
     "NoNorm",
-    "NoiseSpec",
+    "NoiseNormSpec",
     "NoisyBatchNormSpec",
     "NormModel",
     "NormSpec",

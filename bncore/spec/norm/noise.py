@@ -20,7 +20,7 @@ class Noised(NormModel):
     std_jitter: float = Field(default=0.1, ge=0.0, le=1e3, description="r_sigma: spread of each value's own scale.")
 
 
-class NoiseSpec(Noised):
+class NoiseNormSpec(Noised):
     """The noise of noisy_batch_norm without its normalization (arXiv 1805.11604, 2.1): the control; nothing learned."""
 
     kind: Literal["noise"] = "noise"
