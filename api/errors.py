@@ -45,7 +45,7 @@ from bncore.spec import Fault, SpecError
 from bncore.spec.faults import MAX_FAULTS, pointer_part
 from bncore.spec.wording import worded
 from store import errors as store_errors
-from store import upload_errors
+from store import study_errors, upload_errors
 from store.errors import StoreError
 from store.unmigrated import is_unmigrated
 
@@ -66,9 +66,9 @@ STATUS: dict[type[StoreError | ApiError], int] = {
     store_errors.CheckpointNotFound: 404,
     store_errors.SweepNotFound: 404,
     store_errors.SweepChanged: 409,
-    store_errors.InStudy: 409,
-    store_errors.NotJudged: 409,
-    store_errors.NotExtensible: 409,
+    study_errors.InStudy: 409,
+    study_errors.NotJudged: 409,
+    study_errors.NotExtensible: 409,
     store_errors.KeyNotFound: 404,
     store_errors.KeyEnded: 409,
     store_errors.BeyondGrant: 403,
@@ -152,7 +152,7 @@ def _facts_of(error: StoreError | ApiError) -> dict[str, Any]:
             return {"what": error.what, "limit": error.limit}
         case store_errors.DatasetInUse():
             return {"used_by": error.used_by}
-        case store_errors.InStudy():
+        case study_errors.InStudy():
             return {"study_id": error.study_id}
         case upload_errors.PartsMissing():
             return {"missing": error.numbers}

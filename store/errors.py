@@ -5,7 +5,6 @@ StoreError
 │   ├── ExperimentNotFound
 │   ├── DatasetNotFound
 │   ├── EvaluationNotFound
-│   ├── StudyNotFound
 │   └── PredictionNotFound
 ├── DatasetUnusable, DatasetInUse, DatasetDamaged
 ├── CheckpointNotFound, CheckpointDamaged
@@ -14,7 +13,6 @@ StoreError
 ├── KeyNotFound, KeyEnded
 ├── BeyondGrant
 ├── SweepNotFound, SweepChanged
-├── InStudy, NotJudged, NotExtensible
 ├── StaleLease
 ├── IllegalTransition
 ├── VersionMismatch
@@ -23,8 +21,8 @@ StoreError
 ├── IdempotencyConflict
 └── CursorInvalid
 
-Those of uploads are in `store.upload_errors`. `EncodingUnfit` is none of them: it is no refusal of a request, but a
-database that cannot be used.
+Those of uploads are in `store.upload_errors`, of studies in `store.study_errors`. `EncodingUnfit` is none of them:
+it is no refusal of a request, but a database that cannot be used.
 """
 
 from collections.abc import Sequence
@@ -66,26 +64,9 @@ class EvaluationNotFound(JobNotFound):
     noun = "evaluation"
 
 
-class StudyNotFound(JobNotFound):
-    code = "study_not_found"
-    noun = "study"
-
-
 class PredictionNotFound(JobNotFound):
     code = "prediction_not_found"
     noun = "prediction"
-
-
-def job_not_found(job_id: str) -> JobNotFound:
-    """The error for an id, whose prefix says what it would be."""
-    kinds = {
-        "exp_": ExperimentNotFound,
-        "dat_": DatasetNotFound,
-        "evl_": EvaluationNotFound,
-        "prd_": PredictionNotFound,
-        "stu_": StudyNotFound,
-    }
-    return kinds.get(job_id[:4], JobNotFound)(job_id)
 
 
 class DatasetUnusable(StoreError):
@@ -227,32 +208,6 @@ class SweepChanged(StoreError):
     def __init__(self, sweep_id: str) -> None:
         super().__init__("It got other seeds meanwhile: look at it again.")
         self.sweep_id = sweep_id
-
-
-class InStudy(StoreError):
-    """A study is judged by it, or has it as a part."""
-
-    code = "in_study"
-
-    def __init__(self, study_id: str) -> None:
-        super().__init__(f"The study {study_id} is judged by it; delete that, and it goes along.")
-        self.study_id = study_id
-
-
-class NotJudged(StoreError):
-    """There is no verdict yet."""
-
-    code = "not_judged"
-
-    def __init__(self, study_id: str) -> None:
-        super().__init__("It has not been judged yet; its `state` and `stage` say how far it is.")
-        self.study_id = study_id
-
-
-class NotExtensible(StoreError):
-    """More seeds than it may have, or none at this moment."""
-
-    code = "not_extensible"
 
 
 class StaleLease(StoreError):

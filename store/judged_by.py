@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, SQLColumnExpression, literal_column, selec
 from sqlalchemy.orm import Session
 
 from store.columns import core
-from store.errors import InStudy
+from store.study_errors import InStudy
 from store.tables import StudyJob
 
 _MEMBER = core(StudyJob).c

@@ -11,12 +11,13 @@ from sqlalchemy.orm import Session
 from store import files, judged_by, retention
 from store.columns import core, one_of
 from store.database import kind_of
-from store.errors import VersionMismatch, job_not_found
+from store.errors import VersionMismatch
 from store.experiments.finding import Filters, get, ids
 from store.jobs import wishes
 from store.jobs.conditions import owned_by
 from store.jobs.states import TERMINAL, State
 from store.jobs.wishes import By
+from store.missing import job_not_found
 from store.tables import Checkpoint, Experiment, ExperimentTag, Job
 
 _JOB = core(Job).c

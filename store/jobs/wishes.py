@@ -13,13 +13,14 @@ from sqlalchemy.orm import Session
 
 from store.columns import core, one_of
 from store.database import clock
-from store.errors import IllegalTransition, VersionMismatch, job_not_found
+from store.errors import IllegalTransition, VersionMismatch
 from store.jobs import eventlog
 from store.jobs.conditions import IS_OVER, IS_RUNNING, in_state, owned_by, still_in_state
 from store.jobs.eventlog import Entry, Line
 from store.jobs.moves import move, move_all
 from store.jobs.states import TERMINAL, State, actions
 from store.jobs.turns import NO_TURN, next_turn
+from store.missing import job_not_found
 from store.tables import Job
 
 _JOB = core(Job).c

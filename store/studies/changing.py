@@ -14,7 +14,7 @@ from bncore.spec.study import ARTICLE, StudyExtension
 from bncore.studies.asking import asked_of
 from store import experiments, files, idempotency, owners, queueing
 from store.columns import core, one_of
-from store.errors import IllegalTransition, InStudy, NotExtensible
+from store.errors import IllegalTransition
 from store.idempotency import Scope
 from store.jobs import wishes
 from store.jobs.conditions import owned_by, still_in_state
@@ -23,6 +23,7 @@ from store.jobs.wishes import By, Wish
 from store.queueing import ROWS_A_STATEMENT, Limits
 from store.studies import finding, waking
 from store.studies.submitting import request_fingerprint
+from store.study_errors import InStudy, NotExtensible
 from store.tables import Job, Study, StudyJob
 
 _JOB, _STUDY, _MEMBER = core(Job).c, core(Study).c, core(StudyJob).c

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from store import cursors
 from store.columns import core, one_of
-from store.errors import NotJudged, StudyNotFound
 from store.jobs.conditions import IS_VISIBLE, owned_by
 from store.pages import Page
+from store.study_errors import NotJudged, StudyNotFound
 from store.tables import Experiment, Job, Study, StudyJob, StudyVerdict
 
 _JOB, _STUDY, _MEMBER = core(Job).c, core(Study).c, core(StudyJob).c

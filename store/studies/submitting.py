@@ -18,10 +18,11 @@ from bncore.studies.asking import Asked, document_of, fingerprint_of
 from store import idempotency, queueing
 from store.columns import core
 from store.database import now
-from store.errors import ExperimentNotFound, IdempotencyConflict, QuotaExceeded, StudyNotFound
+from store.errors import ExperimentNotFound, IdempotencyConflict, QuotaExceeded
 from store.idempotency import Scope
 from store.queueing import Limits, Newcomer, Submitter
 from store.studies.finding import get
+from store.study_errors import StudyNotFound
 from store.tables import Study, StudyJob
 
 PRIORITY = 50

@@ -11,7 +11,7 @@ from bncore.spec.study import load_study
 from bncore.studies.asking import checked
 from bncore.studies.stepping import step
 from store import experiments, migrate, orphans, purging, queueing, studies, work
-from store.errors import IdempotencyConflict, IllegalTransition, InStudy, NotExtensible, QuotaExceeded, StudyNotFound
+from store.errors import IdempotencyConflict, IllegalTransition, QuotaExceeded
 from store.experiments import Filters
 from store.idempotency import Scope
 from store.jobs import reaper, wishes
@@ -19,6 +19,7 @@ from store.jobs.states import State
 from store.jobs.wishes import By
 from store.queueing import Limits, Submitter
 from store.studies import StudySubmission, working
+from store.study_errors import InStudy, NotExtensible, StudyNotFound
 from store.tables import Job, StudyJob
 from worker.studying import outcome_of, refused
 
