@@ -10,7 +10,7 @@ import typer
 
 from bncore.spec.merging import merged
 from client.commands.connection import AsJson, Url, connect
-from client.commands.datasets import dataset_id_of
+from client.commands.datasets import usable_id_of
 from client.commands.outcome import Exit, describe, leave, reported
 from client.commands.spec_file import Assignments, load
 from client.commands.studies import Key, Name
@@ -106,7 +106,7 @@ def compare_study(
     with connect(url) as client:
         document = _document(file, files, {**said, "estimand": _given(estimand)})
         if data is not None:
-            _with_data(document, dataset_id_of(client, data))
+            _with_data(document, usable_id_of(client, data))
         with _faults_in(file, files):
             study = client.submit_study(document, idempotency_key=idempotency_key)
         announced(client, study, wait=wait, timeout=timeout, output=output, opened=opened, as_json=as_json)

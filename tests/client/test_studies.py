@@ -65,6 +65,25 @@ def test_files_and_options_become_one_comparison() -> None:
 
 
 @pytest.mark.usefixtures("files")
+def test_an_import_that_failed_does_not_stand_in_the_way_of_the_one_that_did_not() -> None:
+    made = [
+        {"id": f"dat_{number}", "name": "a.csv", "state": state} for number, state in enumerate(("succeeded", "failed"))
+    ]
+    posted: list[str] = []
+
+    def answer(method: str, path: str) -> tuple[int, Any]:
+        if method == "POST":
+            posted.append(path)
+            return 422, {"title": "Not so", "status": 422}
+        return 200, {"data": [] if "uploading" in path else made, "next_cursor": None}
+
+    with answering(answer) as url:
+        more = ["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--data", "a.csv", "--url", url]
+        result = CliRunner().invoke(app, ["study", "compare", *more])
+    assert posted, result.output
+
+
+@pytest.mark.usefixtures("files")
 def test_a_fault_of_a_spec_is_said_with_the_line_of_its_file() -> None:
     faults = [{"pointer": "/compare/bn/train/steps", "detail": "Should be less", "code": "x"}]
     faults += [{"pointer": "/delta", "detail": "Is required", "code": "missing"}]
