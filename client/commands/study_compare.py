@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from bncore.spec import SpecError
 from bncore.spec.merging import merged
 from client.commands.connection import AsJson, Url, connect
 from client.commands.datasets import usable_id_of
@@ -15,7 +16,7 @@ from client.commands.outcome import Exit, describe, leave, reported
 from client.commands.spec_file import Assignments, load
 from client.commands.studies import Key, Name
 from client.commands.study_outcome import Opened, Page, Timeout, Wait, announced
-from client.documents import Document, assign
+from client.documents import Document, read_document
 from client.errors import ApiError
 
 BASELINE = "baseline"
@@ -172,9 +173,9 @@ def _tuned(given: list[str] | None) -> dict[str, Any] | None:
             leave(Exit.USAGE, f"--tune {each}: say PATH=[VALUE, VALUE, ...]")
         written = values if re.match(r"\s*[\[{]", values) else f"[{values}]"
         try:
-            found[path] = assign({}, f"values={written}")["values"]
-        except ValueError as error:
-            leave(Exit.USAGE, f"--tune {error}")
+            found[path] = read_document(written, json=False).value
+        except SpecError as error:
+            leave(Exit.USAGE, f"--tune {each}: {error.faults[0].detail}")
     return found or None
 
 

@@ -31,6 +31,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["whole.yaml", "--baseline", "plain.yaml"], "one FILE"),
         (["--baseline", "plain.yaml", "--treatment", "baseline=bn.yaml"], "NAME=FILE"),
         (["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--tune", "optimizer.lr"], "PATH=[VALUE"),
+        (["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--tune", "optimizer.lr=[1"], "optimizer.lr=[1: "),
         (["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--target", "high"], "NAME=NUMBER"),
         (["--baseline", "gone.yaml", "--treatment", "bn.yaml"], "gone.yaml"),
     ],
