@@ -16,9 +16,11 @@ from bncore.spec.strict import SpecModel, Text
 from bncore.spec.sweep.axes import GridAxis, values_of
 from bncore.spec.sweep.paths import Path
 from bncore.spec.sweep.spec import MOST_EXPERIMENTS
+from bncore.spec.wording import nearest
 
 BASELINE = "baseline"
 STEPS_TO_TARGET = "steps_to_target"
+_USUAL = ("train/loss", "test/accuracy", "test/loss", "validation/accuracy", "validation/loss", STEPS_TO_TARGET)
 MOST_ARMS = 16
 MOST_AXES = 4
 SEEDS_FLOOR = 6
@@ -125,7 +127,9 @@ class EstimandSpec(SpecModel):
 
     def _faults_of_series(self) -> Iterator[tuple[str, str, str]]:
         if self.upwards is None:
-            detail = f"Say whether more of {self.metric} is better; of /accuracy and /loss that is known"
+            close = nearest(self.metric, _USUAL)
+            meant = f"; or did you mean {close}?" if close else ""
+            detail = f"Say whether more of {self.metric} is better; of /accuracy and /loss that is known{meant}"
             yield "/higher_is_better", detail, "direction_unknown"
         if self.over is not None and self.take != "mean":
             yield "/over", 'Is of a mean; leave it out, or set take to "mean"', "no_mean"

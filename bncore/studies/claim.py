@@ -39,6 +39,9 @@ class Source:
     """An arXiv id, with section, figure or table."""
     says: str
     agrees: bool
+    """With the claim; where a counter-claim is what is asked, with that."""
+    question: str | None = None
+    """The name of the one question that it speaks of; else of all."""
 
 
 @dataclass(frozen=True)

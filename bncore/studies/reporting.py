@@ -7,6 +7,7 @@ for; no number in it is estimated here, and none is left out because it does not
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,7 +41,7 @@ def document(stored: Mapping[str, Any]) -> Document:
 
 def described(claim: Claim) -> Document:
     """A claim as it is listed, and as a report says it: what it says, where, and what others say of it."""
-    literature = [{"where": each.where, "says": each.says, "agrees": each.agrees} for each in claim.literature]
+    literature = [asdict(each) for each in claim.literature]
     about = {key: getattr(claim, key) for key in ("name", "number", "says", "source")}
     return {**about, "literature": literature}
 
@@ -132,16 +133,16 @@ def _claim(claim: Any, verdicts: Sequence[Mapping[str, Any]]) -> Document | None
         claim = described(CLAIMS[claim]) if claim in CLAIMS else {"name": claim, "literature": []}
     if claim is None:
         return None
-    found = standing(verdicts)
-    literature = [{**each, "came_out": _came_out(each["agrees"], found)} for each in claim.get("literature") or []]
+    literature = [{**each, "came_out": _came_out(each, verdicts)} for each in claim.get("literature") or []]
     return {**claim, "literature": literature}
 
 
-def _came_out(agrees: bool, found: str | None) -> str:
-    """Whether what was found is what the source says: where questions came out differently, the least is taken."""
+def _came_out(source: Document, verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """Whether what was found is what the source says: of several questions that came out differently, the least."""
+    found = standing([each for each in verdicts if source.get("question") in (None, each["name"])])
     if found in (None, "inconclusive"):
         return "open"
-    return "as it says" if agrees == (found == "holds") else "otherwise"
+    return "as it says" if source["agrees"] == (found == "holds") else "otherwise"
 
 
 def _arms(design: Mapping[str, Any]) -> Iterator[Document]:

@@ -193,11 +193,22 @@ def _see_through(client: Client, dataset_id: str, timeout: float | None, as_json
         leave(Exit.ENDED_BADLY)
 
 
+def usable_id_of(client: Client, wanted: str) -> str:
+    """As `dataset_id_of`; of several that are called so, one whose import did not fail: it is to be trained on."""
+    return _dataset_id_of(client, wanted, to_train_on=True)
+
+
 def dataset_id_of(client: Client, wanted: str) -> str:
+    return _dataset_id_of(client, wanted)
+
+
+def _dataset_id_of(client: Client, wanted: str, *, to_train_on: bool = False) -> str:
     if _WHOLE.fullmatch(wanted):
         return wanted
     every = [*client.datasets(state="uploading"), *client.datasets()]
     found = [each for each in every if each["name"] == wanted or str(each["id"]).startswith(wanted)]
+    if to_train_on:
+        found = [each for each in found if each["state"] not in ("failed", "cancelled")] or found
     # An admin sees those of all owners.
     owners = {each.get("owner") for each in found}
     return only("data set", wanted, found, ("id", "state", "name", *(["owner"] if len(owners) > 1 else [])))

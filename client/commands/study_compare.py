@@ -8,14 +8,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from bncore.spec import SpecError
 from bncore.spec.merging import merged
 from client.commands.connection import AsJson, Url, connect
-from client.commands.datasets import dataset_id_of
+from client.commands.datasets import usable_id_of
 from client.commands.outcome import Exit, describe, leave, reported
 from client.commands.spec_file import Assignments, load
 from client.commands.studies import Key, Name
 from client.commands.study_outcome import Opened, Page, Timeout, Wait, announced
-from client.documents import Document, assign
+from client.documents import Document, read_document
 from client.errors import ApiError
 
 BASELINE = "baseline"
@@ -106,7 +107,7 @@ def compare_study(
     with connect(url) as client:
         document = _document(file, files, {**said, "estimand": _given(estimand)})
         if data is not None:
-            _with_data(document, dataset_id_of(client, data))
+            _with_data(document, usable_id_of(client, data))
         with _faults_in(file, files):
             study = client.submit_study(document, idempotency_key=idempotency_key)
         announced(client, study, wait=wait, timeout=timeout, output=output, opened=opened, as_json=as_json)
@@ -172,9 +173,9 @@ def _tuned(given: list[str] | None) -> dict[str, Any] | None:
             leave(Exit.USAGE, f"--tune {each}: say PATH=[VALUE, VALUE, ...]")
         written = values if re.match(r"\s*[\[{]", values) else f"[{values}]"
         try:
-            found[path] = assign({}, f"values={written}")["values"]
-        except ValueError as error:
-            leave(Exit.USAGE, f"--tune {error}")
+            found[path] = read_document(written, json=False).value
+        except SpecError as error:
+            leave(Exit.USAGE, f"--tune {each}: {error.faults[0].detail}")
     return found or None
 
 

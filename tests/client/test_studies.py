@@ -31,6 +31,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["whole.yaml", "--baseline", "plain.yaml"], "one FILE"),
         (["--baseline", "plain.yaml", "--treatment", "baseline=bn.yaml"], "NAME=FILE"),
         (["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--tune", "optimizer.lr"], "PATH=[VALUE"),
+        (["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--tune", "optimizer.lr=[1"], "optimizer.lr=[1: "),
         (["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--target", "high"], "NAME=NUMBER"),
         (["--baseline", "gone.yaml", "--treatment", "bn.yaml"], "gone.yaml"),
     ],
@@ -62,6 +63,25 @@ def test_files_and_options_become_one_comparison() -> None:
             "tuning_seeds": 2,
         }
     ]
+
+
+@pytest.mark.usefixtures("files")
+def test_an_import_that_failed_does_not_stand_in_the_way_of_the_one_that_did_not() -> None:
+    made = [
+        {"id": f"dat_{number}", "name": "a.csv", "state": state} for number, state in enumerate(("succeeded", "failed"))
+    ]
+    posted: list[str] = []
+
+    def answer(method: str, path: str) -> tuple[int, Any]:
+        if method == "POST":
+            posted.append(path)
+            return 422, {"title": "Not so", "status": 422}
+        return 200, {"data": [] if "uploading" in path else made, "next_cursor": None}
+
+    with answering(answer) as url:
+        more = ["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--data", "a.csv", "--url", url]
+        result = CliRunner().invoke(app, ["study", "compare", *more])
+    assert posted, result.output
 
 
 @pytest.mark.usefixtures("files")

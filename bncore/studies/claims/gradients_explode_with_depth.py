@@ -26,10 +26,16 @@ class GradientsExplodeWithDepth:
     source = "arXiv 1502.03167, section 3.3"
     literature: tuple[Source, ...] = (
         Source(
-            "arXiv 1902.08129", "Without skips the gradient's norm grows by sqrt(pi / (pi - 1)) = 1.21 a layer.", False
+            "arXiv 1902.08129",
+            "Without skips the gradient's norm grows by sqrt(pi / (pi - 1)) = 1.21 a layer.",
+            True,
+            question="explodes",
         ),
         Source(
-            "arXiv 1806.02375, section 3.3", "Without normalization activations and gradients grow with depth.", True
+            "arXiv 1806.02375, section 3.3",
+            "Without normalization activations and gradients grow with depth.",
+            False,
+            question="plain",
         ),
     )
 

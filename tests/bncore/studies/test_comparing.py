@@ -93,6 +93,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "data.validation",
     ),
     "unknown direction": ({"estimand": {"metric": "lr"}}, "/estimand/higher_is_better", "direction_unknown", "better"),
+    "a typo": (
+        {"estimand": {"metric": "test/acuracy"}},
+        "/estimand/higher_is_better",
+        "direction_unknown",
+        "mean test/accuracy",
+    ),
     "other device": (
         against({"resources": {"device": "cpu"}}),
         "/compare/bn/resources/device",

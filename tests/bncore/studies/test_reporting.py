@@ -168,6 +168,22 @@ def test_an_article_has_contradictions_first_and_its_own_correction() -> None:
     assert {reference.removeprefix("#") for reference in seen.refers} <= set(seen.ids)
 
 
+@pytest.mark.parametrize(
+    ("explodes", "plain"), [("holds", "holds"), ("does_not_hold", "holds"), ("holds", "does_not_hold")]
+)
+def test_a_source_on_one_question_of_a_counter_claim_is_held_against_that_question(
+    study: dict[str, Any], explodes: str, plain: str
+) -> None:
+    """Growth in normalized networks, and in others, as arXiv 1902.08129 and 1806.02375 say."""
+    (verdict,) = study["verdicts"]
+    asked_of = {"explodes": explodes, "plain": plain}
+    verdicts = [{**verdict, "name": name, "outcome": outcome, "label": None} for name, outcome in asked_of.items()]
+    report = document({**study, "claim": "gradients-explode-with-depth", "verdicts": verdicts})
+    grows, grows_without = (each["came_out"] for each in report["claim"]["literature"])
+    assert grows == ("as it says" if explodes == "holds" else "otherwise")
+    assert grows_without == ("otherwise" if plain == "holds" else "as it says")
+
+
 def test_figures_draw_the_numbers_of_verdicts(study: dict[str, Any]) -> None:
     (verdict,) = study["verdicts"]
     shown = verdict["estimated"]["shown"]
