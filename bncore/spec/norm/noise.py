@@ -1,6 +1,6 @@
 """Noise that changes with every step of training, in the words of its paper."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,5 +22,8 @@ class Noised(NormModel):
 
 class NoiseNormSpec(Noised):
     """The noise of noisy_batch_norm without its normalization (arXiv 1805.11604, 2.1): the control; nothing learned."""
+
+    # It has no statistics, but a value's noise goes by its place in the batch, which is one among the valid steps.
+    counts_padding: ClassVar[bool] = True
 
     kind: Literal["noise"] = "noise"

@@ -66,7 +66,7 @@ class NormModel(SpecModel):
     """A member of the union. The defaults are those of a layer without parameters that works everywhere."""
 
     counts_padding: ClassVar[bool] = False
-    """True for statistics of the batch that would take padding in, were the layer shown more than the valid steps."""
+    """True where padding would change the output of valid steps, were the layer shown more than these."""
 
     has_layer: ClassVar[bool] = True
     """False for what normalizes the weights of the layer in front, or nothing."""

@@ -74,7 +74,7 @@ class GradientsExplodeWithDepth:
         at = staged(design, found)
         if isinstance(at, Batch):
             return at
-        estimand = Estimand(Metric(_GROWTH.name), "value")
+        estimand = Estimand(Metric(_GROWTH.name, before_training=True), "value")
         asked = (
             (
                 "explodes",

@@ -143,7 +143,7 @@ def _guards(design: Design, at: Confirmed) -> tuple[Guard, ...]:
 def _one_step(design: Design, at: Confirmed) -> Evidence:
     """At initialization, so that the learning rate of what follows makes no difference; measured at the smallest."""
     first = setting({_LR: design.grid.axes[0].values[0]})
-    estimand = Estimand(Metric(_PROBE.name, higher_is_better=False), "log_ratio")
+    estimand = Estimand(Metric(_PROBE.name, higher_is_better=False, before_training=True), "log_ratio")
     words = Words(
         f"Does the loss grow less in one step of length {_ETA:g} along the gradient, at initialization?",
         "the loss after that step over the loss before it",

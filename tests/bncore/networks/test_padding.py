@@ -77,6 +77,21 @@ def test_statistics_that_are_measured_later_leave_padding_out_too(norm: str) -> 
     torch.testing.assert_close(also, y, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("network", ["transformer_encoder", "gru"])
+def test_noise_does_not_depend_on_how_much_padding_there_is(network: str) -> None:
+    """It depends on the place in the batch, which is then the place among the valid steps, as of noisy batch norm."""
+    spec = ENCODER if network == "transformer_encoder" else {"kind": "gru", "hidden": [4, 4], "output": "each_step"}
+    at = "embedding" if network == "transformer_encoder" else "between_layers"
+    noisy = {**spec, "norm": {"kind": "none"}, "norms_at": {at: {"kind": "noise"}}}
+    found = []
+    for more in (0, 3):
+        built_for = build_network(noisy, Signal((STEPS + 3, FEATURES), "sequence", lengths=True), 5, seed=3).double()
+        x = torch.cat((batch(), torch.full((len(LENGTHS), more, FEATURES), NAN, dtype=torch.float64)), 1)
+        y = built_for(x, LENGTHS)
+        found.append(y if y.dim() == 2 else y[:, :STEPS][VALID])
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
 def test_a_conversion_keeps_padding_out() -> None:
     network = built({**ENCODER, "norm": {"kind": "batch_norm"}}).eval()
     convert(network, {"kind": "batch_renorm"})

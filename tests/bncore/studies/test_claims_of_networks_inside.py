@@ -101,6 +101,22 @@ def test_variances_are_judged_by_architecture_whatever_training_made_of_the_netw
         assert outcomes(again) == expected | ({} if same else {"resnet-plain": "inconclusive"})
 
 
+GROWTH = "diagnostics/gradient_norms/growth@0"
+
+
+def test_growth_at_initialization_stands_whatever_became_of_the_one_step_that_is_trained() -> None:
+    def truth(place: Place, seed: int) -> dict[str, float | None]:
+        return {GROWTH: about(1.2 if place.arm == "bn" else 0.98, place, seed, "growth", 0.01)}
+
+    design, report, runs = reported("gradients-explode-with-depth", truth)
+    assert outcomes(report) == {"explodes": "holds equivalent", "plain": "holds equivalent"}
+    made = tuple(replace(run, diverged=run.seed % 3 == 0) for run in runs)
+    again = answer(CLAIMS["gradients-explode-with-depth"], design, Results(made, ("confirm",)))
+    assert isinstance(again, Report)
+    assert [each.estimated for each in again.verdicts] == [each.estimated for each in report.verdicts]
+    assert outcomes(again) == outcomes(report)
+
+
 MODE, AGREE = "diagnostics/gradient_heatmap/mode@0", "diagnostics/gradient_heatmap/colcons@0"
 
 

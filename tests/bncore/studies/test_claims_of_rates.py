@@ -1,10 +1,13 @@
 """C2, C3 and C4 with made-up runs whose truth is known: who works how far, and what only a bound says."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from bncore.studies.results import Place
+from bncore.studies.claims import CLAIMS
+from bncore.studies.reports import Report, answer
+from bncore.studies.results import Place, Results
 from bncore.studies.working import Extent, largest, width, working
 from tests.bncore.studies.made_up import DIVERGED, MISSING, Truth, about, outcomes, reported, same_effect
 
@@ -105,6 +108,18 @@ def test_a_plain_network_that_does_not_train_says_nothing_of_rates() -> None:
     assert outcomes(report) == {"largest": "inconclusive", "one_step": "holds"}
     assert report.verdicts[0].effects is not None
     assert report.verdicts[0].effects.missing == (3,)
+
+
+def test_a_probe_at_initialization_stands_where_training_diverged_behind_it() -> None:
+    truth = up_to(LIMITS, PROBES)
+    design, report, runs = reported("larger-learning-rates", truth)
+    made = tuple(
+        replace(run, diverged=run.diverged or (run.setting == ((LR, 0.01),) and run.seed == 2)) for run in runs
+    )
+    done = tuple(dict.fromkeys(run.stage for run in runs))
+    again = answer(CLAIMS["larger-learning-rates"], design, Results(made, done))
+    assert isinstance(again, Report)
+    assert again.verdicts[1].estimated == report.verdicts[1].estimated
 
 
 def at_rates(plain: dict[float, float | None], bn: dict[float, float | None]) -> Truth:
