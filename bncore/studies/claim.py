@@ -41,7 +41,7 @@ class Source:
     agrees: bool
     """With the claim; where a counter-claim is what is asked, with that."""
     question: str | None = None
-    """The name of the one question that it speaks of; else of all."""
+    """The name of the one question that it speaks of, or how the names of several begin; else of all."""
 
 
 @dataclass(frozen=True)

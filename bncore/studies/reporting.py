@@ -139,10 +139,14 @@ def _claim(claim: Any, verdicts: Sequence[Mapping[str, Any]]) -> Document | None
 
 def _came_out(source: Document, verdicts: Sequence[Mapping[str, Any]]) -> str:
     """Whether what was found is what the source says: of several questions that came out differently, the least."""
-    found = standing([each for each in verdicts if source.get("question") in (None, each["name"])])
+    found = standing([each for each in verdicts if _speaks_of(source.get("question"), each["name"])])
     if found in (None, "inconclusive"):
         return "open"
     return "as it says" if source["agrees"] == (found == "holds") else "otherwise"
+
+
+def _speaks_of(asked: str | None, question: str) -> bool:
+    return asked is None or f"{question}-".startswith(f"{asked}-")
 
 
 def _arms(design: Mapping[str, Any]) -> Iterator[Document]:

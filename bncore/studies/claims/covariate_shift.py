@@ -54,16 +54,20 @@ class CovariateShift:
             "arXiv 1502.03167, figure 1",
             "Percentiles of one input of the last hidden layer are much more stable with batch normalization.",
             True,
+            question="drift",
         ),
         Source(
             "arXiv 1805.11604, section 2.2",
             "By the change of gradients, shift is similar or larger with it; most so in deep linear networks.",
             False,
+            question="gradient",
         ),
         Source(
             "arXiv 1805.11604, section 2.1",
             "Noise behind each normalization does no harm; the same noise keeps a plain network from training.",
-            False,
+            # The counter-claim is what is asked.
+            True,
+            question="cause",
         ),
     )
 
