@@ -20,7 +20,7 @@ from bncore.norm.model.overlay import Temporary, own_class
 from bncore.norm.model.positions import remember_positions, takes_examples
 from bncore.norm.model.replace import replace_layers
 from bncore.seeds import derive_seed
-from bncore.spec.norm import NoNorm, NormSpec, Place
+from bncore.spec.norm import BatchNormSpec, NoNorm, NormSpec, Place
 
 _HARMLESS = ("__init__", "extra_repr", "reset_parameters", "reset_running_stats")
 """Methods that a class may add without changing what its layers compute."""
@@ -186,7 +186,9 @@ def _built(
     if implied or isinstance(new, FrozenBatchNorm):
         drop_what_it_lacks(layer, new)
     if normalizes_last_axis(layer):
-        return by_last_axis(new, padded=knows_padding(layer))
+        # Layer norm need not know of padding, and what comes in its place may have to.
+        padded = knows_padding(layer) or spec.counts_padding or isinstance(spec, BatchNormSpec)
+        return by_last_axis(new, padded=padded)
     return remember_positions(layer, new)
 
 

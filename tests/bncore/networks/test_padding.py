@@ -92,9 +92,15 @@ def test_noise_does_not_depend_on_how_much_padding_there_is(network: str) -> Non
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
 
 
-def test_a_conversion_keeps_padding_out() -> None:
-    network = built({**ENCODER, "norm": {"kind": "batch_norm"}}).eval()
-    convert(network, {"kind": "batch_renorm"})
-    y = network.train()(batch(NAN), LENGTHS)
-    assert torch.isfinite(y).all()
-    assert network.norm.running_mean.isfinite().all()
+@pytest.mark.parametrize("kind", ["batch_norm", "batch_renorm", "noise"])
+@pytest.mark.parametrize("norm", ["batch_norm", "layer_norm"])
+def test_a_conversion_keeps_padding_out(norm: str, kind: str) -> None:
+    """Also of a norm that need not know of padding."""
+    found = []
+    for padding in (7.0, NAN):
+        network = built({**ENCODER, "norm": {"kind": norm}})
+        convert(network, {"kind": kind})
+        found.append(network.train()(batch(padding), LENGTHS))
+        statistics = [buffer for name, buffer in network.named_buffers() if name.endswith("running_mean")]
+        assert all(each.isfinite().all() for each in statistics)
+    assert torch.equal(*found)
