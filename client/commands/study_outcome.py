@@ -31,6 +31,7 @@ from client.printable import one_line
 
 _WHOLE = re.compile(r"stu_[0-9a-f]{32}")
 _NEWEST = "last"
+_SCALES = {"tiny": "tiny: shows that it runs, and decides nothing"}
 _OUTCOMES = {"holds": "green", "does_not_hold": "red", "inconclusive": "yellow"}
 
 StudyId = Annotated[
@@ -131,10 +132,10 @@ def print_study(study: Json) -> None:
     facts: dict[str, Any] = {
         "name": study["name"],
         "claim": study["claim"],
-        "scale": study["scale"],
+        "scale": _SCALES.get(study["scale"], study["scale"]),
         "stage": study["stage"],
         "seeds": f"{study['seeds']:,} of at most {study['most']:,}" if study["most"] else None,
-        "trained": f"{study['seconds']:,.0f} s",
+        "workers' time": f"{study['seconds']:,.0f} s",
         "left": time_left(study) if not study["is_terminal"] else None,
         "waits for": study["waiting_for"],
     }
