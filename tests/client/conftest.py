@@ -53,6 +53,14 @@ class Bnlab:
         self.facts = json.loads(line)
         return self
 
+    def wait_told(self, words: str) -> None:
+        """Wait until these words are on its standard error."""
+        deadline = time.monotonic() + START_SECONDS
+        while words not in (told := (self.place / "stderr").read_text()):
+            assert self.process.poll() is None, told
+            assert time.monotonic() < deadline, told
+            time.sleep(0.02)
+
     def child(self, *words: str) -> psutil.Process:
         """Wait for the process below this one whose command line holds all these words."""
         deadline = time.monotonic() + START_SECONDS
