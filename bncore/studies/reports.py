@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bncore.studies.claim import Batch, Claim, Design
+from bncore.studies.claim import Batch, Claim, Design, Question
 from bncore.studies.judging import judge
 from bncore.studies.looks import ERROR, Looks
 from bncore.studies.results import Results
@@ -38,8 +38,16 @@ def answer(
     asked = claim.next_step(design, found)
     if isinstance(asked, Batch):
         return asked
-    looks = {question.name: Looks(design.most, (taken or {}).get(question.name, ())) for question in asked}
-    return report([judge(question, looks[question.name]) for question in asked])
+    return report(judged(asked, design.most, taken or {}))
+
+
+def judged(asked: Sequence[Question], most: int, taken: Mapping[str, Sequence[int]]) -> list[Verdict]:
+    """The verdicts by themselves, each a look after those that were taken, at so many pairs at most.
+
+    Raises:
+        LookRefused: an earlier look had more pairs.
+    """
+    return [judge(question, Looks(most, tuple(taken.get(question.name, ())))) for question in asked]
 
 
 def report(verdicts: Sequence[Verdict]) -> Report:

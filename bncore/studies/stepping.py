@@ -91,12 +91,11 @@ def _alone(part: Mapping[str, Any]) -> list[Verdict]:
 
 def _judged(asked: Asked, questions: Sequence[Question], found: Mapping[str, Any]) -> list[Verdict]:
     """Each by itself, as a look after those that were taken."""
-    from bncore.studies.judging import judge
-    from bncore.studies.looks import LookRefused, Looks
+    from bncore.studies.looks import LookRefused
+    from bncore.studies.reports import judged
 
-    taken = {name: tuple(looks) for name, looks in found["taken"].items()}
     try:
-        return [judge(each, Looks(asked.design.most, taken.get(each.name, ()))) for each in questions]
+        return judged(questions, asked.design.most, found["taken"])
     except LookRefused as error:
         raise Stuck(str(error)) from None
 

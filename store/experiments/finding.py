@@ -78,10 +78,9 @@ class Filters:
 
 @dataclass(frozen=True)
 class Mark:
-    """How far an experiment has come, in two words that cost no more than a primary key to read."""
+    """How far something has come, in two words; `version` is another one after each change."""
 
     version: int | str
-    """Another one after each change."""
     is_terminal: bool
 
 
