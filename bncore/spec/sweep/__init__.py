@@ -7,6 +7,7 @@ the same in all of them.
 
 from bncore.spec.sweep.axes import Axis, values_of
 from bncore.spec.sweep.expanding import Complete, Point, Trial, corner_points, expand, extended, trial_points
+from bncore.spec.sweep.pruning import PruneSpec, Rung, pruned_steps
 from bncore.spec.sweep.search import SearchSpec
 from bncore.spec.sweep.spec import MOST_EXPERIMENTS, Extension, SweepSpec, load_sweep, seeds_of
 
@@ -16,6 +17,8 @@ __all__ = [
     "Complete",
     "Extension",
     "Point",
+    "PruneSpec",
+    "Rung",
     "SearchSpec",
     "SweepSpec",
     "Trial",
@@ -23,6 +26,7 @@ __all__ = [
     "expand",
     "extended",
     "load_sweep",
+    "pruned_steps",
     "seeds_of",
     "trial_points",
     "values_of",

@@ -6,7 +6,7 @@ two points are one spec.
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,12 @@ from bncore.spec.faults import MAX_FAULTS, Fault, SpecError, pointer_part
 from bncore.spec.parse import load_spec
 from bncore.spec.shared_parts import Reading, Writing
 from bncore.spec.sweep.axes import values_of
-from bncore.spec.sweep.paths import NoWay, as_pointer, has, is_within, null_on_the_way, put
+from bncore.spec.sweep.paths import NoWay, as_pointer, has, null_on_the_way, put
+from bncore.spec.sweep.placing import Place, named, placed
 from bncore.spec.sweep.search import corners
 from bncore.spec.sweep.spec import MOST_EXPERIMENTS, Extension, SweepSpec, seeds_of
 from bncore.spec.wording import nearest
 
-_VALUE_CHARS = 40
 Complete = Callable[[Any], Any]
 """What a document that names a data set or a checkpoint is with what those say; as it is where it names none."""
 
@@ -40,15 +40,6 @@ class Point:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A point before its spec; `places` are those of its values on their axes."""
-
-    at: dict[str, Any]
-    places: dict[str, int]
-    arm: str | None
-
-
-@dataclass(frozen=True)
 class Trial:
     """A point that was proposed: of each arm they are counted from 0."""
 
@@ -62,7 +53,7 @@ def trial_points(
 ) -> list[Point]:
     """The experiments of trials of a search, trial by trial. Raises `SpecError` with pointers into the sweep."""
     arms: list[str | None] = [*sweep.arms] or [None]
-    found = _points(sweep, complete, [_Place(one.values, {}, one.arm) for one in trials])
+    found = _points(sweep, complete, [Place(one.values, {}, one.arm) for one in trials])
     return [
         Point(one.number * len(arms) + arms.index(one.arm), point.at, point.arm, point.seed, point.spec)
         for one, each in zip(trials, found, strict=True)
@@ -75,7 +66,7 @@ def corner_points(sweep: SweepSpec, complete: Complete = lambda document: docume
     before anything is proposed. Raises `SpecError` with pointers into the sweep."""
     space = {} if sweep.search is None else sweep.search.space
     places = [
-        _Place({path: value}, {path: place} if isinstance(one, list) else {}, arm)
+        Place({path: value}, {path: place} if isinstance(one, list) else {}, arm)
         for arm in sweep.arms or (None,)
         for path, one in space.items()
         for place, value in enumerate(corners(one))
@@ -89,13 +80,21 @@ def expand(sweep: SweepSpec, complete: Complete = lambda document: document) -> 
 
     Raises `SpecError` with pointers into the sweep.
     """
-    return _with_seeds(_points(sweep, complete), seeds_of(sweep.seeds))
+    points = _points(sweep, complete)
+    if sweep.prune is not None:
+        sweep.prune.require([(spec, named(place)) for place, spec in points])
+    return _with_seeds(points, seeds_of(sweep.seeds))
 
 
 def extended(
-    sweep: SweepSpec, known: Sequence[int], wanted: Extension, complete: Complete = lambda document: document
+    sweep: SweepSpec,
+    known: Sequence[int],
+    wanted: Extension,
+    complete: Complete = lambda document: document,
+    pruned: Collection[int] = (),
 ) -> list[Point]:
-    """The experiments of all points with more seeds; `known` are those that it has. Raises `SpecError`."""
+    """The experiments of all points but `pruned` ones with more seeds; `known` are those that it has. Raises
+    `SpecError`."""
     if isinstance(wanted.seeds, int):
         taken = set(known)
         seeds = list(itertools.islice((seed for seed in itertools.count() if seed not in taken), wanted.seeds))
@@ -108,10 +107,10 @@ def extended(
     if total > MOST_EXPERIMENTS:
         detail = f"{total:,} experiments in all; a sweep has at most {MOST_EXPERIMENTS:,}"
         raise SpecError([Fault("/seeds", detail, "too_many_points")])
-    return _with_seeds(_points(sweep, complete), seeds)
+    return [one for one in _with_seeds(_points(sweep, complete), seeds) if one.number not in pruned]
 
 
-def _with_seeds(points: Sequence[tuple[_Place, ExperimentSpec]], seeds: Sequence[int]) -> list[Point]:
+def _with_seeds(points: Sequence[tuple[Place, ExperimentSpec]], seeds: Sequence[int]) -> list[Point]:
     # Whether a spec is valid does not depend on the seed, so the others need not be validated again.
     trains: dict[tuple[int, int], TrainSpec] = {}
 
@@ -131,11 +130,11 @@ def _with_seeds(points: Sequence[tuple[_Place, ExperimentSpec]], seeds: Sequence
 
 
 def _points(
-    sweep: SweepSpec, complete: Complete, places: Sequence[_Place] | None = None
-) -> list[tuple[_Place, ExperimentSpec]]:
+    sweep: SweepSpec, complete: Complete, places: Sequence[Place] | None = None
+) -> list[tuple[Place, ExperimentSpec]]:
     bases = _bases(sweep, complete)
     order = sorted(sweep.varied, key=_depth)
-    found: list[tuple[_Place, ExperimentSpec]] = []
+    found: list[tuple[Place, ExperimentSpec]] = []
     reading = Reading()
     faults: dict[tuple[str, str], Fault] = {}
     faulty = 0
@@ -145,7 +144,7 @@ def _points(
             found.append((place, reading.load(complete(document))))
         except SpecError as error:
             # What is wrong of many points is said of the first of them.
-            for fault, said in zip(error.faults, _placed(error.faults, place, sweep), strict=True):
+            for fault, said in zip(error.faults, placed(error.faults, place, sweep), strict=True):
                 faults.setdefault((said.pointer, fault.detail), said)
             faulty += 1
         if faulty >= MAX_FAULTS:
@@ -177,7 +176,7 @@ def _armed(sweep: SweepSpec, template: Any, name: str, complete: Complete) -> tu
         document = _with_values(sweep.template, template, patch)
         whole = load_spec(complete(document)).model_dump(mode="json")
     except SpecError as error:
-        raise SpecError(list(_placed(error.faults, _Place({}, {}, name), sweep))) from None
+        raise SpecError(list(placed(error.faults, Place({}, {}, name), sweep))) from None
     _require_paths(sweep.arms[name], whole, f"/arms{pointer_part(name)}", name)
     return document, whole
 
@@ -221,7 +220,7 @@ def _paths(value: Any, above: str = "") -> Iterator[str]:
             yield from _paths(inner, f"{above}{key}.")
 
 
-def _places(sweep: SweepSpec) -> Iterator[_Place]:
+def _places(sweep: SweepSpec) -> Iterator[Place]:
     groups = [list(group) for group in sweep.together]
     grouped = {path: group for group in groups for path in group}
     ways: list[list[str]] = []
@@ -234,40 +233,12 @@ def _places(sweep: SweepSpec) -> Iterator[_Place]:
         chosen = {path: place for way, place in zip(ways, places, strict=True) for path in way}
         at = {path: values[path][chosen[path]] for path in sweep.axes}
         for arm in sweep.arms or (None,):
-            yield _Place(at, chosen, arm)
+            yield Place(at, chosen, arm)
 
 
-def _placed(faults: Sequence[Fault], place: _Place, sweep: SweepSpec) -> Iterator[Fault]:
-    """The faults of a point's spec, where the sweep says what makes them, named by its values."""
-    said = [f"{path} = {_short(value)}" for path, value in place.at.items()]
-    said += [f"arm {place.arm}"] if place.arm is not None else []
-    named = f" (at {', '.join(said)})" if said else ""
-    for fault in faults:
-        detail = f"{fault.pointer or 'the spec'}: {fault.detail}{named}"
-        yield Fault(_origin(fault.pointer, place, sweep), detail, fault.code)
-
-
-def _origin(pointer: str, place: _Place, sweep: SweepSpec) -> str:
-    within = pointer.strip("/").replace("/", ".")
-    for path in place.at:
-        if is_within(within, path) or is_within(path, within):
-            is_listed = path in place.places and isinstance(sweep.varied[path], list)
-            return f"{sweep.above_varied}{pointer_part(path)}" + (f"/{place.places[path]}" if is_listed else "")
-    for path in sweep.arms.get(place.arm, {}) if place.arm is not None else ():
-        if is_within(within, path) or is_within(path, within):
-            return f"/arms{pointer_part(place.arm or '')}{pointer_part(path)}"
-    # It is what an axis or arm has done to a part that the template says.
-    return f"/template{as_pointer(within)}" if place.arm is None or place.at else f"/arms{pointer_part(place.arm)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= _VALUE_CHARS else text[: _VALUE_CHARS - 3] + "..."
-
-
-def _require_different(sweep: SweepSpec, points: Sequence[tuple[_Place, ExperimentSpec]]) -> None:
+def _require_different(sweep: SweepSpec, points: Sequence[tuple[Place, ExperimentSpec]]) -> None:
     """Raises `SpecError` where two points are one spec, with what would tell them apart and does not."""
-    seen: dict[str, _Place] = {}
+    seen: dict[str, Place] = {}
     faults: dict[str, Fault] = {}
     writing = Writing()
     for place, spec in points:
@@ -279,7 +250,7 @@ def _require_different(sweep: SweepSpec, points: Sequence[tuple[_Place, Experime
         raise SpecError(list(faults.values()))
 
 
-def _same(sweep: SweepSpec, first: _Place, second: _Place) -> Fault:
+def _same(sweep: SweepSpec, first: Place, second: Place) -> Fault:
     moved = [path for path in first.places if first.places[path] != second.places[path]]
     if moved:
         path = moved[0]

@@ -15,6 +15,7 @@ from bncore.spec.limits import NAME_CHARS
 from bncore.spec.strict import SpecModel, Text
 from bncore.spec.sweep.axes import Axis, count_of
 from bncore.spec.sweep.paths import Path, is_within
+from bncore.spec.sweep.pruning import PruneSpec, beside_search, into_sweep
 from bncore.spec.sweep.search import SearchSpec
 
 MOST_EXPERIMENTS = 10_000
@@ -64,6 +65,9 @@ class SweepSpec(SpecModel):
     search: SearchSpec | None = Field(
         default=None, description="Instead of axes: points that are proposed from what those before came to."
     )
+    prune: PruneSpec | None = Field(
+        default=None, description="Points that fall behind on validation data are ended early."
+    )
     seeds: Seeds = Field(
         default=1, description="How many (0, 1, ...), or which. A seed fixes initialization, order and dropout."
     )
@@ -88,6 +92,11 @@ class SweepSpec(SpecModel):
         return math.prod(counts.values()) * max(1, len(self.arms))
 
     @property
+    def bracket_points(self) -> int:
+        """How many points are ranked together where they are pruned: each group has as many."""
+        return self.points // (1 if self.prune is None else len(self.prune.brackets(list(self.arms))))
+
+    @property
     def seed_list(self) -> list[int]:
         """Which seeds it begins with."""
         return seeds_of(self.seeds)
@@ -108,6 +117,7 @@ class SweepSpec(SpecModel):
             if self.axes:
                 detail = "A search proposes all values; leave axes out, and put these into /search/space as a list"
                 yield Fault("/axes", detail, "axes_beside_search")
+        yield from self._unprunable()
         for path in self.varied:
             yield from _set_otherwise(f"{self.above_varied}{pointer_part(path)}", path)
         for name, patch in self.arms.items():
@@ -118,6 +128,14 @@ class SweepSpec(SpecModel):
                 if hidden is not None:
                     detail = f"The axis {hidden} sets this in every arm; leave it out of one of them"
                     yield Fault(pointer, detail, "set_twice")
+
+    def _unprunable(self) -> Iterator[Fault]:
+        if self.prune is None:
+            return
+        if self.search is not None:
+            yield beside_search()
+        else:
+            yield from map(into_sweep, self.prune.too_few(self.bracket_points))
 
     def _steps_apart(self) -> Iterator[Fault]:
         seen: set[str] = set()
