@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bncore.events import CheckpointSaved, Event, Failed, Finished, MetricsBlock, Stopped, decode
+from bncore.events import CheckpointSaved, Event, Failed, Finished, MetricsBlock, Rested, Stopped, decode
 from bncore.run_directory import RunLayout
 from bncore.spec import SpecError, load_spec, parse_json, plan
 
@@ -74,7 +74,7 @@ class Reporter:
                 for key, value in {**summary.metrics, **_best(ended)}.items():
                     print(f"{key}: {value:.4g}")
                 print(f"numbers: {self._layout.events}; weights: {self._layout.checkpoints}")
-            case Stopped(step=step):
+            case Stopped(step=step) | Rested(step=step):
                 print(f"stopped at step {step:,} of {self._total:,}; go on: python -m bncore run {path} {path}-2")
             case Failed(code=code, message=message):
                 print(f"failed: {code}: {message}", file=sys.stderr)

@@ -186,6 +186,13 @@ class Stopped(_Event):
     step: int = 0
 
 
+class Rested(_Event):
+    """It has come to the step at which it was to rest; the last checkpoint before this line has everything."""
+
+    kind: Literal["rested"] = "rested"
+    step: int
+
+
 class Failed(_Event):
     kind: Literal["failed"] = "failed"
     code: FailureCode
@@ -205,6 +212,7 @@ Event = Annotated[
     | Finished
     | Concluded
     | Stopped
+    | Rested
     | Failed,
     Field(discriminator="kind"),
 ]

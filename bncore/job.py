@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, cast
 
-from bncore.events import Concluded, Failed, Finished, Stopped
+from bncore.events import Concluded, Failed, Finished, Rested, Stopped
 from bncore.run_directory import JobKind, RunLayout
 from bncore.train.attempt import conclude, failure_of, never, run_attempt, unheard
 from bncore.train.run_directory import RunDirectory
@@ -37,7 +37,7 @@ def run_job(
     *,
     wait_seconds: float = 0.0,
     ring: Callable[[], None] = unheard,
-) -> Finished | Concluded | Stopped | Failed:
+) -> Finished | Concluded | Stopped | Rested | Failed:
     """Do what the run directory `path` asks for; how it ended, which is the last event written there.
 
     Arguments and errors are those of `bncore.train.run_attempt`; ValueError where two things are asked for.

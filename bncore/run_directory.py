@@ -59,6 +59,11 @@ class RunLayout:
         return self.path / "spec.json"
 
     @property
+    def rest(self) -> Path:
+        """The step at which training is to rest, as JSON `{"step": N}`; without it there is none."""
+        return self.path / "rest.json"
+
+    @property
     def import_(self) -> Path:
         """Which data set to import from `source`."""
         return self.path / "import.json"

@@ -104,6 +104,7 @@ MaybeSeconds = Annotated[float | None, mapped_column(Double())]
 Word = Annotated[str, mapped_column(String(WORD_CHARS))]
 MaybeWord = Annotated[str | None, mapped_column(String(WORD_CHARS))]
 Count = Annotated[int, mapped_column(BigInteger())]
+MaybeCount = Annotated[int | None, mapped_column(BigInteger())]
 
 
 def where(*conditions: str) -> dict[str, Any]:

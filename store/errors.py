@@ -232,6 +232,14 @@ class IllegalTransition(StoreError):
         self.allowed_actions = allowed_actions
 
 
+class Pruned(IllegalTransition):
+    """Its sweep has ended it, for good."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(State.CANCELLED, ("delete",))
+        self.args = (f"{message} Its sweep goes on without it: clone it to train it to its end.",)
+
+
 class VersionMismatch(StoreError):
     """The row has another version than the one the wish was about."""
 

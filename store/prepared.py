@@ -30,3 +30,4 @@ class Prepared:
     data: Data | None = None
     restore: Checkpoint | None = None
     not_bit_exact: str | None = None
+    rest_at: int | None = None

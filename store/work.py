@@ -48,6 +48,8 @@ class Claim:
     """Files to be written first: the path in the run directory, and the files that it is put together of."""
     data: Data | None = None
     """The data set that is read."""
+    rest_at: int | None = None
+    """The step at which an experiment rests; None: it goes on to its end."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,14 @@ class Released:
     """Handed back: nothing went wrong."""
 
 
-Outcome = Succeeded | Concluded | Stepped | Failed | Cancelled | Paused | Released
+@dataclass(frozen=True)
+class Rested:
+    """An experiment has come to the step at which it was to rest."""
+
+    step: int
+
+
+Outcome = Succeeded | Concluded | Stepped | Failed | Cancelled | Paused | Released | Rested
 
 
 def take(session: Session, worker: Worker, terms: Terms, token: str) -> Claim | None:
@@ -148,12 +157,14 @@ def _finish(session: Session, lease: Lease, outcome: Outcome) -> Moved:
             return studies.advance(session, lease, step)
         case Failed(code, message):
             return _end_badly(session, lease, Failure(code, message))
-        case Cancelled():
-            return leases.stop_as_asked(session, lease, State.CANCELLED)
-        case Paused():
-            return leases.stop_as_asked(session, lease, State.PAUSED)
+        case Cancelled() | Paused():
+            return leases.stop_as_asked(
+                session, lease, State.PAUSED if isinstance(outcome, Paused) else State.CANCELLED
+            )
         case Released():
             return leases.release(session, lease)
+        case Rested(step):
+            return experiments.rest(session, lease, step)
         case _:
             assert_never(outcome)
 
@@ -175,6 +186,7 @@ def _prepared(session: Session, moved: Moved, worker: Worker, token: str) -> Cla
         seconds_left=seconds_left,
         inputs=prepared.inputs,
         data=prepared.data,
+        rest_at=prepared.rest_at,
     )
 
 

@@ -11,8 +11,9 @@ from typing import Literal, assert_never
 from bncore.events import Concluded as JobConcluded
 from bncore.events import Event, Finished, Stopped
 from bncore.events import Failed as TrainerFailed
+from bncore.events import Rested as TrainerRested
 from bncore.run_directory import EXIT_ALONE, EXIT_BUSY, EXIT_DISK_FULL
-from store.work import Cancelled, Concluded, Failed, Outcome, Paused, Released, Succeeded
+from store.work import Cancelled, Concluded, Failed, Outcome, Paused, Released, Rested, Succeeded
 
 Reason = Literal["cancel", "pause", "kill", "deadline", "stall", "shutdown"]
 """Why a trainer was told to stop."""
@@ -37,6 +38,8 @@ def judge(end: Exit, asked: Reason | None) -> Outcome:
             return Concluded(result)
         case TrainerFailed(code=code, message=message):
             return Failed(code, message)
+        case TrainerRested(step=step) if asked not in ("cancel", "kill", "pause"):
+            return Rested(step)  # it has come to where it was to come, whatever else would have stopped it
         case Stopped() if asked is None:
             return Released()  # somebody else's SIGTERM; it has saved everything
         case _ if asked is not None:

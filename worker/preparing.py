@@ -60,6 +60,8 @@ class Preparation:
             # The queue has decided; `auto` must not be decided a second time, perhaps differently.
             spec["resources"] = {**spec["resources"], "device": self._device}
         self._directory.asked(self._claim.kind).write_text(json.dumps(spec), encoding="utf-8")
+        if self._claim.rest_at is not None:
+            self._directory.rest.write_text(json.dumps({"step": self._claim.rest_at}), encoding="utf-8")
         try:
             insistence.on(lambda: self._fetch_inputs(goes_on))
             insistence.on(lambda: self._hold_data(goes_on))

@@ -22,6 +22,7 @@ from worker.device import versions
 from worker.heartbeat import Heart
 from worker.housekeeping import Purge, Reaper, Waking
 from worker.log import configure_logging
+from worker.pruning import Pruning
 from worker.repeating import Repeating
 from worker.searching import Searching
 from worker.settings import RelaySettings
@@ -77,6 +78,7 @@ def _turns(settings: RelaySettings, database: Database, broker: Broker, stop: th
         Repeating("ring", bells.ring, settings.poll_seconds, stop=stop, sooner=hung.wait),
         Repeating("reap", reaper.turn, settings.reap_every_seconds),
         Repeating("wake", Waking(database).turn, settings.poll_seconds),
+        Repeating("prune", Pruning(database).turn, settings.poll_seconds, stop=stop),
         Repeating("search", Searching(database).turn, settings.search_seconds, stop=stop),
         Repeating("purge", Purge(database).turn, settings.purge_seconds),
     ]

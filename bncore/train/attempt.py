@@ -10,14 +10,14 @@ from typing import TypeVar
 import torch
 
 from bncore.data import InvalidData, load_data
-from bncore.events import Concluded, Failed, FailureCode, Finished, PhaseChanged, Stopped
+from bncore.events import Concluded, Failed, FailureCode, Finished, PhaseChanged, Rested, Stopped
 from bncore.spec import load_spec, parse_json
 from bncore.train.checkpoint import CheckpointDamaged
 from bncore.train.environment import prepare
 from bncore.train.run_directory import RunDirectory
 from bncore.train.trainer import Trainer
 
-Outcome = TypeVar("Outcome", Finished | Stopped | Failed, Concluded | Stopped | Failed)
+Outcome = TypeVar("Outcome", Finished | Stopped | Rested | Failed, Concluded | Stopped | Failed)
 
 _logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def run_attempt(
     *,
     wait_seconds: float = 0.0,
     ring: Callable[[], None] = unheard,
-) -> Finished | Stopped | Failed:
+) -> Finished | Stopped | Rested | Failed:
     """Train the spec of the run directory `path`; how it ended, which is the last event written there.
 
     `stop_asked` is called before every step: once it says yes, the run is saved and ends. For another trainer's end it
@@ -77,7 +77,7 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def _train(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Finished | Stopped | Failed:
+def _train(directory: RunDirectory, stop_asked: Callable[[], bool]) -> Finished | Stopped | Rested | Failed:
     try:
         spec = load_spec(parse_json(directory.read_spec()))
         directory.log(PhaseChanged(phase="loading_data"))

@@ -6,6 +6,7 @@ there whole or not at all; a checkpoint counts once it has its final name.
 
 import fcntl
 import hashlib
+import json
 import logging
 import os
 import time
@@ -73,6 +74,13 @@ class RunDirectory:
     def read_spec(self) -> bytes:
         """The text of `spec.json`."""
         return self._layout.spec.read_bytes()
+
+    def rest_step(self) -> int | None:
+        """The step after which the attempt is to rest, if there is one."""
+        try:
+            return int(json.loads(self._layout.rest.read_bytes())["step"])
+        except FileNotFoundError:
+            return None
 
     def restorable(self) -> tuple[Path, Path] | None:
         """Weights and training state to go on from, if the attempt does not start at step 0."""

@@ -14,7 +14,17 @@ from typing import Literal
 import torch
 
 from bncore.data import DataSet
-from bncore.events import CheckpointSaved, Finished, FirstStep, Note, Started, Stopped, StopReason, TargetReached
+from bncore.events import (
+    CheckpointSaved,
+    Finished,
+    FirstStep,
+    Note,
+    Rested,
+    Started,
+    Stopped,
+    StopReason,
+    TargetReached,
+)
 from bncore.norm import first_derivatives_only
 from bncore.spec import ExperimentSpec, plan
 from bncore.train.checkpoint import HostState
@@ -42,6 +52,7 @@ class Trainer:
         self._progress = Progress()
         self._start = 0
         self._saved_step: int | None = None
+        self._rest_step = directory.rest_step()
 
     def begin_from(self, weights: Path) -> None:
         """Begin with the weights of another run's checkpoint, instead of new ones."""
@@ -60,8 +71,9 @@ class Trainer:
             message = f"resumed in another environment: {', '.join(changes)}"
             self._directory.log(Note(code="not_bit_exact", message=message))
 
-    def run(self, stop_asked: Callable[[], bool]) -> Finished | Stopped:
-        """Train until there is a reason to end or somebody asks to stop; the last event of the attempt."""
+    def run(self, stop_asked: Callable[[], bool]) -> Finished | Stopped | Rested:
+        """Train until there is a reason to end, the step at which to rest, or somebody asks to stop; the last event of
+        the attempt."""
         self._recorder = Recorder(self._directory, self._learner.task, self._progress)
         self._recorder.log(
             Started(
@@ -76,8 +88,10 @@ class Trainer:
         self._counted_until = time.perf_counter()
         with first_derivatives_only():
             while (reason := self._reason_to_end()) is None:
+                if self._progress.step == self._rest_step:
+                    return Rested(step=self._leave())
                 if stop_asked():
-                    return self._stop()
+                    return Stopped(step=self._leave())
                 self._take_step()
         return self._finish(reason)
 
@@ -149,12 +163,13 @@ class Trainer:
             CheckpointSaved(checkpoint_kind=kind, step=step, epoch=epoch, weights=weights, state=state, metrics=metrics)
         )
 
-    def _stop(self) -> Stopped:
+    def _leave(self) -> int:
+        """Save what there is, to go on from; the step."""
         step = self._progress.step
         self._write_metrics()
         if step > self._start and self._saved_step != step:
             self._save("last")
-        return Stopped(step=step)
+        return step
 
     def _finish(self, reason: StopReason) -> Finished:
         step = self._progress.step

@@ -37,9 +37,18 @@ class Submission:
     retry_of: str | None = None
     start_from: str | None = None
     """The id of the checkpoint that it begins with."""
+    rest_at: int | None = None
+    """The step at which it rests until that is decided which it is for."""
 
     @classmethod
-    def of(cls, spec: ExperimentSpec, *, retry_of: str | None = None, writing: Writing | None = None) -> "Submission":
+    def of(
+        cls,
+        spec: ExperimentSpec,
+        *,
+        retry_of: str | None = None,
+        writing: Writing | None = None,
+        rest_at: int | None = None,
+    ) -> "Submission":
         """`writing` is for many that share parts, and are kept meanwhile."""
         writing = writing or Writing()
         return cls(
@@ -52,6 +61,7 @@ class Submission:
             deadline_seconds=spec.deadline_seconds,
             retry_of=retry_of,
             start_from=None if spec.start_from is None else spec.start_from.checkpoint,
+            rest_at=rest_at,
         )
 
     def with_seed(self, seed: int) -> "Submission":
@@ -142,6 +152,7 @@ def _row(submission: Submission, job: Mapping[str, Any]) -> dict[str, Any]:
         "retry_of": submission.retry_of,
         "step": 0,
         "total_steps": submission.total_steps,
+        "rest_at": submission.rest_at,
     }
 
 

@@ -9,8 +9,8 @@ from sqlalchemy import Boolean, ColumnElement, func, literal_column
 
 from store.columns import core
 from store.database import clock
-from store.jobs.failures import WAIT_SECONDS
-from store.jobs.states import TERMINAL, State
+from store.jobs.failures import PRUNED, WAIT_SECONDS
+from store.jobs.states import RESTING, TERMINAL, State
 from store.tables import Job
 
 _JOB = core(Job).c
@@ -35,6 +35,9 @@ IS_RUNNING = in_state(State.RUNNING)
 IS_OVER = in_state(*TERMINAL)
 WAS_CLAIMED: ColumnElement[bool] = _JOB.state != literal_column("'queued'")
 """Or was turned away while it waited, which its turn says (`store.jobs.turns`)."""
+RESTS: ColumnElement[bool] = func.coalesce(_JOB.phase, "") == RESTING
+"""Of a paused job: that no owner has paused it."""
+WAS_PRUNED: ColumnElement[bool] = func.coalesce(_JOB.failure_code, "") == PRUNED
 IS_VISIBLE: ColumnElement[bool] = _JOB.deleted_at.is_(None)
 
 

@@ -38,6 +38,8 @@ class Code:
     meaning: str
 
 
+PRUNED = "pruned"
+"""The code of what was cancelled by no wish."""
 WAIT_SECONDS = 30.0
 """How long a job rests after a failure of its machine, before any worker takes it."""
 
@@ -49,6 +51,7 @@ CODES: dict[str, Code] = {
     "design_changed": Code(Remedy.FINAL, "the design of the study is another one in this version"),
     "studies_missing": Code(Remedy.FINAL, "SciPy is not installed where the worker runs"),
     "queue_full": Code(Remedy.WAIT, "its owner's queue has no room for the next experiments"),
+    "pruned": Code(Remedy.FINAL, "it fell behind the other points of its sweep, which ended it as `cancelled`"),
     "deadline": Code(Remedy.FINAL, "`deadline_seconds` have passed since the first start"),
     "quota": Code(Remedy.FINAL, "its owner has no room left for checkpoints"),
     "worker_lost": Code(Remedy.RESTART, "the worker vanished"),

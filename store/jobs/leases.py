@@ -21,7 +21,7 @@ from store.jobs.conditions import CLAIM_ORDER, IS_QUEUED, IS_RUNNING, is_due
 from store.jobs.eventlog import Entry
 from store.jobs.failures import Failure
 from store.jobs.moves import RETURNED, Moved, carry_out, leave_running, move, moved_of, movement
-from store.jobs.states import State
+from store.jobs.states import RESTING, State
 from store.tables import Job
 from store.text import storable
 
@@ -151,6 +151,22 @@ def rest(session: Session, lease: Lease, entry: Entry) -> Moved:
     """
     anywhere = {"pinned_device_kind": None, "pinned_device_model": None, "pinned_torch_version": None}
     return _moved(move(session, lease.job_id, State.PAUSED, lambda _: entry, *held(lease), **anywhere), lease)
+
+
+def halt(session: Session, lease: Lease, entry: Entry) -> Moved:
+    """Let the job rest until that is decided which it waits for, for a worker like the one that leaves it. Raises
+    `StaleLease`.
+
+    The caller has renewed in this transaction and heard no wish.
+    """
+    return _moved(move(session, lease.job_id, State.PAUSED, lambda _: entry, *held(lease), phase=RESTING), lease)
+
+
+def give_up(session: Session, lease: Lease, failure: Failure) -> Moved:
+    """End the job as cancelled, by nobody's wish, with the reason. Raises `StaleLease`."""
+    entry = Entry(failure.code, failure.message)
+    why = {"failure_code": failure.code, "failure_message": failure.message, "desired": None}
+    return _moved(move(session, lease.job_id, State.CANCELLED, lambda _: entry, *held(lease), **why), lease)
 
 
 def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:

@@ -31,6 +31,9 @@ ALLOWED: dict[State, frozenset[State]] = {
     State.CANCELLED: frozenset({State.QUEUED}),
 }
 
+RESTING = "resting"
+"""The phase of a paused job that no owner has paused: it goes on when that is decided which it waits for."""
+
 _ACTIONS: dict[State, tuple[str, ...]] = {
     State.QUEUED: ("cancel", "pause"),
     State.RUNNING: ("cancel", "kill", "pause"),

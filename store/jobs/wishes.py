@@ -4,7 +4,7 @@ Invariant: of a job that nobody runs a wish is done at once; of a running one it
 hears it with its next renewal. A repeat changes nothing. Who asked is in the log, by the key's id.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 
 from store.columns import core, one_of
 from store.database import clock
-from store.errors import IllegalTransition, VersionMismatch
+from store.errors import IllegalTransition, Pruned, VersionMismatch
 from store.jobs import eventlog
-from store.jobs.conditions import IS_OVER, IS_RUNNING, in_state, owned_by, still_in_state
+from store.jobs.conditions import IS_OVER, IS_RUNNING, RESTS, WAS_PRUNED, in_state, owned_by, still_in_state
 from store.jobs.eventlog import Entry, Line
-from store.jobs.moves import move, move_all
+from store.jobs.moves import Moved, move, move_all
 from store.jobs.states import TERMINAL, State, actions
 from store.jobs.turns import NO_TURN, next_turn
 from store.missing import job_not_found
@@ -97,17 +97,19 @@ def ask_all(session: Session, job_ids: Collection[str], wish: Wish, by: By) -> i
     asked = session.execute(statement).all()
     entry = by.entry(f"{wish}_requested", "The worker will be told.")
     eventlog.write(session, [Line(job_id, number, attempt, entry) for job_id, number, attempt in asked])
-    return len(done) + len(asked)
+    return len(done) + len(asked) + (_hold(session, these, by) if wish == "pause" else 0)
 
 
 def resume(session: Session, job_id: str, by: By) -> None:
-    """Queue a paused job again; of one that is about to be paused, take the wish back. Else nothing changes.
+    """Queue a job again that its owner paused; of one that is about to be paused, take the wish back. Else nothing
+    changes.
 
     Raises `JobNotFound`, `VersionMismatch`, or `IllegalTransition` at its end.
     """
     entry = by.entry("resumed", "Queued again.")
     turn = _turn(session, job_id)
-    if move(session, job_id, State.QUEUED, lambda _: entry, *by.may(), in_state(State.PAUSED), turn=turn) is not None:
+    paused = (in_state(State.PAUSED), ~RESTS)
+    if move(session, job_id, State.QUEUED, lambda _: entry, *by.may(), *paused, turn=turn) is not None:
         return
     statement = (
         update(core(Job))
@@ -128,13 +130,14 @@ def resume(session: Session, job_id: str, by: By) -> None:
 def retry(session: Session, job_id: str, by: By) -> None:
     """Queue a failed or cancelled job again: its next attempt, with restarts and deadline counted anew.
 
-    Raises `JobNotFound`, `VersionMismatch`, or `IllegalTransition` in any other state.
+    Raises `JobNotFound`, `VersionMismatch`, `Pruned`, or `IllegalTransition` in any other state.
     """
     entry = by.entry("retried", _RETRIED)
-    ended = in_state(State.FAILED, State.CANCELLED)
+    ended = (in_state(State.FAILED, State.CANCELLED), ~WAS_PRUNED)
     turn = _turn(session, job_id)
-    if move(session, job_id, State.QUEUED, lambda _: entry, *by.may(), ended, **_ANEW, turn=turn) is None:
+    if move(session, job_id, State.QUEUED, lambda _: entry, *by.may(), *ended, **_ANEW, turn=turn) is None:
         state = _state(session, job_id, by)
+        _refuse_pruned(session, job_id)
         raise IllegalTransition(state, actions(state))
 
 
@@ -150,7 +153,7 @@ def resume_all(session: Session, job_ids: Sequence[str], by: By) -> int:
     if not job_ids:
         return 0
     entry = by.entry("resumed", "Queued again.")
-    resumed = _queue_again(session, job_ids, entry, by, (State.PAUSED,), {})
+    resumed = _queue_again(session, job_ids, lambda _: entry, by, (State.PAUSED,), ~RESTS)
     statement = (
         update(core(Job))
         .where(one_of(_JOB.id, job_ids), *by.may(), still_in_state(State.RUNNING), _JOB.desired == "pause")
@@ -165,7 +168,13 @@ def resume_all(session: Session, job_ids: Sequence[str], by: By) -> int:
 
 def retry_all(session: Session, job_ids: Sequence[str], by: By) -> int:
     """`retry` of many jobs of one owner, queue and priority, in this order; how many were queued."""
-    return _queue_again(session, job_ids, by.entry("retried", _RETRIED), by, (State.FAILED, State.CANCELLED), _ANEW)
+    entry, ended = by.entry("retried", _RETRIED), (State.FAILED, State.CANCELLED)
+    return _queue_again(session, job_ids, lambda _: entry, by, ended, ~WAS_PRUNED, **_ANEW)
+
+
+def go_on(session: Session, job_ids: Sequence[str], say: Callable[[Moved], Entry]) -> int:
+    """Queue those of one owner, queue and priority that rest without having been asked to, in this order; how many."""
+    return _queue_again(session, job_ids, say, By(None), (State.PAUSED,), RESTS)
 
 
 def delete(session: Session, job_id: str, by: By) -> None:
@@ -195,8 +204,35 @@ def _turn(session: Session, job_id: str) -> int:
     return NO_TURN if place is None else next_turn(session, *place)[0]
 
 
+def _hold(session: Session, these: Sequence[ColumnElement[bool]], by: By) -> int:
+    """Of what rests already, make it its owner's wish: nothing but its owner lets it go on then."""
+    statement = (
+        update(core(Job))
+        .where(*these, still_in_state(State.PAUSED), RESTS)
+        .values(phase=None, version=_JOB.version + 1, last_event=_JOB.last_event + 1)
+        .returning(_JOB.id, _JOB.last_event, _JOB.attempt)
+    )
+    held = session.execute(statement).all()
+    entry = by.entry("paused", "It rests already, and does not go on by itself now.")
+    eventlog.write(session, [Line(job_id, number, attempt, entry) for job_id, number, attempt in held])
+    return len(held)
+
+
+def _refuse_pruned(session: Session, job_id: str) -> None:
+    """Raises `Pruned` where that is why it ended."""
+    message = session.execute(select(_JOB.failure_message).where(_JOB.id == job_id, WAS_PRUNED)).scalar_one_or_none()
+    if message is not None:
+        raise Pruned(message)
+
+
 def _queue_again(
-    session: Session, job_ids: Sequence[str], entry: Entry, by: By, states: Collection[State], values: dict[str, Any]
+    session: Session,
+    job_ids: Sequence[str],
+    say: Callable[[Moved], Entry],
+    by: By,
+    states: Collection[State],
+    *guards: ColumnElement[bool],
+    **values: Any,
 ) -> int:
     """Queue those in some states, each with a turn of its own, so that other owners' come between them."""
     if not job_ids:
@@ -205,8 +241,8 @@ def _queue_again(
     moved: list[str] = []
     for start in range(0, len(job_ids), _BATCH):
         some = job_ids[start : start + _BATCH]
-        these = (one_of(_JOB.id, some), *by.may(), still_in_state(*states))
-        queued = {one.id for one in move_all(session, State.QUEUED, lambda _: entry, *these, **values, turn=turn)}
+        these = (one_of(_JOB.id, some), *by.may(), still_in_state(*states), *guards)
+        queued = {one.id for one in move_all(session, State.QUEUED, say, *these, **values, turn=turn)}
         moved += [job_id for job_id in some if job_id in queued]
     if moved:
         turns = [{"of_job": job_id, "to": turn + place} for place, job_id in enumerate(moved)]

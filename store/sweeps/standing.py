@@ -8,12 +8,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, case, func, select
 from sqlalchemy.orm import Session
 
 from store.columns import core, one_of
 from store.experiments import Mark
-from store.jobs.conditions import owned_by
+from store.jobs.conditions import RESTS, WAS_PRUNED, owned_by
 from store.jobs.states import TERMINAL, State
 from store.tables import Experiment, Job, Sweep, SweepExperiment
 
@@ -24,9 +24,11 @@ COUNTED = (
     func.count(),
     func.count(_JOB.desired),
     func.sum(_EXPERIMENT.step),
-    func.sum(_EXPERIMENT.total_steps),
+    func.sum(case((WAS_PRUNED, _EXPERIMENT.step), else_=_EXPERIMENT.total_steps)),
     func.sum(_JOB.version),
     func.sum(_JOB.finished_at - _JOB.claimed_at),
+    func.count(case((RESTS, 1))),
+    func.count(case((WAS_PRUNED, 1))),
 )
 """What `Standing.add` takes, of experiments grouped by their states and stop reasons."""
 _COUNTS = (
@@ -53,6 +55,10 @@ class Standing:
     """Another one whenever any of them has changed."""
     seconds: float = 0.0
     """That those which have succeeded took, each on its worker, the last attempt alone."""
+    resting: int = 0
+    """Of those that are paused, how many go on, or are ended, when their rung is decided."""
+    pruned: int = 0
+    """Of those that are cancelled, how many were by that; of their steps those alone count that they took."""
 
     @property
     def experiments(self) -> int:
@@ -60,12 +66,21 @@ class Standing:
 
     @property
     def state(self) -> State:
-        """running as soon as some have begun and not all are through; of those that have ended the worst."""
-        waiting, ended = self.counts.get(State.QUEUED, 0), sum(self.counts.get(state, 0) for state in TERMINAL)
-        if self.counts.get(State.RUNNING, 0) or (waiting and ended):
+        """running as soon as some have begun and not all are through; of those that have ended the worst, where what
+        was pruned has ended as it should."""
+        counts = {
+            **self.counts,
+            State.PAUSED: self.counts.get(State.PAUSED, 0) - self.resting,
+            State.CANCELLED: self.counts.get(State.CANCELLED, 0) - self.pruned,
+        }
+        ended = sum(self.counts.get(state, 0) for state in TERMINAL)
+        if counts.get(State.RUNNING, 0) or (counts.get(State.QUEUED, 0) and (ended or self.resting)):
             return State.RUNNING
-        order = (State.QUEUED, State.PAUSED, State.FAILED, State.CANCELLED)
-        return next((state for state in order if self.counts.get(state, 0)), State.SUCCEEDED)
+        order = (State.QUEUED, State.PAUSED)
+        living = next((state for state in order if counts.get(state, 0)), None)
+        if living is not None or self.resting:
+            return living or State.RUNNING
+        return next((state for state in (State.FAILED, State.CANCELLED) if counts.get(state, 0)), State.SUCCEEDED)
 
     @property
     def eta_seconds(self) -> float | None:
@@ -80,7 +95,9 @@ class Standing:
 
     def add(self, row: Sequence[Any]) -> None:
         """Count a row of `COUNTED`."""
-        state, stop_reason, count, asked, steps, total_steps, version, seconds = row
+        state, stop_reason, count, asked, steps, total_steps, version, seconds, resting, pruned = row
+        self.resting += resting
+        self.pruned += pruned
         self.counts[state] = self.counts.get(state, 0) + count
         self.asked += asked
         self.steps += int(steps)
@@ -95,17 +112,22 @@ class Standing:
 
 
 def state_of(sweep: Sweep, standing: Standing) -> State:
-    """Of the whole: a search that goes on is running though all of its trials have ended."""
+    """Of the whole: a search that goes on is running though all of its trials have ended, and so is what is to be
+    pruned yet."""
+    at_work = any(standing.counts.get(state, 0) for state in (State.QUEUED, State.RUNNING))
+    if sweep.prune_state == "paused" and standing.resting and not at_work:
+        return State.PAUSED
     if standing.state not in TERMINAL:
         return standing.state
-    of_search = {"open": State.RUNNING, "paused": State.PAUSED, "failed": State.FAILED}
-    return of_search.get(sweep.search_state or "", standing.state)
+    whole = {"open": State.RUNNING, "paused": State.PAUSED, "failed": State.FAILED}
+    return whole.get(sweep.search_state or sweep.prune_state or "", standing.state)
 
 
 def mark_of(sweep: Sweep, standing: Standing) -> Mark:
     """How far it has come; deleting lowers one of the numbers, and all else raises another."""
     version = f"{len(sweep.seeds)}-{standing.experiments}-{standing.version}"
     version += f"-{sweep.search_state}" if sweep.search_state else ""
+    version += f"-{sweep.prune_state}-{sweep.rungs_decided}" if sweep.prune_state else ""
     return Mark(version, state_of(sweep, standing) in TERMINAL)
 
 

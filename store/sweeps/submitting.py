@@ -40,7 +40,9 @@ class SweepSubmission:
     @classmethod
     def of(cls, asked: SweepSpec | Extension, points: Sequence[Point]) -> "SweepSubmission":
         writing = Writing()
-        found = [Submission.of(point.spec, writing=writing) for point in points]
+        # Seeds that come later are of points that have been kept.
+        rest_at = asked.prune.first_steps if isinstance(asked, SweepSpec) and asked.prune is not None else None
+        found = [Submission.of(point.spec, writing=writing, rest_at=rest_at) for point in points]
         return cls(points, found, fingerprint_of(asked))
 
 
@@ -134,6 +136,8 @@ def _submit(
         "seeds": _seeds(submission.points),
         "points": len({point.number for point in submission.points}),
         "search_state": None if spec.search is None else "open",
+        "prune_state": None if spec.prune is None else "open",
+        "rungs_decided": None if spec.prune is None else 0,
         "queue": where["device"],
         "created_at": clock(),
     }

@@ -18,7 +18,7 @@ from store.tables.owners import ApiKey, Owner
 from store.tables.predictions import Prediction
 from store.tables.processes import Process
 from store.tables.studies import Study, StudyJob, StudyVerdict
-from store.tables.sweeps import Sweep, SweepExperiment
+from store.tables.sweeps import Sweep, SweepExperiment, SweepRung
 from store.tables.uploads import Upload, UploadPart
 from store.tables.watches import Watch
 
@@ -48,6 +48,7 @@ __all__ = [
     "StudyVerdict",
     "Sweep",
     "SweepExperiment",
+    "SweepRung",
     "Table",
     "Upload",
     "UploadPart",

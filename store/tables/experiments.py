@@ -6,7 +6,7 @@ from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from bncore.spec.limits import NAME_CHARS, TAG_KEY_CHARS, TAG_VALUE_CHARS
-from store.columns import Count, MaybeSeconds, MaybeWord, Seconds, Table, Word
+from store.columns import Count, MaybeCount, MaybeSeconds, MaybeWord, Seconds, Table, Word
 from store.tables.jobs import Job
 
 
@@ -36,6 +36,8 @@ class Experiment(Job):
     begun_at: Mapped[MaybeSeconds]
     """When the newest attempt began to train, and from which step: below."""
     begun_step: Mapped[int | None] = mapped_column(BigInteger())
+    rest_at: Mapped[MaybeCount]
+    """The step at which it rests until that is decided which it is for; None: it goes on to its end."""
     stop_reason: Mapped[str | None] = mapped_column(String(32))
     summary: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 

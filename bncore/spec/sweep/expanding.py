@@ -5,7 +5,6 @@ two points are one spec.
 """
 
 import itertools
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -26,9 +26,9 @@ class Place:
 
 def placed(faults: Sequence[Fault], place: Place, sweep: SweepSpec) -> Iterator[Fault]:
     """The faults of a point's spec, where the sweep says what makes them, named by its values."""
-    named = named(place)
+    where = named(place)
     for fault in faults:
-        detail = f"{fault.pointer or 'the spec'}: {fault.detail}{named}"
+        detail = f"{fault.pointer or 'the spec'}: {fault.detail}{where}"
         yield Fault(_origin(fault.pointer, place, sweep), detail, fault.code)
 
 
