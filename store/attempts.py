@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from store.tables import JobEvent
 
-_ENDINGS = ("succeeded", "failed", "cancelled", "paused", "released", "restarted", "waits")
+_ENDINGS = ("succeeded", "failed", "cancelled", "paused", "rested", "pruned", "released", "restarted", "waits")
 
 
 @dataclass(frozen=True)

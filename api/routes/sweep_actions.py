@@ -20,6 +20,7 @@ from api.routes.sweeps import sweep_headers
 from api.shown.sweeps import SweepNow
 from store import sweeps, tables
 from store.jobs.wishes import By
+from store.sweeps import rungs
 
 _LOG = structlog.get_logger("api")
 
@@ -85,6 +86,6 @@ def _done(asked: Admitted, sweep_id: str, ask: Callable[[Session, tables.Sweep, 
         row = sweeps.get(session, sweep_id, owner=asked.sees)
         changed = ask(session, row, By(asked.sees, by(asked).key_id))
         row = sweeps.get(session, sweep_id)
-        standing = sweeps.standing(session, sweep_id)
+        standing, coming = sweeps.standing(session, sweep_id), rungs.progress(session, row)
     _LOG.info("sweep_changed", sweep_id=sweep_id, count=changed)
-    return answer(SweepNow.seen(row, standing), 202 if standing.asked else 200, sweep_headers(row, standing))
+    return answer(SweepNow.seen(row, standing, coming), 202 if standing.asked else 200, sweep_headers(row, standing))

@@ -183,6 +183,7 @@ def _point(point: MeasuredPoint, group: Group, cell: Cell) -> dict[str, Any]:
         "numbers": list(cell.values.values()),
         "lost": len(group.ended) - cell.n,
         "unfinished": sum(group.unfinished.values()),
+        "pruned_at": point.pruned_at,
     }
 
 
@@ -198,6 +199,7 @@ def _curves(asked: Admitted, sweep_id: str, query: SweepFigureQuery) -> tuple[Ma
             few = max(1, min(_FEW, MOST_EXPERIMENTS // max(1, len(row.seeds))))
             note = f"The best {few} of {len(grouped)} points by {chosen[0].name}."
             grouped = _best(grouped, chosen[0].name, larger_is_better(chosen[0], runs))[:few]
+        note += _said_of_pruned(grouped)
         if len(row.seeds) > MOST_EXPERIMENTS:
             note += f" Of {len(row.seeds)} seeds the first {MOST_EXPERIMENTS}."
         ids = [run.id for point, _ in grouped for run in point.runs][:MOST_EXPERIMENTS]
@@ -205,6 +207,11 @@ def _curves(asked: Admitted, sweep_id: str, query: SweepFigureQuery) -> tuple[Ma
         if not results.keys_of(session, ids):
             raise FigureNotFound(_CURVES, [], None, "sweep")
         return material(session, rows, _CURVES, query.keys, InvalidParameter), note.strip()
+
+
+def _said_of_pruned(shown: Sequence[tuple[MeasuredPoint, Group]]) -> str:
+    gone = sum(point.pruned_at is not None for point, _ in shown)
+    return f" {gone} of {len(shown)} points shown were pruned: their curves end early." if gone else ""
 
 
 def _best(

@@ -21,6 +21,7 @@ from api.shown.sweeps import SweepResults
 from api.sweep_table import table_of
 from bncore.spec.limits import METRIC_KEY_CHARS
 from store import sweeps
+from store.sweeps import rungs
 
 _COUNTS = ("mean", "sd", "n", "not_reached", "diverged", "not_finite", "missing")
 _INTERVALS = "bncore.studies.asked:intervals"
@@ -87,7 +88,8 @@ def _read(sweep_id: str, asked: Admitted, query: SweepResultsQuery) -> SweepResu
     with asked.service.database.read() as session:
         row = sweeps.get(session, sweep_id, owner=asked.sees)
         chosen, grouped = table_of(session, row, query.measures, "measures")
-    return SweepResults.of(row, [measure.name for measure in chosen], grouped)
+        ended = rungs.ended(session, row)
+    return SweepResults.of(row, [measure.name for measure in chosen], grouped, ended)
 
 
 def _columns(found: SweepResults, has_intervals: bool) -> dict[str, list[Any]]:
@@ -102,6 +104,7 @@ def _columns(found: SweepResults, has_intervals: bool) -> dict[str, list[Any]]:
             columns[f"{name} {end}"] = [None if cell.interval is None else cell.interval[place] for cell in cells]
     columns |= {count: [getattr(one, count) for one in points] for count in ("n", "diverged", "censored")}
     columns["unfinished"] = [sum(one.unfinished.values()) for one in points]
+    columns["pruned"] = [None if one.pruned is None else one.pruned.step for one in points]
     columns["experiments"] = [" ".join(one.experiments) for one in points]
     return columns
 

@@ -31,7 +31,7 @@ from bncore.spec import Fault
 from bncore.spec.sweep import Complete, Extension, Point, SweepSpec, expand, extended, load_sweep, trial_points
 from store import sweeps, tables
 from store.idempotency import Scope
-from store.sweeps import Standing, SweepSubmission
+from store.sweeps import Rung, Standing, SweepSubmission, rungs
 
 _LOG = structlog.get_logger("api")
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
@@ -135,14 +135,11 @@ async def submit_sweep(asked: Asked, spec: Annotated[SweepSpec, Depends(body(Swe
 async def extend_sweep(
     sweep_id: SweepId, asked: Asked, wanted: Annotated[Extension, Depends(body(Extension))]
 ) -> Response:
-    """The same points with more seeds, queued behind what it has. 409 if somebody else extends it at this moment."""
-    sweep = await asked.service.reads.run(functools.partial(_found, asked, sweep_id))
-    if sweep.search_state is not None:
-        detail = "A search has the seeds that it was asked with: submit its best points as a sweep with more of them"
-        raise InvalidBody([Fault("/seeds", detail, "is_a_search")])
+    """The same points with more seeds, queued behind what it has; of a sweep that was pruned those that are left. 409 if somebody else extends it at this moment."""
+    sweep, ended = await asked.service.reads.run(functools.partial(_extensible, asked, sweep_id))
 
     def more(complete: Complete) -> list[Point]:
-        return extended(load_sweep(sweep.spec), sweep.seeds, wanted, complete)
+        return extended(load_sweep(sweep.spec), sweep.seeds, wanted, complete, ended)
 
     def store(session: Session, scope: Scope | None, submission: SweepSubmission) -> Stored:
         where: dict[str, Any] = {"key_id": asked.caller.id, "limits": asked.service.limits}
@@ -202,26 +199,36 @@ def sweep_headers(row: tables.Sweep, standing: Standing) -> dict[str, str]:
 def _read(asked: Admitted, sweep_id: str) -> Found:
     with asked.service.database.read() as session:
         row = sweeps.get(session, sweep_id, owner=asked.sees)
-        standing = sweeps.standing(session, sweep_id)
+        standing, coming = sweeps.standing(session, sweep_id), rungs.progress(session, row)
     mark, headers = sweeps.mark_of(row, standing), sweep_headers(row, standing)
     if none_match(asked.request, headers["ETag"]):
         return Found(mark.version, mark.is_terminal, Response(status_code=304, headers=headers))
-    return Found(mark.version, mark.is_terminal, answer(SweepNow.seen(row, standing), headers=headers))
+    return Found(mark.version, mark.is_terminal, answer(SweepNow.seen(row, standing, coming), headers=headers))
 
 
-def _found(asked: Admitted, sweep_id: str) -> tables.Sweep:
+def _extensible(asked: Admitted, sweep_id: str) -> tuple[tables.Sweep, list[int]]:
+    """The sweep, and which of its points were ended. Raises `InvalidBody`."""
     with asked.service.database.read() as session:
-        return sweeps.get(session, sweep_id, owner=asked.sees)
+        sweep = sweeps.get(session, sweep_id, owner=asked.sees)
+        ended = list(rungs.ended(session, sweep))
+    if sweep.search_state is not None:
+        detail = "A search has the seeds that it was asked with: submit its best points as a sweep with more of them"
+        raise InvalidBody([Fault("/seeds", detail, "is_a_search")])
+    if sweep.prune_state not in (None, "done"):
+        detail = "Which points go on is not decided yet, and seeds are added to those: wait until prune.state is done"
+        raise InvalidBody([Fault("/seeds", detail, "is_being_pruned")])
+    return sweep, ended
 
 
 async def _accepted(asked: Admitted, sweep: tables.Sweep, replayed: bool) -> Response:
-    row, standing = await asked.service.reads.run(functools.partial(_standing, asked, sweep.id))
-    shown = SweepNow.seen(row, standing)
+    row, standing, coming = await asked.service.reads.run(functools.partial(_standing, asked, sweep.id))
+    shown = SweepNow.seen(row, standing, coming)
     _LOG.info("sweep_submitted", sweep_id=row.id, experiments=shown.experiments, replayed=replayed)
     headers = {"Location": shown.links.self_, "Retry-After": "1"}
     return answer(shown, 202, headers | ({"Idempotency-Replayed": "true"} if replayed else {}))
 
 
-def _standing(asked: Admitted, sweep_id: str) -> tuple[tables.Sweep, Standing]:
+def _standing(asked: Admitted, sweep_id: str) -> tuple[tables.Sweep, Standing, list[Rung]]:
     with asked.service.database.read() as session:
-        return sweeps.get(session, sweep_id), sweeps.standing(session, sweep_id)
+        row = sweeps.get(session, sweep_id)
+        return row, sweeps.standing(session, sweep_id), rungs.progress(session, row)

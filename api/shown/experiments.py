@@ -11,7 +11,7 @@ from api.shown.plans import SpecWarning
 from api.shown.waiting import Living, waiting_for
 from store import tables
 from store.experiments import Sight, Standing
-from store.jobs.failures import CODES, Code, Remedy
+from store.jobs.failures import CODES, PRUNED, Code, Remedy
 from store.jobs.states import TERMINAL, State
 
 
@@ -63,7 +63,10 @@ class Experiment(Shown):
     state: str = Field(description="queued, running, paused, succeeded, failed or cancelled.")
     is_terminal: bool = Field(description="Nothing will change any more.")
     desired: str | None = Field(description="What was asked of a running experiment and is not done yet.")
-    phase: str | None = Field(description="restoring, loading_data, training, evaluating or saving; while running.")
+    phase: str | None = Field(
+        description="restoring, loading_data, training, evaluating or saving, while it runs; resting, where it is paused until "
+        "a rung of its sweep is decided."
+    )
     progress: Progress
     waiting_for: str | None = Field(description="In words, while it is queued: a worker, a time.")
     device: str = Field(description="cpu or cuda: the queue it was submitted to.")
@@ -180,8 +183,8 @@ def progress_of(row: tables.Experiment) -> Progress:
 
 
 def failure_of(row: tables.Job) -> Failure | None:
-    """Why the row failed, if it did."""
-    if row.state is not State.FAILED:
+    """Why the row failed, if it did, or was cancelled by no wish of its owner."""
+    if row.state is not State.FAILED and row.failure_code != PRUNED:
         return None
     return Failure(code=row.failure_code or "unknown", message=row.failure_message or "")
 

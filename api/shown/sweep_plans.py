@@ -10,7 +10,7 @@ from api.shown.plans import SpecWarning, warnings_of
 from api.shown.waiting import Living
 from bncore.spec import data_shape
 from bncore.spec.plan import laid_network, steps_per_epoch, total_steps
-from bncore.spec.sweep import Point, SweepSpec
+from bncore.spec.sweep import Point, SweepSpec, pruned_steps
 
 
 class SweepWarning(SpecWarning):
@@ -34,6 +34,34 @@ class PlannedExperiment(Shown):
         return cls(values=point.at, arm=point.arm, seed=point.seed, spec=point.spec.model_dump(mode="json"))
 
 
+class PlannedRung(Shown):
+    """Where the points of each arm are ranked, or of all together."""
+
+    step: int
+    points: int
+    kept: int
+
+
+class PlannedPruning(Shown):
+    """What pruning would leave of a sweep."""
+
+    rungs: list[PlannedRung] = Field(description="Of each arm, or of all points where prune.within is sweep.")
+    kept: int = Field(description="Points of all arms that train to their end.")
+    total_steps: int = Field(description="Of all experiments, if nothing but pruning ends any early.")
+
+    @classmethod
+    def of(cls, spec: SweepSpec, budget: int) -> "PlannedPruning | None":
+        if spec.prune is None:
+            return None
+        brackets, points = len(spec.prune.brackets(list(spec.arms))), spec.bracket_points
+        rungs = spec.prune.rungs(points, budget)
+        return cls(
+            rungs=[PlannedRung(step=one.step, points=one.points, kept=one.kept) for one in rungs],
+            kept=brackets * rungs[-1].kept,
+            total_steps=brackets * len(spec.seed_list) * pruned_steps(rungs, points, budget),
+        )
+
+
 class SweepValidated(Shown):
     """What a sweep amounts to."""
 
@@ -46,6 +74,7 @@ class SweepValidated(Shown):
     examples: int = Field(description="That all of them read in training: batches of full size, over all steps.")
     least_parameters: int
     most_parameters: int
+    prune: PlannedPruning | None = Field(description="Null where nothing is pruned.")
     warnings: list[SweepWarning] = Field(description="What may not be meant so; of equal ones the first is shown.")
     first: PlannedExperiment
     last: PlannedExperiment
@@ -68,6 +97,7 @@ class SweepValidated(Shown):
             examples=round(sum(map(int.__mul__, steps, batches)) * share),
             least_parameters=min(sizes),
             most_parameters=max(sizes),
+            prune=PlannedPruning.of(spec, steps[0]),
             warnings=_warnings(points, living),
             first=PlannedExperiment.of(experiments[0]),
             last=PlannedExperiment.of(experiments[-1]),

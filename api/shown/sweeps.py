@@ -9,12 +9,13 @@ from pydantic import Field
 from api.shown import Real, Shown, utc
 from api.shown.comparisons import ComparedCell
 from api.shown.experiments import Experiment, Progress
+from api.shown.sweep_pruning import PointPruned, SweepPrune, SweepRung, prune_of
 from api.shown.waiting import Living
 from bncore.comparison import Cell, Group
 from bncore.spec.sweep import SearchSpec
 from store import tables
 from store.jobs.states import TERMINAL, State
-from store.sweeps import MeasuredPoint, Member, Standing, axes_of, state_of
+from store.sweeps import Ended, MeasuredPoint, Member, Rung, Standing, axes_of, state_of
 
 
 class SweepLinks(Shown):
@@ -51,7 +52,7 @@ class Sweep(Shown):
     name: str | None
     state: str = Field(
         description="queued, running (some have begun, not all have ended), paused; and once all have ended failed if "
-        "any has, else cancelled if any was, else succeeded."
+        "any has, else cancelled if any was (of itself, and not pruned), else succeeded."
     )
     is_terminal: bool = Field(description="Nothing will change by itself.")
     axes: list[str] = Field(description="Their paths.")
@@ -68,6 +69,7 @@ class Sweep(Shown):
     )
     device: str = Field(description="cpu or cuda: the queue of all of them.")
     search: SweepSearch | None = Field(description="Null where nothing is searched.")
+    prune: SweepPrune | None = Field(description="Null where nothing is pruned.")
     created_at: datetime
     links: SweepLinks
 
@@ -80,10 +82,11 @@ class SweepNow(Sweep):
     """A sweep looked at by itself."""
 
     spec: dict[str, Any] = Field(description="As it was asked for; `seeds` beside it are those that it has by now.")
+    rungs: list[SweepRung] = Field(description="Arm by arm; none where nothing is pruned.")
 
     @classmethod
-    def seen(cls, row: tables.Sweep, standing: Standing) -> "SweepNow":
-        return cls(**_facts(row, standing), spec=row.spec)
+    def seen(cls, row: tables.Sweep, standing: Standing, rungs: Sequence[Rung]) -> "SweepNow":
+        return cls(**_facts(row, standing), spec=row.spec, rungs=[SweepRung.of(rung) for rung in rungs])
 
 
 class SweepExperiment(Shown):
@@ -119,12 +122,13 @@ class SweepPoint(Shown):
     diverged: int = Field(description="How many of these diverged.")
     censored: int = Field(description="How many of these had a target and ended without it.")
     stop_reasons: dict[str, int]
-    unfinished: dict[str, int] = Field(description="Experiments without a result, by state.")
+    unfinished: dict[str, int] = Field(description="Experiments without a result, by state; pruned ones aside.")
+    pruned: PointPruned | None = Field(description="Null where it was not.")
     measures: dict[str, SweepCell]
     experiments: list[str] = Field(description="By seed.")
 
     @classmethod
-    def of(cls, point: MeasuredPoint, group: Group) -> "SweepPoint":
+    def of(cls, point: MeasuredPoint, group: Group, ended: Ended | None) -> "SweepPoint":
         return cls(
             point=point.number,
             arm=point.arm,
@@ -134,6 +138,7 @@ class SweepPoint(Shown):
             censored=group.censored,
             stop_reasons=group.stop_reasons,
             unfinished=group.unfinished,
+            pruned=None if ended is None else PointPruned(**vars(ended)),
             measures={name: _cell(cell) for name, cell in group.cells.items()},
             experiments=[run.id for run in group.runs],
         )
@@ -150,9 +155,14 @@ class SweepResults(Shown):
 
     @classmethod
     def of(
-        cls, row: tables.Sweep, measures: Sequence[str], points: Sequence[tuple[MeasuredPoint, Group]]
+        cls,
+        row: tables.Sweep,
+        measures: Sequence[str],
+        points: Sequence[tuple[MeasuredPoint, Group]],
+        ended: Mapping[int, Ended],
     ) -> "SweepResults":
-        shown = [SweepPoint.of(point, group) for point, group in points]
+        """`ended` are those that were pruned, by their numbers."""
+        shown = [SweepPoint.of(point, group, ended.get(point.number)) for point, group in points]
         return cls(axes=_axes(row), arms=_arms(row), seeds=row.seeds, measures=list(measures), points=shown)
 
     @property
@@ -198,6 +208,7 @@ def _facts(row: tables.Sweep, standing: Standing) -> dict[str, Any]:
         "eta_seconds": standing.eta_seconds,
         "device": row.queue,
         "search": search,
+        "prune": prune_of(row, standing),
         "created_at": utc(row.created_at),
         "links": _links(row.id),
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 from bncore.comparison.differing import as_text, differences, following, where
 from bncore.comparison.measure import BEST, STEPS_TO_TARGET, Cell, Measure
-from bncore.comparison.runs import Run
+from bncore.comparison.runs import PRUNED, Run
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Group:
 
     @property
     def unfinished(self) -> dict[str, int]:
-        """How many have no result, by state."""
-        return dict(Counter(run.state for run in self.runs if not run.ended))
+        """How many have no result, by state; what was pruned is to have none."""
+        return dict(Counter(run.state for run in self.runs if not run.ended and run.state != PRUNED))
 
 
 @dataclass(frozen=True)

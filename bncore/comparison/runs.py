@@ -6,6 +6,9 @@ from typing import Any
 
 from bncore.comparison.measure import Ends
 
+PRUNED = "pruned"
+"""The state of a run that its sweep ended behind others."""
+
 
 @dataclass(frozen=True)
 class Run:

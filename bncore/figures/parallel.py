@@ -8,7 +8,7 @@ import numpy as np
 from bncore.figures import theme
 from bncore.figures.document import Figure, Row, View, figure, number, plot_width
 from bncore.figures.results import FigureRefused, Options
-from bncore.figures.swept import LOST, Swept, SweptPoint, are_numbers, is_log, key_of, require_drawable, short
+from bncore.figures.swept import MARKS, Swept, SweptPoint, are_numbers, is_log, key_of, require_drawable, said_of, short
 
 _MOST_LINES = 500
 _MOST_AXES = 8
@@ -35,7 +35,7 @@ def parallel_coordinates(swept: Swept, options: Options) -> Figure:
     lines = [row for point in points for row in _line(point, places, scales, swept.measure)]
     ticks = [{"axis": place, "at": at, "text": text} for place, scale in scales.items() for at, text in scale.ticks]
     words = [swept.said(list(swept.varied)), left]
-    words += [LOST.replace("×", "grey:")] if any(row["value"] is None for row in lines) else []
+    words.append(said_of((one.fate for one in points if one.fate), dict.fromkeys(MARKS, "grey:")))
     view = {
         "width": plot_width(options),
         "height": _HEIGHT,
@@ -74,7 +74,7 @@ class _Scale:
 def _chosen(swept: Swept) -> tuple[list[SweptPoint], str]:
     """The worst first, and before them what has no mean; of too many the best."""
     sign = 1.0 if swept.larger_is_better else -1.0
-    lost = [point for point in swept.points if point.mean is None and point.lost]
+    lost = [point for point in swept.points if point.mean is None and point.fate]
     there = sorted(
         (point for point in swept.points if point.mean is not None), key=lambda one: sign * (one.mean or 0.0)
     )

@@ -6,7 +6,18 @@ from typing import Any
 from bncore.figures import theme
 from bncore.figures.document import PANEL_HEIGHT, Figure, Row, View, figure, number, plot_width, quantity, told_apart
 from bncore.figures.results import FigureRefused, Options
-from bncore.figures.swept import LOST, Swept, are_numbers, cells, is_log, key_of, require_axis, require_drawable
+from bncore.figures.swept import (
+    LOST,
+    PRUNED,
+    Swept,
+    are_numbers,
+    cells,
+    is_log,
+    key_of,
+    require_axis,
+    require_drawable,
+    said_of,
+)
 
 
 def sensitivity(swept: Swept, options: Options, x: str | None = None) -> Figure:
@@ -21,7 +32,7 @@ def sensitivity(swept: Swept, options: Options, x: str | None = None) -> Figure:
     values = swept.along(axis)
     is_number = are_numbers(values)
     drawn, lost = _rows(swept, axis, is_number)
-    said = [swept.said([axis]), *([LOST] if lost else [])]
+    said = [swept.said([axis]), said_of(row["fate"] for row in lost)]
     size = {"width": plot_width(options), "height": PANEL_HEIGHT}
     encoding = {
         "x": _x(axis, values) if is_number else _ordinal(axis, list(map(key_of, values))),
@@ -41,7 +52,7 @@ def _rows(swept: Swept, axis: str, is_number: bool) -> tuple[list[Row], list[Row
     worst = min(means) if swept.larger_is_better else max(means)
     for arm in swept.arms or (None,):
         for text, value in values.items():
-            best, gone = found.get((arm, text), (None, False))
+            best, gone = found.get((arm, text), (None, None))
             row: Row = {"arm": arm or "", "x": number(value) if is_number else text}
             if best is not None and best.mean is not None:
                 reach = best.reach
@@ -50,7 +61,7 @@ def _rows(swept: Swept, axis: str, is_number: bool) -> tuple[list[Row], list[Row
                     row |= {"lower": number(best.mean - reach), "upper": number(best.mean + reach)}
                 drawn.append(row)
             elif gone:
-                lost.append({**row, "value": number(worst)})
+                lost.append({**row, "value": number(worst), "fate": gone})
     return drawn, lost
 
 
@@ -70,7 +81,11 @@ def _layers(drawn: list[Row], lost: list[Row]) -> list[View]:
         layers.append({"data": {"values": with_band}, "mark": {"type": "area", "opacity": 0.22}, "encoding": ends})
     layers.append({"data": {"values": drawn}, "mark": {"type": "line"}})
     layers.append({"data": {"values": drawn}, "mark": {"type": "point", "filled": True, "size": 28}})
-    if lost:
-        cross = {"type": "point", "shape": "cross", "size": 90, "angle": 45, "filled": True, "opacity": 1}
-        layers.append({"data": {"values": lost}, "mark": cross})
+    marks = {
+        LOST: {"type": "point", "shape": "cross", "size": 90, "angle": 45, "filled": True, "opacity": 1},
+        PRUNED: {"type": "point", "shape": "triangle-down", "size": 60, "opacity": 1},
+    }
+    for fate, mark in marks.items():
+        rows = [row for row in lost if row["fate"] == fate]
+        layers += [{"data": {"values": rows}, "mark": mark}] if rows else []
     return layers

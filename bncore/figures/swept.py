@@ -16,7 +16,10 @@ from bncore.figures.results import FigureRefused
 _LOG_FROM = 10.0
 """The ratio of greatest and least positive value from which on an axis is logarithmic."""
 _MOST_VALUES = 60
-LOST = "× a seed or more diverged, or has no such number"
+LOST, PRUNED = "lost", "pruned"
+MARKS = {LOST: "×", PRUNED: "▽"}
+"""Where a point has no mean, what stands in its place."""
+_SAID = {LOST: "a seed or more diverged, or has no such number", PRUNED: "ended early, behind other points"}
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,21 @@ class SweptPoint:
     lost: int = 0
     """Seeds that ended without one."""
     unfinished: int = 0
+    pruned_at: int | None = None
+    """The step at which it was ended behind others."""
 
     @property
     def mean(self) -> float | None:
-        if not self.numbers or self.lost or self.unfinished:
+        if not self.numbers or self.lost or self.unfinished or self.pruned_at is not None:
             return None
         return math.fsum(self.numbers) / len(self.numbers)
+
+    @property
+    def fate(self) -> str | None:
+        """Why it will never have a mean, where that is so."""
+        if self.pruned_at is not None:
+            return PRUNED
+        return LOST if self.lost else None
 
     @property
     def reach(self) -> float:
@@ -112,12 +124,21 @@ def require_axis(swept: Swept, axis: str | None, others: Sequence[str] = ()) -> 
     return chosen
 
 
-def cells(swept: Swept, key: Callable[[SweptPoint], Any]) -> list[tuple[Any, SweptPoint | None, bool]]:
-    """By key, the best point of those that have it; and of those without any, whether one is lost."""
+def said_of(fates: Iterable[str], marks: Mapping[str, str] = MARKS) -> str:
+    """What the marks of those mean that have no mean."""
+    there = set(fates)
+    return "; ".join(f"{marks[fate]} {_SAID[fate]}" for fate in marks if fate in there)
+
+
+def cells(swept: Swept, key: Callable[[SweptPoint], Any]) -> list[tuple[Any, SweptPoint | None, str | None]]:
+    """By key, the best point of those that have it; and of those without any, why: lost where one is."""
     groups: dict[Any, list[SweptPoint]] = {}
     for point in swept.points:
         groups.setdefault(key(point), []).append(point)
-    return [(at, swept.best(some), any(point.lost for point in some)) for at, some in groups.items()]
+    fates = {at: {point.fate for point in some} for at, some in groups.items()}
+    return [
+        (at, swept.best(some), next((fate for fate in MARKS if fate in fates[at]), None)) for at, some in groups.items()
+    ]
 
 
 def require_drawable(swept: Swept) -> None:

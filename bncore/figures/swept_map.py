@@ -5,7 +5,7 @@ from typing import Any
 from bncore.figures import theme
 from bncore.figures.document import Figure, Row, View, figure, number, plot_width
 from bncore.figures.results import FigureRefused, Options
-from bncore.figures.swept import LOST, Swept, cells, key_of, require_axis, require_drawable
+from bncore.figures.swept import MARKS, Swept, cells, key_of, require_axis, require_drawable, said_of
 
 _MOST_PANELS = 6
 _HEIGHT = {1: 190, 2: 120}
@@ -23,8 +23,8 @@ def heat_map(swept: Swept, options: Options, x: str | None = None, y: str | None
         raise FigureRefused("same_axis", "A heat map is over two different axes")
     if len(swept.arms) > _MOST_PANELS:
         raise FigureRefused("too_many_arms", f"A heat map has at most {_MOST_PANELS} arms, a panel each")
-    rows, lost = _rows(swept, first, second)
-    said = [swept.said([first, second]), *([LOST] if lost else [])]
+    rows = _rows(swept, first, second)
+    said = [swept.said([first, second]), said_of(row["fate"] for row in rows if row["fate"])]
     columns = 1 if len(swept.arms) < 2 else 2
     across, down = ([key_of(value) for value in swept.along(axis)] for axis in (first, second))
     size = {
@@ -41,17 +41,17 @@ def heat_map(swept: Swept, options: Options, x: str | None = None, y: str | None
     return figure(view, title, "; ".join(one for one in said if one), options, rows)
 
 
-def _rows(swept: Swept, x: str, y: str) -> tuple[list[Row], bool]:
+def _rows(swept: Swept, x: str, y: str) -> list[Row]:
     rows: list[Row] = []
     for (arm, across, down), best, gone in cells(
         swept, lambda one: (one.arm, key_of(one.values[x]), key_of(one.values[y]))
     ):
-        row: Row = {"arm": arm or "", "x": across, "y": down, "value": None, "lost": False}
+        row: Row = {"arm": arm or "", "x": across, "y": down, "value": None, "fate": None}
         if best is not None and best.mean is not None:
             rows.append({**row, "value": number(best.mean), "n": len(best.numbers)})
         elif gone:
-            rows.append({**row, "lost": True})
-    return rows, any(row["lost"] for row in rows)
+            rows.append({**row, "fate": gone, "mark": MARKS[gone]})
+    return rows
 
 
 def _encoding(x: str, y: str, across: list[str], down: list[str]) -> dict[str, Any]:
@@ -68,8 +68,9 @@ def _layers(options: Options) -> list[View]:
     scale = {"scheme": theme.ramp(options), "zero": False}
     color = {"field": "value", "type": "quantitative", "scale": scale, "legend": legend}
     there = {"filter": "datum.value !== null"}
-    cross = {"type": "text", "text": "×", "fontSize": 11, "color": theme.text_of(options)}
+    mark = {"type": "text", "fontSize": 11, "color": theme.text_of(options)}
+    which = {"text": {"field": "mark", "type": "nominal"}}
     return [
         {"transform": [there], "mark": "rect", "encoding": {"color": color}},
-        {"transform": [{"filter": "datum.lost"}], "mark": cross},
+        {"transform": [{"filter": "datum.fate !== null"}], "mark": mark, "encoding": which},
     ]

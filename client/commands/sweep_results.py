@@ -46,6 +46,7 @@ def sweep_results(
 
 def _print_results(found: Json) -> None:
     has_arms = bool(found["arms"])
+    is_pruned = any(point.get("pruned") for point in found["points"])
     columns = [*map(inline, found["axes"]), *(["arm"] if has_arms else []), *map(inline, found["measures"])]
     rows = [
         [
@@ -56,10 +57,16 @@ def _print_results(found: Json) -> None:
             point["diverged"] or None,
             point["censored"] or None,
             sum(point["unfinished"].values()) or None,
+            *([_pruned(point)] if is_pruned else []),
         ]
         for point in found["points"]
     ]
-    show(table([*columns, "n", "diverged", "censored", "unfinished"], rows))
+    show(table([*columns, "n", "diverged", "censored", "unfinished", *(["pruned"] if is_pruned else [])], rows))
+
+
+def _pruned(point: Json) -> str | None:
+    ended = point["pruned"]
+    return None if ended is None else f"step {ended['step']:,}, {ended['rank']:,} of {ended['of']:,}"
 
 
 def _cell(cell: Json) -> str:
@@ -77,7 +84,7 @@ def _csv_rows(found: Json) -> Iterator[list[Any]]:
     cells = [point["measures"][name] for point in found["points"] for name in found["measures"]]
     ends = ("low", "high") if any(cell.get("interval") for cell in cells) else ()
     names = [f"{name} {count}" for name in found["measures"] for count in (*_COUNTS, *ends)]
-    yield ["point", "arm", *found["axes"], *names, "n", "diverged", "censored", "unfinished", "experiments"]
+    yield ["point", "arm", *found["axes"], *names, "n", "diverged", "censored", "unfinished", "pruned", "experiments"]
     for point in found["points"]:
         values = (point["values"][path] for path in found["axes"])
         yield [
@@ -89,6 +96,7 @@ def _csv_rows(found: Json) -> Iterator[list[Any]]:
             point["diverged"],
             point["censored"],
             sum(point["unfinished"].values()),
+            None if point["pruned"] is None else point["pruned"]["step"],
             " ".join(point["experiments"]),
         ]
 

@@ -30,12 +30,26 @@ def validate_sweep(file: SpecFile, assignments: Assignments = None, url: Url = N
         "seeds": len(found["seeds"]),
         "experiments": found["experiments"],
         "steps in all": found["total_steps"],
+        **_pruning(found),
         "examples in all": found["examples"],
         "parameters": f"{least:,}" if least == most else f"{least:,} to {most:,}",
         "first": _place(found["first"]),
         "last": _place(found["last"]),
     }
     show(table(("what", "value"), [(name, words(value)) for name, value in facts.items()]), "[green]Valid.[/]")
+
+
+def _pruning(found: Json) -> dict[str, str]:
+    plan = found.get("prune")
+    if not plan:
+        return {}
+    rungs = (f"{one['points']:,} to {one['kept']:,} at step {one['step']:,}" for one in plan["rungs"])
+    share = 100 * plan["total_steps"] / found["total_steps"]
+    return {
+        "rungs": ", ".join(rungs),
+        "points that stay": f"{plan['kept']:,}",
+        "steps with pruning": f"{plan['total_steps']:,} ({share:.0f} %)",
+    }
 
 
 def _warn(warning: Json, points: int) -> None:

@@ -226,12 +226,31 @@ def _print(sweep: Json) -> None:
         "arms": ", ".join(map(one_line, sweep["arms"])) or None,
         "seeds": len(sweep["seeds"]),
         "search": _search(sweep),
+        "prune": _prune(sweep),
         "points": sweep["points"],
         "diverged": sweep["stop_reasons"].get("diverged", 0),
         "done": _share(sweep),
         "left": time_left(sweep),
     }
     show(table(("what", "value"), [(name, words(value)) for name, value in facts.items() if value is not None]))
+    if sweep.get("rungs"):
+        rows = [(one["arm"], one["step"], one["points"], one["kept"], _rung(one)) for one in sweep["rungs"]]
+        show(table(("arm", "rung at step", "points", "kept", "state"), rows))
+
+
+def _prune(sweep: Json) -> str | None:
+    prune = sweep.get("prune")
+    if not prune:
+        return None
+    order = "highest" if prune["higher_is_better"] else "lowest"
+    said = f"{prune['state']}, one in {prune['factor']} by the {order} {prune['metric']}"
+    return one_line(f"{said}, {prune['experiments']:,} experiments ended")
+
+
+def _rung(rung: Json) -> str:
+    if rung["decided_at"] is not None:
+        return "decided"
+    return "later" if rung["awaited"] is None else f"waits for {rung['awaited']:,} experiments"
 
 
 def _search(sweep: Json) -> str | None:

@@ -7,13 +7,16 @@ its own: what it is doing is counted from its experiments' jobs, by one statemen
 from store.sweeps.changing import cancel, delete, pause, resume, retry
 from store.sweeps.finding import Member, Members, axes_of, get, members, of_experiment, page
 from store.sweeps.measuring import MeasuredPoint, measured
+from store.sweeps.rungs import Ended, Rung
 from store.sweeps.standing import Standing, mark_of, marks, standing, standings, state_of
 from store.sweeps.submitting import SweepSubmission, extend, extend_once, fingerprint_of, replayed, submit, submit_once
 
 __all__ = [
+    "Ended",
     "MeasuredPoint",
     "Member",
     "Members",
+    "Rung",
     "Standing",
     "SweepSubmission",
     "axes_of",

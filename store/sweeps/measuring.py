@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from bncore.comparison import Ends, Run
 from store.columns import core, one_of
 from store.jobs.conditions import owned_by
+from store.jobs.failures import PRUNED
 from store.tables import Experiment, Job, MetricSeries, Sweep, SweepExperiment
 
 _JOB, _EXPERIMENT, _MEMBER, _SERIES = (core(one).c for one in (Job, Experiment, SweepExperiment, MetricSeries))
@@ -21,6 +22,7 @@ _FACTS = (
     select(
         core(SweepExperiment),
         _JOB.state,
+        _JOB.failure_code,
         _EXPERIMENT.stop_reason,
         _EXPERIMENT.total_steps,
         _EXPERIMENT.summary,
@@ -44,6 +46,8 @@ class MeasuredPoint:
     values: dict[str, Any]
     arm: str | None
     runs: list[Run] = field(default_factory=list)
+    pruned_at: int | None = None
+    """The step at which it was ended, if it was."""
 
 
 def measured(session: Session, sweep: Sweep, keys: Collection[str] | None) -> list[MeasuredPoint]:
@@ -54,7 +58,9 @@ def measured(session: Session, sweep: Sweep, keys: Collection[str] | None) -> li
         series[one][key] = Ends(*numbers)
     points: dict[int, MeasuredPoint] = {}
     for row in session.execute(_FACTS.where(_MEMBER.sweep_id == sweep.id)).mappings():
-        point = points.setdefault(row["point"], MeasuredPoint(row["point"], row["values"], row["arm"]))
+        point = points.setdefault(
+            row["point"], MeasuredPoint(row["point"], row["values"], row["arm"], pruned_at=row["pruned_at"])
+        )
         point.runs.append(_run(row, series[row["experiment_id"]]))
     return [points[number] for number in sorted(points)]
 
@@ -64,7 +70,7 @@ def _run(row: Any, series: dict[str, Ends]) -> Run:
         id=row["experiment_id"],
         # Of a spec a point's measures ask for no more.
         spec={"train": {"seed": row["seed"], "target": row["target"]}},
-        state=row["state"].value,
+        state=PRUNED if row["failure_code"] == PRUNED else row["state"].value,
         stop_reason=row["stop_reason"],
         total_steps=row["total_steps"],
         summary=row["summary"] or {},

@@ -119,7 +119,10 @@ def is_ready(session: Session, sweep: Sweep) -> bool:
 
 
 def progress(session: Session, sweep: Sweep) -> list[Rung]:
-    """All rungs of a sweep, those that were decided and those that come, bracket by bracket."""
+    """All rungs of a sweep, those that were decided and those that come, bracket by bracket; none where nothing is
+    pruned."""
+    if sweep.prune_state is None:
+        return []
     said, steps = prune_of(sweep), steps_of(session, sweep)
     rows = decided(session, sweep.id)
     brackets = said.brackets(list(sweep.spec["arms"]))

@@ -24,14 +24,15 @@ from store.sweeps.submitting import SweepSubmission, add
 from store.tables import Sweep
 
 _SWEEP = core(Sweep).c
-_AT_ONCE = 20
+AT_ONCE = 20
 _ENDED = frozenset(state.value for state in TERMINAL)
 
 
-def due(session: Session) -> list[str]:
-    """Sweeps of which more trials are to come, some of them."""
+def due(session: Session, behind: str = "") -> list[str]:
+    """Sweeps of which more trials are to come, some of those whose ids come behind one."""
     is_open = _SWEEP.search_state == literal_column("'open'")
-    return list(session.execute(select(_SWEEP.id).where(is_open).order_by(_SWEEP.id).limit(_AT_ONCE)).scalars())
+    statement = select(_SWEEP.id).where(is_open, _SWEEP.id > behind).order_by(_SWEEP.id).limit(AT_ONCE)
+    return list(session.execute(statement).scalars())
 
 
 def first(spec: SweepSpec) -> dict[str, Any]:
