@@ -135,7 +135,10 @@ async def submit_sweep(asked: Asked, spec: Annotated[SweepSpec, Depends(body(Swe
 async def extend_sweep(
     sweep_id: SweepId, asked: Asked, wanted: Annotated[Extension, Depends(body(Extension))]
 ) -> Response:
-    """The same points with more seeds, queued behind what it has; of a sweep that was pruned those that are left. 409 if somebody else extends it at this moment."""
+    """The same points with more seeds, queued behind what it has; of a sweep that was pruned, those that are left.
+
+    409 if somebody else extends it at this moment.
+    """
     sweep, ended = await asked.service.reads.run(functools.partial(_extensible, asked, sweep_id))
 
     def more(complete: Complete) -> list[Point]:

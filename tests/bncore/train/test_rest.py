@@ -58,7 +58,7 @@ def test_what_ends_before_or_there_has_ended(runs: Any) -> None:
     reached = {**spec, "train": {**spec["train"], "target": {"test_accuracy": 0.0, "stop": True}}}
     run = attempt(runs, reached, 20)
     assert (run.events[-1].kind, run.events[-1].stop_reason, run.events[-1].step) == ("finished", "target_reached", 20)
-    lost = {**spec, "optimizer": {"kind": "sgd", "lr": 1e9}, "network": {"kind": "mlp", "norm": {"kind": "none"}}}
+    lost = {**spec, "optimizer": {"kind": "sgd", "lr": 1e4}, "network": {"kind": "mlp", "norm": {"kind": "none"}}}
     whole = runs.train(lost)
     assert (whole.events[-1].stop_reason, whole.events[-1].step) == ("diverged", 32)
     rested = attempt(runs, lost, 20)
