@@ -64,8 +64,8 @@ class Experiment(Shown):
     is_terminal: bool = Field(description="Nothing will change any more.")
     desired: str | None = Field(description="What was asked of a running experiment and is not done yet.")
     phase: str | None = Field(
-        description="restoring, loading_data, training, evaluating or saving, while it runs; resting, where it is paused "
-        "until a rung of its sweep is decided."
+        description="restoring, loading_data, training, evaluating or saving, while it runs; resting, where it is "
+        "paused until a rung of its sweep is decided."
     )
     progress: Progress
     waiting_for: str | None = Field(description="In words, while it is queued: a worker, a time.")

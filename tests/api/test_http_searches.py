@@ -53,7 +53,7 @@ def test_a_search_is_tried_out(shared_api: Any) -> None:
     ("said", "pointer", "text"),
     [
         ({"search": {**SEARCH, "objective": "validation/accuracy"}}, "/search/objective", "held out"),
-        ({"search": {**SEARCH, "objective": "test/acuracy"}}, "/search/objective", "match"),
+        ({"search": {**SEARCH, "objective": "test/acuracy"}}, "/search/objective", "did you mean test/accuracy?"),
         ({"search": {**SEARCH, "space": {"optimizer.rate": RATE}}}, "/search/space/optimizer.rate", "optimizer.lr"),
         ({"search": {**SEARCH, "space": {"optimizer.lr": ZERO}}}, "/search/space/optimizer.lr/low", "log"),
         ({"search": {**SEARCH, "space": {"optimizer.lr": [0.1, 0.2]}}}, "/search/trials", "2 different"),

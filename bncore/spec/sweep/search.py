@@ -4,10 +4,11 @@ Invariant: what can never be searched is refused before anything of it is propos
 """
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from bncore.spec.data import data_shape
@@ -16,9 +17,12 @@ from bncore.spec.faults import Fault, pointer_part
 from bncore.spec.strict import SpecModel
 from bncore.spec.sweep.axes import Number, Seed, Whole, which
 from bncore.spec.sweep.paths import Path
+from bncore.spec.wording import nearest
 
 MOST_TRIALS = 10_000
 MOST_CHOICES = 100
+_OF, _MEASURED = ("validation", "test"), ("loss", "accuracy")
+_OBJECTIVE = re.compile(r"^(validation|test)/(loss|accuracy)(:min|:max|:first)?$")
 _PARTS = (":min", ":max", ":first")
 
 
@@ -76,6 +80,15 @@ class RandomSampler(SpecModel):
     seed: Seed = 0
 
 
+def _is_measured(objective: str) -> str:
+    if not _OBJECTIVE.fullmatch(objective):
+        detail = "Should be validation/ or test/, then loss or accuracy; :min, :max or :first behind it for another"
+        close = nearest(objective.partition(":")[0], [f"{part}/{name}" for part in _OF for name in _MEASURED])
+        said = f"{detail} value than the last" + (f"; did you mean {close}?" if close else "")
+        raise PydanticCustomError("no_such_metric", "{said}", {"said": said})
+    return objective
+
+
 class SearchSpec(SpecModel):
     """Trials that are proposed one after another from what the others came to; each arm is searched by itself."""
 
@@ -85,7 +98,8 @@ class SearchSpec(SpecModel):
     )
     objective: Annotated[
         str,
-        Field(pattern=r"^(validation|test)/(loss|accuracy)(:min|:max|:first)?$", description="Mean over the seeds."),
+        AfterValidator(_is_measured),
+        Field(description="Mean over the seeds.", json_schema_extra={"pattern": _OBJECTIVE.pattern}),
     ]
     direction: Literal["minimize", "maximize"] | None = Field(
         default=None, description="Without it accuracies are maximized and losses minimized."
