@@ -74,7 +74,6 @@ def run(api: Any, count: int) -> None:
     """The better the higher the rate, whatever the step."""
     for _ in range(count):
         hand = ByHand(api.database)
-        hand.start()
         spec = api.client.get(f"/v1/experiments/{hand.lease.job_id}").json()["spec"]
         hand.metrics(10, validation__accuracy=[spec["optimizer"]["lr"]])
         hand.checkpoint("last", 10, b"w", b"s")
@@ -136,9 +135,9 @@ def run_out(api: Any, client: Any, sweep: str) -> None:
     ]  # fmt: skip
     table = client.get(f"{sweep}/results", params={"measures": "validation/accuracy", "format": "csv"}).text
     assert [row["pruned"] for row in csv.DictReader(io.StringIO(table))] == ["10", "10", "10", "20", "20", ""]
-    drawn = client.get(f"{sweep}/figures/sensitivity.json", params={"measure": "validation/accuracy"}).text
-    assert "▽ ended early, behind other points" in drawn
-    assert "triangle-down" in drawn
+    drawn = client.get(f"{sweep}/figures/sensitivity.json", params={"measure": "validation/accuracy"}).json()
+    assert "▽ ended early, behind other points" in drawn["description"]
+    assert "triangle-down" in json.dumps(drawn)
     # More seeds are of what is left.
     grown = client.post(f"{sweep}/extend", json={"seeds": 1})
     assert (grown.status_code, grown.json()["experiments"], grown.json()["seeds"]) == (202, 13, [0, 1, 2])
@@ -150,7 +149,6 @@ def finish(api: Any, end: int) -> None:
     with_rest = {20: work.Rested(20), 30: work.Succeeded("budget", {"steps": 30})}
     while True:
         hand = ByHand(api.database)
-        hand.start()
         experiment = api.client.get(f"/v1/experiments/{hand.lease.job_id}").json()
         if experiment["retry_of"] is None:
             break
