@@ -92,7 +92,8 @@ def test_a_heat_map_has_a_cell_a_point(shared_api: Any, swept: str) -> None:
         rate, size, arm = point // 4, point % 4 // 2, point % 2
         row = cells[ARMS[arm], str(SIZES[size]), f"{RATES[rate]:g}"]
         mean = statistics.fmean(value_of(point, seed) for seed in range(2))
-        assert (row["value"], row["lost"]) == ((None, True) if point in DIVERGED else (pytest.approx(mean), False))
+        gone = "lost" if point in DIVERGED else None
+        assert (row["value"], row["fate"]) == (None if gone else pytest.approx(mean), gone)
 
 
 def test_a_line_goes_through_the_values_of_each_point_to_its_mean(shared_api: Any, swept: str) -> None:
