@@ -126,7 +126,7 @@ def delete(session: Session, study: Study, by: By) -> None:
 def _delete(session: Session, study: Study, by: By) -> None:
     if study.state not in TERMINAL or _jobs_of(session, study, _LIVING):
         state = State.RUNNING if study.state in TERMINAL else study.standing
-        raise IllegalTransition(state, actions(State.RUNNING))
+        raise IllegalTransition(state, actions(State.RUNNING), wishes.CANCEL_FIRST)
     for part in finding.parts(session, study.id):
         _delete(session, part, by)
     for some in _batches(_jobs_of(session, study, TERMINAL)):

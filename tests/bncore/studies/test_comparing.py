@@ -155,6 +155,18 @@ def test_what_cannot_be_answered_is_refused_with_pointer_and_cure(case: str) -> 
     assert cure in fault.detail
 
 
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    wrong = {"compare": WITHOUT_VALIDATION, "tune": {"optimizer.rate": [0.1, 1.0]}}
+    wrong["estimand"] = {"metric": "test/x", "higher_is_better": True}
+    with pytest.raises(SpecError) as refused:
+        compared(load_comparison(asked(**wrong)))
+    assert {(fault.pointer, fault.code) for fault in refused.value.faults} == {
+        ("/tune", "no_validation"),
+        ("/tune/optimizer.rate", "no_such_path"),
+        ("/estimand/metric", "no_such_series"),
+    }
+
+
 def drive(claim: Comparison, design: Design, value: Any, runs: list[Run] | None = None) -> tuple[Report, list[Batch]]:
     """To its verdicts; `value` makes of an arm, its setting and a seed the metrics of a run."""
     runs, done, batches = runs if runs is not None else [], (), []
