@@ -108,6 +108,7 @@ def test_what_a_server_says_of_a_study_is_shown_and_never_obeyed(command: list[s
     stage = {"name": EVIL, "experiments": 1, "states": {"succeeded": 1}, "evaluations": {}, "progress": progress}
     words = dict.fromkeys(("stage", "claim", "scale", "name", "waiting_for", "created_at"), EVIL)
     numbers = {"seeds": 6, "most": 12, "seconds": 1.0, "eta_seconds": None, "judged": 1, "is_terminal": True}
+    numbers["ahead"] = [{"name": EVIL, "experiments": 1, "total_steps": 1}]
     more = {"failure": {"code": EVIL, "message": EVIL}, "outcomes": {EVIL: EVIL}, "states": {EVIL: 1}}
     study = {**words, **numbers, **more, "id": STUDY, "state": "failed", "stages": [stage], "progress": progress}
     verdicts = [{"name": EVIL, "outcome": EVIL, "label": EVIL, "sentence": EVIL}]
