@@ -26,6 +26,7 @@ class StudyLinks(Shown):
     parts: str
     verdict: str
     report: str
+    figures: str
     events: str
     attempts: str
     logs: str

@@ -39,7 +39,7 @@ def stages_of(asked: str, extensions: tuple[int, ...]) -> tuple[Ahead, ...]:
         extensions: the seeds that each has added.
 
     Raises:
-        SpecError: this version of BNLab takes its specs no more.
+        ValueError: this version of BNLab takes it, or its specs, no more.
     """
     return tuple(_stages(asked_of(json.loads(asked), extensions)))
 

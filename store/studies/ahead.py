@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bncore.spec import SpecError
 from bncore.studies.foreseeing import Ahead, stages_of
 from store.columns import core, one_of
 from store.jobs.conditions import owned_by, still_in_state
@@ -66,6 +65,6 @@ def eta_seconds(each: Sequence[tuple[Stages, Sequence[Ahead]]], together: Standi
 def _stages(asked: object, extensions: Sequence[int]) -> tuple[Ahead, ...]:
     try:
         return stages_of(json.dumps(asked, sort_keys=True), tuple(extensions))
-    except SpecError:
-        # Begun by a version that took its specs: its next step says so.
+    except ValueError:
+        # What an earlier version of BNLab took may be no study any more: its next step says so.
         return ()

@@ -165,7 +165,8 @@ def _ask(session: Session, study: Study, wish: Wish, states: Collection[State], 
     mine = _jobs_of(session, study, states)
     changed += _in_batches(mine, lambda some: wishes.ask_all(session, some, wish, by))
     changed += wishes.ask_all(session, [study.id], wish, by)
-    _set(session, study.id, held=held)
+    # One that has ended waits for nothing: whoever looks for those that do would find it for ever.
+    _set(session, study.id, held=held, **({} if held else {"waiting": False}))
     return changed
 
 

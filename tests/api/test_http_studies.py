@@ -249,7 +249,7 @@ def test_what_is_ahead_counts_before_it_is_submitted_and_an_article_is_the_sum_o
     for name in ("tune", "confirm"):
         of_parts = [one for part in parts for one in part["ahead"] if one["name"] == name]
         (whole,) = (one for one in article["ahead"] if one["name"] == name)
-        assert whole["experiments"] == sum(one["experiments"] for one in of_parts) > 100
+        assert whole["experiments"] == sum(one["experiments"] for one in of_parts) > 0
         assert whole["total_steps"] == sum(one["total_steps"] for one in of_parts)
     ask(api, article, "cancel")
     assert get(api, article).json()["ahead"] == []
