@@ -60,9 +60,10 @@ bench: $(VENV)/dev.stamp ## Measure, and print ratios.
 chaos: $(VENV)/dev.stamp ## Break everything around the service for MINUTES=20, by SEED=1, on DATABASE=postgresql, and check what is left.
 	$(BIN)/python -m bench.chaos --seed $(SEED) --minutes $(MINUTES) --database $(DATABASE)
 
-pages: $(VENV)/dev.stamp ## Write docs/norms and docs/spec.md from the docstrings and the spec.
+pages: $(VENV)/dev.stamp ## Write docs/norms, docs/spec.md and docs/claims.md from what they are made of.
 	@$(BIN)/python docs/write_norm_pages.py
 	@$(BIN)/python docs/write_spec_page.py
+	@$(BIN)/python docs/write_claims_page.py
 
 clean: ## Remove .venv, caches and build products; never data.
 	rm -rf $(VENV) .venv-newest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

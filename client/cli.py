@@ -50,6 +50,7 @@ from client.commands.studies import (
     wait_study,
 )
 from client.commands.study_compare import compare_study
+from client.commands.study_figure import study_figure
 from client.commands.submit import submit, wait_for
 from client.commands.sweep_figure import sweep_figure
 from client.commands.sweep_results import sweep_results
@@ -156,6 +157,7 @@ _STUDIES: dict[str, Callable[..., None]] = {
     "show": show_study,
     "wait": wait_study,
     "report": report_study,
+    "figure": study_figure,
     "extend": extend_study,
     "pause": pause_study,
     "resume": resume_study,

@@ -1,4 +1,4 @@
-"""Figures of experiments and sweeps: asked for by name, shown in a notebook, saved to a file."""
+"""Figures of experiments, sweeps and studies: asked for by name, shown in a notebook, saved to a file."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -56,7 +56,7 @@ class FigureCalls(Calls):
     """What there is to be drawn, and the drawing of it."""
 
     def figures(self, experiment_id: str) -> list[Json]:
-        """The figures that the results of an experiment, or of a sweep, allow so far."""
+        """The figures that the results of an experiment, a sweep or a study allow so far."""
         found: list[Json] = self._json("GET", path_of(experiment_id, "figures"))["data"]
         return found
 
@@ -74,8 +74,9 @@ class FigureCalls(Calls):
 
         Runs that differ in nothing but the seed are one line, their mean, with its 95 % interval. `look` may have
         theme ("light", "dark"), width, scale, log_y, and of several traces. With the id of a sweep it is a figure of
-        that: name may be sensitivity, heat_map or parallel_coordinates, and `look` may have measure, x and y. `tag` is
-        an older word for `tags`. Raises `ApiError`.
+        that: name may be sensitivity, heat_map or parallel_coordinates, and `look` may have measure, x and y; with that
+        of a study effects, measured, reaching, tuning or learning. `tag` is an older word for `tags`. Raises
+        `ApiError`.
         """
         said = {"keys": several(keys)} if keys else {}
         tagged = {"tag": [*several(tags), *several(tag)]} if tags or tag else {}

@@ -226,8 +226,8 @@ class IllegalTransition(StoreError):
 
     code = "illegal_transition"
 
-    def __init__(self, state: State, allowed_actions: tuple[str, ...]) -> None:
-        super().__init__(f"Not possible while it is {state.value}.")
+    def __init__(self, state: State, allowed_actions: tuple[str, ...], cure: str = "") -> None:
+        super().__init__(f"Not possible while it is {state.value}{f'; {cure}' if cure else ''}.")
         self.state = state
         self.allowed_actions = allowed_actions
 

@@ -1,9 +1,10 @@
-"""Which figures there are of an experiment or a sweep."""
+"""Which figures there are of an experiment, a sweep or a study."""
 
 from pydantic import Field
 
 from api.shown import Shown
 from bncore.figures import Drawable
+from bncore.figures.studies import StudyFigure
 from bncore.figures.sweeps import SweepFigure
 
 
@@ -23,7 +24,7 @@ class ShownFigure(Shown):
     links: FigureLinks
 
     @classmethod
-    def of(cls, figure: Drawable | SweepFigure, owner: str) -> "ShownFigure":
+    def of(cls, figure: Drawable | SweepFigure | StudyFigure, owner: str) -> "ShownFigure":
         """`owner` is the path of what it is a figure of."""
         base = f"{owner}/figures/{figure.name}"
         links = FigureLinks(json_=f"{base}.json", html=f"{base}.html", svg=f"{base}.svg", png=f"{base}.png")

@@ -26,6 +26,7 @@ class StudyLinks(Shown):
     parts: str
     verdict: str
     report: str
+    figures: str
     events: str
     attempts: str
     logs: str
@@ -56,6 +57,14 @@ class StudyStage(Shown):
         )
 
 
+class StudyAhead(Shown):
+    """A stage that has yet to be submitted."""
+
+    name: str
+    experiments: int = Field(description="About so many: more where arms are best at different settings.")
+    total_steps: int
+
+
 class Study(Shown):
     """A question, and how far its answer is."""
 
@@ -79,9 +88,14 @@ class Study(Shown):
     experiments: int
     states: dict[str, int] = Field(description="How many experiments are in each.")
     asked: int = Field(description="Running experiments that were asked to end or rest, and have yet to.")
-    progress: Progress = Field(description="Of what was submitted so far; a stage is when the one before has ended.")
+    ahead: list[StudyAhead] = Field(
+        description="Stages that follow, while it goes on; a grid that is widened is one more. Of an article, those of "
+        "all its parts."
+    )
+    progress: Progress = Field(description="Of what was submitted and what is ahead, about.")
     eta_seconds: float | None = Field(
-        description="Until what was submitted has ended, if as many run at a time as now, at the pace of those before."
+        description="About how long until all of that has ended, if as many run at a time as now, at the pace of those "
+        "before; of an article each part at its own."
     )
     seconds: float = Field(
         description="From claim to end of the experiments that have succeeded, added up; what their trainers took is "
@@ -217,7 +231,7 @@ class Claims(Shown):
 
 def _facts(row: tables.Study, standing: StudyStanding, living: Living) -> dict[str, Any]:
     # While it waits for its experiments nobody works on it, which is for the queue to know.
-    state = row.standing
+    state, ahead = row.standing, standing.ahead
     return {
         "id": row.id,
         "kind": "comparison" if row.claim is None else ARTICLE if row.claim == ARTICLE else "claim",
@@ -236,8 +250,9 @@ def _facts(row: tables.Study, standing: StudyStanding, living: Living) -> dict[s
         "experiments": standing.experiments.experiments,
         "states": _by_state(standing.experiments.counts),
         "asked": standing.experiments.asked,
-        "progress": _progress(standing.experiments),
-        "eta_seconds": standing.experiments.eta_seconds,
+        "ahead": [StudyAhead(name=one.stage, experiments=one.experiments, total_steps=one.steps) for one in ahead],
+        "progress": _progress(standing.experiments, sum(one.steps for one in ahead)),
+        "eta_seconds": standing.eta_seconds,
         "seconds": standing.experiments.seconds,
         "judged": row.judged,
         "outcomes": row.outcomes,
@@ -254,8 +269,8 @@ def _stages(standing: StudyStanding) -> Sequence[StudyStage]:
     return [StudyStage.of(name, each, standing.evaluations.get(name, {})) for name, each in standing.stages.items()]
 
 
-def _progress(standing: Standing) -> Progress:
-    total = standing.total_steps
+def _progress(standing: Standing, ahead: int = 0) -> Progress:
+    total = standing.total_steps + ahead
     fraction = min(1.0, standing.steps / total) if total else 0.0
     return Progress(step=standing.steps, total_steps=total, fraction=fraction)
 

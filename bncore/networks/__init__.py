@@ -50,8 +50,8 @@ def build_network(
         device: where the network is.
 
     Raises:
-        ValueError: for a dict that is no spec, or a network that does not fit such inputs (`bncore.spec.SpecError`,
-            whose `faults` name the fields).
+        ValueError: for a dict that is no spec, or a network or a normalization that does not fit such inputs
+            (`bncore.spec.SpecError`, whose `faults` name the fields, as those of a POST do).
     """
     spec = _network_spec(spec)
     on_meta = torch.device(device).type == "meta"
@@ -77,6 +77,6 @@ def _network_spec(spec: NetworkSpec | Mapping[str, Any]) -> NetworkSpec:
 
 def _fitting(blueprint: Chain, signal: Signal) -> Chain:
     laid = lay(blueprint, signal, "")
-    if not laid.is_whole:
-        raise SpecError(list(laid.faults[-1:]))
+    if laid.faults:
+        raise SpecError(list(laid.faults))
     return blueprint

@@ -29,7 +29,7 @@ PLACES_OF_A_PAIR = 4
 """Each arm at its own best setting, and at the other's."""
 
 Key = Annotated[Text, Field(min_length=1, max_length=METRIC_KEY_CHARS)]
-ArmName = Annotated[Text, Field(min_length=1, max_length=64, pattern=r"^[^/~]+$")]
+ArmName = Annotated[Text, Field(min_length=1, max_length=64, pattern=r"^[^/~]*[^/~\s][^/~]*$")]
 _DELTA = "give the smallest effect that would matter to you, such as 0.01, which of an accuracy is one point"
 MarginKind = Literal["superiority", "non_inferiority", "equality"]
 Scalar = bool | int | float | Annotated[Text, Field(max_length=200)]

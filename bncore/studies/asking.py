@@ -7,13 +7,11 @@ comes to the same design whenever it is asked for again, or `fingerprint_of` say
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bncore.spec import ExperimentSpec, Fault, SpecError, load_spec
-from bncore.spec.faults import pointer_part
-from bncore.spec.merging import merged
 from bncore.spec.recorded import recorded_of
 from bncore.spec.study import ARTICLE, StudySpec
 from bncore.spec.wording import nearest
@@ -21,6 +19,7 @@ from bncore.studies.claim import Batch, Claim, Design, Experiment, Scale, ScaleM
 from bncore.studies.claims import CLAIMS
 from bncore.studies.comparing import Comparison, compared
 from bncore.studies.guards import SEEDS_FLOOR
+from bncore.studies.overriding import require_fitting
 from bncore.studies.results import Results
 
 SCALE: Scale = "cpu"
@@ -28,7 +27,6 @@ MOST_EXPERIMENTS = 10_000
 """Of one batch."""
 Complete = Callable[[Any], Any]
 """Completes a document that names a data set of its owner."""
-_SEED_PATH = ("train", "seed")
 
 
 @dataclass(frozen=True)
@@ -174,63 +172,13 @@ def _require_measured(design: Design, specs: Sequence[ExperimentSpec]) -> None:
 def _require_fitting_overrides(spec: StudySpec, claim: Claim) -> None:
     """Before the design is made with them: a claim reads its template."""
     design = _design(spec.model_copy(update={"overrides": {}}), claim)
-    first = Asked(claim, design).first
-    setting = dict(first.places[0].setting)
-    template = merged(dict(design.template), spec.overrides)
-    specs = {arm.name: merged(template, dict(arm.patch)) for arm in design.arms}
-    for path, value in _leaves(spec.overrides):
-        pointer = "/overrides" + "".join(pointer_part(part) for part in path)
-        if path == _SEED_PATH or ".".join(path) in setting:
-            raise SpecError([Fault(pointer, "Is chosen by the study itself; leave it out", "set_by_study")])
-        if value is not None and all(_at(one, path) != value for one in specs.values()):
-            raise SpecError([Fault(pointer, "Every arm of this claim sets it otherwise; leave it out", "set_by_arms")])
-    faults = [fault for arm, one in specs.items() for fault in _faults_of(arm, one, spec.overrides)]
-    if faults:
-        raise SpecError(list(dict.fromkeys(faults)))
-
-
-def _faults_of(arm: str, document: dict[str, Any], overrides: Mapping[str, Any]) -> Iterator[Fault]:
-    try:
-        load_spec(document)
-    except SpecError as error:
-        for fault in error.faults:
-            steps = [part.replace("~1", "/").replace("~0", "~") for part in fault.pointer.split("/")[1:]]
-            if _reaches(overrides, steps):
-                yield Fault(f"/overrides{fault.pointer}", fault.detail, fault.code)
-            else:
-                yield Fault(
-                    "/overrides", f"Makes the arm {arm} impossible at {fault.pointer}: {fault.detail}", fault.code
-                )
+    varied = {path for place in Asked(claim, design).first.places for path, _ in place.setting}
+    require_fitting(design, varied, spec.overrides)
 
 
 def _place(one: Experiment) -> str:
     at = ", ".join(f"{path} = {value}" for path, value in one.place.setting)
     return f"In the arm {one.place.arm}{f' at {at}' if at else ''}"
-
-
-def _leaves(patch: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for key, value in patch.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, (*above, key))
-        else:
-            yield (*above, key), value
-
-
-def _at(document: Any, path: Sequence[str]) -> Any:
-    for part in path:
-        document = document.get(part) if isinstance(document, Mapping) else None
-    return document
-
-
-def _reaches(patch: Any, path: Sequence[str]) -> bool:
-    """Whether a patch says something at, above or below a path."""
-    for part in path:
-        if not isinstance(patch, Mapping):
-            return True
-        if part not in patch:
-            return False
-        patch = patch[part]
-    return True
 
 
 class _below:

@@ -41,12 +41,9 @@ def completed(asked: FreeComparison, complete: Complete = lambda document: docum
     Raises `SpecError`, with pointers into what was asked.
     """
     specs = _valid(asked, complete)
-    _refuse(_unpaired(asked, specs))
-    _refuse(_unmeasured(asked, specs))
-    _refuse(_untimed(asked, specs))
     whole = {name: spec.model_dump(mode="json") for name, spec in specs.items()}
-    _refuse(_same(asked, whole))
-    _refuse(_untunable(asked, specs, whole))
+    between = (_unpaired(asked, specs), _unmeasured(asked, specs), _untimed(asked, specs), _same(asked, whole))
+    _refuse(itertools.chain(*between, _untunable(asked, specs, whole)))
     _refuse(itertools.islice(_invalid_settings(asked, whole), MAX_FAULTS))
     return asked.model_copy(update={"compare": whole})
 

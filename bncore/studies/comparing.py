@@ -152,6 +152,8 @@ class _Measuring:
         self._budget = steps_of(spec)
         self._every = spec.evaluation.every_steps
         self._chance = None if sizes.task == "regression" else 1.0 / sizes.outputs
+        counts = spec.data.all_class_counts()
+        self._commonest = max(counts) / sum(counts) if counts and sum(counts) else 0.0
         self._measure = _measure(self._asked, self._asked.series)
         self._tuning = self._tuned(bool(asked.tune))
 
@@ -174,7 +176,8 @@ class _Measuring:
         """None where there is no such thing, or what is compared is measured before anything is learned."""
         if self._chance is None or self._asked.series.startswith("diagnostics/"):
             return None
-        return self._metric(_ACCURACY, upwards=True)
+        # Who always says the commonest class has learned nothing, however often that is right.
+        return replace(self._metric(_ACCURACY, upwards=True), when_diverged=max(self._chance, self._commonest))
 
     @property
     def tuned_by(self) -> Metric:

@@ -20,6 +20,8 @@ from bncore.studies.results import Metric, Place, Results, ResultsUnfit, Run
 
 Scale = Literal["value", "difference", "log_ratio", "log_time_ratio"]
 BoundKind = Literal["exact", "lower", "upper", "neither"]
+_LARGEST = 1e150
+"""What is larger has no square, and so no deviation: a ratio of such numbers has."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Effects:
     values: tuple[float, ...]
     missing: tuple[int, ...] = ()
     """Seeds of which an arm has no number."""
+    unusable: tuple[int, ...] = ()
+    """Those of them of which both arms have run, and what they came to makes no effect."""
     diverged: Mapping[str, int] = field(default_factory=dict)
     """By arm; scored as chance or censored, not left out."""
     bounds: Bounds | None = None
@@ -97,11 +101,13 @@ def effects(
     pairs = [(treated.get(seed), compared.get(seed)) for seed in seeds]
     timed = estimand.scale == "log_time_ratio"
     each = computed(seeds, [(_time_effect if timed else _score_effect)(estimand, *pair) for pair in pairs])
+    have_run = {seed for seed, (ours, theirs) in zip(seeds, pairs, strict=True) if ours and theirs}
     arms = {treatment.arm: treated} | ({baseline.arm: compared} if baseline is not None else {})
     return Effects(
         each.seeds,
         each.values,
         each.missing,
+        tuple(seed for seed in each.missing if seed in have_run),
         {arm: sum(run.diverged for run in runs.values()) for arm, runs in arms.items()},
         _bounds(estimand, [pair for seed, pair in zip(seeds, pairs, strict=True) if seed in each.seeds])
         if timed
@@ -143,13 +149,14 @@ def _score_effect(estimand: Estimand, treated: Run | None, compared: Run | None)
     if ours is None or theirs is None:
         return None
     if estimand.scale == "value":
-        return ours
+        return ours if abs(ours) <= _LARGEST else None
     if estimand.scale == "log_ratio":
         # No logarithm, no effect: such a pair is missing, which a guard says.
         if ours <= 0 or theirs <= 0:
             return None
         ours, theirs = math.log(ours), math.log(theirs)
-    return ours - theirs if estimand.metric.higher_is_better else theirs - ours
+    effect = ours - theirs if estimand.metric.higher_is_better else theirs - ours
+    return effect if abs(effect) <= _LARGEST else None
 
 
 def _time_effect(estimand: Estimand, treated: Run | None, compared: Run | None) -> float | None:

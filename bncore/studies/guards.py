@@ -41,8 +41,7 @@ def enough_pairs(effects: Effects, floor: int = SEEDS_FLOOR) -> Guard:
     """Nothing is missing, and there are enough seeds for any test."""
     n, lost = len(effects.values), len(effects.missing)
     if lost:
-        lacking = f"{lost} of {n + lost} seeds lack a result in an arm (seeds {_listed(effects.missing)})"
-        sentence = f"{lacking}; retry those experiments."
+        sentence = _lacking(effects, n + lost)
     elif n < floor:
         sentence = f"There are {n} seeds, and with fewer than {floor} no verdict is given."
     else:
@@ -122,6 +121,22 @@ def _trains(name: GuardName, found: Results, place: Place, accuracy: Metric) -> 
     mean, least = math.fsum(scores) / len(scores), bar(accuracy.when_diverged)
     verb = "trains" if mean >= least else "does not train"
     return Guard(name, mean >= least, f"{place.arm} {verb}: {accuracy.key} {mean:.3f}, {least:.3f} is asked for.")
+
+
+def _lacking(effects: Effects, planned: int) -> str:
+    """Which seeds, and what to do."""
+    lost = tuple(seed for seed in effects.missing if seed not in effects.unusable)
+    said = []
+    if lost:
+        said += [
+            f"{len(lost)} of {planned} seeds lack a result in an arm (seeds {_listed(lost)}); retry those experiments."
+        ]
+    if effects.unusable:
+        why = "a number never came, is too large, is not above 0 for a ratio, or is of a run that diverged"
+        said += [
+            f"{len(effects.unusable)} of {planned} seeds have no effect (seeds {_listed(effects.unusable)}): {why}."
+        ]
+    return " ".join(said)
 
 
 def _listed(seeds: tuple[int, ...]) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bncore.studies.sums import total
+
 Series = Mapping[str, tuple[Sequence[int], Sequence[float]]]
 """By key, steps ascending and values."""
 DIVERGED_LOSS = 1e3
@@ -82,7 +84,7 @@ class MeanOverSteps:
         if not points:
             return None
         steps, values = [step for step, _ in points], [value for _, value in points]
-        area = math.fsum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in itertools.pairwise(points))
+        area = total((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in itertools.pairwise(points))
         return area / (steps[-1] - steps[0]) if len(points) > 1 else values[-1]
 
 
@@ -137,7 +139,7 @@ class Within:
             for step, value in zip(steps, values, strict=True)
             if self.first <= step <= self.last
         ]
-        return statistics.median(there) if self.how == "median" else statistics.fmean(there)
+        return statistics.median(there) if self.how == "median" else total(there) / len(there)
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class AtLevel:
         known = dict(zip(*by, strict=True))
         for earlier, (step, value) in zip((0, *steps), zip(steps, values, strict=True), strict=False):
             since = [known[one] for one in range(earlier + 1, step + 1) if one in known]
-            if since and math.fsum(since) / len(since) <= self.level:
+            if since and total(since) / len(since) <= self.level:
                 return value
         return None
 

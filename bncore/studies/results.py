@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bncore.studies.sums import total
+
 Scalar = float | int | str | bool
 Setting = tuple[tuple[str, Scalar], ...]
 """What was varied besides the arm, `(path in the spec, value)` sorted by path."""
@@ -91,7 +93,7 @@ class Results:
     def mean(self, place: Place, metric: Metric) -> float:
         """Over the runs there that have the number; NaN where none has."""
         numbers = [number for run in self.at(place).values() if (number := metric.of(run)) is not None]
-        return math.fsum(numbers) / len(numbers) if numbers else math.nan
+        return total(numbers) / len(numbers) if numbers else math.nan
 
 
 def setting(values: Mapping[str, Scalar]) -> Setting:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bncore.studies.results import Metric, Place, Results, Scalar, Setting, setting
+from bncore.studies.sums import total
 
 BEYOND = 2
 """Values that the grid gains beyond an edge at which an arm was best; it does so once."""
@@ -133,7 +134,7 @@ def _mean(found: Results, place: Place, metric: Metric, seeds: Sequence[int]) ->
     runs = found.at(place)
     scores = [metric.of(runs[seed]) if seed in runs else None for seed in seeds]
     known = [score for score in scores if score is not None]
-    return math.fsum(known) / len(seeds) if len(known) == len(seeds) else None
+    return total(known) / len(seeds) if len(known) == len(seeds) else None
 
 
 def _from_middle(grid: Grid, chosen: Setting) -> float:

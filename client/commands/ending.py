@@ -1,7 +1,7 @@
 """`bnlab cancel`, `bnlab kill`, `bnlab delete`: one experiment, many, or all that a filter finds.
 
 Invariant: nobody ends everything by leaving something out: without names it takes `--all` and a yes,
-given at a terminal or as `--yes`.
+given at a terminal or as `--yes`. A sweep and a study are many experiments, and take that yes as well.
 """
 
 import sys
@@ -29,6 +29,7 @@ MaybeExperiments = Annotated[
     typer.Argument(help=NAMES_HELP, metavar="EXPERIMENT", show_default=False),
 ]
 All = Annotated[bool, typer.Option("--all", help="Instead of some by name: all that the filters find.")]
+YesToMany = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before; needed without a terminal.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before. Without a terminal, --all needs it.")]
 
 
@@ -99,6 +100,21 @@ def delete(
             _to_all(client, "delete", client.delete_all, filters, sorted(TERMINAL), yes, as_json)
 
 
+def require_yes(command: str, question: Callable[[], str], yes: bool) -> None:
+    """Before many experiments are ended at once: a yes at the terminal, or `--yes`; ends the command without."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        leave(Exit.USAGE, f"{command} asks before, and there is no terminal to ask at; say --yes. Nothing was done")
+    if not ask(question()):
+        leave(Exit.INTERRUPTED, "nothing was done")
+
+
+def experiments_in_words(count: int) -> str:
+    """So many of them."""
+    return f"{count:,} experiment{'s' * (count != 1)}"
+
+
 def _by_name(experiments: list[str] | None, every: bool, filters: Filters) -> bool:
     """Whether some are meant, and not all; ends the command when that is not clear."""
     if every and experiments:
@@ -128,19 +144,15 @@ def _to_all(
     yes: bool,
     as_json: bool,
 ) -> None:
-    if not yes and not sys.stdin.isatty():
-        leave(Exit.USAGE, f"{verb} --all asks before, and there is no terminal to ask at; say --yes. Nothing was done")
-    if not yes and not ask(f"{verb} {_count(client, filters, among)}?"):
-        leave(Exit.INTERRUPTED, "nothing was done")
+    require_yes(f"{verb} --all", lambda: f"{verb} {_count(client, filters, among)}?", yes)
     changed = act(everything=not filters, **filters)
     if as_json:
         emit({"changed": changed})
     else:
-        show(f"{changed:,} experiment{'s' * (changed != 1)} {DONE[verb]}" if changed else "nothing matched")
+        show(f"{experiments_in_words(changed)} {DONE[verb]}" if changed else "nothing matched")
 
 
 def _count(client: Client, filters: Filters, among: Collection[str]) -> str:
     meant: Filters = {**filters, "state": [state for state in filters.get("state") or among if state in among]}
     found = sum(1 for _ in islice(client.list(**meant), MOST_COUNTED + 1)) if meant["state"] else 0
-    number = f"more than {MOST_COUNTED:,}" if found > MOST_COUNTED else str(found)
-    return f"{number} experiment{'s' * (found != 1)}"
+    return f"more than {MOST_COUNTED:,} experiments" if found > MOST_COUNTED else experiments_in_words(found)

@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from client.commands.connection import AsJson, Url, connect
+from client.commands.ending import YesToMany, experiments_in_words, require_yes
 from client.commands.listing import age_seconds
 from client.commands.outcome import reported
 from client.commands.output import STATE_COLOURS, duration, emit, inline, show, table
@@ -198,12 +199,12 @@ def extend_study(
 
 
 @reported
-def cancel_study(wanted: StudyId, url: Url = None, as_json: AsJson = False) -> None:
+def cancel_study(wanted: StudyId, yes: YesToMany = False, url: Url = None, as_json: AsJson = False) -> None:
     """End a study and all of its experiments. Running ones save a checkpoint first.
 
-    Example: bnlab study cancel last
+    Example: bnlab study cancel last --yes
     """
-    _ask(wanted, Client.cancel_study, url, as_json)
+    _ask(wanted, lambda client, study_id: _cancelled(client, study_id, yes), url, as_json)
 
 
 @reported
@@ -239,18 +240,32 @@ def retry_study(
 
 
 @reported
-def delete_study(wanted: StudyId, url: Url = None, as_json: AsJson = False) -> None:
+def delete_study(wanted: StudyId, yes: YesToMany = False, url: Url = None, as_json: AsJson = False) -> None:
     """Delete a study that has ended, with its experiments and verdicts. There is no way back.
 
-    Example: bnlab study delete last
+    Example: bnlab study delete last --yes
     """
     with connect(url) as client:
         study_id = study_id_of(client, wanted)
+        _require_yes(client, "delete", study_id, yes)
         client.delete_study(study_id)
     if as_json:
         emit({"id": study_id, "deleted": True})
     else:
         show(f"{study_id} deleted")
+
+
+def _cancelled(client: Client, study_id: str, yes: bool) -> Json:
+    _require_yes(client, "cancel", study_id, yes)
+    return client.cancel_study(study_id)
+
+
+def _require_yes(client: Client, verb: str, study_id: str, yes: bool) -> None:
+    def question() -> str:
+        count = client.study(study_id)["experiments"]
+        return f"{verb} {study_id} with its {experiments_in_words(count)}?"
+
+    require_yes(f"study {verb}", question, yes)
 
 
 def _ask(wanted: str, action: Callable[[Client, str], Json], url: str | None, as_json: bool) -> None:

@@ -136,6 +136,8 @@ def print_study(study: Json) -> None:
         "stage": study["stage"],
         "seeds": f"{study['seeds']:,} of at most {study['most']:,}" if study["most"] else None,
         "workers' time": f"{study['seconds']:,.0f} s",
+        "done": f"about {100 * study['progress']['fraction']:.0f} %" if not study["is_terminal"] else None,
+        "ahead": ", ".join(f"{one['name']}: about {one['experiments']:,} runs" for one in study["ahead"]) or None,
         "left": time_left(study) if not study["is_terminal"] else None,
         "waits for": study["waiting_for"],
     }

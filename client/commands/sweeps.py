@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from client.commands.connection import AsJson, Url, connect
+from client.commands.ending import YesToMany, experiments_in_words, require_yes
 from client.commands.listing import age_seconds
 from client.commands.naming import only
 from client.commands.outcome import Exit, leave, reported
@@ -115,12 +116,12 @@ def show_sweep(wanted: SweepId, url: Url = None, as_json: AsJson = False) -> Non
 
 
 @reported
-def cancel_sweep(wanted: SweepId, url: Url = None, as_json: AsJson = False) -> None:
+def cancel_sweep(wanted: SweepId, yes: YesToMany = False, url: Url = None, as_json: AsJson = False) -> None:
     """End all of a sweep that has not ended. Running ones save a checkpoint first.
 
-    Example: bnlab sweep cancel last
+    Example: bnlab sweep cancel last --yes
     """
-    _ask(wanted, Client.cancel_sweep, url, as_json)
+    _ask(wanted, lambda client, sweep_id: _cancelled(client, sweep_id, yes), url, as_json)
 
 
 @reported
@@ -173,13 +174,14 @@ def extend_sweep(
 
 
 @reported
-def delete_sweep(wanted: SweepId, url: Url = None, as_json: AsJson = False) -> None:
+def delete_sweep(wanted: SweepId, yes: YesToMany = False, url: Url = None, as_json: AsJson = False) -> None:
     """Delete a sweep of which all has ended, with all its experiments. There is no way back.
 
-    Example: bnlab sweep delete last
+    Example: bnlab sweep delete last --yes
     """
     with connect(url) as client:
         sweep_id = sweep_id_of(client, wanted)
+        _require_yes(client, "delete", sweep_id, yes)
         client.delete_sweep(sweep_id)
     if as_json:
         emit({"id": sweep_id, "deleted": True})
@@ -194,6 +196,19 @@ def sweep_id_of(client: Client, wanted: str) -> str:
     every = client.sweeps()
     found: Iterator[Json] = (one for one in every if one["name"] == wanted or str(one["id"]).startswith(wanted))
     return only("sweep", wanted, islice(every, 1) if wanted == _NEWEST else found, ("id", "state", "name"))
+
+
+def _cancelled(client: Client, sweep_id: str, yes: bool) -> Json:
+    _require_yes(client, "cancel", sweep_id, yes)
+    return client.cancel_sweep(sweep_id)
+
+
+def _require_yes(client: Client, verb: str, sweep_id: str, yes: bool) -> None:
+    def question() -> str:
+        count = client.sweep(sweep_id)["experiments"]
+        return f"{verb} {sweep_id} with its {experiments_in_words(count)}?"
+
+    require_yes(f"sweep {verb}", question, yes)
 
 
 def _ask(wanted: str, action: Callable[[Client, str], Json], url: str | None, as_json: bool) -> None:

@@ -28,6 +28,8 @@ _JOB = core(Job).c
 Wish = Literal["cancel", "pause", "kill"]
 
 _RETRIED = "Queued again, to go on from its last checkpoint."
+CANCEL_FIRST = "cancel it first"
+"""What has not ended cannot be deleted."""
 _TAKEN_BACK = "It goes on, unless its worker has begun to stop."
 _BATCH = 500
 _ANEW: dict[str, Any] = {
@@ -181,7 +183,7 @@ def delete(session: Session, job_id: str, by: By) -> None:
     """Hide a job that has ended, for good. Raises `JobNotFound`, `VersionMismatch`, or `IllegalTransition`."""
     if not delete_all(session, [job_id], by):
         state = _state(session, job_id, by)
-        raise IllegalTransition(state, actions(state))
+        raise IllegalTransition(state, actions(state), CANCEL_FIRST)
 
 
 def delete_all(session: Session, job_ids: Collection[str], by: By) -> list[str]:

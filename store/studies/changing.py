@@ -126,7 +126,7 @@ def delete(session: Session, study: Study, by: By) -> None:
 def _delete(session: Session, study: Study, by: By) -> None:
     if study.state not in TERMINAL or _jobs_of(session, study, _LIVING):
         state = State.RUNNING if study.state in TERMINAL else study.standing
-        raise IllegalTransition(state, actions(State.RUNNING))
+        raise IllegalTransition(state, actions(State.RUNNING), wishes.CANCEL_FIRST)
     for part in finding.parts(session, study.id):
         _delete(session, part, by)
     for some in _batches(_jobs_of(session, study, TERMINAL)):
@@ -165,7 +165,8 @@ def _ask(session: Session, study: Study, wish: Wish, states: Collection[State], 
     mine = _jobs_of(session, study, states)
     changed += _in_batches(mine, lambda some: wishes.ask_all(session, some, wish, by))
     changed += wishes.ask_all(session, [study.id], wish, by)
-    _set(session, study.id, held=held)
+    # One that has ended waits for nothing: whoever looks for those that do would find it for ever.
+    _set(session, study.id, held=held, **({} if held else {"waiting": False}))
     return changed
 
 

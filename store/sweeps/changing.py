@@ -63,7 +63,7 @@ def delete(session: Session, sweep: Sweep, by: By) -> None:
     """Hide all of it, for good. Raises `IllegalTransition` while any of its experiments has not ended."""
     state = state_of(sweep, standing(session, sweep.id))
     if state not in TERMINAL or locked(session, sweep.id, _LIVING):
-        raise IllegalTransition(state, actions(state))
+        raise IllegalTransition(state, actions(state), wishes.CANCEL_FIRST)
     _in_batches(locked(session, sweep.id, TERMINAL), lambda some: experiments.delete_these(session, some, by))
     table = core(Sweep)
     session.execute(delete_from(table).where(table.c.id == sweep.id))

@@ -85,10 +85,18 @@ class Standing:
     @property
     def eta_seconds(self) -> float | None:
         """Until the last one ends, if as many train at a time as now and take as long for a step as those before."""
-        running, done = self.counts.get(State.RUNNING, 0), self._steps_done
-        if not running or not done:
-            return None
-        return (self.total_steps - self.steps - self._steps_given_up) * self.seconds / done / running
+        running, pace = self.counts.get(State.RUNNING, 0), self.pace
+        return None if not running or pace is None else self.steps_left * pace / running
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds a step took, of those that have succeeded; None before one has."""
+        return self.seconds / self._steps_done if self._steps_done else None
+
+    @property
+    def steps_left(self) -> int:
+        """Of those that have not ended."""
+        return self.total_steps - self.steps - self._steps_given_up
 
     _steps_done: int = 0
     _steps_given_up: int = 0

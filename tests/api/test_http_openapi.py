@@ -33,6 +33,7 @@ OPERATIONS = {
     "submit_study", "list_studies", "get_study", "list_study_experiments", "delete_study", "list_claims",
     "cancel_study", "pause_study", "resume_study", "retry_study", "extend_study", "get_study_verdict",
     "get_study_report", "get_study_page", "list_study_events", "list_study_attempts", "get_study_logs",
+    "list_study_figures", "get_study_figure",
 }  # fmt: skip
 
 

@@ -107,7 +107,8 @@ def test_what_is_asked_of_all_of_it(api: Any) -> None:
     assert ask(api, study, "pause").json()["state"] == "paused"
     assert work_off(api) == 0
     assert ask(api, study, "resume").json()["state"] == "running"
-    assert api.client.delete(f"/v1/studies/{study['id']}").status_code == 409
+    refused = api.client.delete(f"/v1/studies/{study['id']}")
+    assert (refused.status_code, "cancel it first" in refused.json()["detail"]) == (409, True)
     cancelled = ask(api, study, "cancel")
     assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
     assert ask(api, study, "pause").status_code == 409
@@ -173,9 +174,9 @@ def test_a_free_comparison_is_a_study(api: Any) -> None:
         ({"claim": "article", "seeds": 9}, "/seeds", "extend a part"),
         ({"overrides": {"train": {"batch_size": -1}}}, "/overrides/train/batch_size", "greater than or equal to 1"),
         ({"overrides": {"network": {"norm": {"kind": "layer_norm"}}}}, "/overrides/network/norm/kind", "leave it out"),
-        ({"overrides": {"train": {"seed": 3}}}, "/overrides/train/seed", "chosen by the study"),
+        ({"overrides": {"train": {"seed": 3}}}, "/overrides/train/seed", "chosen by gradients-explode"),
         ({"overrides": {"data": {"kind": "dataset", "id": "dat_" + "0" * 32}}}, "/overrides/data/id", "no such data"),
-        ({"overrides": {"diagnostics": []}}, "/overrides", "would not record"),
+        ({"overrides": {"diagnostics": []}}, "/overrides/diagnostics", "as it measures it"),
         ({"tags": {"arm": "x"}}, "/tags/arm", "set by the study"),
         ({"delta": 0.1}, "/delta", "Is for a comparison"),
         ({"claim": None}, "/claim", "either a claim"),
@@ -227,3 +228,28 @@ def test_a_study_is_its_owners_alone(api: Any) -> None:
         assert other.post(f"/v1/studies/{study['id']}/extend", json={"seeds": 1}).status_code == 404
         assert other.delete(f"/v1/studies/{study['id']}").status_code == 404
         assert other.get("/v1/studies").json()["data"] == []
+
+
+def test_what_is_ahead_counts_before_it_is_submitted_and_an_article_is_the_sum_of_its_parts(api: Any) -> None:
+    compared = {**COMPARED, "tune": {"optimizer.lr": [0.03, 0.3, 3.0]}, "seeds": 6, "tuning_seeds": 1}
+    compared["compare"] = {
+        name: {**spec, "data": {"kind": "digits", "validation": {"count": 200}}}
+        for name, spec in COMPARED["compare"].items()
+    }
+    study = submit(api, claim=None, scale=None, **compared)
+    tune = {"name": "tune", "experiments": 6, "total_steps": 6 * 50}
+    confirm = {"name": "confirm", "experiments": 12, "total_steps": 12 * 50}
+    assert study["ahead"] == [tune, confirm]
+    assert (study["progress"]["total_steps"], study["eta_seconds"]) == (18 * 50, None)
+    work_off(api, 1)
+    begun = get(api, study).json()
+    assert (begun["ahead"], begun["experiments"], begun["progress"]["total_steps"]) == ([confirm], 6, 18 * 50)
+    article = submit(api, claim="article")
+    parts = api.client.get("/v1/studies", params={"part_of": article["id"], "limit": 100}).json()["data"]
+    for name in ("tune", "confirm"):
+        of_parts = [one for part in parts for one in part["ahead"] if one["name"] == name]
+        (whole,) = (one for one in article["ahead"] if one["name"] == name)
+        assert whole["experiments"] == sum(one["experiments"] for one in of_parts) > 0
+        assert whole["total_steps"] == sum(one["total_steps"] for one in of_parts)
+    ask(api, article, "cancel")
+    assert get(api, article).json()["ahead"] == []

@@ -1,6 +1,10 @@
 """`bnlab study compare` makes of files what the service takes, and says what is wrong before it asks anybody."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from tests.client.answers import answering
 from tests.client.test_hostile_server import EVIL
 
 STUDY = "stu_" + "0" * 32
+KEYED = {**os.environ, "BNLAB_API_KEY": "bnlab_key", "COLUMNS": "400"}
 PLAIN = "network: {kind: mlp, hidden: [4]}\ntrain: {steps: 5}\n"
 
 
@@ -103,6 +108,7 @@ def test_what_a_server_says_of_a_study_is_shown_and_never_obeyed(command: list[s
     stage = {"name": EVIL, "experiments": 1, "states": {"succeeded": 1}, "evaluations": {}, "progress": progress}
     words = dict.fromkeys(("stage", "claim", "scale", "name", "waiting_for", "created_at"), EVIL)
     numbers = {"seeds": 6, "most": 12, "seconds": 1.0, "eta_seconds": None, "judged": 1, "is_terminal": True}
+    numbers["ahead"] = [{"name": EVIL, "experiments": 1, "total_steps": 1}]
     more = {"failure": {"code": EVIL, "message": EVIL}, "outcomes": {EVIL: EVIL}, "states": {EVIL: 1}}
     study = {**words, **numbers, **more, "id": STUDY, "state": "failed", "stages": [stage], "progress": progress}
     verdicts = [{"name": EVIL, "outcome": EVIL, "label": EVIL, "sentence": EVIL}]
@@ -120,3 +126,43 @@ def test_what_a_server_says_of_a_study_is_shown_and_never_obeyed(command: list[s
     assert result.exit_code == (1 if command[0] == "wait" else 0), result.output
     assert "evil" in result.output
     assert not set(result.output) & set("\x1b\x07\x9b\r\x00\x7f\u202e\u2028")
+
+
+@pytest.mark.parametrize("noun", ["study", "sweep"])
+@pytest.mark.parametrize("verb", ["cancel", "delete"])
+def test_without_a_terminal_nothing_happens_to_many_experiments_before_a_yes(noun: str, verb: str) -> None:
+    whole = STUDY if noun == "study" else "swp_" + "0" * 32
+    done: list[str] = []
+
+    def answer(method: str, path: str) -> tuple[int, Any]:
+        done.append(f"{method} {path}")
+        return (204, b"") if method == "DELETE" else (409, {"title": "no", "status": 409, "code": "illegal_transition"})
+
+    with answering(answer) as url:
+        refused = CliRunner().invoke(app, [noun, verb, whole, "--url", url], input="y\n")
+        assert (refused.exit_code, done) == (2, [])
+        assert f"{noun} {verb} asks before" in refused.output
+        CliRunner().invoke(app, [noun, verb, whole, "--yes", "--url", url])
+    assert len(done) == 1
+    assert done[0].startswith("DELETE" if verb == "delete" else "POST")
+
+
+@pytest.mark.parametrize("said", ["n", "y"])
+def test_on_a_terminal_it_is_said_how_many_experiments_a_study_has(said: str) -> None:
+    done: list[str] = []
+
+    def answer(method: str, _path: str) -> tuple[int, Any]:
+        done.append(method)
+        return (204, b"") if method == "DELETE" else (200, {"id": STUDY, "experiments": 1234})
+
+    near, far = pty.openpty()
+    try:
+        os.write(near, f"{said}\n".encode())
+        with answering(answer) as url:
+            command = [sys.executable, "-m", "client.cli", "study", "delete", STUDY, "--url", url]
+            ended = subprocess.run(command, stdin=far, capture_output=True, text=True, env=KEYED, check=False)
+    finally:
+        os.close(near)
+        os.close(far)
+    assert f"delete {STUDY} with its 1,234 experiments?" in " ".join(ended.stderr.split())
+    assert (ended.returncode, done) == ((0, ["GET", "DELETE"]) if said == "y" else (130, ["GET"]))

@@ -29,7 +29,7 @@ _SET_OTHERWISE = {
     "tags": "they are the template's in all",
     "resources.device": "a sweep waits in one queue",
 }
-Name = Annotated[Text, Field(min_length=1, max_length=64, pattern=r"^[^/~]+$")]
+Name = Annotated[Text, Field(min_length=1, max_length=64, pattern=r"^[^/~]*[^/~\s][^/~]*$")]
 Patch = Annotated[dict[Path, Any], Field(max_length=MOST_AXES)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Seeds = Annotated[

@@ -272,6 +272,9 @@ def test_a_network_is_built_from_what_stands_in_an_experiment() -> None:
         ({"kind": "cnn", "chanels": [4]}, ("/chanels", "unknown_field")),
         ({"kind": "vgg"}, ("/pools", "image_too_small")),
         ({"kind": "layers", "layers": [{"kind": "linear", "width": 3}]}, ("/layers/0", "not_a_vector")),
+        # What the normalization itself cannot do, as a POST says it.
+        ({"kind": "mlp", "hidden": [9], "norm": {"kind": "group_norm"}}, ("/norm/num_groups", "groups_do_not_divide")),
+        ({"kind": "mlp", "norm": {"kind": "instance_norm"}}, ("/norm/kind", "one_value_per_instance")),
     ],
     ids=str,
 )

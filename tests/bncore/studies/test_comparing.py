@@ -44,6 +44,7 @@ def against(patch: dict[str, Any]) -> dict[str, Any]:
 WITHOUT_VALIDATION = {
     name: changed({"data": {"validation": None}, **patch}) for name, patch in {"baseline": {}, "bn": BN}.items()
 }
+TWO_NORMS = {"baseline": "none", "bn": "batch_norm"}
 TIMES = {"metric": "steps_to_target", "target": {"value": 0.8}}
 GRID = {"kind": "grid", "low": 0.01, "high": 0.9, "count": 1000}
 REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
@@ -155,6 +156,18 @@ def test_what_cannot_be_answered_is_refused_with_pointer_and_cure(case: str) -> 
     assert cure in fault.detail
 
 
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    wrong = {"compare": WITHOUT_VALIDATION, "tune": {"optimizer.rate": [0.1, 1.0]}}
+    wrong["estimand"] = {"metric": "test/x", "higher_is_better": True}
+    with pytest.raises(SpecError) as refused:
+        compared(load_comparison(asked(**wrong)))
+    assert {(fault.pointer, fault.code) for fault in refused.value.faults} == {
+        ("/tune", "no_validation"),
+        ("/tune/optimizer.rate", "no_such_path"),
+        ("/estimand/metric", "no_such_series"),
+    }
+
+
 def drive(claim: Comparison, design: Design, value: Any, runs: list[Run] | None = None) -> tuple[Report, list[Batch]]:
     """To its verdicts; `value` makes of an arm, its setting and a seed the metrics of a run."""
     runs, done, batches = runs if runs is not None else [], (), []
@@ -258,3 +271,31 @@ def test_a_network_that_diverged_is_as_good_as_chance() -> None:
     assert verdict.estimated is not None
     assert verdict.estimated.effect == pytest.approx(0.1 - 0.9)
     assert (verdict.outcome, verdict.label) == ("inconclusive", "control_failed")
+
+
+def test_who_always_says_the_commonest_class_does_not_train() -> None:
+    """Nine tenths are of one class, so that nine tenths right is nothing learned."""
+    signal = {"kind": "vector", "shape": [3]}
+    about = {"sha256": "0" * 64, "signal": signal, "task": "classification", "outputs": 2}
+    sizes = {"examples": {"train": 900, "test": 100}, "class_counts": [810, 90]}
+    data = {"kind": "dataset", "id": "dat_" + "0" * 32, **about, **sizes}
+    norms = {name: {"norm": {"kind": norm}} for name, norm in TWO_NORMS.items()}
+    arms = {name: {"data": data, "network": norm, "stall_seconds": None} for name, norm in norms.items()}
+    claim = compared(load_comparison({"compare": arms, "delta": 0.01, "seeds": 6}))
+    report, _ = drive(claim, claim.design("cpu"), lambda arm, *_: {"test/accuracy": 0.9 + 0.08 * (arm == "bn")})
+    (verdict,) = report.verdicts
+    guards = {guard.name: guard.sentence for guard in verdict.guards if not guard.passed}
+    assert guards == {"baseline_trains": "baseline does not train: test/accuracy 0.900, 0.950 is asked for."}
+
+
+@pytest.mark.parametrize("name", ["  ", "a/b", "a~b", "", "x" * 65, "a\nb"])
+def test_a_name_that_nobody_can_read_or_point_to_is_refused(name: str) -> None:
+    with pytest.raises(SpecError):
+        load_comparison({"compare": {"baseline": SPEC, name: changed(BN)}, "delta": 0.01})
+
+
+def test_names_of_any_script_stand_in_the_sentence() -> None:
+    name = "\u65e5\u672c <b> {x} %s \U0001f600"
+    claim = compared(load_comparison({"compare": {"baseline": SPEC, name: changed(BN)}, "delta": 0.01, "seeds": 6}))
+    report, _ = drive(claim, claim.design("cpu"), lambda *_: {"test/accuracy": 0.9})
+    assert f"with {name} than with baseline" in report.verdicts[0].sentence

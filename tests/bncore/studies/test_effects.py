@@ -6,7 +6,10 @@ import random
 import pytest
 
 from bncore.studies.estimand import Bounds, Estimand, Reaching, effects
+from bncore.studies.guards import enough_pairs
+from bncore.studies.measures import MeanOverSteps, Within
 from bncore.studies.results import Metric, Place, ResultsUnfit, results
+from bncore.studies.sums import total
 
 ACCURACY = Metric("test/accuracy", when_diverged=0.1)
 STEPS = Metric("steps_to_target", higher_is_better=False)
@@ -40,7 +43,24 @@ def test_effects_are_positive_where_the_claim_is_true() -> None:
     assert effects(Estimand(Metric("test/loss"), "value"), rows, PLAIN).values == (0.6, 0.0)
     # A loss of 0 has no logarithm: the pair is missing, and is not infinitely good.
     same = effects(Estimand(loss, "log_ratio"), rows, PLAIN, Place("plain"))
-    assert (same.seeds, same.missing) == ((0,), (1,))
+    assert (same.seeds, same.missing, same.unusable) == ((0,), (1,), (1,))
+
+
+def test_numbers_too_large_to_be_averaged_are_missing_and_said_to_be_no_matter_of_retrying() -> None:
+    """All that is read from a series and averaged on the way stays a number, or becomes one that is not finite."""
+    rows = [row("bn", seed, test__loss=1e308 * (seed % 2)) for seed in range(6)]
+    rows += [row("plain", seed, test__loss=1.0) for seed in range(7)]
+    found = effects(Estimand(Metric("test/loss", higher_is_better=False)), results(rows), BN, PLAIN)
+    assert (found.seeds, found.missing, found.unusable) == ((0, 2, 4), (1, 3, 5, 6), (1, 3, 5))
+    said = enough_pairs(found).sentence
+    assert said.startswith("1 of 7 seeds lack a result in an arm (seeds 6); retry those experiments. 3 of 7 seeds have")
+    ratio = effects(Estimand(Metric("test/loss", higher_is_better=False), "log_ratio"), results(rows), BN, PLAIN)
+    assert ratio.values == (math.log(1.0 / 1e308),) * 3
+    assert results(rows).mean(BN, Metric("test/loss")) == math.inf
+    assert total([1e308, 1e308]) == math.inf
+    assert math.isnan(total([math.inf, -math.inf]))
+    assert MeanOverSteps("x").of([0, 1, 2], [1e308, 1e308, 1e308]) == math.inf
+    assert Within("x", 0, 2, "mean").of([0, 1], [math.inf, -math.inf]) != 0
 
 
 def test_times_that_never_came_stay_in_as_bounds() -> None:
