@@ -54,8 +54,8 @@ assert all((_TESTS.parent / file).exists() for file in (*_STACK_OF, *(f"tests/{f
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: whoever tests a service waits most of the time."""
-    return (os.cpu_count() or 1) + 1
+    """One more than there are cores, unless one says how many: whoever tests a service waits most of the time."""
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or (os.cpu_count() or 1) + 1)
 
 
 @pytest.hookimpl(optionalhook=True)
