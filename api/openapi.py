@@ -44,6 +44,7 @@ TAGS = [
     {"name": "datasets", "description": "Data of one's own: upload, look at, delete."},
     {"name": "checkpoints", "description": "Trained networks as safetensors files."},
     {"name": "evaluations", "description": "Checkpoints measured on other data."},
+    {"name": "sweeps", "description": "Many experiments of one template, and searches."},
     {"name": "studies", "description": "Questions, their experiments, and verdicts."},
     {"name": "files", "description": "Named bytes that belong to one of these, each by its own id."},
     {"name": "catalog", "description": "What a spec can choose from."},

@@ -170,7 +170,7 @@ class Stack:
     def content(self, checkpoint: Checkpoint, part: checkpoints.Part = "weights") -> bytes:
         return b"".join(checkpoints.read(self.database, checkpoint.id, part))
 
-    def until(self, what: str, true: Callable[[], bool], seconds: float = 30.0) -> None:
+    def until(self, what: str, true: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait until it is so; fail with the logs when it is not in time."""
         deadline = time.monotonic() + seconds
         while not true():

@@ -83,7 +83,7 @@ class Bnlab:
         assert [_command(process) for process in belonging_to(self.place)] == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def run_bnlab() -> Iterator[Callable[..., Bnlab]]:
     """Start `bnlab` with some arguments; its standard output can be read line by line."""
     started: list[Bnlab] = []
@@ -123,9 +123,9 @@ def bnlab(run_bnlab: Callable[..., Bnlab], tmp_path: Path) -> Callable[..., Bnla
     return lambda *arguments, **options: run_bnlab(tmp_path, *arguments, **options)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(run_bnlab: Callable[..., Bnlab], tmp_path_factory: pytest.TempPathFactory) -> Bnlab:
-    """A stack that the tests of a session share; no test may stop it, or wait for an empty list."""
+    """A stack that the tests of this package share; no test may stop it, or wait for an empty list."""
     place = tmp_path_factory.mktemp("stack")
     # As `mkdir data` would have made it, with a file of an earlier version in it.
     data = place / "data"
@@ -143,7 +143,7 @@ def client(stack: Bnlab) -> Iterator[Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def observed(stack: Bnlab) -> list[dict[str, Any]]:
     """All results that waiting for a small experiment on the shared stack reported."""
     seen: list[dict[str, Any]] = []
@@ -153,7 +153,7 @@ def observed(stack: Bnlab) -> list[dict[str, Any]]:
     return seen
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def finished(observed: list[dict[str, Any]]) -> dict[str, Any]:
     """The results of that experiment."""
     return observed[-1]

@@ -30,8 +30,8 @@ def up(bnlab, tmp_path):
     "words",
     [
         pytest.param(REDIS, marks=pytest.mark.system),
-        pytest.param(("store", "migrate"), marks=pytest.mark.system),
-        ("-m", "api"),
+        ("store", "migrate"),
+        pytest.param(("-m", "api"), marks=pytest.mark.system),
     ],
     ids=" ".join,
 )

@@ -86,7 +86,9 @@ def environment(checkout: Path, tmp_path: Path) -> dict[str, str]:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     path = f"{checkout / '.venv' / 'bin'}:{kept['PATH']}"
-    return kept | {"PATH": path, "HOME": str(tmp_path), "PORT": port, "TESTS": "tests/client/test_series.py"}
+    # One file of tests is one worker's; others would only be started.
+    tests = {"TESTS": "tests/client/test_series.py", "PYTEST_XDIST_AUTO_NUM_WORKERS": "1"}
+    return kept | {"PATH": path, "HOME": str(tmp_path), "PORT": port} | tests
 
 
 @pytest.mark.timeout(600)

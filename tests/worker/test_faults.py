@@ -126,7 +126,7 @@ def test_a_trainer_stands_still_once_its_lease_has_lapsed_and_goes_on_when_it_is
 @pytest.mark.parametrize("spare", [1 << 60])
 def test_a_worker_without_room_takes_nothing_and_says_so(make_stack, sqlite_url, spare):
     stack = make_stack(sqlite_url, BNLAB_SPARE_BYTES=str(spare))
-    stack.start_warm("relay", "worker")
+    stack.start("worker")
     experiment = stack.submit({"train": {"steps": 10}})
     stack.await_log("worker", "takes_no_jobs")
     stack.until("its heartbeat says why", lambda: "MiB left" in _trouble(stack))

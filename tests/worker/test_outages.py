@@ -89,6 +89,7 @@ def stack(make_stack, proxied_url, postgresql_url):
     return stack
 
 
+@pytest.mark.system
 def test_an_outage_of_two_leases_restarts_nothing_and_a_commit_without_answer_is_stored_once(stack, proxy):
     experiment = stack.submit(_long())
     stack.await_step(experiment, 500)

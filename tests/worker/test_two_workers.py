@@ -31,6 +31,7 @@ def _everything(stack):
         ]
 
 
+@pytest.mark.system
 def test_both_take_from_the_queue_and_a_worker_that_lost_its_lease_changes_nothing(stack):
     both = [stack.submit(_spec(1_000_000)), stack.submit(_spec(1_000_000))]
     for experiment in both:

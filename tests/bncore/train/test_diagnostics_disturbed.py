@@ -12,7 +12,7 @@ from bncore.recording import from_bytes
 from bncore.train import run_attempt, run_directory
 from tests.bncore.train.diagnosed import all_of, failures, recordings, spec_of
 
-SLOW = ("cnn", "resnet", "transformer")
+SLOW = ("cnn", "lstm", "resnet", "transformer")
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
@@ -70,7 +70,7 @@ MOMENTS = (
 """How, in which diagnostic after which step, and of which step is the checkpoint that this attempt goes on with."""
 
 
-@pytest.mark.parametrize("name", ["mlp", "lstm", *(pytest.param(name, marks=pytest.mark.system) for name in SLOW)])
+@pytest.mark.parametrize("name", ["mlp", *(pytest.param(name, marks=pytest.mark.system) for name in SLOW)])
 def test_killed_in_the_middle_of_a_diagnostic_it_ends_as_if_it_had_not_been(
     runs: Any, tmp_path: Path, name: str
 ) -> None:

@@ -27,7 +27,12 @@ BY_POSITION: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     ("kind", "norm", "norms_at"),
-    [(kind, norm, None) for kind in KINDS for norm in NORMS[kind]]
+    # A normalization of weights follows its primitive: `test_every_norm.py` has each in two networks.
+    [
+        pytest.param(kind, norm, None, marks=[pytest.mark.system] if at else [])
+        for kind in KINDS
+        for at, norm in enumerate(NORMS[kind])
+    ]
     + [(kind, NORMS[kind][-1], norms_at) for kind, norms_at in BY_POSITION.items()],
 )
 def test_it_trains_and_resumes_with_the_same_bits(runs: Any, kind: str, norm: str, norms_at: Any) -> None:

@@ -58,7 +58,7 @@ def has(run: Any, kind: str, count: int = 1) -> Callable[[], bool]:
     [
         # What the quick test of a process that is asked to stop has as well.
         pytest.param(MLP, {"kind": "sgd", "lr": 0.1, "momentum": 0.9}, 1500, 60, marks=pytest.mark.slow),
-        (CNN, {"kind": "adam"}, 500, 70),
+        pytest.param(CNN, {"kind": "adam"}, 500, 70, marks=pytest.mark.system),
     ],
     ids=["mlp with dropout, sgd with momentum", "cnn, adam"],
 )
