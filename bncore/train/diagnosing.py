@@ -10,6 +10,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+# Recordings are written by it; imported with everything else, by a process that forks trainers, and not by each of them.
+import safetensors.numpy  # noqa: F401
+
 from bncore.data import InvalidData
 from bncore.events import NormsChecked, Note
 from bncore.recording import FILE_KIND
