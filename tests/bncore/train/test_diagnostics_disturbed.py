@@ -132,7 +132,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_diagnostic_is_no_failure_of_it(r
     # What is written until then and half of that file have room, and no more: the rest of step 6 is far smaller.
     before = [
         *(whole.path / event.file.file for event in whole.events if isinstance(event, FileSaved) and event.step < 6),
-        *(whole.path / one.file for event in checkpoints_before(whole, 6) for one in (event.weights, event.state) if one),
+        *(whole.path / file for file in checkpoint_files_before(whole, 6)),
         whole.path / "events.jsonl",
     ]
     size = sum(map(room, before)) + room(whole.path / "files" / "gradient_heatmap-000000006.safetensors") // 2
@@ -153,5 +153,6 @@ def test_a_disk_that_is_full_in_the_middle_of_a_diagnostic_is_no_failure_of_it(r
     assert {from_bytes(content).step for content in recordings(resumed).values()} == {6, 8}
 
 
-def checkpoints_before(run: Any, step: int) -> list[Any]:
-    return [event for kind in ("best", "last") for event in run.checkpoints(kind) if event.step < step]
+def checkpoint_files_before(run: Any, step: int) -> list[str]:
+    saved = [event for kind in ("best", "last") for event in run.checkpoints(kind) if event.step < step]
+    return [one.file for event in saved for one in (event.weights, event.state) if one is not None]

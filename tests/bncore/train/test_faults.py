@@ -1,6 +1,5 @@
 """What the host does to a run: a full disk, damaged files. Neither is taken for a fault of the experiment."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from bncore.run_directory import EXIT_DISK_FULL
 from tests.bncore.train.small_disk import small
 
 SPEC = {"network": {"kind": "mlp", "hidden": [64]}, "train": {"steps": 20}, "checkpoint": {"every_steps": 5}}
+
 
 def test_a_full_disk_has_its_own_failure_and_exit_code_and_leaves_whole_lines_only(tmp_path: Path) -> None:
     # The first checkpoint fits in, the second does not.
