@@ -283,5 +283,6 @@ def _way_of(tensors: list[Tensor], otherwise: Way | None = None) -> Way:
 
 def _mark(values: Any, way: Way) -> None:
     for tensor in _tensors(values):
-        if not isinstance(tensor, nn.Parameter):
+        # Most are plain, and what a parameter is takes torch longer to say.
+        if type(tensor) is Tensor or not isinstance(tensor, nn.Parameter):
             setattr(tensor, _MARK, way)

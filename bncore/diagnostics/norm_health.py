@@ -91,8 +91,9 @@ def norm_health(
         probe.begin()
         found = diagnose(probe.network, inputs, forward=lambda *_: probe.run())
         layers = dict(probe.network.named_modules())
-        said = sorted(found.layers, key=lambda layer: _place(passed, layers, layer.name)[:2])
-        sites = tuple(Site(layer.name, _place(passed, layers, layer.name)[2], _role(layer.name)) for layer in said)
+        places = {layer.name: _place(passed, layers, layer.name) for layer in found.layers}
+        said = sorted(found.layers, key=lambda layer: places[layer.name][:2])
+        sites = tuple(Site(layer.name, places[layer.name][2], _role(layer.name)) for layer in said)
         rows = [_row(layer, layers[layer.name], earlier) for layer in said]
     arrays = {name: [row[name] for row in rows] for name in _NAMES}
     scalars = {f"max_{name}": _greatest(arrays[name]) for name in _NAMES[:9]}
@@ -156,7 +157,8 @@ def _role(name: str) -> str:
 
 def _row(said: LayerDiagnosis, layer: nn.Module, earlier: Mapping[str, Tensor] | None) -> dict[str, float]:
     mean_drift, variance_drift = _drift(said.name, layer, earlier)
-    tensors = [*layer.parameters(), *layer.buffers()]
+    # Most layers are whole, and are not counted again.
+    tensors = [*layer.parameters(), *layer.buffers()] if said.not_finite else []
     return {
         "gap": _number(said.gap),
         "mean_gap": _number(None if said.mean_shift is None else said.mean_shift.value),

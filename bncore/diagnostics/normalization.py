@@ -99,10 +99,14 @@ class _Look:
         self.reached = True
         values = seen_values(layer, args, kwargs)
         self.erases = self.erases or _values_of_one_mean(layer, values) == 1
-        self.finite_input = self.finite_input and bool(values.isfinite().all())
+        if values.numel() == 0:
+            return
+        # In one pass: it is not a number if one of them is not, and none has a larger square.
+        largest = torch.linalg.vector_norm(values, math.inf)
+        self.finite_input = self.finite_input and math.isfinite(largest)
         if self.squares and self.finite_input and not self.overflows:
-            self.overflows = not bool(values.to(statistics_dtype(values.dtype)).square().isfinite().all())
-        if not self.keeps_statistics or values.numel() == 0:
+            self.overflows = not math.isfinite(largest.to(statistics_dtype(values.dtype)).square())
+        if not self.keeps_statistics:
             return
         one = moments(values.to(torch.float64), channel_axes(values))
         self.values = one if self.values is None else merge(self.values, one)

@@ -10,6 +10,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+# Recordings are written by it: imported with all else by whoever forks trainers, and not by each of them.
+import safetensors.numpy  # noqa: F401
+
 from bncore.data import InvalidData
 from bncore.events import NormsChecked, Note
 from bncore.recording import FILE_KIND
@@ -60,7 +63,7 @@ class Diagnosing:
         if not due:
             return
         began = time.perf_counter()
-        with self._recorder.phase("diagnosing"):
+        with self._recorder.phase("diagnosing", " ".join(one.kind for one in due)):
             for one in due:
                 self._measure(one, progress, at_end=at_end)
         progress.diagnostic_seconds += time.perf_counter() - began

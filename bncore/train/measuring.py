@@ -37,12 +37,12 @@ from bncore.train.learner import Found
 from bncore.train.progress import TEST_ACCURACY
 from bncore.train.task import Task
 
-LEAST_PRECISE, MOST_PRECISE = 600, 10_000
-"""Training examples for precise statistics: of the first, means are off by 4 % of a standard deviation, where rows have
+LEAST_PRECISE, MOST_PRECISE = 256, 10_000
+"""Training examples for precise statistics: of the first, means are off by 6 % of a standard deviation, where rows have
 one value a channel; arXiv 2105.07576, section 3.2, finds a tenth of the second enough for images."""
-_PRECISE_SHARE = 48
-"""Of so many that are trained on, one is looked at again for them, within these bounds: 1 % of the time."""
-_PRECISE_BATCH = 128
+_PRECISE_SHARE = 96
+"""Of so many that are trained on, one is looked at again for them, within these bounds: half a percent of the time."""
+_PRECISE_BATCH = 256
 """At the least: front layers normalized by small batches leave errors behind (section 3.3 there)."""
 
 KEPT = "diagnostics/"

@@ -28,7 +28,7 @@ class Recorder:
         self._metrics = StepMetrics(task, progress.step)
         self._write_at = self._ring_at = time.perf_counter()
         self._speed_since = (progress.step, progress.seconds)
-        self._durations: dict[str, float] = {}
+        self._durations: dict[tuple[str, str], float] = {}
 
     def log(self, event: Event) -> None:
         """Write one event now."""
@@ -70,13 +70,13 @@ class Recorder:
         self.log(MetricsBlock(first_step=step, count=1, values={key: [value] for key, value in values.items()}))
 
     @contextmanager
-    def phase(self, phase: Phase) -> Iterator[None]:
-        """Announce a phase and the return from it to training, where it is worth it."""
-        announced = self._durations.get(phase, ANNOUNCE_SECONDS) >= ANNOUNCE_SECONDS
+    def phase(self, phase: Phase, of: str = "") -> Iterator[None]:
+        """Announce a phase and the return from it to training, where it is worth it, by the last one `of` the same."""
+        announced = self._durations.get((phase, of), ANNOUNCE_SECONDS) >= ANNOUNCE_SECONDS
         if announced:
             self.log(PhaseChanged(phase=phase))
         began = time.perf_counter()
         yield
-        self._durations[phase] = time.perf_counter() - began
+        self._durations[phase, of] = time.perf_counter() - began
         if announced:
             self.log(PhaseChanged(phase="training"))

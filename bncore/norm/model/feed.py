@@ -1,7 +1,7 @@
 """Batches through a model that is only looked at: in evaluation mode, without gradients, and put back as it was."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -41,11 +41,16 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """
     modes = [(module, module.training) for module in model.modules()]
     try:
-        for module, _ in modes:
-            module.training = False
+        _set_modes((module, False) for module, _ in modes)
         yield
     finally:
-        for module, training in modes:
+        _set_modes(modes)
+
+
+def _set_modes(modes: Iterable[tuple[nn.Module, bool]]) -> None:
+    for module, training in modes:
+        # To set an attribute of a module takes many times as long as to read it.
+        if module.training is not training:
             module.training = training
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bncore.events import NormsChecked
+from bncore.events import NormsChecked, PhaseChanged
 from bncore.recording import from_bytes
 from tests.bncore.train.diagnosed import OFF, all_of, failures, recordings, spec_of
 
@@ -119,6 +119,17 @@ def test_a_run_that_ends_early_is_measured_where_it_ends(runs: Any) -> None:
     run = runs.train({**diverges, "network": {"kind": "mlp", "hidden": [12], "norm": {"kind": "batch_norm"}}})
     assert failures(run) == []
     assert len(recordings(run)) == 1
+
+
+def test_a_diagnostic_is_announced_though_quicker_ones_went_before(runs: Any) -> None:
+    """Whoever watches sees why the steps stand still: what took a millisecond before says nothing of another kind."""
+    asked = [{"kind": "weight_norms", "every_steps": 1}, {"kind": "hessian_top_eigenvalue", "at": [4], "examples": 8}]
+    events = runs.train(spec_of("mlp", [*asked, *OFF])).events
+    first = next(at for at, event in enumerate(events) if getattr(event, "name", "").startswith("hessian"))
+    before = [at for at, event in enumerate(events[:first]) if getattr(event, "name", "").startswith("weight_norms")]
+    assert len(before) == 4
+    phases = [event.phase for event in events[before[-1] : first] if isinstance(event, PhaseChanged)]
+    assert phases[-1] == "diagnosing"
 
 
 def test_without_normalizations_nothing_is_measured_by_itself(runs: Any) -> None:

@@ -1,6 +1,5 @@
 """What comes in the middle of a diagnostic: the end of the process, a wish to stop, the end of the disk."""
 
-import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from bncore.events import FileSaved
 from bncore.recording import from_bytes
-from bncore.train import run_attempt, run_directory
+from bncore.run_directory import EXIT_DISK_FULL
+from bncore.train import run_attempt
 from tests.bncore.train.diagnosed import all_of, failures, recordings, spec_of
+from tests.bncore.train.small_disk import room, small
 
 SLOW = ("cnn", "lstm", "resnet", "transformer")
 KILLED = """
@@ -122,30 +124,35 @@ def test_told_to_stop_in_the_middle_of_a_diagnostic_it_saves_behind_it_and_goes_
     assert recordings(stopped, resumed) == recordings(whole)
 
 
-def test_a_disk_that_is_full_in_the_middle_of_a_diagnostic_is_no_failure_of_it(
-    runs: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_is_full_in_the_middle_of_a_diagnostic_is_no_failure_of_it(runs: Any, tmp_path: Path) -> None:
     """The run is handed back, to go on where there is room: nothing of the file stays, no measurement is missing."""
-    spec = spec_of("mlp", all_of("mlp"))
+    large = {"kind": "gradient_heatmap", "at": [6], "examples": 1200}
+    spec = spec_of("mlp", [large, *(one for one in all_of("mlp") if one["kind"] != "gradient_heatmap")])
     whole = runs.train(spec)
-    stored = run_directory.RunDirectory._keep
-
-    def full(self: Any, folder: Path, name: str, write: Any) -> Any:
-        def part(path: Path) -> None:
-            path.write_bytes(b"part of it")
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        return stored(self, folder, name, part if name == "step_probe-000000006.safetensors" else write)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(run_directory.RunDirectory, "_keep", full)
-        failed = runs.train(spec)
+    # What is written until then and half of that file have room, and no more: the rest of step 6 is far smaller.
+    before = [
+        *(whole.path / event.file.file for event in whole.events if isinstance(event, FileSaved) and event.step < 6),
+        *(whole.path / file for file in checkpoint_files_before(whole, 6)),
+        whole.path / "events.jsonl",
+    ]
+    size = sum(map(room, before)) + room(whole.path / "files" / "gradient_heatmap-000000006.safetensors") // 2
+    assert small(tmp_path, spec, str(size)).returncode == EXIT_DISK_FULL
+    failed = type(whole)(tmp_path / "left")
     end = failed.events[-1]
     assert (end.kind, end.code) == ("failed", "disk_full")
     assert "No space left" in end.message
     assert failures(failed) == []
-    assert not list(failed.path.glob("files/*.tmp"))
+    assert not list(failed.path.rglob("*.tmp"))
+    assert {name for name in recordings(failed) if from_bytes(recordings(failed)[name]).step == 6} == {
+        "norm_health-000000006.safetensors",
+        "activation_moments-000000006.safetensors",
+    }
     resumed = runs.train(spec, after=failed, step=3)
     runs.assert_continued(whole, resumed, 3, before=failed)
     assert recordings(failed, resumed) == recordings(whole)
     assert {from_bytes(content).step for content in recordings(resumed).values()} == {6, 8}
+
+
+def checkpoint_files_before(run: Any, step: int) -> list[str]:
+    saved = [event for kind in ("best", "last") for event in run.checkpoints(kind) if event.step < step]
+    return [one.file for event in saved for one in (event.weights, event.state) if one is not None]

@@ -1,9 +1,5 @@
 """What the host does to a run: a full disk, damaged files. Neither is taken for a fault of the experiment."""
 
-import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +7,19 @@ import pytest
 
 from bncore.events import decode
 from bncore.run_directory import EXIT_DISK_FULL
+from tests.bncore.train.small_disk import small
 
 SPEC = {"network": {"kind": "mlp", "hidden": [64]}, "train": {"steps": 20}, "checkpoint": {"every_steps": 5}}
-
-IN_A_SMALL_FILE_SYSTEM = """
-set -e
-mount -t tmpfs -o size=$2 none "$1"
-cp spec.json "$1"
-code=0
-"$3" -P -m bncore "$1" 2>stderr || code=$?
-cp "$1"/events.jsonl . 2>/dev/null || true
-ls "$1" "$1"/checkpoints >files 2>/dev/null || true
-exit $code
-"""
-
-
-def small(folder: Path, spec: dict[str, Any], size: str) -> subprocess.CompletedProcess[bytes]:
-    """Train in a file system of so many bytes, which only that process sees; what is left of it is in `folder`."""
-    (folder / "spec.json").write_text(json.dumps(spec))
-    (folder / "small").mkdir()
-    names = ["unshare", "--user", "--map-root-user", "--mount"]
-    if shutil.which("unshare") is None or subprocess.run([*names, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("mounts a file system of its own, for which this system has no user namespaces")
-    command = [*names, "sh", "-c", IN_A_SMALL_FILE_SYSTEM, "sh", str(folder / "small"), size, sys.executable]
-    return subprocess.run(command, cwd=folder, check=False, capture_output=True)
 
 
 def test_a_full_disk_has_its_own_failure_and_exit_code_and_leaves_whole_lines_only(tmp_path: Path) -> None:
     # The first checkpoint fits in, the second does not.
     done = small(tmp_path, SPEC, "60k")
     assert done.returncode == EXIT_DISK_FULL
-    events = [decode(line) for line in (tmp_path / "events.jsonl").read_bytes().splitlines(keepends=True)]
+    events = [decode(line) for line in (tmp_path / "left" / "events.jsonl").read_bytes().splitlines(keepends=True)]
     assert (events[-1].kind, events[-1].code) == ("failed", "disk_full")
     assert "No space left" in events[-1].message
-    assert ".tmp" not in (tmp_path / "files").read_text()
+    assert not list((tmp_path / "left").rglob("*.tmp"))
 
 
 def test_a_line_that_does_not_fit_in_leaves_nothing_of_itself(tmp_path: Path) -> None:
@@ -57,7 +32,7 @@ def test_a_line_that_does_not_fit_in_leaves_nothing_of_itself(tmp_path: Path) ->
     }
     done = small(tmp_path, spec, "24k")
     assert done.returncode == EXIT_DISK_FULL
-    text = (tmp_path / "events.jsonl").read_bytes()
+    text = (tmp_path / "left" / "events.jsonl").read_bytes()
     assert text.endswith(b"\n")
     assert {decode(line).kind for line in text.splitlines()} >= {"started", "metrics"}
 
