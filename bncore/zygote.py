@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bncore import hand_over
+from bncore import hand_over, huge_pages
 from bncore.hand_over import Job
 from bncore.lifeline import die_with_parent, exit_on_silence
 from bncore.run_directory import EXIT_ALONE, EXIT_DONE
@@ -38,6 +38,7 @@ def serve(stop: StopRequest, warm_up: Callable[[], None]) -> Job | None:
         # What lives now lives for ever: a collection in a child that touched it would copy it.
         gc.collect()
         gc.freeze()
+        huge_pages.collapse()
     with contextlib.suppress(OSError):
         channel.sendall(hand_over.READY_TO_FORK if forks else hand_over.READY)
     while (job := _next_job(channel, stop)) is not None:

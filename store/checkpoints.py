@@ -52,7 +52,7 @@ def begin(
     owner = session.execute(select(core(Job).c.owner).where(core(Job).c.id == lease.job_id)).scalar_one()
     begun = {
         part: files.announce(session, owner, lease.job_id, _announced(part, event.step, stored), owner_bytes)
-        for part, stored in _parts(event).items()
+        for part, stored in parts(event).items()
     }
     values = {
         "id": new_id("ckp"),
@@ -92,6 +92,26 @@ def complete(session: Session, lease: Lease, checkpoint_id: str, digests: Mappin
     message = f"Checkpoint ({checkpoint.kind}) of step {checkpoint.step} is stored."
     eventlog.append(session, lease.job_id, lease.attempt, [Entry("checkpoint", message, data)])
     return answer
+
+
+def store_small(
+    session: Session,
+    lease: Lease,
+    event: CheckpointSaved,
+    data: Mapping[Part, bytes],
+    owner_bytes: int | None = None,
+) -> Go | Stop:
+    """Announce, write and show a checkpoint whose files have one chunk each: `begin` and `complete` at once.
+
+    `data` are the announced bytes. Raises what these raise; then nothing of it is to be committed.
+    """
+    begun = begin(session, lease, event, owner_bytes=owner_bytes)
+    if begun is None:
+        return renew(session, lease)
+    for part, content in data.items():
+        with said_of(begun.id, part):
+            files.fill(session, begun.files[part], content)
+    return complete(session, lease, begun.id, {part: stored.sha256 for part, stored in parts(event).items()})
 
 
 def give_up(session: Session, lease: Lease, checkpoint_id: str, why: str) -> None:
@@ -195,7 +215,8 @@ def _own(session: Session, lease: Lease, checkpoint_id: str) -> Checkpoint:
     return checkpoint
 
 
-def _parts(event: CheckpointSaved) -> dict[Part, StoredFile]:
+def parts(event: CheckpointSaved) -> dict[Part, StoredFile]:
+    """Its files as they lie in the run directory."""
     return {"weights": event.weights} if event.state is None else {"weights": event.weights, "state": event.state}
 
 

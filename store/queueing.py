@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from bncore.run_directory import JobKind
-from store import owners
+from store import bulk, owners
 from store.columns import core, one_of
 from store.errors import QuotaExceeded
 from store.ids import new_id
@@ -36,7 +36,6 @@ _PREFIXES: Mapping[JobKind, str] = {
     # Behind all that it waits for: locks are taken in the order of ids.
     "study": "stu",
 }
-_INSERT_JOBS = insert(core(Job))
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def enter(
     entry = Entry("submitted", f"Queued for {who.device}.", data)
     for start in range(0, len(rows), ROWS_A_STATEMENT):
         some = rows[start : start + ROWS_A_STATEMENT]
-        connection.execute(_INSERT_JOBS, some)
+        bulk.insert_rows(connection, core(Job), some)
         eventlog.write(connection, [Line(row["id"], 1, 0, entry) for row in some])
     bells.hang(connection, who.device, len(rows))
     return rows

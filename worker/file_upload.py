@@ -90,6 +90,16 @@ class FileUpload:
         """Take in files that were saved, in that order."""
         self._waiting += saved
 
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether nothing waits."""
+        return not self._waiting
+
+    def delete(self, stored: Sequence[FileSaved]) -> None:
+        """Delete files that somebody else has stored."""
+        for event in stored:
+            (self._sender.directory / event.file.file).unlink(missing_ok=True)
+
     def run(self) -> None:
         """Store what waits. After an outage, call it again: it goes on with the file that was interrupted.
 
@@ -97,7 +107,7 @@ class FileUpload:
         """
         while self._waiting:
             self._store(self._waiting[0])
-            (self._sender.directory / self._waiting.pop(0).file.file).unlink(missing_ok=True)
+            self.delete([self._waiting.pop(0)])
 
     def _store(self, event: FileSaved) -> None:
         sender, file = self._sender, event.file

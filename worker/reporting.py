@@ -17,8 +17,9 @@ from store import results
 from store.database import Database
 from store.jobs import leases
 from store.jobs.leases import Go, Lease, Stop
+from worker import at_once
 from worker.checkpoint_upload import CheckpointUpload
-from worker.event_file import EventFile
+from worker.event_file import Batch, EventFile
 from worker.file_upload import FileSender, FileUpload
 from worker.outage import OUTAGE, in_a_line
 from worker.trainer_log import TrainerLog
@@ -45,7 +46,7 @@ class Reporting:
         self._renew_seconds = renew_seconds
         self._on_answer = on_answer
         self._events = EventFile(directory / "events.jsonl")
-        sender = FileSender(
+        self._sender = sender = FileSender(
             database,
             lease,
             directory,
@@ -67,18 +68,8 @@ class Reporting:
         again.
         """
         batch = self._events.read()
-        if batch.events or self._renewal_is_due():
-            began = time.monotonic()
-            with self._database.write() as session:
-                answer = results.append(session, self._lease, batch.events)
-            self._renewed(answer, began)
-        self._events.advance(batch)
-        if batch.events:
-            self.last_event = batch.events[-1]
-        self._upload.add(_checkpoints(batch.events))
-        self._files.add([event for event in batch.events if isinstance(event, FileSaved)])
-        self._files.run()
-        self._upload.run()
+        if not self._is_stored_at_once(batch):
+            self._store_one_by_one(batch)
         return self._log.store() or bool(batch.events)
 
     def hold_on(self) -> None:
@@ -101,6 +92,40 @@ class Reporting:
         """For how long the trainer has written nothing."""
         return self._events.silent_seconds()
 
+    def _is_stored_at_once(self, batch: Batch) -> bool:
+        """Whether all of a batch with a few small files is stored now, in one transaction; else nothing of it is."""
+        made, saved = _files(batch.events), _checkpoints(batch.events)
+        is_up_to_date = self._files.is_up_to_date and self._upload.is_up_to_date_with(saved)
+        if not is_up_to_date or not (made or saved):
+            return False
+        began = time.monotonic()
+        answer = at_once.stored(self._sender, batch.events, made, self._upload.worth_storing(saved))
+        if answer is None:
+            return False
+        self._renewed(answer, began)
+        self._move_on(batch)
+        self._files.delete(made)
+        self._upload.delete(saved)
+        log.info("stored_at_once", files=len(made), checkpoints=len(saved))
+        return True
+
+    def _store_one_by_one(self, batch: Batch) -> None:
+        if batch.events or self._renewal_is_due():
+            began = time.monotonic()
+            with self._database.write() as session:
+                answer = results.append(session, self._lease, batch.events)
+            self._renewed(answer, began)
+        self._move_on(batch)
+        self._upload.add(_checkpoints(batch.events))
+        self._files.add(_files(batch.events))
+        self._files.run()
+        self._upload.run()
+
+    def _move_on(self, batch: Batch) -> None:
+        self._events.advance(batch)
+        if batch.events:
+            self.last_event = batch.events[-1]
+
     def _renewal_is_due(self) -> bool:
         return time.monotonic() - self.renewed_at >= self._renew_seconds
 
@@ -111,3 +136,7 @@ class Reporting:
 
 def _checkpoints(events: tuple[Event, ...]) -> list[CheckpointSaved]:
     return [event for event in events if isinstance(event, CheckpointSaved)]
+
+
+def _files(events: tuple[Event, ...]) -> list[FileSaved]:
+    return [event for event in events if isinstance(event, FileSaved)]

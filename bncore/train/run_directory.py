@@ -106,6 +106,16 @@ class RunDirectory:
         """Have `write` make a file, and give it its name under `checkpoints/` when all of it is on the disk."""
         return self._keep(self._layout.checkpoints, name, write)
 
+    def store_again(self, name: str, stored: StoredFile) -> StoredFile | None:
+        """Give what is stored under `checkpoints/` another name besides; None where it is gone, or cannot have two."""
+        final = self._layout.checkpoints / name
+        try:
+            os.link(self.path / stored.file, final)
+        except OSError:
+            return None
+        _sync_folder(final.parent)
+        return stored.model_copy(update={"file": str(final.relative_to(self.path))})
+
     def save(self, name: str, file_kind: str, write: Callable[[Path], None], step: int | None = None) -> FileSaved:
         """Have `write` make a result file under `files/`, and log it. On a full disk OSError is raised."""
         file = self._keep(self._layout.files, name, write)

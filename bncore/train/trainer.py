@@ -23,6 +23,7 @@ from bncore.events import (
     Started,
     Stopped,
     StopReason,
+    StoredFile,
     TargetReached,
 )
 from bncore.norm import first_derivatives_only
@@ -53,6 +54,8 @@ class Trainer:
         self._start = 0
         self._saved_step: int | None = None
         self._rest_step = directory.rest_step()
+        self._newest: tuple[int, StoredFile] | None = None
+        """The step and file of the weights that were written last."""
 
     def begin_from(self, weights: Path) -> None:
         """Begin with the weights of another run's checkpoint, instead of new ones."""
@@ -151,7 +154,7 @@ class Trainer:
         name = f"{kind}-{step:09d}"
         state = None
         with self._recorder.phase("saving"):
-            weights = self._directory.store(f"{name}.safetensors", lambda path: learner.write_weights(path, step))
+            weights = self._weights(f"{name}.safetensors")
             if kind == "last":
                 host = HostState(progress=self._progress, environment=self._environment)
                 state = self._directory.store(f"{name}.state.safetensors", lambda path: learner.write_state(path, host))
@@ -162,6 +165,16 @@ class Trainer:
         self._recorder.log(
             CheckpointSaved(checkpoint_kind=kind, step=step, epoch=epoch, weights=weights, state=state, metrics=metrics)
         )
+
+    def _weights(self, name: str) -> StoredFile:
+        """The file of the weights as they are; those of a step that is the best and the last are written once."""
+        step, learner = self._progress.step, self._learner
+        again = None
+        if self._newest is not None and self._newest[0] == step:
+            again = self._directory.store_again(name, self._newest[1])
+        stored = again or self._directory.store(name, lambda path: learner.write_weights(path, step))
+        self._newest = (step, stored)
+        return stored
 
     def _leave(self) -> int:
         """Save what there is, to go on from; the step."""

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from bncore.spec import SPEC_VERSION, ExperimentSpec, data_shape, fingerprint_of
 from bncore.spec.experiment import canonical
 from bncore.spec.plan import steps_per_epoch, total_steps
 from bncore.spec.shared_parts import Writing
-from store import held, owners, queueing
+from store import bulk, held, owners, queueing
 from store.columns import core, unattached
 from store.datasets import using
 from store.prepared import Data
@@ -157,11 +157,10 @@ def _row(submission: Submission, job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _EXPERIMENT_COLUMNS = tuple(core(Experiment).c.keys())
-_INSERT_EXPERIMENTS, _INSERT_TAGS = insert(core(Experiment)), insert(core(ExperimentTag))
 
 
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    connection.execute(_INSERT_EXPERIMENTS, rows)
+    bulk.insert_rows(connection, core(Experiment), rows)
     tags = [
         {
             "experiment_id": row["id"],
@@ -173,5 +172,4 @@ def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         for row in rows
         for key, value in row["tags"].items()
     ]
-    if tags:
-        connection.execute(_INSERT_TAGS, tags)
+    bulk.insert_rows(connection, core(ExperimentTag), tags)

@@ -7,7 +7,16 @@ owner, files that have the same bytes share one content, whose bytes count once 
 from store.files.announcing import Announced, Begun, announce, attach, begin, begin_of
 from store.files.dropping import condemn, drop, drop_of_jobs
 from store.files.reading import CHUNK_BYTES, chunk, digest, get, of_job, read
-from store.files.writing import become_whole, complete, complete_of, start_over, write_chunk, write_chunk_of
+from store.files.writing import (
+    become_whole,
+    complete,
+    complete_of,
+    fill,
+    start_over,
+    store_small,
+    write_chunk,
+    write_chunk_of,
+)
 
 __all__ = [
     "CHUNK_BYTES",
@@ -25,10 +34,12 @@ __all__ = [
     "digest",
     "drop",
     "drop_of_jobs",
+    "fill",
     "get",
     "of_job",
     "read",
     "start_over",
+    "store_small",
     "write_chunk",
     "write_chunk_of",
 ]

@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from bncore.spec.limits import WORD_CHARS
+from store import bulk
 from store.columns import core
-from store.database import Asks, clock
+from store.database import Asks
 from store.tables import Job, JobEvent
 from store.text import finite_json, storable
 
 _JOB = core(Job).c
-
-_INSERT = insert(core(JobEvent)).values(at=clock())
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,7 @@ def write(session: Asks, lines: Sequence[Line]) -> None:
         {"job_id": line.job_id, "number": line.number, "attempt": line.attempt, **said[id(line.entry)]}
         for line in lines
     ]
-    if rows:
-        session.execute(_INSERT, rows)
+    bulk.insert_rows(session, core(JobEvent), rows, at="at")
 
 
 def page(session: Session, job_id: str, after: int = 0, limit: int = 100) -> list[JobEvent]:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from bncore.spec import fingerprint_of as digest_of
 from bncore.spec.shared_parts import Writing
 from bncore.spec.sweep import Extension, Point, SweepSpec
-from store import experiments, idempotency, owners
+from store import bulk, experiments, idempotency, owners
 from store.columns import core
 from store.database import clock, now
 from store.errors import ExperimentNotFound, IdempotencyConflict, SweepChanged, SweepNotFound
@@ -183,7 +183,7 @@ def _add(session: Session, sweep_id: str, points: Sequence[Point], ids: Sequence
         for number, (point, experiment_id) in enumerate(zip(points, ids, strict=True))
     ]
     for start in range(0, len(rows), ROWS_A_STATEMENT):
-        session.execute(insert(core(SweepExperiment)), rows[start : start + ROWS_A_STATEMENT])
+        bulk.insert_rows(session, core(SweepExperiment), rows[start : start + ROWS_A_STATEMENT])
 
 
 def _seeds(points: Sequence[Point]) -> list[int]:
