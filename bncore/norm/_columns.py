@@ -2,26 +2,35 @@
 
 Shapes: a batch of N examples in G groups, with S positions and C channels each, is seen as (N, S, C), or as a table of
 R rows (R, G, S, C). Vectors of groups are (G, 1, C).
-Invariant: example i is in group i mod G, whatever N. No example is copied: sums go over the positions of each, where
-channels lie together, and then over examples. What has to be gone over twice is gone over in blocks, which the second
-time are still in the cache, and whose intermediate results share one piece of memory: new memory costs as much as a
-pass.
+Invariant: example i is in group i mod G, whatever N. No example is copied, and there is no memory but that of the
+result: until it is known, it holds what is summed up. Of large images, a kernel of torch's takes one image after the
+other, which is still in the cache the second time.
 """
 
-from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bncore.norm._dispatch import may_use_native
+from bncore.norm._dispatch import can_be_asked, may_use_native
 from bncore.norm._moments import statistics_dtype
 from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
-from bncore.norm._torch import is_stack_of_gradients, squared_distances_in
+from bncore.norm._torch import (
+    batch_norm_backward,
+    batch_statistics,
+    doubled_products_in,
+    is_stack_of_gradients,
+    squared_distances_in,
+)
 
-_BLOCK = 2**17
-"""Values in a block, for each thread: of the ones measured, 25 000 to 500 000, the fastest by a little."""
+_LEAST_VALUES = 2**15
+"""In what a kernel is called for: what a call costs over its work, passes over the whole batch cost for as many."""
+_MOST_POSITIONS = 2**10
+"""Of which a kernel adds up one after another in float32, so that it loses few digits."""
+_FAR = 8.0
+"""Deviations between a mean and zero, beyond which those few digits are too many: with it, an error of 1e-5 of one."""
 
 
 def standardize_groups(
@@ -86,17 +95,15 @@ class _StandardizeGroups(torch.autograd.Function):
         ctx: Any, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         wide = x.to(statistics_dtype(x.dtype))
-        flat = _flat(wide)
-        count = _counts(flat, groups)
-        mean = _of_groups(flat.sum(1, keepdim=True), groups) / count
-        distances = _of_groups(_squared_distances(flat, mean), groups)
+        flat, y = _flat(wide), torch.empty_like(wide)
+        count, table_of_y = _counts(flat, groups), _flat(y)
+        mean, distances = _moments(flat, groups, table_of_y)
         inverse_sigma = (distances / count).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, bias, mean, inverse_sigma)
         ctx.eps = eps
         scale = inverse_sigma if weight is None else inverse_sigma * weight
         shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
-        y = torch.empty_like(wide)
-        for into, part in zip(_parts(_flat(y), groups), _parts(flat, groups), strict=True):
+        for into, part in zip(_parts(table_of_y, groups), _parts(flat, groups), strict=True):
             torch.addcmul(_of_columns(shift, part), part, _of_columns(scale, part), out=into)
         newest = mean.mean((0, 1)), (distances / (count - 1)).mean((0, 1))
         ctx.mark_non_differentiable(*newest)
@@ -109,17 +116,17 @@ class _StandardizeGroups(torch.autograd.Function):
         if torch.is_grad_enabled() or is_stack_of_gradients(grads[0]):
             return _gradients_in_primitives(ctx, grads[0])
         flat, grad = (_flat(one.to(statistics_dtype(x.dtype))) for one in (x, grads[0]))
-        by_shift, by_scale = (_of_groups(sums, len(mean)) for sums in _sums_of_gradient(flat, grad, mean))
-        by_scale.mul_(inverse_sigma)
+        into_flat = torch.empty_like(flat)
+        by_shift, by_scale = _sums_of_gradient(flat, grad, mean, inverse_sigma, into_flat)
         into_x = None
         if wants[0]:
             scale = inverse_sigma if weight is None else inverse_sigma * weight
             share = scale / -_counts(flat, len(mean))
             slope = (share * inverse_sigma).mul_(by_scale)
             constant = torch.addcmul(share * by_shift, slope, mean, value=-1)
-            into_flat = flat.new_empty(flat.shape)
-            for (values, of, into), vectors in _blocks((flat, grad, into_flat), (constant, slope, scale)):
-                torch.addcmul(vectors[0], values, vectors[1], out=into).addcmul_(of, vectors[2])
+            for into, values, of in zip(*(_parts(one, len(mean)) for one in (into_flat, flat, grad)), strict=True):
+                torch.addcmul(_of_columns(constant, into), values, _of_columns(slope, into), out=into)
+                into.addcmul_(of, _of_columns(scale, into))
             into_x = into_flat.to(x.dtype).unflatten(1, x.shape[2:]).movedim(-1, 1)
         into_weight = by_scale.sum((0, 1)).to(weight.dtype) if wants[2] else None
         into_bias = by_shift.sum((0, 1)).to(bias.dtype) if wants[3] else None
@@ -143,8 +150,8 @@ def _gradients_in_primitives(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...
 
 
 def _flat(x: Tensor) -> Tensor:
-    """(N, S, C), a view of a batch in channels_last."""
-    return x.movedim(1, -1).flatten(1, -2)
+    """(N, S, C), a view of a batch in channels_last; a gradient may be in another layout, and is copied."""
+    return x.movedim(1, -1).flatten(1, -2).contiguous()
 
 
 def _counts(flat: Tensor, groups: int) -> Any:
@@ -157,36 +164,83 @@ def _counts(flat: Tensor, groups: int) -> Any:
     return counts
 
 
-def _of_groups(sums: Tensor, groups: int) -> Tensor:
-    """Sums over the images of each group (G, 1, C), from those of each image (N, 1, C)."""
-    whole, *rest = _parts(sums, groups)
-    total = whole.sum(0)
+def _moments(flat: Tensor, groups: int, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of each group (G, 1, C), and the sum of the squared distances from it; `memory` is spoilt."""
+    rows = _positions_a_call(flat) if can_be_asked(flat) else 0
+    if rows:
+        mean, distances = _moments_of_pieces(flat, groups, rows)
+        if not (mean.square().mul_(_counts(flat, groups)) > distances * _FAR**2).any():
+            return mean, distances
+    mean = _sums(flat, groups) / _counts(flat, groups)
+    _squared_distances(flat, mean, memory)
+    return mean, _sums(memory, groups)
+
+
+def _moments_of_pieces(flat: Tensor, groups: int, rows: int) -> tuple[Tensor, Tensor]:
+    """The same from those of so many positions of each image, put together as by Chan, Golub and LeVeque (1979)."""
+    found = [batch_statistics(piece) for piece in _pieces(flat, rows)]
+    means, variances = (torch.stack(one).view(len(flat), -1, flat.shape[2]) for one in zip(*found, strict=True))
+    mean = _sums(means, groups) / _counts(means, groups)
+    between = torch.empty_like(means)
+    _squared_distances(means, mean, between)
+    return mean, _sums(between.add_(variances), groups).mul_(rows)
+
+
+def _squared_distances(flat: Tensor, mean: Tensor, into: Tensor) -> None:
+    """From the mean of the group of each example."""
+    groups = len(mean)
+    for memory, part in zip(_parts(into, groups), _parts(flat, groups), strict=True):
+        squared_distances_in(memory, part, _of_columns(mean, part))
+
+
+def _sums_of_gradient(
+    flat: Tensor, grad: Tensor, mean: Tensor, inverse_sigma: Tensor, memory: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The sums over each group (G, 1, C) of a gradient, and of its products with standardized values."""
+    groups, rows = len(mean), _positions_a_call(flat)
+    if rows:
+        of_group = list(zip(mean.flatten(0, 1).unbind(), inverse_sigma.flatten(0, 1).unbind(), strict=True))
+        each, found = flat.shape[1] // rows, []
+        for number, (values, of) in enumerate(zip(_pieces(flat, rows), _pieces(grad, rows), strict=True)):
+            own = of_group[number // each % groups]
+            only = [False, True, True]
+            found.append(batch_norm_backward(of, values, None, None, None, *own, True, 0.0, only)[1:])
+        products, sums = (torch.stack(one).view(len(flat), each, -1) for one in zip(*found, strict=True))
+        return _sums(sums, groups), _sums(products, groups)
+    for into, values, of in zip(*(_parts(one, groups) for one in (memory, flat, grad)), strict=True):
+        doubled_products_in(into, of, values, _of_columns(mean, values))
+    return _sums(grad, groups), _sums(memory, groups).mul_(inverse_sigma).mul_(0.5)
+
+
+def _sums(flat: Tensor, groups: int) -> Tensor:
+    """Sums over each group (G, 1, C)."""
+    whole, *rest = _parts(flat, groups)
+    if flat.device.type == "cpu" and len(whole) > 3:
+        # Half the time of `sum`. Each value stands in a sum with those of its group alone: one that is not finite
+        # spoils no other.
+        table = whole.view(len(whole), -1)
+        total = torch.mv(table.t(), table.new_ones(len(table))).view(whole.shape[1:]).sum(1, keepdim=True)
+    else:
+        total = whole.sum(2, keepdim=True).sum(0)
     for larger in rest:
-        total[: larger.shape[1]] += larger[0]
+        total[: larger.shape[1]] += larger[0].sum(1, keepdim=True)
     return total
 
 
-def _squared_distances(flat: Tensor, mean: Tensor) -> Tensor:
-    """The sum of those of each image (N, 1, C) from the mean of its group."""
-    sums = flat.new_empty(len(flat), 1, flat.shape[2])
-    memory = flat.new_empty(0)
-    for (values, into), (centre,) in _blocks((flat, sums), (mean,)):
-        memory = memory if memory.shape == values.shape else torch.empty_like(values)
-        squared_distances_in(memory, values, centre)
-        torch.sum(memory, -2, keepdim=True, out=into)
-    return sums
+def _pieces(flat: Tensor, rows: int) -> tuple[Tensor, ...]:
+    """So many positions of an image each (rows, C), image after image."""
+    return flat.view(-1, rows, flat.shape[2]).unbind()
 
 
-def _sums_of_gradient(flat: Tensor, grad: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """The sums of each image (N, 1, C) of a gradient, and of its products with distances from the mean of a group."""
-    sums, products = flat.new_empty(2, len(flat), 1, flat.shape[2]).unbind()
-    memory = flat.new_empty(0)
-    for (values, of, into, into_products), (centre,) in _blocks((flat, grad, sums, products), (mean,)):
-        memory = memory if memory.shape == values.shape else torch.empty_like(values)
-        torch.sum(of, -2, keepdim=True, out=into)
-        torch.sub(values, centre, out=memory).mul_(of)
-        torch.sum(memory, -2, keepdim=True, out=into_products)
-    return sums, products
+def _positions_a_call(flat: Tensor) -> int:
+    """How many positions of an image a kernel takes at once, the same of each; 0 where calls cost too much."""
+    return _divisor(flat.shape[1], -(-_LEAST_VALUES // flat.shape[2])) if flat.device.type == "cpu" else 0
+
+
+@lru_cache
+def _divisor(positions: int, least: int) -> int:
+    most = min(positions, _MOST_POSITIONS)
+    return next((rows for rows in range(most, least - 1, -1) if positions % rows == 0), 0)
 
 
 def _parts(flat: Tensor, groups: int) -> list[Tensor]:
@@ -201,21 +255,3 @@ def _parts(flat: Tensor, groups: int) -> list[Tensor]:
 def _of_columns(vector: Tensor, table: Tensor) -> Tensor:
     columns = table.shape[1]
     return vector if columns == len(vector) else vector[:columns]
-
-
-def _blocks(flats: Sequence[Tensor], vectors: Sequence[Tensor]) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
-    """Batches (N, S, C) in blocks of whole rows, or of some columns of one, each with the vectors of its groups."""
-    first, groups = flats[0], len(vectors[0])
-    # On other devices, a launch costs more than the memory.
-    size = _BLOCK * torch.get_num_threads() if first.device.type == "cpu" else first.numel()
-    images = max(1, size // first[0].numel())
-    for tables in zip(*(_parts(flat, groups) for flat in flats), strict=True):
-        columns = tables[0].shape[1]
-        own = [_of_columns(vector, tables[0]) for vector in vectors]
-        if images >= columns:
-            for block in zip(*(table.split(images // columns) for table in tables), strict=True):
-                yield block, own
-            continue
-        pieces = list(zip(*(vector.split(images) for vector in own), strict=True))
-        for row in zip(*(table.unbind() for table in tables), strict=True):
-            yield from zip(zip(*(table.split(images) for table in row), strict=True), pieces, strict=True)

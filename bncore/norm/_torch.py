@@ -32,11 +32,13 @@ __all__ = [
     "TorchWeightNorm",
     "autograd_node",
     "batch_norm_backward",
+    "batch_statistics",
     "clamp_max_all_",
     "clamp_min_all_",
     "cudnn_enabled",
     "dispatch_modes",
     "divide_all_",
+    "doubled_products_in",
     "forward_mode",
     "graph_task",
     "hook_without_handle",
@@ -88,6 +90,17 @@ def cudnn_enabled() -> bool:
 def squared_distances_in(memory: Tensor, x: Tensor, y: Tensor) -> None:
     """`memory[:] = (x - y)^2` in one pass: torch's loss without its warning that shapes differ."""
     torch.ops.aten.mse_loss.out(x, y, 0, out=memory)
+
+
+def doubled_products_in(memory: Tensor, factor: Tensor, x: Tensor, y: Tensor) -> None:
+    """`memory[:] = 2 * factor * (x - y)` in one pass: what the gradient of torch's loss is made of."""
+    torch.ops.aten.mse_loss_backward.grad_input(factor, x, y, 0, grad_input=memory)
+
+
+def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (C,) of (N, C), which lie in rows, by the kernel of batch norm alone."""
+    mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
+    return mean, var
 
 
 def forward_mode() -> bool:

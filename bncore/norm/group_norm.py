@@ -3,6 +3,8 @@
 Shapes: N examples, C channels (axis 1) in G groups of neighbours, any further axes are positions.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.fx import Proxy
@@ -12,6 +14,7 @@ from bncore.norm._dispatch import can_be_asked, may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import moments
 from bncore.norm._native import scale_beside
+from bncore.norm._override import apply
 from bncore.norm._torch import is_tracing
 from bncore.norm.batch_norm import check_channels
 
@@ -126,7 +129,7 @@ def _standardize_checked(x: Tensor, groups: int, weight: Tensor | None, bias: Te
     Else, and where no number can be asked for, that of the batch less those means, which are constants: a constant
     changes neither output nor gradient.
     """
-    laid_out = x.contiguous(memory_format=memory_format_of(x))
+    laid_out = _with_gradient_beside(x.contiguous(memory_format=memory_format_of(x)), weight, bias)
     sizes = x.shape[0], x.shape[1], x.shape[2:].numel()
     y, mean, inverse_sigma = torch.native_group_norm(laid_out, weight, bias, *sizes, groups, eps)
     mean, inverse_sigma = mean.detach(), inverse_sigma.detach()
@@ -136,6 +139,27 @@ def _standardize_checked(x: Tensor, groups: int, weight: Tensor | None, bias: Te
     of_channels = mean.repeat_interleave(x.shape[1] // groups, 1)
     centred = laid_out - of_channels.view(*sizes[:2], *(1,) * (x.dim() - 2))
     return torch.native_group_norm(centred, weight, bias, *sizes, groups, eps)[0]
+
+
+def _with_gradient_beside(x: Tensor, *vectors: Tensor | None) -> Tensor:
+    """`x`, whose gradient is taken wherever that of a vector is.
+
+    Of channels_last, torch's kernel on CPUs writes the gradient of the input whether it is wanted or not: where it is
+    not, to no memory, and the process ends.
+    """
+    wanting = [one for one in vectors if one is not None and one.requires_grad]
+    return apply(_Beside, x, *wanting) if wanting and torch.is_grad_enabled() and can_be_asked(x) else x
+
+
+class _Beside(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *vectors: Tensor) -> Tensor:
+        ctx.others = len(vectors)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return grads[0], *[None] * ctx.others
 
 
 def _standardize_primitive(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:

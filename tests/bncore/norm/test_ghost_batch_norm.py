@@ -90,8 +90,8 @@ def test_each_group_is_normalized_as_torch_does_by_itself(layout, examples: int,
 
 @pytest.mark.parametrize(
     ("shape", "size"),
-    [((26, 8, 24, 24), 9), ((11, 4, 120, 120), 4), ((5, 4, 160, 240), 3)],
-    ids=["several rows", "part of a row", "less than an image"],
+    [((26, 8, 24, 24), 9), ((11, 4, 120, 120), 4), ((9, 64, 28, 28), 4), ((6, 64, 56, 28), 2)],
+    ids=["small images", "few channels", "images at once", "parts of images"],
 )
 def test_a_large_batch_in_channels_last_is_normalized_as_a_contiguous_one(shape: tuple[int, ...], size: int) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 3
@@ -103,6 +103,56 @@ def test_a_large_batch_in_channels_last_is_normalized_as_a_contiguous_one(shape:
         results.append((y, own.grad, ghost.weight.grad, ghost.bias.grad, ghost.running_mean, ghost.running_var))
     for mine, other in zip(*results, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(9, 64, 28, 28), (16, 24, 7, 7)], ids=["by a kernel", "in passes"])
+@pytest.mark.parametrize("mean", [0.0, 7.0, 1e3])
+def test_in_channels_last_single_precision_loses_no_more_than_in_a_contiguous_batch(
+    shape: tuple[int, ...], mean: float
+) -> None:
+    # Of the same numbers in double precision; a mean that far off costs a float32 about so many of its digits.
+    x = (torch.randn(shape, generator=torch.Generator().manual_seed(1)) + mean).to(memory_format=torch.channels_last)
+    slope = x.sin()
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        ghost, own = GhostBatchNorm(shape[1], 4).to(dtype), x.detach().to(dtype).requires_grad_()
+        y = ghost(own)
+        y.backward(slope.to(dtype))
+        results.append([one.double() for one in (y, own.grad, ghost.weight.grad, ghost.running_var)])
+    error = 1e-5 + 1e-6 * mean
+    for mine, exact in zip(*results, strict=True):
+        torch.testing.assert_close(mine, exact, rtol=error, atol=error * max(1.0, exact.abs().max().item()))
+
+
+@pytest.mark.parametrize("shape", [(9, 64, 28, 28), (16, 24, 7, 7)], ids=["by a kernel", "in passes"])
+@pytest.mark.parametrize("spoilt", [torch.nan, torch.inf])
+def test_in_channels_last_a_value_that_is_not_finite_spoils_its_group_and_channel_alone(
+    shape: tuple[int, ...], spoilt: float
+) -> None:
+    ghost, x = GhostBatchNorm(shape[1], 4), torch.randn(shape).to(memory_format=torch.channels_last)
+    groups = -(-shape[0] // 4)
+    x[1, 2, 0, 0] = spoilt
+    x.requires_grad_()
+    y = ghost(x)
+    y.backward(torch.ones_like(y))
+    own = torch.zeros(shape, dtype=torch.bool)
+    own[1::groups, 2] = True
+    assert y[~own].isfinite().all()
+    assert x.grad[~own].isfinite().all()
+    assert not y[own].isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(8, 64, 28, 28), (16, 24, 7, 7)], ids=["by a kernel", "in passes"])
+def test_in_channels_last_autocast_does_not_round_the_sums(shape: tuple[int, ...]) -> None:
+    x, results = torch.randn(shape).to(memory_format=torch.channels_last), []
+    for enabled in (False, True):
+        ghost, own = GhostBatchNorm(shape[1], 4), x.clone(memory_format=torch.preserve_format).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y = ghost(own)
+            y.backward(x)
+        results.append((y, own.grad, ghost.running_mean))
+    for mine, other in zip(*results, strict=True):
+        assert torch.equal(mine, other)
 
 
 @layouts

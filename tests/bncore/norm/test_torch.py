@@ -110,6 +110,29 @@ def test_squared_distances_still_broadcast() -> None:
     torch.testing.assert_close(memory, (x - y).square(), rtol=0, atol=0)
 
 
+def test_twice_the_products_with_distances_still_broadcast() -> None:
+    factor, x, y = sample((4, 3, 2)), sample((4, 3, 2), seed=2), sample((3, 1))
+    memory = torch.empty_like(x)
+    private.doubled_products_in(memory, factor, x, y)
+    torch.testing.assert_close(memory, 2 * factor * (x - y), rtol=1e-14, atol=1e-14)
+
+
+def test_the_kernel_of_batch_norm_still_gives_statistics_alone() -> None:
+    x = sample((7, 5))
+    mean, var = private.batch_statistics(x)
+    torch.testing.assert_close(mean, x.mean(0), rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(var, x.var(0, correction=0), rtol=1e-13, atol=1e-13)
+
+
+def test_the_kernel_of_batch_norm_still_gives_sums_of_a_gradient_alone() -> None:
+    grad, x, mean, scale = sample((7, 5)), sample((7, 5), seed=2), sample((5,), seed=3), sample((5,), seed=4).exp()
+    only = [False, True, True]
+    nothing, products, sums = private.batch_norm_backward(grad, x, None, None, None, mean, scale, True, 0.0, only)
+    assert nothing is None
+    torch.testing.assert_close(products, (grad * (x - mean)).sum(0) * scale, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(sums, grad.sum(0), rtol=1e-12, atol=1e-12)
+
+
 def test_it_can_still_be_asked_whether_cudnn_may_be_used() -> None:
     assert private.cudnn_enabled()
     with cudnn.flags(enabled=False):
