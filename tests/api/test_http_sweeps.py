@@ -254,12 +254,13 @@ def test_the_command_line_asks_the_same(sqlite_api: Any, tmp_path: Path, monkeyp
     assert json.loads(bnlab("extend", "last", "--seed", "5", "--seed", "7", "--json"))["seeds"] == [0, 1, 5, 7]
     assert "0.1" in bnlab("results", "last")
     assert "not ended" in bnlab("wait", "last", "--timeout", "0", code=5)
-    assert json.loads(bnlab("cancel", "last", "--json"))["states"] == {"cancelled": 16}
+    assert json.loads(bnlab("cancel", "last", "--yes", "--json"))["states"] == {"cancelled": 16}
     assert "0 %" in bnlab("list")
     assert json.loads(bnlab("retry", "last", "--cancelled", "--json"))["states"] == {"queued": 16}
-    assert "not possible" in bnlab("delete", "last", code=3).lower()
-    bnlab("cancel", "last")
-    bnlab("delete", "last")
+    assert "not possible" in bnlab("delete", "last", "--yes", code=3).lower()
+    assert "--yes" in bnlab("cancel", "last", code=2)
+    bnlab("cancel", "last", "--yes")
+    bnlab("delete", "last", "--yes")
     assert "no sweep is called" in bnlab("show", "rates", code=3)
     refused = bnlab("submit", str(file), "--set", "axes.optimizer={}", code=3)
     assert "/axes/optimizer" in refused
