@@ -36,7 +36,7 @@ def filled(path: str) -> str:
 
 def test_everything_under_v1_needs_a_key(shared_api: Any) -> None:
     behind = [(method, path) for method, path in operations(shared_api) if path.startswith("/v1")]
-    assert len(behind) == 109
+    assert len(behind) == 111
     with httpx.Client(base_url=shared_api.url) as stranger:
         for method, path in behind:
             assert_refused(stranger.request(method, filled(path), content=b"{"), f"{method} {path}")
