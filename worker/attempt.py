@@ -23,6 +23,7 @@ from worker.device import Device
 from worker.ending import Exit, judge
 from worker.event_file import NotAnEvent
 from worker.insisting import GaveUp, Insistence
+from worker.pace import Pace
 from worker.preparing import Preparation
 from worker.recovery import sign
 from worker.reporting import Reporting
@@ -37,7 +38,7 @@ from worker.trainers import Trainers
 log = structlog.get_logger()
 
 _LAST_WORDS_BYTES = 4000
-# News is stored at once, but not more often than this.
+# News is stored at once, but not more often than this, nor than the pace allows.
 _SOONEST_SECONDS = 0.05
 
 
@@ -87,6 +88,7 @@ class Attempt:
         self._damaged: list[str] = []
         """Files that are not what was stored."""
         self._flush_at = self._flushed_at = 0.0
+        self._pace = Pace(time.monotonic())
 
     def run(self) -> None:
         """Restore, train, store the outcome. Raises `GaveUp`; a lost lease is no error."""
@@ -155,6 +157,7 @@ class Attempt:
         return self._stopping.reason is None
 
     def _follow(self, trainer: TrainerProcess) -> Outcome:
+        self._pace = Pace(time.monotonic())
         while not trainer.ended:
             self._place.wake.wait(max(0.0, self._next_flush() - time.monotonic()))
             self._place.wake.clear()
@@ -169,13 +172,15 @@ class Attempt:
         return judge(end, self._stopping.reason)
 
     def _next_flush(self) -> float:
-        soonest = self._flushed_at + _SOONEST_SECONDS
+        soonest = max(self._flushed_at + _SOONEST_SECONDS, self._pace.soonest())
         return min(soonest, self._flush_at) if self._place.news.is_set() else self._flush_at
 
     def _flush(self) -> None:
         settings = self._place.settings
         self._place.news.clear()
+        began = time.thread_time()
         if self._insist.once(self._reporting.flush):
+            self._pace.took(time.thread_time() - began)
             self._flushed_at = time.monotonic()
             self._flush_at = self._flushed_at + min(settings.flush_seconds, settings.tick_seconds)
         else:
