@@ -4,12 +4,15 @@ Invariant: what is decided follows from what is stored (`store.sweeps.pruning`):
 decides, and it does not matter which.
 """
 
-import structlog
+from typing import Literal
 
-from store import sweeps
+import structlog
+from sqlalchemy.orm import Session
+
 from store.database import Database
-from store.errors import SweepNotFound
 from store.sweeps import pruning, rungs
+from store.tables import Sweep
+from worker.sweep_turns import SweepTurns
 
 log = structlog.get_logger()
 
@@ -19,35 +22,18 @@ class Pruning:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._seen: dict[str, object] = {}
-        """How far a sweep was when there was nothing to decide."""
-        self._behind = ""
-        """The sweep that was looked at last; "" to begin anew."""
+        self._turns = SweepTurns(database, rungs.due, _asked, self._decide)
 
     def turn(self) -> bool:
         """Decide what can be, of some sweeps, the others with the next turn; whether anything was."""
-        with self._database.read() as session:
-            due = rungs.due(session, self._behind)
-        found = False
-        for self._behind in due:
-            # What goes wrong with one of them keeps no other waiting.
-            found = self._step(self._behind) or found
-        if len(due) < rungs.AT_ONCE:
-            self._behind = ""
-        return found
+        return self._turns.turn()
 
-    def _step(self, sweep_id: str) -> bool:
-        try:
-            with self._database.read() as session:
-                sweep = sweeps.get(session, sweep_id)
-                mark = sweeps.mark_of(sweep, sweeps.standing(session, sweep_id))
-                is_ready = self._seen.get(sweep_id) != mark and rungs.is_ready(session, sweep)
-        except SweepNotFound:
-            return False
-        if not is_ready:
-            self._seen[sweep_id] = mark
-            return False
+    def _decide(self, sweep: Sweep, _: Literal[True]) -> bool:
         with self._database.write() as session:
-            decided = pruning.decide(session, sweep_id)
-        log.info("sweep_pruned", sweep_id=sweep_id, rungs=decided)
+            decided = pruning.decide(session, sweep.id)
+        log.info("sweep_pruned", sweep_id=sweep.id, rungs=decided)
         return decided > 0
+
+
+def _asked(session: Session, sweep: Sweep) -> Literal[True] | None:
+    return True if rungs.is_ready(session, sweep) else None

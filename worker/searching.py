@@ -14,11 +14,11 @@ import structlog
 
 from bncore.spec import SpecError
 from bncore.spec.sweep import Trial, load_sweep, trial_points
-from store import sweeps
 from store.database import Database
-from store.errors import DatasetUnusable, SweepNotFound
+from store.errors import DatasetUnusable
 from store.sweeps import SweepSubmission, searching
 from store.tables import Sweep
+from worker.sweep_turns import SweepTurns
 
 log = structlog.get_logger()
 
@@ -31,40 +31,19 @@ class Searching:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._seen: dict[str, object] = {}
-        """How far a search was when there was nothing to do."""
-        self._behind = ""
-        """The search that was looked at last; "" to begin anew."""
+        self._turns = SweepTurns(database, searching.due, searching.asked, self._step)
 
     def turn(self) -> bool:
         """Take some a step further, the others with the next turn; whether any was."""
-        with self._database.read() as session:
-            due = searching.due(session, self._behind)
-        found = False
-        for self._behind in due:
-            # What goes wrong with one of them keeps no other waiting.
-            found = self._step(self._behind) or found
-        if len(due) < searching.AT_ONCE:
-            self._behind = ""
-        return found
+        return self._turns.turn()
 
-    def _step(self, sweep_id: str) -> bool:
-        try:
-            with self._database.read() as session:
-                sweep = sweeps.get(session, sweep_id)
-                mark = sweeps.mark_of(sweep, sweeps.standing(session, sweep_id))
-                asked = None if self._seen.get(sweep_id) == mark else searching.asked(session, sweep)
-        except SweepNotFound:
-            return False
-        if asked is None:
-            self._seen[sweep_id] = mark
-            return False
+    def _step(self, sweep: Sweep, asked: dict[str, Any]) -> bool:
         try:
             return self._add(sweep, asked)
         except (SpecError, DatasetUnusable, _NotProposed) as error:
-            log.warning("search_failed", sweep_id=sweep_id, error=str(error))
+            log.warning("search_failed", sweep_id=sweep.id, error=str(error))
             with self._database.write() as session:
-                searching.fail(session, sweep_id, str(error)[:_NOTE_CHARS])
+                searching.fail(session, sweep.id, str(error)[:_NOTE_CHARS])
             return False
 
     def _add(self, sweep: Sweep, asked: dict[str, Any]) -> bool:

@@ -19,7 +19,6 @@ from store.tables import Experiment, Job, Sweep, SweepExperiment, SweepRung
 _JOB, _EXPERIMENT, _MEMBER, _SWEEP, _RUNG = (
     core(one).c for one in (Job, Experiment, SweepExperiment, Sweep, SweepRung)
 )
-AT_ONCE = 20
 _HAS_COME = still_in_state(*TERMINAL) | (still_in_state(State.PAUSED) & RESTS)
 _ON_THE_WAY = (
     select(_MEMBER.arm, func.count(_MEMBER.point.distinct()), func.sum(case((_HAS_COME, 0), else_=1)))
@@ -70,10 +69,10 @@ class Ended:
     mean: float | None
 
 
-def due(session: Session, behind: str = "") -> list[str]:
-    """Sweeps of which rungs are to be decided, some of those whose ids come behind one."""
+def due(session: Session, behind: str, at_most: int) -> list[str]:
+    """Sweeps of which rungs are to be decided, the first ones whose ids come behind one."""
     is_open = _SWEEP.prune_state == literal_column("'open'")
-    statement = select(_SWEEP.id).where(is_open, _SWEEP.id > behind).order_by(_SWEEP.id).limit(AT_ONCE)
+    statement = select(_SWEEP.id).where(is_open, _SWEEP.id > behind).order_by(_SWEEP.id).limit(at_most)
     return list(session.execute(statement).scalars())
 
 

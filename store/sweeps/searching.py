@@ -24,14 +24,13 @@ from store.sweeps.submitting import SweepSubmission, add
 from store.tables import Sweep
 
 _SWEEP = core(Sweep).c
-AT_ONCE = 20
 _ENDED = frozenset(state.value for state in TERMINAL)
 
 
-def due(session: Session, behind: str = "") -> list[str]:
-    """Sweeps of which more trials are to come, some of those whose ids come behind one."""
+def due(session: Session, behind: str, at_most: int) -> list[str]:
+    """Sweeps of which more trials are to come, the first ones whose ids come behind one."""
     is_open = _SWEEP.search_state == literal_column("'open'")
-    statement = select(_SWEEP.id).where(is_open, _SWEEP.id > behind).order_by(_SWEEP.id).limit(AT_ONCE)
+    statement = select(_SWEEP.id).where(is_open, _SWEEP.id > behind).order_by(_SWEEP.id).limit(at_most)
     return list(session.execute(statement).scalars())
 
 
