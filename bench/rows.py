@@ -175,7 +175,7 @@ def _requests(connection: Connection, rows: Rows) -> None:
 
 
 def _sweeps(connection: Connection, rows: Rows) -> None:
-    """Of ten points, and as many seeds as there is room for."""
+    """Of ten points, and as many seeds as there is room for; a rung of each was decided."""
     count = rows.jobs // rows.a_sweep
     # As long as one is: a planner looks at how many pages there are.
     spec = f"'\"{'x' * 1000}\"'"
@@ -185,6 +185,8 @@ def _sweeps(connection: Connection, rows: Rows) -> None:
     of = {"experiment_id": _id(connection, "i"), "sweep_id": _id(connection, f"i / {rows.a_sweep}", "swp")}
     which = {"place": place, "point": f"({place}) % 10", "seed": f"({place}) / 10", "values": "'{}'"}
     _insert(connection, "sweep_experiments", count * rows.a_sweep, **of, **which)
+    place = {"bracket": "''", "number": "0", "step": "10", "points": "10", "kept": "5", "decided_at": str(_AT)}
+    _insert(connection, "sweep_rungs", count, sweep_id=_id(connection, "i", "swp"), **place, ranking=spec)
 
 
 def _datasets(connection: Connection, rows: Rows) -> None:

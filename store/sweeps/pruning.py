@@ -203,8 +203,8 @@ def _end(session: Session, ids: Sequence[str], resting: set[str], step: int, rea
     for some in _batches(ids):
         session.execute(update(core(SweepExperiment)).where(one_of(_MEMBER.experiment_id, some)).values(pruned_at=step))
         these = [one for one in some if one in resting]
-        move_all(session, State.CANCELLED, say, one_of(_JOB.id, these), failure_code=PRUNED, failure_message="")
         if these:
+            move_all(session, State.CANCELLED, say, one_of(_JOB.id, these), failure_code=PRUNED, failure_message="")
             why = [{"of_job": one, "why": f"Pruned {reasons[one]}"} for one in these]
             session.connection().execute(_GIVE_REASON, why)
 
