@@ -185,8 +185,8 @@ def _sweeps(connection: Connection, rows: Rows) -> None:
     of = {"experiment_id": _id(connection, "i"), "sweep_id": _id(connection, f"i / {rows.a_sweep}", "swp")}
     which = {"place": place, "point": f"({place}) % 10", "seed": f"({place}) / 10", "values": "'{}'"}
     _insert(connection, "sweep_experiments", count * rows.a_sweep, **of, **which)
-    place = {"bracket": "''", "number": "0", "step": "10", "points": "10", "kept": "5", "decided_at": str(_AT)}
-    _insert(connection, "sweep_rungs", count, sweep_id=_id(connection, "i", "swp"), **place, ranking=spec)
+    rung = {"bracket": "''", "number": "0", "step": "10", "points": "10", "kept": "5", "decided_at": str(_AT)}
+    _insert(connection, "sweep_rungs", count, sweep_id=_id(connection, "i", "swp"), **rung, ranking=spec)
 
 
 def _datasets(connection: Connection, rows: Rows) -> None:
