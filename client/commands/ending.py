@@ -17,6 +17,7 @@ from client.commands.connection import AsJson, Url, connect
 from client.commands.filters import CreatedBefore, CreatedFrom, Name, States, Tags, filters_of
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import ask, emit, show
+from client.errors import Json
 from client.filters import Filters
 from client.http import Client
 
@@ -108,6 +109,16 @@ def require_yes(command: str, question: Callable[[], str], yes: bool) -> None:
         leave(Exit.USAGE, f"{command} asks before, and there is no terminal to ask at; say --yes. Nothing was done")
     if not ask(question()):
         leave(Exit.INTERRUPTED, "nothing was done")
+
+
+def require_yes_to_all_of(noun: str, verb: str, look: Callable[[], Json], yes: bool) -> None:
+    """The same for the experiments of a sweep or a study; `look` finds how it stands."""
+
+    def question() -> str:
+        one = look()
+        return f"{verb} {one['id']} with its {experiments_in_words(one['experiments'])}?"
+
+    require_yes(f"{noun} {verb}", question, yes)
 
 
 def experiments_in_words(count: int) -> str:

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from client.commands.connection import AsJson, Url, connect
-from client.commands.ending import YesToMany, experiments_in_words, require_yes
+from client.commands.ending import YesToMany, require_yes_to_all_of
 from client.commands.listing import age_seconds
 from client.commands.outcome import reported
 from client.commands.output import STATE_COLOURS, duration, emit, inline, show, table
@@ -247,7 +247,7 @@ def delete_study(wanted: StudyId, yes: YesToMany = False, url: Url = None, as_js
     """
     with connect(url) as client:
         study_id = study_id_of(client, wanted)
-        _require_yes(client, "delete", study_id, yes)
+        require_yes_to_all_of("study", "delete", lambda: client.study(study_id), yes)
         client.delete_study(study_id)
     if as_json:
         emit({"id": study_id, "deleted": True})
@@ -256,16 +256,8 @@ def delete_study(wanted: StudyId, yes: YesToMany = False, url: Url = None, as_js
 
 
 def _cancelled(client: Client, study_id: str, yes: bool) -> Json:
-    _require_yes(client, "cancel", study_id, yes)
+    require_yes_to_all_of("study", "cancel", lambda: client.study(study_id), yes)
     return client.cancel_study(study_id)
-
-
-def _require_yes(client: Client, verb: str, study_id: str, yes: bool) -> None:
-    def question() -> str:
-        count = client.study(study_id)["experiments"]
-        return f"{verb} {study_id} with its {experiments_in_words(count)}?"
-
-    require_yes(f"study {verb}", question, yes)
 
 
 def _ask(wanted: str, action: Callable[[Client, str], Json], url: str | None, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from client.commands.connection import AsJson, Url, connect
-from client.commands.ending import YesToMany, experiments_in_words, require_yes
+from client.commands.ending import YesToMany, require_yes_to_all_of
 from client.commands.listing import age_seconds
 from client.commands.naming import only
 from client.commands.outcome import Exit, leave, reported
@@ -181,7 +181,7 @@ def delete_sweep(wanted: SweepId, yes: YesToMany = False, url: Url = None, as_js
     """
     with connect(url) as client:
         sweep_id = sweep_id_of(client, wanted)
-        _require_yes(client, "delete", sweep_id, yes)
+        require_yes_to_all_of("sweep", "delete", lambda: client.sweep(sweep_id), yes)
         client.delete_sweep(sweep_id)
     if as_json:
         emit({"id": sweep_id, "deleted": True})
@@ -199,16 +199,8 @@ def sweep_id_of(client: Client, wanted: str) -> str:
 
 
 def _cancelled(client: Client, sweep_id: str, yes: bool) -> Json:
-    _require_yes(client, "cancel", sweep_id, yes)
+    require_yes_to_all_of("sweep", "cancel", lambda: client.sweep(sweep_id), yes)
     return client.cancel_sweep(sweep_id)
-
-
-def _require_yes(client: Client, verb: str, sweep_id: str, yes: bool) -> None:
-    def question() -> str:
-        count = client.sweep(sweep_id)["experiments"]
-        return f"{verb} {sweep_id} with its {experiments_in_words(count)}?"
-
-    require_yes(f"sweep {verb}", question, yes)
 
 
 def _ask(wanted: str, action: Callable[[Client, str], Json], url: str | None, as_json: bool) -> None:

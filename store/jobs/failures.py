@@ -51,7 +51,7 @@ CODES: dict[str, Code] = {
     "design_changed": Code(Remedy.FINAL, "the design of the study is another one in this version"),
     "studies_missing": Code(Remedy.FINAL, "SciPy is not installed where the worker runs"),
     "queue_full": Code(Remedy.WAIT, "its owner's queue has no room for the next experiments"),
-    "pruned": Code(Remedy.FINAL, "it fell behind the other points of its sweep, which ended it as `cancelled`"),
+    PRUNED: Code(Remedy.FINAL, "it fell behind the other points of its sweep, which ended it as `cancelled`"),
     "deadline": Code(Remedy.FINAL, "`deadline_seconds` have passed since the first start"),
     "quota": Code(Remedy.FINAL, "its owner has no room left for checkpoints"),
     "worker_lost": Code(Remedy.RESTART, "the worker vanished"),

@@ -54,7 +54,8 @@ def retry(session: Session, sweep: Sweep, by: By, limits: Limits, *, cancelled: 
     many. Raises `QuotaExceeded`."""
     owners.take_turn(session, sweep.owner)
     searching.move(session, sweep.id, ["failed", "stopped"] if cancelled else ["failed"], "open")
-    rungs.move(session, sweep.id, ["stopped"] if cancelled else [], "open")
+    if cancelled:
+        rungs.move(session, sweep.id, ["stopped"], "open")
     states = {State.FAILED, State.CANCELLED} if cancelled else {State.FAILED}
     return queueing.retry_all(session, sweep.owner, locked(session, sweep.id, states, ~WAS_PRUNED), by, limits)
 

@@ -16,6 +16,7 @@ from store.jobs.wishes import By
 from store.queueing import Limits
 from store.sweeps import SweepSubmission, pruning, rungs
 from store.tables import SweepRung
+from tests.store.sweep_rows import now, rows_of, state
 from worker.pruning import Pruning
 
 ME = By("own_1", "key_1")
@@ -45,21 +46,6 @@ def value(row: Any, step: int) -> float:
     """The best rates are in the middle; of a point the seeds differ, and the best changes with the steps."""
     rate = row.values["optimizer.lr"]
     return 1.0 - abs(rate - 0.5 - step / 1000) - row.seed / 100 - (0.3 if row.arm == "none" else 0.0)
-
-
-def rows_of(lab: Any, sweep: Any) -> list[Any]:
-    with lab.database.read() as session:
-        return sweeps.members(session, sweep.id, limit=1000).rows
-
-
-def now(lab: Any, sweep: Any) -> Any:
-    with lab.database.read() as session:
-        return sweeps.get(session, sweep.id)
-
-
-def state(lab: Any, sweep: Any) -> State:
-    with lab.database.read() as session:
-        return sweeps.state_of(sweeps.get(session, sweep.id), sweeps.standing(session, sweep.id))
 
 
 def progress(lab: Any, sweep: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from store.jobs.states import State
 from store.jobs.wishes import By
 from store.queueing import Limits
 from store.sweeps import SweepSubmission, searching
+from tests.store.sweep_rows import now, rows_of, state
 from worker.searching import Searching
 
 ME = By("own_1", "key_1")
@@ -48,21 +49,6 @@ def submit(lab: Any, said: Any = None) -> Any:
 def accuracy(values: Any) -> float:
     """The best rate is a tenth."""
     return 1.0 - (math.log10(values["optimizer.lr"]) + 1) ** 2 / 20 - len(values["network.hidden"]) / 100
-
-
-def rows_of(lab: Any, sweep: Any) -> list[Any]:
-    with lab.database.read() as session:
-        return sweeps.members(session, sweep.id, limit=1000).rows
-
-
-def now(lab: Any, sweep: Any) -> Any:
-    with lab.database.read() as session:
-        return sweeps.get(session, sweep.id)
-
-
-def state(lab: Any, sweep: Any) -> State:
-    with lab.database.read() as session:
-        return sweeps.state_of(sweeps.get(session, sweep.id), sweeps.standing(session, sweep.id))
 
 
 def end(lab: Any, leases: dict[str, Any], row: Any) -> None:
