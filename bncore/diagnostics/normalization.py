@@ -63,7 +63,21 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
             for handle in handles:
                 handle.remove()
     found = observed.found
+    for layer, look in looks.items():
+        if look.is_observed:
+            look.values = found.get(layer)
     return Diagnosis(tuple(_said(name, layer, looks[layer], found.get(layer)) for name, layer in layers))
+
+
+def read_off(model: nn.Module) -> Diagnosis:
+    """What the layers keep says of them, without a pass: what is not finite, scales near 0, batches they have seen."""
+    found = []
+    for name, layer in _layers_of(model):
+        look = _Look(layer)
+        # Nobody has asked whether a batch comes by.
+        look.reached = True
+        found.append(_said(name, layer, look, None))
+    return Diagnosis(tuple(found))
 
 
 def _layers_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -89,8 +103,11 @@ class _Look:
         self.squared_gap = self.squared_output = 0.0
         self.keeps_statistics = has_batch_statistics(layer)
         self.together = 0
+        self.is_observed = False
+        """Whether `observing` measures the very moments that are looked for, which are not measured twice."""
         if self.keeps_statistics and self.twin.num_batches_tracked is not None:
             self.population = _known(layer)
+            self.is_observed = self.population is not None and self.population.takes_moments
             # Training shows its output and looks for no more than that. An instance norm would evaluate as it trains.
             self.twin.track_running_stats = averages_instances(layer)
 
@@ -108,10 +125,11 @@ class _Look:
             self.overflows = not math.isfinite(largest.to(statistics_dtype(values.dtype)).square())
         if not self.keeps_statistics:
             return
-        one = moments(values.to(torch.float64), channel_axes(values))
-        self.values = one if self.values is None else merge(self.values, one)
         population = self.population
-        together = one.count if population is None else population.together(values)
+        together = values.numel() // values.shape[1] if population is None else population.together(values)
+        if not self.is_observed:
+            one = moments(values.to(torch.float64), channel_axes(values))
+            self.values = one if self.values is None else merge(self.values, one)
         self.together = together if population is not None and population.by_itself else self.together + together
         if population is None or together == 1:
             return
@@ -120,8 +138,8 @@ class _Look:
             self.twin._handed = layer._handed
         evaluation = self._counted(self.twin.eval().forward(*args, **kwargs))
         gap = self._train(values, args, kwargs).reshape(evaluation.shape) - evaluation
-        self.squared_gap += float(gap.double().square().sum())
-        self.squared_output += float((evaluation + gap).double().square().sum())
+        self.squared_gap += _squared_norm(gap)
+        self.squared_output += _squared_norm(evaluation + gap)
 
     @property
     def gap(self) -> float | None:
@@ -142,6 +160,11 @@ class _Look:
             return seen_values(self.twin, (output,), {})
         frames: Tensor = output.data if isinstance(output, PackedSequence) else output
         return frames
+
+
+def _squared_norm(values: Tensor) -> float:
+    """Summed in double precision, without a copy in it."""
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2
 
 
 def _values_of_one_mean(layer: nn.Module, values: Tensor) -> int | None:
