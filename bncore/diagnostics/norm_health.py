@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Unpack
 
-import torch
 from torch import Tensor, nn
 
 from bncore.diagnostics._passage import Passage, passage
@@ -291,5 +290,4 @@ def _number(value: float | None) -> float:
 
 def _greatest(values: list[float]) -> float:
     """NaN of nothing; what is not finite is greater than all."""
-    there = torch.tensor([value for value in values if not math.isnan(value)], dtype=torch.float64)
-    return float(there.max()) if len(there) else math.nan
+    return max((value for value in values if not math.isnan(value)), default=math.nan)

@@ -71,13 +71,7 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
 
 def read_off(model: nn.Module) -> Diagnosis:
     """What the layers keep says of them, without a pass: what is not finite, scales near 0, batches they have seen."""
-    found = []
-    for name, layer in _layers_of(model):
-        look = _Look(layer)
-        # Nobody has asked whether a batch comes by.
-        look.reached = True
-        found.append(_said(name, layer, look, None))
-    return Diagnosis(tuple(found))
+    return Diagnosis(tuple(_said(name, layer, _Unseen(), None) for name, layer in _layers_of(model)))
 
 
 def _layers_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -85,6 +79,19 @@ def _layers_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
     found = dict([*normalizations(model), *normalizations(model, batch_statistics=True)])
     inside = tuple(f"{name}." for name in found if name)
     return [(name, found[name]) for name, _ in model.named_modules() if name in found and not name.startswith(inside)]
+
+
+class _Unseen:
+    """What is said of a layer when nobody has asked whether a batch comes by."""
+
+    reached = finite_input = True
+    erases = overflows = False
+    gap: float | None = None
+
+    def __init__(self) -> None:
+        self.population: Population | None = None
+        self.values: Moments | None = None
+        self.together = 0
 
 
 class _Look:
@@ -194,7 +201,7 @@ def _known(layer: nn.Module) -> Population | None:
         return None
 
 
-def _said(name: str, layer: Any, look: _Look, found: Any) -> LayerDiagnosis:
+def _said(name: str, layer: Any, look: _Look | _Unseen, found: Any) -> LayerDiagnosis:
     tensors = [*layer.named_parameters(), *layer.named_buffers()]
     by_step = found is not None and isinstance(found.count, Tensor)
     measured = of_steps(layer, found) if by_step else of_batch(layer, look, found)
