@@ -88,7 +88,8 @@ def norm_health(
         accuracy: test accuracy by statistics: `running`, `batch`, `precise`, as far as it was measured.
         examples: how many it was measured on: `accuracy`, of the test data, and `precise`, of the training data.
         depths: how deep layers lie, by their names, in the order of the pass, where that is known; a layer that is not
-            among them lies where the one does that it is a part of. Otherwise it is found by a pass of a copy.
+            among them lies where the one does that it is a part of. The model itself is looked at then, as `diagnose`
+            does. Otherwise a copy is, which is passed once more to find them.
         at_end: whether training is over; before that, running statistics may still be young.
     """
     looked = _looked_through(model, inputs, labels, how) if depths is None else _looked_at(model, inputs, depths, how)
