@@ -23,8 +23,8 @@ def known(kind: str, norm: str) -> dict[str, int]:
 
 
 def seen(network: nn.Module) -> Iterator[Any]:
-    """All that could be moved; buffers may have been written and written back, and what layers remember of passes without
-    gradients is there behind any evaluation.
+    """All that could be moved. Buffers may have been written, and written back; and what layers remember of passes
+    without gradients is there behind any evaluation.
     """
     for entry in state(network):
         match entry:
