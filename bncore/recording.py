@@ -50,6 +50,8 @@ class Recording:
     """What the axis `site` runs over."""
     scalars: Mapping[str, float] = field(default_factory=dict)
     """Also series of the experiment: `diagnostics/<kind>/<name>`."""
+    notes: tuple[str, ...] = ()
+    """What whoever reads it must know, in sentences: what was not measured, or on a part only, and why."""
 
     def __post_init__(self) -> None:
         for name, array in self.arrays.items():
@@ -75,7 +77,7 @@ class Recording:
         # Whoever only lists recordings, such as a worker, need not have the format.
         from safetensors.numpy import save
 
-        header = {
+        header: dict[str, Any] = {
             "version": _VERSION,
             "kind": self.kind,
             "step": self.step,
@@ -85,6 +87,8 @@ class Recording:
             # As text: JSON has no NaN.
             "scalars": {name: repr(float(value)) for name, value in self.scalars.items()},
         }
+        if self.notes:
+            header["notes"] = list(self.notes)
         arrays = {name: np.asarray(array, order="C") for name, array in self.arrays.items()}
         return save(arrays, {_HEADER: json.dumps(header, sort_keys=True, separators=(",", ":"))})
 
@@ -106,6 +110,7 @@ def from_bytes(content: bytes) -> Recording:
             units=header["units"],
             sites=tuple(Site(**site) for site in header["sites"]),
             scalars={name: float(text) for name, text in header["scalars"].items()},
+            notes=tuple(header.get("notes", ())),
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RecordingDamaged(f"not a recording: {error}") from error

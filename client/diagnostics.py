@@ -23,7 +23,7 @@ class DiagnosticCalls(Calls):
     def diagnostic(
         self, experiment_id: str, kind: str, step: int | None = None, *, max_values: int = MOST_VALUES
     ) -> Json:
-        """What one found after `step` steps, or last: `sites`, `scalars`, `units`, and `arrays` by name.
+        """What one found after `step` steps, or last: `sites`, `scalars`, `units`, `notes`, and `arrays` by name.
 
         Of each array `values` is a numpy array along `axes`; an axis of more than `max_values` numbers is thinned, and
         `kept` says to which places. Raises `ApiError` where it was not measured; it names steps that were.

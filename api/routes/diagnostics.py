@@ -126,6 +126,7 @@ def _npz(recording: Recording) -> bytes:
         **{f"scalars/{name}": np.float64(value) for name, value in recording.scalars.items()},
         "sites/name": np.array([site.name for site in recording.sites], dtype=str),
         "sites/depth": np.array([site.depth for site in recording.sites], dtype=np.int64),
+        "notes": np.array(recording.notes, dtype=str),
         "sites/role": np.array([site.role for site in recording.sites], dtype=str),
     }
     written = io.BytesIO()

@@ -76,6 +76,7 @@ class Recorded(Shown):
     scalars: dict[str, Real]
     units: dict[str, str] = Field(description="Of arrays and scalars, where they have one.")
     arrays: dict[str, RecordedArray]
+    notes: list[str] = Field(description="What was not measured, or on a part only, and why, in words.")
 
     @classmethod
     def of(cls, row: tables.File, recording: Recording, max_values: int) -> "Recorded":
@@ -86,6 +87,7 @@ class Recorded(Shown):
             sites=[RecordedSite.of(site) for site in recording.sites],
             scalars=dict(recording.scalars),
             units=dict(recording.units),
+            notes=list(recording.notes),
             arrays={name: _array(recording, name, max_values) for name in recording.arrays},
         )
 

@@ -77,17 +77,11 @@ class Probe:
             for module, name, buffer, value in self._buffers:
                 buffer.copy_(value)
                 module._buffers[name] = buffer
-        _seed_all(self._seed)
+        seed_all(self._seed)
 
     def run(self) -> Tensor:
         """The same of a pass with the network as it is now."""
-        inputs = _own(self.inputs)
-        if self._forward is not None:
-            found = self._forward(self.network, inputs)
-        elif self.lengths is None:
-            found = self.network(inputs)
-        else:
-            found = self.network(inputs, self.lengths)
+        found = run_on(self.network, self.inputs, self._forward, self.lengths)
         while isinstance(found, tuple | list):
             found = found[0]
         if not isinstance(found, Tensor):
@@ -128,6 +122,14 @@ class Probe:
                     learning[name].copy_(value)
 
 
+def run_on(network: nn.Module, inputs: Any, forward: Forward | None, lengths: Tensor | None) -> Any:
+    """What the network makes of the inputs, which it may not overwrite."""
+    inputs = _own(inputs)
+    if forward is not None:
+        return forward(network, inputs)
+    return network(inputs) if lengths is None else network(inputs, lengths)
+
+
 @contextmanager
 def probing(model: nn.Module, inputs: Any, labels: Tensor | None, how: How) -> Iterator[Probe]:
     """Within it, a copy of the model can be run and differentiated, whatever mode the caller is in.
@@ -138,7 +140,7 @@ def probing(model: nn.Module, inputs: Any, labels: Tensor | None, how: How) -> I
     Raises:
         ValueError: the model cannot be copied, or is not there yet (lazy, or on the meta device).
     """
-    model = _inside(model)
+    model = inside(model)
     for name, parameter in model.named_parameters():
         if is_lazy(parameter) or parameter.is_meta:
             raise ValueError(f"{name} has no values yet (lazy, or on the meta device); run the model on a batch first")
@@ -155,7 +157,8 @@ def probing(model: nn.Module, inputs: Any, labels: Tensor | None, how: How) -> I
         yield Probe(model, inputs, labels, how)
 
 
-def _seed_all(seed: int) -> None:
+def seed_all(seed: int) -> None:
+    """The random streams of all devices."""
     if torch.accelerator.is_available():
         torch.manual_seed(seed)
     else:
@@ -227,7 +230,7 @@ def _own(inputs: Any) -> Any:
     return type(inputs)(map(_own, inputs)) if type(inputs) in (tuple, list) else inputs
 
 
-def _inside(model: Any) -> nn.Module:
+def inside(model: Any) -> nn.Module:
     """What torch has wrapped: a compiled model, or one that shares its gradients among processes."""
     while "_orig_mod" in model._modules or isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
         model = model._orig_mod if "_orig_mod" in model._modules else model.module

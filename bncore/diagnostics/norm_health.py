@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Unpack
 
-import torch
 from torch import Tensor, nn
 
 from bncore.diagnostics._passage import Passage, passage
-from bncore.diagnostics._probe import How, probing
+from bncore.diagnostics._probe import How, inside, probing, run_on, seed_all
 from bncore.diagnostics._recorded import recorded
-from bncore.diagnostics.normalization import diagnose
+from bncore.diagnostics.normalization import diagnose, read_off
 from bncore.diagnostics.report import LayerDiagnosis
 from bncore.norm.model.found import normalizations
 from bncore.recording import Recording, Site
@@ -52,6 +51,8 @@ def norm_health(
     *,
     earlier: Mapping[str, Tensor] | None = None,
     accuracy: Mapping[str, float] | None = None,
+    examples: Mapping[str, int] | None = None,
+    depths: Mapping[str, int] | None = None,
     at_end: bool = True,
     **how: Unpack[How],
 ) -> NormHealth:
@@ -72,7 +73,7 @@ def norm_health(
     - `values` per channel in the batch; `updates`: batches that the running statistics have seen, and
       `updates_wanted`, 5 / momentum, after which 1 % is left of what they began with.
 
-    Scalars: the greatest of each of the first nine, as `max_<name>`; `layers`; `accuracy_*` as given.
+    Scalars: the greatest of each of the first nine, as `max_<name>`; `layers`; `accuracy_*` and `examples_*` as given.
 
     Warnings have the codes of `LayerDiagnosis.coded`, and of this function `few_updates` (fewer than wanted, at the end
     of training), `stale_statistics` and `batch_dependent` (accuracy with precise or batch statistics is more than 5
@@ -80,24 +81,25 @@ def norm_health(
 
     Args:
         model: in the state that training has left it in; see `How` for all that is not said here.
-        inputs: a training batch, as large as in training, if the numbers are to be those of training.
+        inputs: a training batch, as large as in training, if the numbers are to be those of training. None: nothing is
+            passed, and what needs a batch is NaN: all but drift, what is not finite, and updates.
         labels: not looked at.
         earlier: running statistics of then, of `running_statistics`, or any earlier `state_dict`.
         accuracy: test accuracy by statistics: `running`, `batch`, `precise`, as far as it was measured.
+        examples: how many it was measured on: `accuracy`, of the test data, and `precise`, of the training data.
+        depths: how deep layers lie, by their names, in the order of the pass, where that is known; a layer that is not
+            among them lies where the one does that it is a part of. The model itself is looked at then, as `diagnose`
+            does. Otherwise a copy is, which is passed once more to find them.
         at_end: whether training is over; before that, running statistics may still be young.
     """
-    with probing(model, inputs, labels, how) as probe:
-        passed = passage(probe)
-        probe.begin()
-        found = diagnose(probe.network, inputs, forward=lambda *_: probe.run())
-        layers = dict(probe.network.named_modules())
-        places = {layer.name: _place(passed, layers, layer.name) for layer in found.layers}
-        said = sorted(found.layers, key=lambda layer: places[layer.name][:2])
-        sites = tuple(Site(layer.name, places[layer.name][2], _role(layer.name)) for layer in said)
-        rows = [_row(layer, layers[layer.name], earlier) for layer in said]
+    looked = _looked_through(model, inputs, labels, how) if depths is None else _looked_at(model, inputs, depths, how)
+    said = sorted(looked.layers, key=lambda layer: looked.places[layer.name][:2])
+    sites = tuple(Site(layer.name, looked.places[layer.name][2], _role(layer.name)) for layer in said)
+    rows = [_row(layer, looked.modules[layer.name], earlier) for layer in said]
     arrays = {name: [row[name] for row in rows] for name in _NAMES}
     scalars = {f"max_{name}": _greatest(arrays[name]) for name in _NAMES[:9]}
     scalars |= {"layers": float(len(rows)), **{f"accuracy_{name}": value for name, value in (accuracy or {}).items()}}
+    scalars |= {f"examples_{name}": float(count) for name, count in (examples or {}).items()}
     recording = recorded(
         "norm_health",
         how,
@@ -106,7 +108,11 @@ def norm_health(
         scalars=scalars,
         units=_UNITS,
     )
-    return NormHealth(recording, tuple(_warnings(said, accuracy or {}, at_end=at_end)))
+    warnings = [
+        *_warnings(said, at_end=at_end),
+        *_warnings_of_accuracy(accuracy or {}, (examples or {}).get("accuracy")),
+    ]
+    return NormHealth(recording, tuple(warnings))
 
 
 def running_statistics(model: nn.Module) -> dict[str, Tensor]:
@@ -137,6 +143,50 @@ _CURES = {
     "small_scales": "spare scales from weight decay if these are not meant to be off",
 }
 """Of findings whose sentence does not say it."""
+
+
+class _Looked(NamedTuple):
+    """What was found of the layers, the modules of the network that was looked at, and where in it each layer is."""
+
+    layers: tuple[LayerDiagnosis, ...]
+    modules: Mapping[str, nn.Module]
+    places: Mapping[str, tuple[int, int, int]]
+    """Turn, number among the modules, depth."""
+
+
+def _looked_through(model: nn.Module, inputs: Any, labels: Tensor | None, how: How) -> _Looked:
+    """Of a copy, which is passed once more to find where its layers lie."""
+    with probing(model, inputs, labels, how) as probe:
+        modules = dict(probe.network.named_modules())
+        if inputs is None:
+            found = read_off(probe.network)
+            return _Looked(found.layers, modules, {layer.name: (0, at, 0) for at, layer in enumerate(found.layers)})
+        passed = passage(probe)
+        probe.begin()
+        found = diagnose(probe.network, inputs, forward=lambda *_: probe.run())
+    return _Looked(found.layers, modules, {layer.name: _place(passed, modules, layer.name) for layer in found.layers})
+
+
+def _looked_at(model: nn.Module, inputs: Any, depths: Mapping[str, int], how: How) -> _Looked:
+    """As evaluation runs it, on the model itself: `diagnose` leaves it as it was, and nothing of it is trained."""
+    network = inside(model)
+
+    def forward(*_: Any) -> Any:
+        # Whoever draws in a layer draws the same at every time.
+        seed_all(how.get("seed", 0))
+        return run_on(network, inputs, how.get("forward"), how.get("lengths"))
+
+    found = read_off(network) if inputs is None else diagnose(network, inputs, forward=forward)
+    modules = dict(network.named_modules())
+    turns, numbers = ({name: at for at, name in enumerate(names)} for names in (depths, modules))
+
+    def place(name: str) -> tuple[int, int, int]:
+        owner = name
+        while owner and owner not in depths:
+            owner = owner.rpartition(".")[0]
+        return turns.get(owner, len(depths)), numbers[name], depths.get(owner, 0)
+
+    return _Looked(found.layers, modules, {layer.name: place(layer.name) for layer in found.layers})
 
 
 def _place(passed: Passage, layers: Mapping[str, nn.Module], name: str) -> tuple[int, int, int]:
@@ -195,7 +245,7 @@ def _drift(name: str, layer: Any, earlier: Mapping[str, Tensor] | None) -> tuple
     return found["running_mean"], found[square]
 
 
-def _warnings(said: list[LayerDiagnosis], accuracy: Mapping[str, float], *, at_end: bool) -> list[HealthWarning]:
+def _warnings(said: list[LayerDiagnosis], *, at_end: bool) -> list[HealthWarning]:
     found = []
     for layer in said:
         for finding in layer.coded:
@@ -214,22 +264,23 @@ def _warnings(said: list[LayerDiagnosis], accuracy: Mapping[str, float], *, at_e
                 "precise statistics, or give it a momentum"
             )
             found.append(_warning(layer, "few_updates", words))
-    return [*found, *_warnings_of_accuracy(accuracy)]
+    return found
 
 
 def _warning(layer: LayerDiagnosis, code: str, words: str) -> HealthWarning:
     return HealthWarning(layer.name, code, f"{layer.name or 'the model'}: {words}")
 
 
-def _warnings_of_accuracy(accuracy: Mapping[str, float]) -> list[HealthWarning]:
+def _warnings_of_accuracy(accuracy: Mapping[str, float], examples: int | None) -> list[HealthWarning]:
     running, found = accuracy.get("running", math.nan), []
+    of = "" if examples is None else f" of {examples:,} test examples"
     for name, code, cure in (
         ("precise", "stale_statistics", "evaluate with precise statistics, or enlarge the momentum"),
         ("batch", "batch_dependent", "use larger or mixed batches, batch renorm, or a norm that needs no batch"),
     ):
         other = accuracy.get(name, math.nan)
         if other - running > WORSE:
-            words = f"accuracy is {running:.1%} with running statistics and {other:.1%} with {name} ones; {cure}"
+            words = f"accuracy{of} is {running:.1%} with running statistics and {other:.1%} with {name} ones; {cure}"
             found.append(HealthWarning("", code, words))
     return found
 
@@ -240,5 +291,4 @@ def _number(value: float | None) -> float:
 
 def _greatest(values: list[float]) -> float:
     """NaN of nothing; what is not finite is greater than all."""
-    there = torch.tensor([value for value in values if not math.isnan(value)], dtype=torch.float64)
-    return float(there.max()) if len(there) else math.nan
+    return max((value for value in values if not math.isnan(value)), default=math.nan)

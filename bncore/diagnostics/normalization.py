@@ -63,7 +63,15 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
             for handle in handles:
                 handle.remove()
     found = observed.found
+    for layer, look in looks.items():
+        if look.is_observed:
+            look.values = found.get(layer)
     return Diagnosis(tuple(_said(name, layer, looks[layer], found.get(layer)) for name, layer in layers))
+
+
+def read_off(model: nn.Module) -> Diagnosis:
+    """What the layers keep says of them, without a pass: what is not finite, scales near 0, batches they have seen."""
+    return Diagnosis(tuple(_said(name, layer, _Unseen(), None) for name, layer in _layers_of(model)))
 
 
 def _layers_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -71,6 +79,19 @@ def _layers_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
     found = dict([*normalizations(model), *normalizations(model, batch_statistics=True)])
     inside = tuple(f"{name}." for name in found if name)
     return [(name, found[name]) for name, _ in model.named_modules() if name in found and not name.startswith(inside)]
+
+
+class _Unseen:
+    """What is said of a layer when nobody has asked whether a batch comes by."""
+
+    reached = finite_input = True
+    erases = overflows = False
+    gap: float | None = None
+
+    def __init__(self) -> None:
+        self.population: Population | None = None
+        self.values: Moments | None = None
+        self.together = 0
 
 
 class _Look:
@@ -89,8 +110,11 @@ class _Look:
         self.squared_gap = self.squared_output = 0.0
         self.keeps_statistics = has_batch_statistics(layer)
         self.together = 0
+        self.is_observed = False
+        """Whether `observing` measures the very moments that are looked for, which are not measured twice."""
         if self.keeps_statistics and self.twin.num_batches_tracked is not None:
             self.population = _known(layer)
+            self.is_observed = self.population is not None and self.population.takes_moments
             # Training shows its output and looks for no more than that. An instance norm would evaluate as it trains.
             self.twin.track_running_stats = averages_instances(layer)
 
@@ -108,10 +132,11 @@ class _Look:
             self.overflows = not math.isfinite(largest.to(statistics_dtype(values.dtype)).square())
         if not self.keeps_statistics:
             return
-        one = moments(values.to(torch.float64), channel_axes(values))
-        self.values = one if self.values is None else merge(self.values, one)
         population = self.population
-        together = one.count if population is None else population.together(values)
+        together = values.numel() // values.shape[1] if population is None else population.together(values)
+        if not self.is_observed:
+            one = moments(values.to(torch.float64), channel_axes(values))
+            self.values = one if self.values is None else merge(self.values, one)
         self.together = together if population is not None and population.by_itself else self.together + together
         if population is None or together == 1:
             return
@@ -120,8 +145,8 @@ class _Look:
             self.twin._handed = layer._handed
         evaluation = self._counted(self.twin.eval().forward(*args, **kwargs))
         gap = self._train(values, args, kwargs).reshape(evaluation.shape) - evaluation
-        self.squared_gap += float(gap.double().square().sum())
-        self.squared_output += float((evaluation + gap).double().square().sum())
+        self.squared_gap += _squared_norm(gap)
+        self.squared_output += _squared_norm(evaluation + gap)
 
     @property
     def gap(self) -> float | None:
@@ -142,6 +167,11 @@ class _Look:
             return seen_values(self.twin, (output,), {})
         frames: Tensor = output.data if isinstance(output, PackedSequence) else output
         return frames
+
+
+def _squared_norm(values: Tensor) -> float:
+    """Summed in double precision, without a copy in it."""
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2
 
 
 def _values_of_one_mean(layer: nn.Module, values: Tensor) -> int | None:
@@ -171,7 +201,7 @@ def _known(layer: nn.Module) -> Population | None:
         return None
 
 
-def _said(name: str, layer: Any, look: _Look, found: Any) -> LayerDiagnosis:
+def _said(name: str, layer: Any, look: _Look | _Unseen, found: Any) -> LayerDiagnosis:
     tensors = [*layer.named_parameters(), *layer.named_buffers()]
     by_step = found is not None and isinstance(found.count, Tensor)
     measured = of_steps(layer, found) if by_step else of_batch(layer, look, found)

@@ -4,6 +4,7 @@ Invariant: nothing of it leaves a trace in what trains (`bncore.diagnostics`), a
 step and training state. In float32 and on the weights that train, whatever the precision and averages of the spec.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 from bncore import diagnostics
 from bncore.data import DataSet, Examples
 from bncore.diagnostics import How
-from bncore.norm.model.found import normalizations
 from bncore.recording import Recording, from_bytes
 from bncore.seeds import derive_seed
-from bncore.spec import ExperimentSpec, Plan, Statistics, lr_factor
+from bncore.spec import ExperimentSpec, Plan, data_shape, lr_factor
+from bncore.spec.blueprint import depths
 from bncore.spec.diagnostics import (
     ActivationMomentsSpec,
     CovariateShiftSpec,
@@ -32,21 +33,17 @@ from bncore.spec.diagnostics import (
     StepProbeSpec,
     WeightNormsSpec,
 )
-from bncore.train.evaluate import equal_parts, evaluate, using
+from bncore.spec.diagnostics.affordable import LEAST_STEPS, MOST_PRECISE
+from bncore.train.accuracies import Accuracies, Judging
 from bncore.train.learner import Found
-from bncore.train.progress import TEST_ACCURACY
 from bncore.train.task import Task
-
-LEAST_PRECISE, MOST_PRECISE = 256, 10_000
-"""Training examples for precise statistics: of the first, means are off by 6 % of a standard deviation, where rows have
-one value a channel; arXiv 2105.07576, section 3.2, finds a tenth of the second enough for images."""
-_PRECISE_SHARE = 96
-"""Of so many that are trained on, one is looked at again for them, within these bounds: half a percent of the time."""
-_PRECISE_BATCH = 256
-"""At the least: front layers normalized by small batches leave errors behind (section 3.3 there)."""
 
 KEPT = "diagnostics/"
 """What names begin with that are kept in the training state."""
+_TOO_SHORT = (
+    "What needs a pass through the network (gaps, dead channels, clipped r and d, values) was not measured: the run "
+    f'was too short, {{:,}} steps; from {LEAST_STEPS:,} on it takes little of it. "full": true measures it all the same'
+)
 _SHIFT, _STATISTICS = "covariate_shift", "norm_health/"
 
 AnyButHealth = (
@@ -60,7 +57,7 @@ AnyButHealth = (
     | HessianTopEigenvalueSpec
     | WeightNormsSpec
 )
-_Given = tuple[nn.Module, Tensor, Tensor]
+_Given = tuple[nn.Module, Tensor | None, Tensor | None]
 
 
 class Measuring:
@@ -75,6 +72,7 @@ class Measuring:
         seed = derive_seed(spec.train.seed, "diagnostics")
         order = torch.randperm(data.train.size, generator=torch.Generator().manual_seed(seed))
         self._drawn = order[:MOST_PRECISE].clone()
+        self._judging = Judging(spec, planned, network, task, data, self._drawn)
         self._together = min(spec.train.micro_batches(spec.train.batch_size))
         self._earlier_statistics: dict[str, Tensor] = {}
         self._earlier_shift: Recording | None = None
@@ -84,12 +82,9 @@ class Measuring:
 
         `evaluated` is what was measured after these steps, and is not measured again.
         """
-        probe = self._probe(asked.measured_on(self._data.train.size, self._together))
-        given = (self._network, probe.inputs, probe.targets)
-        how: How = {"lengths": probe.lengths, "loss": self._loss, "seed": self._spec.train.seed, "step": step}
         if isinstance(asked, NormHealthSpec):
-            return self._norm_health(given, how, self._accuracies(evaluated) if at_end else {}, at_end=at_end)
-        recording = self._measured(asked, given, how)
+            return self._norm_health(asked, step, evaluated, at_end=at_end)
+        recording = self._measured(asked, *self._given(asked, step))
         if isinstance(asked, CovariateShiftSpec):
             self._earlier_shift = recording
         return Found(recording)
@@ -108,16 +103,37 @@ class Measuring:
             self._earlier_shift = from_bytes(named.pop(_SHIFT).numpy().tobytes())
         self._earlier_statistics = {name.removeprefix(_STATISTICS): tensor for name, tensor in named.items()}
 
-    def _norm_health(self, given: _Given, how: How, accuracy: Mapping[str, float], *, at_end: bool) -> Found:
+    def _norm_health(self, asked: NormHealthSpec, step: int, evaluated: Mapping[str, float], *, at_end: bool) -> Found:
+        passes = asked.is_full or step >= LEAST_STEPS
+        given, how = self._given(asked, step) if passes else ((self._network, None, None), How(step=step))
+        judged = Accuracies({}, {})
+        if at_end:
+            judged = self._judging.accuracies(evaluated, step, full=asked.is_full)
         found = diagnostics.norm_health(
-            *given, earlier=self._earlier_statistics, accuracy=accuracy, at_end=at_end, **how
+            *given,
+            earlier=self._earlier_statistics,
+            accuracy=judged.values,
+            examples=judged.examples,
+            depths=self._depths,
+            at_end=at_end,
+            **how,
         )
         self._earlier_statistics = diagnostics.running_statistics(self._network)
         warnings = tuple(warning.words for warning in found.warnings)
         # NaN is what no layer has, such as bounds of r.
         known = {name: value for name, value in found.recording.scalars.items() if not math.isnan(value)}
         scalars = {**known, "warnings": float(len(warnings))}
-        return Found(replace(found.recording, scalars=scalars), warnings)
+        notes = (*(() if passes else (_TOO_SHORT.format(step),)), *judged.notes)
+        return Found(replace(found.recording, scalars=scalars, notes=notes), warnings)
+
+    @functools.cached_property
+    def _depths(self) -> Mapping[str, int]:
+        return depths(self._spec.network.blueprint(data_shape(self._spec.data).signal, self._planned.outputs))
+
+    def _given(self, asked: DiagnosticSpec, step: int) -> tuple[_Given, How]:
+        probe = self._probe(asked.measured_on(self._data.train.size, self._together))
+        how: How = {"lengths": probe.lengths, "loss": self._loss, "seed": self._spec.train.seed, "step": step}
+        return (self._network, probe.inputs, probe.targets), how
 
     def _measured(self, asked: AnyButHealth, given: _Given, how: How) -> Recording:  # noqa: C901 - one case a member
         lr = self._lr(how["step"])
@@ -156,26 +172,3 @@ class Measuring:
     def _loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """As training descends it, of examples that are not mixed."""
         return self._task.loss(outputs, Examples(outputs, labels))
-
-    def _accuracies(self, evaluated: Mapping[str, float]) -> dict[str, float]:
-        """Of the test data, by statistics; nothing where there is no accuracy, or no statistics to choose."""
-        if self._task.chosen_by != "accuracy" or not normalizations(self._network, batch_statistics=True):
-            return {}
-        kinds: tuple[Statistics, ...] = ("running", "batch", "precise")
-        keys = {kind: TEST_ACCURACY if kind == "running" else f"{TEST_ACCURACY}@{kind}" for kind in kinds}
-        return {kind: evaluated[key] if key in evaluated else self._accuracy(kind) for kind, key in keys.items()}
-
-    def _accuracy(self, statistics: Statistics) -> float:
-        train, test = self._data.train, self._data.test
-        trained = self._planned.total_steps * self._spec.train.batch_size
-        examples = min(max(trained // _PRECISE_SHARE, LEAST_PRECISE), MOST_PRECISE)
-        drawn = train.select(self._drawn[:examples].sort().values.to(train.index_device))
-        together = max(self._together, min(_PRECISE_BATCH, self._spec.evaluation.batch_size))
-        batches = equal_parts(drawn, max(1, drawn.size // together))
-        tested = equal_parts(test, -(-test.size // self._spec.evaluation.batch_size))
-        try:
-            with using(statistics, self._network, batches) as usable:
-                return evaluate(self._network, self._task, tested)["accuracy"] if usable else math.nan
-        except ValueError:
-            # Too few examples for statistics of their own.
-            return math.nan

@@ -64,6 +64,9 @@ def _print(found: Json, *, whole: bool) -> None:
     units = found["units"]
     rows = [(name.replace("_", " "), value, units.get(name, "1")) for name, value in sorted(found["scalars"].items())]
     show(table(("found", "value", "unit"), rows))
+    # A server of before has none.
+    for note in found.get("notes", ()):
+        show(f"note: {inline(note)}")
 
 
 def _by_site(arrays: Json) -> list[str]:

@@ -84,6 +84,7 @@ def test_other_formats_hold_the_same(measured: Any) -> None:
         assert np.array_equal(arrays["gradient"], recording(0).arrays["gradient"])
         assert arrays["sites/name"].tolist() == [site.name for site in SITES]
         assert float(arrays["scalars/mode"]) == 0.5
+        assert arrays["notes"].tolist() == []
     for answer in (stored, archive, client.get(path)):
         tag = answer.headers["etag"]
         params = dict(answer.request.url.params)

@@ -1,6 +1,7 @@
 """What was written of a recording is what is read."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ def test_it_is_read_as_it_was_written():
         units={"mean": "1"},
         sites=(Site("hidden.0", 1, "weights"), Site("hidden.1", 1, "after_norm")),
         scalars={"growth": 0.1 + 0.2, "none": math.nan, "far": -math.inf},
+        notes=("kurtosis of half of the images",),
     )
     read = from_bytes(written.to_bytes())
     assert (read.kind, read.step, read.axes, read.units, read.sites) == (
@@ -36,7 +38,12 @@ def test_it_is_read_as_it_was_written():
     assert read.scalars["growth"] == 0.1 + 0.2
     assert math.isnan(read.scalars["none"])
     assert read.scalars["far"] == -math.inf
+    assert read.notes == ("kurtosis of half of the images",)
     assert read.to_bytes() == written.to_bytes()
+    # As it was before there were any.
+    bare = replace(written, notes=())
+    assert b"notes" not in bare.to_bytes()
+    assert from_bytes(bare.to_bytes()).notes == ()
 
 
 def test_axes_are_those_of_the_arrays():

@@ -14,6 +14,7 @@ SPEC: dict[str, Any] = {
     "diagnostics": [
         {"kind": "activation_moments", "at": [0, 20], "examples": 32},
         {"kind": "gradient_norms", "examples": 32},
+        {"kind": "norm_health", "full": True},
     ],
 }
 
@@ -39,6 +40,21 @@ def test_the_command_shows_norms_by_layer_what_is_wrong_and_what_others_found(cl
     assert "kurtosis" in one.stdout
 
 
+def test_of_a_short_run_it_is_said_what_was_not_measured_and_how_to_have_it(cli: Any, client: Any) -> None:
+    short = client.wait(client.submit({**SPEC, "diagnostics": []})["id"], timeout_seconds=120)
+    found = client.diagnostic(short["id"], "norm_health")
+    assert np.isnan(found["arrays"]["gap"]["values"]).all()
+    assert found["arrays"]["updates"]["values"].tolist() == [30.0, 30.0]
+    assert "accuracy_batch" not in found["scalars"]
+    passes, accuracies = found["notes"]
+    assert "too short, 30 steps; from 200 on" in passes
+    assert "too short, 30 steps of 60; from" in accuracies
+    shown = " ".join(cli("diagnose", short["id"]).stdout.split())
+    assert all(f"note: {note}" in shown for note in found["notes"])
+    # What the layers themselves keep is said all the same.
+    assert any("have seen 30 batches" in warning for warning in short["warnings"])
+
+
 def test_what_is_missing_is_said_with_how_to_ask_for_it(cli: Any, diagnosed: Any, finished: Any) -> None:
     missing = cli("diagnose", diagnosed["id"], "step_probe")
     assert missing.exit_code == 3
@@ -61,6 +77,8 @@ def test_programs_get_arrays(cli: Any, client: Any, diagnosed: Any) -> None:
     gap = found["arrays"]["gap"]["values"]
     assert gap.shape == (len(names),)
     assert np.isfinite(gap).all()
+    assert found["notes"] == []
+    assert (found["scalars"]["examples_accuracy"], found["scalars"]["examples_precise"]) == (597, 256)
     assert found["scalars"]["warnings"] == len(diagnosed["warnings"])
     with pytest.raises(ApiError, match="There is no gradient_norms of step 5"):
         client.diagnostic(diagnosed["id"], "gradient_norms", 5)

@@ -46,6 +46,12 @@ class Population:
         self.centre: Tensor | None = None
         """In a second pass, the mean of all values."""
 
+    @property
+    def takes_moments(self) -> bool:
+        """Whether what it measures and merges, by forward passes, are mean and variance of each channel."""
+        kind = type(self)
+        return all(getattr(kind, name) is getattr(Population, name) for name in ("measure", "merge", "watching"))
+
     def measure(self, x: Tensor) -> Moments:
         """Of values (N, C, ...), at least one; in their own precision, or single for half; differentiable."""
         found = moments(x, channel_axes(x))

@@ -1,5 +1,6 @@
 """A network before it is built: a tree of layers that knows shapes, parameters and faults without torch."""
 
+from bncore.spec.blueprint.depth import depths
 from bncore.spec.blueprint.lay import Laid, LayerPlan, in_head, lay
 from bncore.spec.blueprint.layers import (
     Activation,
@@ -57,6 +58,7 @@ __all__ = [
     "Subsample",
     "Weights",
     "WithoutWeights",
+    "depths",
     "in_head",
     "lay",
 ]

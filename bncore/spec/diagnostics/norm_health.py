@@ -13,7 +13,8 @@ _STEPS, _TIMES = 1000, 100
 class NormHealthSpec(OnBatch):
     """How the normalizations are doing: gap between the statistics of a batch and the running ones, drift of these,
     channels that do not vary, clipped corrections of batch renorm, too few updates for the momentum; at the end the
-    accuracy with running, batch and precise statistics. What is wrong is said in words. Runs unless it is switched off.
+    accuracy with running, batch and precise statistics. What is wrong is said in words. Runs unless it is switched off;
+    of a short run it then leaves out what would take more than some percent of it, and says so.
     """
 
     usual: ClassVar[dict[str, Any]] = {}
@@ -26,6 +27,12 @@ class NormHealthSpec(OnBatch):
         le=MOST_EXAMPLES,
         description="Of the training data, drawn once by the seed and never augmented; null, as many as are normalized "
         "together in training.",
+    )
+
+    full: bool | None = Field(
+        default=None,
+        description="Measure all of it, however short the run, with accuracies of all test data; false, only what "
+        "takes a few percent of the steps done so far. null: true where every_steps or at is given, else false.",
     )
 
     def is_due(self, step: int, total_steps: int) -> bool:
@@ -53,6 +60,11 @@ class NormHealthSpec(OnBatch):
 
     def passes(self, weight_layers: int) -> float:  # noqa: ARG002
         return 2.0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all of it is measured, whatever it takes."""
+        return not self._is_left_to_us if self.full is None else self.full
 
     @property
     def _is_left_to_us(self) -> bool:
