@@ -54,7 +54,7 @@ def _warm_up(client: Client, logs: Path, workers: int) -> None:
             raise SystemExit(f"no trainers after {READY_SECONDS:g} seconds: see {logs}")
         time.sleep(0.1)
     while not all(_has_logged(file, "attempt_ended") for file in files):
-        client.wait_sweep(client.submit_sweep(_sweep(1, workers))["id"])
+        client.wait_sweep(client.submit_sweep(_sweep(1, max(2, workers)))["id"])
 
 
 def _has_logged(file: Path, event: str) -> bool:
@@ -85,8 +85,8 @@ def _measure(client: Client, steps: int, workers: int) -> None:
         f"{len(own)} experiments {ended['state']}; trainers' own {sum(own):.1f} s\n"
         f"elapsed {elapsed:.1f} s with {workers} workers: {elapsed * workers / sum(own):.3f} of the trainers' own\n"
         f"CPU {whole:.1f} s, {whole / sum(own):.3f} of the trainers' own\n"
-        f"CPU of an experiment {1000 * whole / len(own):.1f} ms, {1000 * sum(own) / len(own):.1f} of them the trainer's "
-        f"own: {each}\n"
+        f"CPU of an experiment {1000 * whole / len(own):.1f} ms ({each}), of them {1000 * sum(own) / len(own):.1f} "
+        "the trainer's own\n"
     )
 
 
