@@ -4,7 +4,7 @@ Invariant: storing takes at most a share of the CPU time that goes by, but for t
 beside it, and for the last storing, whose cost nobody knows before.
 """
 
-_SHARE = 0.03
+_SHARE = 0.02
 _ALLOWANCE_SECONDS = 0.005
 
 
