@@ -46,7 +46,8 @@ def main() -> int:
         return EXIT_DONE
     from bncore.train.run_directory import LOCK_SECONDS
 
-    return _work(job.run_directory, stop, wait_seconds=LOCK_SECONDS, ring=lambda: hand_over.ring(job))
+    # Its supervisor reads the directory while it lives, and after a power cut begins another one.
+    return _work(job.run_directory, stop, wait_seconds=LOCK_SECONDS, ring=lambda: hand_over.ring(job), durable=False)
 
 
 def _run_by_hand(arguments: list[str]) -> int:
@@ -112,13 +113,14 @@ def _work(
     wait_seconds: float,
     ring: Callable[[], None],
     told: Callable[[object], None] | None = None,
+    durable: bool = True,
 ) -> int:
     from bncore.job import run_job
     from bncore.train.attempt import is_disk_full
     from bncore.train.run_directory import RunDirectoryBusy, RunDirectoryUsed
 
     try:
-        outcome = run_job(run_dir, lambda: stop.asked, wait_seconds=wait_seconds, ring=ring)
+        outcome = run_job(run_dir, lambda: stop.asked, wait_seconds=wait_seconds, ring=ring, durable=durable)
     except RunDirectoryBusy as error:
         _say(error)
         return EXIT_BUSY

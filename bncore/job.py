@@ -37,6 +37,7 @@ def run_job(
     *,
     wait_seconds: float = 0.0,
     ring: Callable[[], None] = unheard,
+    durable: bool = True,
 ) -> Finished | Concluded | Stopped | Rested | Failed:
     """Do what the run directory `path` asks for; how it ended, which is the last event written there.
 
@@ -44,8 +45,8 @@ def run_job(
     """
     kind = RunLayout(path).kind
     if kind == "experiment":
-        return run_attempt(path, stop_asked, wait_seconds=wait_seconds, ring=ring)
-    directory = RunDirectory(path, wait_seconds=wait_seconds, stop_asked=stop_asked, ring=ring)
+        return run_attempt(path, stop_asked, wait_seconds=wait_seconds, ring=ring, durable=durable)
+    directory = RunDirectory(path, wait_seconds=wait_seconds, stop_asked=stop_asked, ring=ring, durable=durable)
     try:
         return _run(directory, kind, stop_asked)
     finally:

@@ -5,11 +5,11 @@ one is whole. What is wrong with a file is said of its checkpoint.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, insert, select, tuple_, update
 from sqlalchemy.orm import Session
@@ -19,7 +19,7 @@ from store import files, retention
 from store.columns import core
 from store.database import Database, clock
 from store.errors import CheckpointDamaged, CheckpointNotFound, FileDamaged, FileNotFound
-from store.files import Announced, Begun
+from store.files import Announced, Begun, Small
 from store.ids import new_id
 from store.jobs import eventlog
 from store.jobs.eventlog import Entry
@@ -28,6 +28,7 @@ from store.tables import Checkpoint, Experiment, Job
 
 Part = Literal["weights", "state"]
 """Which file of a checkpoint."""
+_NEW_WHOLE = insert(core(Checkpoint)).values(created_at=clock(), whole_at=clock())
 FILE_KINDS: Mapping[Part, str] = {"weights": "weights", "state": "training_state"}
 
 
@@ -54,19 +55,8 @@ def begin(
         part: files.announce(session, owner, lease.job_id, _announced(part, event.step, stored), owner_bytes)
         for part, stored in parts(event).items()
     }
-    values = {
-        "id": new_id("ckp"),
-        "experiment_id": lease.job_id,
-        "attempt": lease.attempt,
-        "kind": event.checkpoint_kind,
-        "step": event.step,
-        "epoch": event.epoch,
-        "metrics": json.loads(event.model_dump_json(include={"metrics"}))["metrics"],
-        "weights_id": begun["weights"].file_id,
-        "state_id": begun["state"].file_id if "state" in begun else None,
-        "created_at": clock(),
-    }
-    session.execute(insert(core(Checkpoint)).values(values))
+    values = _row(lease, event, {part: one.file_id for part, one in begun.items()})
+    session.execute(insert(core(Checkpoint)).values(created_at=clock(), **values))
     return BegunCheckpoint(str(values["id"]), begun)
 
 
@@ -84,34 +74,35 @@ def complete(session: Session, lease: Lease, checkpoint_id: str, digests: Mappin
         if not begun.whole:
             with said_of(checkpoint_id, part):
                 files.become_whole(session, begun.file_id, digests.get(part, ""))
-    shown = update(Checkpoint).where(Checkpoint.id == checkpoint_id).values(whole_at=clock())
-    session.execute(shown, execution_options={"synchronize_session": False})
+    whole = update(Checkpoint).where(Checkpoint.id == checkpoint_id).values(whole_at=clock())
+    session.execute(whole, execution_options={"synchronize_session": False})
     spec = session.scalars(select(core(Experiment).c.spec).where(core(Experiment).c.id == lease.job_id)).one()
-    retention.retain(session, lease.job_id, keep_periodic=bool(spec.get("checkpoint", {}).get("keep_periodic")))
-    data = {"checkpoint_id": checkpoint_id, "kind": checkpoint.kind, "step": checkpoint.step}
-    message = f"Checkpoint ({checkpoint.kind}) of step {checkpoint.step} is stored."
-    eventlog.append(session, lease.job_id, lease.attempt, [Entry("checkpoint", message, data)])
+    retention.retain(session, lease.job_id, keep_periodic=_keeps_periodic(spec))
+    shown = _shown(checkpoint_id, checkpoint.kind, checkpoint.step)
+    eventlog.append(session, lease.job_id, lease.attempt, [shown])
     return answer
 
 
-def store_small(
-    session: Session,
-    lease: Lease,
-    event: CheckpointSaved,
-    data: Mapping[Part, bytes],
-    owner_bytes: int | None = None,
-) -> Go | Stop:
-    """Announce, write and show a checkpoint whose files have one chunk each: `begin` and `complete` at once.
+def store_new(
+    session: Session, lease: Lease, spec: Mapping[str, Any], saved: Sequence[tuple[CheckpointSaved, Mapping[Part, str]]]
+) -> None:
+    """Show checkpoints that were not announced before, with the ids of their files, which are shown already; and give
+    up those that they replace. `spec` is the experiment's.
 
-    `data` are the announced bytes. Raises what these raise; then nothing of it is to be committed.
+    For whoever holds the job: the caller has renewed in this transaction.
     """
-    begun = begin(session, lease, event, owner_bytes=owner_bytes)
-    if begun is None:
-        return renew(session, lease)
-    for part, content in data.items():
-        with said_of(begun.id, part):
-            files.fill(session, begun.files[part], content)
-    return complete(session, lease, begun.id, {part: stored.sha256 for part, stored in parts(event).items()})
+    if not saved:
+        return
+    rows = [_row(lease, event, file_ids) for event, file_ids in saved]
+    session.execute(_NEW_WHOLE, rows)
+    retention.retain(session, lease.job_id, keep_periodic=_keeps_periodic(spec))
+    shown = [_shown(row["id"], row["kind"], row["step"]) for row in rows]
+    eventlog.append(session, lease.job_id, lease.attempt, shown)
+
+
+def small_files(event: CheckpointSaved, data: Mapping[Part, bytes]) -> dict[Part, Small]:
+    """Files of a checkpoint that have one chunk each, and `data` in them."""
+    return {part: Small(_announced(part, event.step, stored), data[part]) for part, stored in parts(event).items()}
 
 
 def give_up(session: Session, lease: Lease, checkpoint_id: str, why: str) -> None:
@@ -222,6 +213,29 @@ def parts(event: CheckpointSaved) -> dict[Part, StoredFile]:
 
 def _announced(part: Part, step: int, stored: StoredFile) -> Announced:
     return Announced(PurePath(stored.file).name, FILE_KINDS[part], step, stored.size, stored.sha256)
+
+
+def _row(lease: Lease, event: CheckpointSaved, file_ids: Mapping[Part, str]) -> dict[str, Any]:
+    return {
+        "id": new_id("ckp"),
+        "experiment_id": lease.job_id,
+        "attempt": lease.attempt,
+        "kind": event.checkpoint_kind,
+        "step": event.step,
+        "epoch": event.epoch,
+        "metrics": json.loads(event.model_dump_json(include={"metrics"}))["metrics"],
+        "weights_id": file_ids["weights"],
+        "state_id": file_ids.get("state"),
+    }
+
+
+def _shown(checkpoint_id: str, kind: str, step: int) -> Entry:
+    data = {"checkpoint_id": checkpoint_id, "kind": kind, "step": step}
+    return Entry("checkpoint", f"Checkpoint ({kind}) of step {step} is stored.", data)
+
+
+def _keeps_periodic(spec: Mapping[str, Any]) -> bool:
+    return bool(spec.get("checkpoint", {}).get("keep_periodic"))
 
 
 def _begun(checkpoint: Checkpoint) -> dict[Part, Begun]:

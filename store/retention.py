@@ -5,7 +5,7 @@ because a run that is set back to that `last` still needs its best; and every `b
 together with its files.
 """
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from store import files
@@ -13,13 +13,17 @@ from store.columns import core, one_of
 from store.database import clock
 from store.tables import Checkpoint
 
+_CHECKPOINT = core(Checkpoint).c
+_WHOLE = select(_CHECKPOINT.id, _CHECKPOINT.kind, _CHECKPOINT.step, _CHECKPOINT.attempt).where(
+    _CHECKPOINT.experiment_id == bindparam("of_experiment"),
+    _CHECKPOINT.whole_at.is_not(None),
+    _CHECKPOINT.dropped_at.is_(None),
+)
+
 
 def retain(session: Session, experiment_id: str, *, keep_periodic: bool) -> None:
     """Give up checkpoints that newer whole ones replace; with `keep_periodic` an old `last` becomes `periodic`."""
-    whole = select(Checkpoint).where(
-        Checkpoint.experiment_id == experiment_id, Checkpoint.whole_at.is_not(None), Checkpoint.dropped_at.is_(None)
-    )
-    rows = session.scalars(whole, execution_options={"populate_existing": True}).all()
+    rows = session.execute(_WHOLE, {"of_experiment": experiment_id}).all()
     lasts = [row for row in rows if row.kind == "last"]
     if not lasts:
         return
@@ -30,11 +34,11 @@ def retain(session: Session, experiment_id: str, *, keep_periodic: bool) -> None
     newest_best = max(map(_age, reached), default=(0, 0))
     old_bests = [row.id for row in reached if _age(row) < newest_best]
     table = core(Checkpoint)
-    if keep_periodic:
+    if keep_periodic and old_lasts:
         session.execute(update(table).where(one_of(table.c.id, old_lasts)).values(kind="periodic"))
-        drop(session, one_of(table.c.id, old_bests))
-    else:
-        drop(session, one_of(table.c.id, [*old_lasts, *old_bests]))
+    replaced = old_bests if keep_periodic else [*old_lasts, *old_bests]
+    if replaced:
+        drop(session, one_of(table.c.id, replaced))
 
 
 def drop(session: Session, *conditions: ColumnElement[bool]) -> None:
@@ -45,5 +49,5 @@ def drop(session: Session, *conditions: ColumnElement[bool]) -> None:
     files.drop(session, [file_id for row in gone for file_id in row if file_id is not None])
 
 
-def _age(row: Checkpoint) -> tuple[int, int]:
+def _age(row: Row[str, str, int, int]) -> tuple[int, int]:
     return row.step, row.attempt

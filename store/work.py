@@ -142,6 +142,14 @@ def finish(session: Session, lease: Lease, outcome: Outcome) -> Moved:
     return moved
 
 
+def finish_alone(session: Session, lease: Lease, outcome: Outcome) -> Moved | None:
+    """The same where the transaction has the owner's turn; None, and nothing is done, where a study waits for the job.
+
+    Whoever wakes a study has its row before the owner's turn, and two that wait for each other would both wait long.
+    """
+    return _finish(session, lease, outcome) if waking.of_job(session, lease.job_id) is None else None
+
+
 def _finish(session: Session, lease: Lease, outcome: Outcome) -> Moved:
     match outcome:
         case Succeeded(stop_reason, summary):

@@ -6,15 +6,17 @@ before the transaction, and what is stored is compared with them in it, before i
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
+from sqlalchemy.orm import Session
 
 from bncore.events import CheckpointSaved, Event, FileSaved, StoredFile
-from store import checkpoints, files, results
-from store.errors import CheckpointDamaged, FileDamaged, QuotaExceeded
-from store.files import CHUNK_BYTES, Announced
+from store import at_once, checkpoints
+from store.at_once import CameBefore
+from store.errors import FileDamaged, QuotaExceeded
+from store.files import CHUNK_BYTES, Announced, Small
 from store.jobs.leases import Go, Stop
 from worker.file_upload import FileSender
 
@@ -24,30 +26,39 @@ Bytes = Mapping[str, bytes]
 """By the name of the file in the run directory."""
 
 
+def nothing(_: Session) -> None:
+    """More than storing is not to be done."""
+
+
 def stored(
-    sender: FileSender, events: Sequence[Event], made: Sequence[FileSaved], saved: Sequence[CheckpointSaved]
+    sender: FileSender,
+    events: Sequence[Event],
+    made: Sequence[FileSaved],
+    saved: Sequence[CheckpointSaved],
+    then: Callable[[Session], object] = nothing,
 ) -> Go | Stop | None:
-    """Store events, files and checkpoints and renew the lease; None, and nothing is stored, where that is not to be.
+    """Store events, files and checkpoints, renew the lease and do what is to be done `then`, in one transaction; None,
+    and nothing is done, where that is not to be.
 
     Raises `StaleLease`, and what `worker.outage` lists; then it may have been done all the same, and is done again.
     """
     content = _read(sender.directory, [*(one.file for one in made), *(file for one in saved for file in _files(one))])
     if content is None:
         return None
+    small = [Small(_announced(one), content[one.file.file]) for one in made]
+    parts = [(one, {part: content[file.file] for part, file in checkpoints.parts(one).items()}) for one in saved]
     try:
         with sender.database.write() as session:
-            answer = results.append(session, sender.lease, events)
-            for file in made:
-                announced = Announced(file.name, file.file_kind, file.step, file.file.size, file.file.sha256)
-                data = content[file.file.file]
-                answer = files.store_small(session, sender.lease, announced, data, sender.owner_bytes)
-            for checkpoint in saved:
-                parts = {part: content[file.file] for part, file in checkpoints.parts(checkpoint).items()}
-                answer = checkpoints.store_small(session, sender.lease, checkpoint, parts, sender.owner_bytes)
-    except (QuotaExceeded, FileDamaged, CheckpointDamaged) as error:
-        log.info("not_stored_at_once", error=str(error))
+            answer = at_once.store(session, sender.lease, events, small, parts, sender.owner_bytes)
+            then(session)
+    except (QuotaExceeded, FileDamaged, CameBefore) as error:
+        log.info("not_stored_at_once", error=repr(error))
         return None
     return answer
+
+
+def _announced(file: FileSaved) -> Announced:
+    return Announced(file.name, file.file_kind, file.step, file.file.size, file.file.sha256)
 
 
 def _read(directory: Path, wanted: Sequence[StoredFile]) -> Bytes | None:

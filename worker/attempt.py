@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import structlog
+from sqlalchemy.orm import Session
 
+from bncore.events import Finished
 from store import checkpoints, files, work
 from store.database import Database
 from store.errors import DatasetDamaged, DatasetUnusable, FileDamaged, FileNotFound, QuotaExceeded, StaleLease
+from store.jobs.moves import Moved
 from store.queueing import Limits as StoredLimits
 from store.work import Claim, Concluded, Failed, Outcome
 from worker.data_cache import DataCache
@@ -87,6 +90,8 @@ class Attempt:
         self._found: dict[str, Any] = {}
         self._damaged: list[str] = []
         """Files that are not what was stored."""
+        self._moved: Moved | None = None
+        """How the job has moved, once it was ended with the last of what the trainer reported."""
         self._flush_at = self._flushed_at = 0.0
         self._pace = Pace(time.monotonic())
 
@@ -95,7 +100,11 @@ class Attempt:
         with self._directory, self._stopping, self._ending:
             sign(self._directory, self._claim.lease)
             try:
-                self._store(self._outcome())
+                outcome = self._outcome()
+                if self._moved is None:
+                    self._store(outcome)
+                else:
+                    _say(outcome, self._moved)
             except StaleLease:
                 log.warning("lease_lost")
             except GaveUp:
@@ -166,6 +175,9 @@ class Attempt:
         if not self._place.shutdown.is_set():
             self._place.trainers.warm_up()
         self._insist.on(self._drain)
+        return self._judged(trainer)
+
+    def _judged(self, trainer: TrainerProcess) -> Outcome:
         assert trainer.returncode is not None
         words = trainer.last_words(_LAST_WORDS_BYTES)
         end = Exit(self._reporting.last_event, trainer.returncode, trainer.was_ready, words)
@@ -189,8 +201,11 @@ class Attempt:
             self._flushed_at = self._flush_at = time.monotonic() + settings.tick_seconds
 
     def _drain(self) -> None:
-        while self._reporting.flush():
-            continue
+        self._moved = self._reporting.drain(self._finish)
+
+    def _finish(self, session: Session, last: Finished) -> Moved | None:
+        # Whatever was asked meanwhile, and whatever became of the trainer after it.
+        return work.finish_alone(session, self._claim.lease, judge(Exit(last, 0, True, ""), None))
 
     def _store(self, outcome: Outcome) -> None:
         def store() -> None:
@@ -200,8 +215,8 @@ class Attempt:
                     checkpoints.give_up(session, self._claim.lease, self._restored, outcome.message)
                 # And nobody else will be given these bytes, nor be spared from sending them.
                 files.condemn(session, self._damaged)
-                state = work.finish(session, self._claim.lease, outcome).state
-            log.info("attempt_ended", ending=type(outcome).__name__.lower(), state=state.value, **_facts(outcome))
+                moved = work.finish(session, self._claim.lease, outcome)
+            _say(outcome, moved)
 
         try:
             self._insist.on(store)
@@ -225,5 +240,6 @@ def _blames_the_checkpoint(outcome: Outcome) -> TypeGuard[Failed]:
     return isinstance(outcome, Failed) and outcome.code == "checkpoint_damaged"
 
 
-def _facts(outcome: Outcome) -> dict[str, str]:
-    return {name: value for name, value in vars(outcome).items() if isinstance(value, str)}
+def _say(outcome: Outcome, moved: Moved) -> None:
+    facts = {name: value for name, value in vars(outcome).items() if isinstance(value, str)}
+    log.info("attempt_ended", ending=type(outcome).__name__.lower(), state=moved.state.value, **facts)

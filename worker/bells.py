@@ -28,11 +28,13 @@ class Bells:
 
     def ring(self) -> bool:
         """Ring the bells of the outbox; whether there are more than fit into one turn."""
-        with self._database.read() as session:
-            hanging = bells.hanging(session, _BATCH)
-            workers = _workers(processes.live(session, within_seconds=_LIVE_SECONDS)) if hanging else Counter()
+        # At every change of the database, most of which are no bells.
+        with self._database.look() as connection:
+            hanging = bells.hanging(connection, _BATCH)
         if not hanging:
             return False
+        with self._database.read() as session:
+            workers = _workers(processes.live(session, within_seconds=_LIVE_SECONDS))
         wanted: Counter[str] = Counter()
         for bell in hanging:
             wanted[bell.queue] += bell.jobs

@@ -1,11 +1,11 @@
 """How often news of a trainer is stored: as soon as it comes, for as long as that costs little.
 
-Invariant: storing takes at most a share of the CPU time that goes by, but for an allowance at the start, which a run of
-a second lives on, and for the last storing, whose cost nobody knows before.
+Invariant: storing takes at most a share of the CPU time that goes by, but for the first news and a small allowance
+beside it, and for the last storing, whose cost nobody knows before.
 """
 
-_SHARE = 0.03
-_ALLOWANCE_SECONDS = 0.03
+_SHARE = 0.02
+_ALLOWANCE_SECONDS = 0.005
 
 
 class Pace:

@@ -10,14 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
+from sqlalchemy.orm import Session
 
-from bncore.events import CheckpointSaved, Event, FileSaved
+from bncore.events import CheckpointSaved, Event, FileSaved, Finished
 from bncore.run_directory import RunLayout
 from store import results
 from store.database import Database
 from store.jobs import leases
 from store.jobs.leases import Go, Lease, Stop
+from store.jobs.moves import Moved
 from worker import at_once
+from worker.at_once import nothing
 from worker.checkpoint_upload import CheckpointUpload
 from worker.event_file import Batch, EventFile
 from worker.file_upload import FileSender, FileUpload
@@ -25,6 +28,10 @@ from worker.outage import OUTAGE, in_a_line
 from worker.trainer_log import TrainerLog
 
 log = structlog.get_logger()
+
+
+Finish = Callable[[Session, Finished], Moved | None]
+"""Ends a job whose training has finished so, if it may."""
 
 
 class Reporting:
@@ -72,6 +79,21 @@ class Reporting:
             self._store_one_by_one(batch)
         return self._log.store() or bool(batch.events)
 
+    def drain(self, finish: Finish) -> Moved | None:
+        """Store all that is left of a trainer that has ended; how the job has moved, if it has been ended with it.
+
+        `finish` ends it, if it may, in the transaction that stores the event by which training has finished. Raises
+        what `flush` raises; after an outage call it again.
+        """
+        while self._log.store():
+            continue
+        moved: Moved | None = None
+        while moved is None and (batch := self._events.read()).events:
+            is_stored, moved = self._is_finished(batch, finish)
+            if not is_stored and not self._is_stored_at_once(batch):
+                self._store_one_by_one(batch)
+        return moved
+
     def hold_on(self) -> None:
         """After a flush that failed: keep the lease, if that much works, and the disk from filling. Raises
         `StaleLease`.
@@ -92,14 +114,26 @@ class Reporting:
         """For how long the trainer has written nothing."""
         return self._events.silent_seconds()
 
-    def _is_stored_at_once(self, batch: Batch) -> bool:
+    def _is_finished(self, batch: Batch, finish: Finish) -> tuple[bool, Moved | None]:
+        """Whether a batch that ends a training is stored, in one transaction, and how the job has moved in it."""
+        last = batch.events[-1]
+        if not isinstance(last, Finished):
+            return False, None
+        moved: list[Moved | None] = []
+        # Where the answer is lost this is not reached, and the next call finds what has come of it.
+        stored = self._is_stored_at_once(batch, lambda session: moved.append(finish(session, last)), always=True)
+        return stored, moved[-1] if stored else None
+
+    def _is_stored_at_once(
+        self, batch: Batch, then: Callable[[Session], object] = nothing, *, always: bool = False
+    ) -> bool:
         """Whether all of a batch with a few small files is stored now, in one transaction; else nothing of it is."""
         made, saved = _files(batch.events), _checkpoints(batch.events)
         is_up_to_date = self._files.is_up_to_date and self._upload.is_up_to_date_with(saved)
-        if not is_up_to_date or not (made or saved):
+        if not is_up_to_date or not (made or saved or always):
             return False
         began = time.monotonic()
-        answer = at_once.stored(self._sender, batch.events, made, self._upload.worth_storing(saved))
+        answer = at_once.stored(self._sender, batch.events, made, self._upload.worth_storing(saved), then)
         if answer is None:
             return False
         self._renewed(answer, began)

@@ -37,15 +37,17 @@ def run_attempt(
     *,
     wait_seconds: float = 0.0,
     ring: Callable[[], None] = unheard,
+    durable: bool = True,
 ) -> Finished | Stopped | Rested | Failed:
     """Train the spec of the run directory `path`; how it ended, which is the last event written there.
 
     `stop_asked` is called before every step: once it says yes, the run is saved and ends. For another trainer's end it
-    waits up to `wait_seconds`; `ring` is called when there are new numbers. Raises `RunDirectoryBusy` or
+    waits up to `wait_seconds`; `ring` is called when there are new numbers. What is not `durable` a power cut may take:
+    for whoever begins a new directory then. Raises `RunDirectoryBusy` or
     `RunDirectoryUsed`, and writes nothing, where the directory is not free to train in. On a full disk the event may be
     missing.
     """
-    directory = RunDirectory(path, wait_seconds=wait_seconds, stop_asked=stop_asked, ring=ring)
+    directory = RunDirectory(path, wait_seconds=wait_seconds, stop_asked=stop_asked, ring=ring, durable=durable)
     try:
         return conclude(directory, _train(directory, stop_asked))
     finally:

@@ -64,8 +64,8 @@ def prepare(spec: ExperimentSpec) -> Environment:
     Raises RuntimeError without that device, or without a compiler where the spec asks for one.
     """
     device = prepare_device(spec.resources)
-    # Seeds every device; dropout is the one consumer, for order and initialization have streams of their own.
-    torch.manual_seed(derive_seed(spec.train.seed, "training"))
+    # Dropout is the one consumer, for order and initialization have streams of their own.
+    _seed(device, derive_seed(spec.train.seed, "training"))
     return Environment(
         device=device,
         device_model=torch.cuda.get_device_name() if device == "cuda" else processor_model(),
@@ -78,6 +78,14 @@ def prepare(spec: ExperimentSpec) -> Environment:
         instruction_limits=" ".join(f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ),
         compiler=_compiler(device) if spec.resources.compile else "",
     )
+
+
+def _seed(device: Literal["cpu", "cuda"], seed: int) -> None:
+    if device == "cpu":
+        # Looking for devices of every kind is a millisecond in a process that was just forked.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def prepare_device(asked: DeviceSpec) -> Literal["cpu", "cuda"]:
@@ -103,6 +111,7 @@ def processor_model() -> str:
     return named[1].strip() if named else platform.processor() or platform.machine()
 
 
+@functools.cache
 def _vector_instructions() -> str:
     """A model such as "AMD EPYC" names processors of many kinds, and a hypervisor may hide what one has."""
     listed = re.search(r"^(?:flags|features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE | re.IGNORECASE)
@@ -110,6 +119,7 @@ def _vector_instructions() -> str:
     return " ".join(sorted({flag for flag in flags if _VECTOR_FLAGS.fullmatch(flag)}))
 
 
+@functools.cache
 def _torch_build() -> str:
     """One version of torch is built in many ways: with MKL or without, for this CUDA or that."""
     shown = [line for line in torch.__config__.show().splitlines() if "CPU capability usage" not in line]

@@ -35,7 +35,8 @@ class RunDirectory:
     """The lock, the event log and the checkpoints of one attempt. Opening it takes the lock.
 
     `wait_seconds` is how long it may take, unless `stop_asked` says yes before. `ring` tells whoever watches that there
-    is something to read.
+    is something to read. What is `durable` is on the disk before it is told of, should the power fail; a process that
+    is killed takes nothing back in any case.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class RunDirectory:
         wait_seconds: float = 0.0,
         stop_asked: Callable[[], bool] = lambda: False,
         ring: Callable[[], None] = lambda: None,
+        durable: bool = True,
     ) -> None:
         self.path = path
+        self._durable = durable
         self.ring = ring
         self._layout = RunLayout(path)
         self._lock = os.open(self._layout.lock, os.O_RDWR | os.O_CREAT, 0o644)
@@ -103,7 +106,7 @@ class RunDirectory:
         self._written += len(line)
 
     def store(self, name: str, write: Callable[[Path], None]) -> StoredFile:
-        """Have `write` make a file, and give it its name under `checkpoints/` when all of it is on the disk."""
+        """Have `write` make a file, and give it its name under `checkpoints/` when all of it is there."""
         return self._keep(self._layout.checkpoints, name, write)
 
     def store_again(self, name: str, stored: StoredFile) -> StoredFile | None:
@@ -113,7 +116,7 @@ class RunDirectory:
             os.link(self.path / stored.file, final)
         except OSError:
             return None
-        _sync_folder(final.parent)
+        self._sync_folder(final.parent)
         return stored.model_copy(update={"file": str(final.relative_to(self.path))})
 
     def save(self, name: str, file_kind: str, write: Callable[[Path], None], step: int | None = None) -> FileSaved:
@@ -132,14 +135,24 @@ class RunDirectory:
             with unfinished.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 size = file.seek(0, os.SEEK_END)
-                os.fsync(file.fileno())
+                if self._durable:
+                    os.fsync(file.fileno())
         except OSError:
             # On a full disk, its room may be what the last event needs.
             unfinished.unlink(missing_ok=True)
             raise
         unfinished.rename(final)
-        _sync_folder(folder)
+        self._sync_folder(folder)
         return StoredFile(file=str(final.relative_to(self.path)), size=size, sha256=digest)
+
+    def _sync_folder(self, folder: Path) -> None:
+        if not self._durable:
+            return
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _locked(lock: int, wait_seconds: float, stop_asked: Callable[[], bool]) -> bool:
@@ -157,11 +170,3 @@ def _locked(lock: int, wait_seconds: float, stop_asked: Callable[[], bool]) -> b
             waits = True
         # A lock cannot be waited for together with a signal and a clock.
         time.sleep(_POLL_SECONDS)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -34,6 +34,6 @@ def _run(folder: Path, network: dict[str, object], optimizer: dict[str, object],
     train = {"steps": steps, "batch_size": 60}
     spec = {"network": network, "optimizer": optimizer, "train": train, "resources": {"device": "cpu", "threads": 1}}
     (folder / "spec.json").write_text(json.dumps(spec))
-    outcome = run_attempt(folder)
+    outcome = run_attempt(folder, durable=False)
     if outcome.kind != "finished":
         raise RuntimeError(f"the warm-up did not finish: {outcome}")

@@ -27,6 +27,11 @@ _REST = (
     .join(core(Sweep), _SWEEP.id == _MEMBER.sweep_id)
     .where(_EXPERIMENT.id == bindparam("of_experiment"))
 )
+_CONCLUDED = (
+    update(core(Experiment))
+    .where(_EXPERIMENT.id == bindparam("of_experiment"))
+    .values(stop_reason=bindparam("found_reason"), summary=bindparam("found_summary", type_=_EXPERIMENT.summary.type))
+)
 
 
 def prepare(session: Session, lease: Lease, moved: Moved, worker: Worker) -> Prepared:
@@ -73,9 +78,8 @@ def _resting_place(session: Session, experiment_id: str) -> tuple[int | None, in
 
 def conclude(session: Session, experiment_id: str, stop_reason: str, summary: Mapping[str, Any]) -> None:
     """Store the result."""
-    values = {"stop_reason": stop_reason, "summary": finite_json(dict(summary))}
-    table = core(Experiment)
-    session.execute(update(table).where(table.c.id == experiment_id).values(values))
+    found = {"found_reason": stop_reason, "found_summary": finite_json(dict(summary))}
+    session.execute(_CONCLUDED, {"of_experiment": experiment_id, **found})
 
 
 def _inputs(session: Session, experiment_id: str, spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -7,13 +7,12 @@ owner, files that have the same bytes share one content, whose bytes count once 
 from store.files.announcing import Announced, Begun, announce, attach, begin, begin_of
 from store.files.dropping import condemn, drop, drop_of_jobs
 from store.files.reading import CHUNK_BYTES, chunk, digest, get, of_job, read
+from store.files.small import Small, store_new
 from store.files.writing import (
     become_whole,
     complete,
     complete_of,
-    fill,
     start_over,
-    store_small,
     write_chunk,
     write_chunk_of,
 )
@@ -22,6 +21,7 @@ __all__ = [
     "CHUNK_BYTES",
     "Announced",
     "Begun",
+    "Small",
     "announce",
     "attach",
     "become_whole",
@@ -34,12 +34,11 @@ __all__ = [
     "digest",
     "drop",
     "drop_of_jobs",
-    "fill",
     "get",
     "of_job",
     "read",
     "start_over",
-    "store_small",
+    "store_new",
     "write_chunk",
     "write_chunk_of",
 ]

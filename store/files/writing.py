@@ -14,9 +14,8 @@ from store.columns import core
 from store.database import clock
 from store.errors import FileDamaged, FileIncomplete, FileNotFound
 from store.files import contents
-from store.files.announcing import Announced, Begun, begin
 from store.files.dropping import condemn, drop
-from store.files.reading import CHUNK_BYTES, chunk
+from store.files.reading import CHUNK_BYTES
 from store.jobs.leases import Go, Lease, Stop, renew
 from store.tables import ContentChunk, File
 
@@ -60,29 +59,6 @@ def complete_of(session: Session, owner: str, file_id: str, digest: str) -> None
     """The same for a file that an owner brings; it replaces no other."""
     if _brought(session, owner, file_id).whole_at is None:
         become_whole(session, file_id, digest)
-
-
-def store_small(
-    session: Session, lease: Lease, announced: Announced, data: bytes, owner_bytes: int | None = None
-) -> Go | Stop:
-    """Announce, write and show a file of one chunk: all that `begin`, `write_chunk` and `complete` do, at once.
-
-    Raises what these raise; then nothing of it is to be committed.
-    """
-    begun = begin(session, lease, announced, owner_bytes)
-    fill(session, begun, data)
-    return complete(session, lease, begun.file_id, announced.sha256)
-
-
-def fill(session: Session, begun: Begun, data: bytes) -> None:
-    """Write the one chunk of a file that was announced in this transaction, unless it is there.
-
-    Raises `FileDamaged` unless what is there then is `data`.
-    """
-    if not begun.whole:
-        _write(session, _kept(session, begun.file_id), 0, data)
-    if chunk(session, begun.file_id, 0) != data:
-        raise FileDamaged(begun.file_id, "what is stored is not what was sent")
 
 
 def become_whole(session: Session, file_id: str, digest: str) -> None:

@@ -6,7 +6,7 @@ The rows of `jobs` are the queue; a bell that is lost or rung twice costs a mome
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Integer, bindparam, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from store.columns import core
@@ -15,7 +15,9 @@ from store.jobs.conditions import CLAIM_ORDER, IS_QUEUED, is_due
 from store.tables import Bell, Job
 
 _JOB = core(Job).c
+_BELL = core(Bell).c
 _HANG = insert(core(Bell))
+_HANGING = select(_BELL.id, _BELL.queue, _BELL.jobs).order_by(_BELL.id).limit(bindparam("at_most", type_=Integer()))
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,9 @@ def hang(session: Asks, queue: str, jobs: int = 1) -> None:
     session.execute(_HANG, {"queue": queue, "jobs": jobs})
 
 
-def hanging(session: Session, limit: int = 1000) -> list[Hanging]:
+def hanging(session: Asks, limit: int = 1000) -> list[Hanging]:
     """The oldest bells that nobody has rung."""
-    statement = select(Bell.id, Bell.queue, Bell.jobs).order_by(Bell.id).limit(limit)
-    return [Hanging(*row) for row in session.execute(statement)]
+    return [Hanging(*row) for row in session.execute(_HANGING, {"at_most": limit})]
 
 
 def take_down(session: Session, ids: Sequence[int]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from bncore.spec.limits import WORD_CHARS
@@ -18,7 +18,18 @@ from store.database import Asks
 from store.tables import Job, JobEvent
 from store.text import finite_json, storable
 
-_JOB = core(Job).c
+_JOB, _LINE = core(Job).c, core(JobEvent).c
+_LONGER = (
+    update(core(Job))
+    .where(_JOB.id == bindparam("of_job"))
+    .values(last_event=_JOB.last_event + bindparam("more"), version=_JOB.version + 1)
+    .returning(_JOB.last_event)
+)
+_STORED = select(_LINE.kind, _LINE.trainer_at).where(
+    _LINE.job_id == bindparam("of_job"),
+    _LINE.attempt == bindparam("of_attempt"),
+    _LINE.trainer_at.in_(bindparam("of_times", expanding=True)),
+)
 
 
 @dataclass(frozen=True)
@@ -46,13 +57,7 @@ def append(session: Session, job_id: str, attempt: int, entries: Sequence[Entry]
     fresh = _not_yet_stored(session, job_id, attempt, entries)
     if not fresh:
         return
-    statement = (
-        update(core(Job))
-        .where(_JOB.id == job_id)
-        .values(last_event=_JOB.last_event + len(fresh), version=_JOB.version + 1)
-        .returning(_JOB.last_event)
-    )
-    newest = session.execute(statement).scalar_one()
+    newest = session.execute(_LONGER, {"of_job": job_id, "more": len(fresh)}).scalar_one()
     first = newest - len(fresh) + 1
     write(session, [Line(job_id, first + place, attempt, entry) for place, entry in enumerate(fresh)])
 
@@ -100,8 +105,6 @@ def _not_yet_stored(session: Session, job_id: str, attempt: int, entries: Sequen
     times = [entry.trainer_at for entry in entries if entry.trainer_at is not None]
     if not times:
         return list(entries)
-    statement = select(JobEvent.kind, JobEvent.trainer_at).where(
-        JobEvent.job_id == job_id, JobEvent.attempt == attempt, JobEvent.trainer_at.in_(times)
-    )
-    stored = {(kind, at) for kind, at in session.execute(statement)}
+    bound = {"of_job": job_id, "of_attempt": attempt, "of_times": times}
+    stored = {(kind, at) for kind, at in session.execute(_STORED, bound)}
     return [entry for entry in entries if (entry.kind, entry.trainer_at) not in stored]

@@ -116,8 +116,7 @@ def renew(
     With `news` it is a visible change; `phase` and `begun` (training has started) come along in the same statement.
     """
     statement = _renewal(news or begun or phase is not None, phase is not None, begun)
-    bound = {"held_id": lease.job_id, "held_attempt": lease.attempt, "held_token": lease.token, "new_phase": phase}
-    found = session.execute(statement, bound).one_or_none()
+    found = session.execute(statement, {**_bound(lease), "new_phase": phase}).one_or_none()
     if found is None:
         raise StaleLease(lease.job_id, lease.attempt)
     return Go() if found.desired is None else Stop(found.desired)
@@ -135,7 +134,8 @@ def end_badly(session: Session, lease: Lease, failure: Failure) -> Moved:
 
 def succeed(session: Session, lease: Lease, entry: Entry) -> Moved:
     """End the job well. A job that is done has succeeded, whatever was asked meanwhile. Raises `StaleLease`."""
-    return _moved(move(session, lease.job_id, State.SUCCEEDED, lambda _: entry, *held(lease)), lease)
+    moved = carry_out(session, _succeeding(), State.SUCCEEDED, lambda _: entry, _bound(lease))
+    return _moved(moved[0] if moved else None, lease)
 
 
 def stop_as_asked(session: Session, lease: Lease, target: Literal[State.CANCELLED, State.PAUSED]) -> Moved:
@@ -219,13 +219,26 @@ def _renewal(visible: bool, phase: bool, begun: bool) -> Update:
         values["phase"] = bindparam("new_phase")
     if begun:
         values["started_at"] = func.coalesce(_JOB.started_at, clock())
-    held_by = (
+    return update(core(Job)).where(*_held_by()).values(values).returning(_JOB.desired)
+
+
+@cache
+def _succeeding() -> Update:
+    return movement(State.SUCCEEDED, *_held_by())
+
+
+def _held_by() -> tuple[ColumnElement[bool], ...]:
+    """As `held`, of the lease that is bound."""
+    return (
         _JOB.id == bindparam("held_id"),
         IS_RUNNING,
         _JOB.lease_token == bindparam("held_token"),
         _JOB.attempt == bindparam("held_attempt"),
     )
-    return update(core(Job)).where(*held_by).values(values).returning(_JOB.desired)
+
+
+def _bound(lease: Lease) -> dict[str, Any]:
+    return {"held_id": lease.job_id, "held_attempt": lease.attempt, "held_token": lease.token}
 
 
 def _left(session: Session, lease: Lease, failure: Failure | None) -> Moved:

@@ -7,7 +7,7 @@ to the relay, which looks at all that wait.
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import ColumnElement, literal_column, select, update
+from sqlalchemy import ColumnElement, bindparam, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from store.columns import core
@@ -22,11 +22,12 @@ _JOB, _STUDY, _MEMBER = core(Job).c, core(Study).c, core(StudyJob).c
 _LIVING = still_in_state(*(frozenset(State) - TERMINAL))
 _ONE: ColumnElement[int] = literal_column("1")
 _AT_ONCE = 100
+_WAITING = select(_MEMBER.study_id).where(_MEMBER.job_id == bindparam("of_job"))
 
 
 def of_job(session: Session, job_id: str) -> str | None:
     """The study that waits for a job, or did."""
-    return session.execute(select(_MEMBER.study_id).where(_MEMBER.job_id == job_id)).scalar_one_or_none()
+    return session.execute(_WAITING, {"of_job": job_id}).scalar_one_or_none()
 
 
 def due(session: Session) -> Sequence[str]:

@@ -311,6 +311,7 @@ def writes(lab: Any, writing: Callable[..., Callable[[], object]]) -> Iterator[t
     events = [MetricsBlock(first_step=1, count=1, values={"a": [1.0]}), Note(code="x", message="y")]
     yield "append", lambda: lab.append(claimed[0], *events)
     file = Announced("a", "result", None, 1, "0")
+    yield "store at once", lambda: lab.store_at_once(claimed[0])
     yield "announce a file", writing(lambda session: files.begin(session, claimed[0], file))
     yield "look", writing(lambda session: reaper.look(session, lease_seconds=60.0, longest_gap_seconds=10.0))
     yield "reap", writing(reaper.reap)

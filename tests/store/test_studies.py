@@ -362,6 +362,22 @@ def test_of_two_who_end_the_last_experiments_at_once_one_wakes_the_study(lab: An
     assert get(lab, study_id).state is State.QUEUED
 
 
+def test_what_a_study_waits_for_is_not_ended_in_a_transaction_that_has_the_owners_turn(lab: Any) -> None:
+    """Whoever wakes the study has its row first, and the turn after it."""
+    alone, study_id = lab.running(), submit(lab)
+    took(lab, study_id)
+    lease, done = lab.claim().lease, work.Succeeded("budget", {})
+    before = lab.everything()
+    with lab.database.write() as session:
+        assert work.finish_alone(session, lease, done) is None
+    assert lab.everything() == before
+    assert finish(lab, lease, done).state is State.SUCCEEDED
+    with lab.database.write() as session:
+        ended = work.finish_alone(session, alone, done)
+    assert ended is not None
+    assert ended.state is State.SUCCEEDED
+
+
 def test_the_schema_goes_down_with_studies_in_it(lab: Any) -> None:
     study_id = submit(lab)
     took(lab, study_id)

@@ -117,19 +117,25 @@ def test_more_than_a_chunk_is_stored_piece_by_piece(database: Database, lease: L
 
 
 def test_what_is_stored_twice_is_there_once(database: Database, lease: Lease, tmp_path: Path) -> None:
-    """The answer to the first was lost: it is all done again, and changes nothing but the lease."""
+    """The answer to the first was lost: what has come of it is found one thing after another, and nothing changes but
+    the lease."""
     events = short_run(tmp_path)
     made = [one for one in events if isinstance(one, FileSaved)]
     saved = [one for one in events if isinstance(one, CheckpointSaved)]
     sender = FileSender(database, lease, tmp_path, owner_bytes=1 << 30, renew_seconds=5.0, on_answer=lambda _: None)
-    rows = []
-    for _ in range(2):
-        assert at_once.stored(sender, events, made, saved) == Go()
-        with database.read() as session:
-            tables = (File, Content, ContentChunk, JobEvent, MetricSegment)
-            rows.append([session.execute(select(func.count()).select_from(table)).scalar_one() for table in tables])
-    assert rows[0] == rows[1]
+    assert at_once.stored(sender, events, made, saved) == Go()
+    before = counted(database)
+    assert at_once.stored(sender, events, made, saved) is None
+    assert reporting(database, lease, tmp_path, events, 1 << 30).flush()
+    assert counted(database) == before
     assert_all_is_stored(database, lease)
+    assert not any((tmp_path / name).exists() for name in ("recording", "best", "last", "state"))
+
+
+def counted(database: Database) -> list[int]:
+    with database.read() as session:
+        tables = (File, Content, ContentChunk, JobEvent, MetricSegment)
+        return [session.execute(select(func.count()).select_from(table)).scalar_one() for table in tables]
 
 
 def test_nothing_is_stored_without_the_lease(database: Database, lease: Lease, tmp_path: Path) -> None:
