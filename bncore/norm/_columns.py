@@ -29,6 +29,8 @@ _LEAST_VALUES = 2**15
 """In what a kernel is called for: what a call costs over its work, passes over the whole batch cost for as many."""
 _MOST_POSITIONS = 2**10
 """Of which a kernel adds up one after another in float32, so that it loses few digits."""
+_FEW_POSITIONS = 16
+"""Below which sums over images one by one are as many as the sums are long."""
 _FAR = 8.0
 """Deviations between a mean and zero, beyond which those few digits are too many: with it, an error of 1e-5 of one."""
 
@@ -96,16 +98,17 @@ class _StandardizeGroups(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         wide = x.to(statistics_dtype(x.dtype))
         flat, y = _flat(wide), torch.empty_like(wide)
-        count, table_of_y = _counts(flat, groups), _flat(y)
-        mean, distances = _moments(flat, groups, table_of_y)
-        inverse_sigma = (distances / count).add_(eps).rsqrt_()
+        parts, into = _parts(flat, groups), _parts(_flat(y), groups)
+        count = _counts(flat, groups)
+        mean, distances = _moments(flat, parts, into, count)
+        inverse_sigma = distances.div(count).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, bias, mean, inverse_sigma)
         ctx.eps = eps
         scale = inverse_sigma if weight is None else inverse_sigma * weight
         shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
-        for into, part in zip(_parts(table_of_y, groups), _parts(flat, groups), strict=True):
-            torch.addcmul(_of_columns(shift, part), part, _of_columns(scale, part), out=into)
-        newest = mean.mean((0, 1)), (distances / (count - 1)).mean((0, 1))
+        for memory, part in zip(into, parts, strict=True):
+            torch.addcmul(_of_columns(shift, part), part, _of_columns(scale, part), out=memory)
+        newest = mean.mean((0, 1)), distances.div_(count - 1).mean((0, 1))
         ctx.mark_non_differentiable(*newest)
         return y.to(x.dtype), *newest
 
@@ -115,19 +118,21 @@ class _StandardizeGroups(torch.autograd.Function):
         wants = ctx.needs_input_grad
         if torch.is_grad_enabled() or is_stack_of_gradients(grads[0]):
             return _gradients_in_primitives(ctx, grads[0])
-        flat, grad = (_flat(one.to(statistics_dtype(x.dtype))) for one in (x, grads[0]))
+        dtype, groups = statistics_dtype(x.dtype), len(mean)
+        flat, grad = _flat(x.to(dtype)), _flat(grads[0].to(dtype))
         into_flat = torch.empty_like(flat)
-        by_shift, by_scale = _sums_of_gradient(flat, grad, mean, inverse_sigma, into_flat)
+        triples = list(zip(*(_parts(one, groups) for one in (into_flat, flat, grad)), strict=True))
+        by_shift, by_scale = _sums_of_gradient(flat, grad, triples, mean, inverse_sigma)
         into_x = None
         if wants[0]:
             scale = inverse_sigma if weight is None else inverse_sigma * weight
-            share = scale / -_counts(flat, len(mean))
+            share = scale / -_counts(flat, groups)
             slope = (share * inverse_sigma).mul_(by_scale)
-            constant = torch.addcmul(share * by_shift, slope, mean, value=-1)
-            for into, values, of in zip(*(_parts(one, len(mean)) for one in (into_flat, flat, grad)), strict=True):
+            constant = torch.addcmul(share.mul_(by_shift), slope, mean, value=-1)
+            for into, values, of in triples:
                 torch.addcmul(_of_columns(constant, into), values, _of_columns(slope, into), out=into)
                 into.addcmul_(of, _of_columns(scale, into))
-            into_x = into_flat.to(x.dtype).unflatten(1, x.shape[2:]).movedim(-1, 1)
+            into_x = into_flat.to(x.dtype).view(len(x), *x.shape[2:], x.shape[1]).movedim(-1, 1)
         into_weight = by_scale.sum((0, 1)).to(weight.dtype) if wants[2] else None
         into_bias = by_shift.sum((0, 1)).to(bias.dtype) if wants[3] else None
         return into_x, None, into_weight, into_bias, None
@@ -164,39 +169,41 @@ def _counts(flat: Tensor, groups: int) -> Any:
     return counts
 
 
-def _moments(flat: Tensor, groups: int, memory: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(flat: Tensor, parts: list[Tensor], memory: list[Tensor], count: Any) -> tuple[Tensor, Tensor]:
     """The mean of each group (G, 1, C), and the sum of the squared distances from it; `memory` is spoilt."""
-    rows = _positions_a_call(flat) if can_be_asked(flat) else 0
-    if rows:
-        mean, distances = _moments_of_pieces(flat, groups, rows)
-        if not (mean.square().mul_(_counts(flat, groups)) > distances * _FAR**2).any():
+    rows = _positions_a_call(flat)
+    if rows and can_be_asked(flat):
+        mean, distances = _moments_of_pieces(flat, parts[0].shape[1], rows)
+        if not (mean.square().mul_(count) > distances * _FAR**2).any():
             return mean, distances
-    mean = _sums(flat, groups) / _counts(flat, groups)
-    _squared_distances(flat, mean, memory)
-    return mean, _sums(memory, groups)
+    mean = _sums(parts).div_(count)
+    _squared_distances(parts, mean, memory)
+    return mean, _sums(memory)
 
 
 def _moments_of_pieces(flat: Tensor, groups: int, rows: int) -> tuple[Tensor, Tensor]:
     """The same from those of so many positions of each image, put together as by Chan, Golub and LeVeque (1979)."""
     found = [batch_statistics(piece) for piece in _pieces(flat, rows)]
     means, variances = (torch.stack(one).view(len(flat), -1, flat.shape[2]) for one in zip(*found, strict=True))
-    mean = _sums(means, groups) / _counts(means, groups)
+    mean = _sums(_parts(means, groups)) / _counts(means, groups)
     between = torch.empty_like(means)
-    _squared_distances(means, mean, between)
-    return mean, _sums(between.add_(variances), groups).mul_(rows)
+    _squared_distances(_parts(means, groups), mean, _parts(between, groups))
+    return mean, _sums(_parts(between.add_(variances), groups)).mul_(rows)
 
 
-def _squared_distances(flat: Tensor, mean: Tensor, into: Tensor) -> None:
+def _squared_distances(parts: list[Tensor], mean: Tensor, into: list[Tensor]) -> None:
     """From the mean of the group of each example."""
-    groups = len(mean)
-    for memory, part in zip(_parts(into, groups), _parts(flat, groups), strict=True):
+    for memory, part in zip(into, parts, strict=True):
         squared_distances_in(memory, part, _of_columns(mean, part))
 
 
 def _sums_of_gradient(
-    flat: Tensor, grad: Tensor, mean: Tensor, inverse_sigma: Tensor, memory: Tensor
+    flat: Tensor, grad: Tensor, triples: list[tuple[Tensor, ...]], mean: Tensor, inverse_sigma: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The sums over each group (G, 1, C) of a gradient, and of its products with standardized values."""
+    """The sums over each group (G, 1, C) of a gradient, and of its products with standardized values.
+
+    `triples` are the parts of memory, which is spoilt, of the batch and of the gradient.
+    """
     groups, rows = len(mean), _positions_a_call(flat)
     if rows:
         of_group = list(zip(mean.flatten(0, 1).unbind(), inverse_sigma.flatten(0, 1).unbind(), strict=True))
@@ -206,20 +213,22 @@ def _sums_of_gradient(
             only = [False, True, True]
             found.append(batch_norm_backward(of, values, None, None, None, *own, True, 0.0, only)[1:])
         products, sums = (torch.stack(one).view(len(flat), each, -1) for one in zip(*found, strict=True))
-        return _sums(sums, groups), _sums(products, groups)
-    for into, values, of in zip(*(_parts(one, groups) for one in (memory, flat, grad)), strict=True):
-        doubled_products_in(into, of, values, _of_columns(mean, values))
-    return _sums(grad, groups), _sums(memory, groups).mul_(inverse_sigma).mul_(0.5)
+        return _sums(_parts(sums, groups)), _sums(_parts(products, groups))
+    for memory, values, of in triples:
+        doubled_products_in(memory, of, values, _of_columns(mean, values))
+    products = _sums([memory for memory, _, _ in triples])
+    return _sums([of for _, _, of in triples]), products.mul_(inverse_sigma).mul_(0.5)
 
 
-def _sums(flat: Tensor, groups: int) -> Tensor:
+def _sums(parts: list[Tensor]) -> Tensor:
     """Sums over each group (G, 1, C)."""
-    whole, *rest = _parts(flat, groups)
-    if flat.device.type == "cpu" and len(whole) > 3:
+    whole, *rest = parts
+    rows, _, positions, _ = whole.shape
+    if positions < _FEW_POSITIONS and rows > 3 and whole.device.type == "cpu":
         # Half the time of `sum`. Each value stands in a sum with those of its group alone: one that is not finite
         # spoils no other.
-        table = whole.view(len(whole), -1)
-        total = torch.mv(table.t(), table.new_ones(len(table))).view(whole.shape[1:]).sum(1, keepdim=True)
+        table = whole.view(rows, -1)
+        total = torch.mv(table.t(), table.new_ones(rows)).view(whole.shape[1:]).sum(1, keepdim=True)
     else:
         total = whole.sum(2, keepdim=True).sum(0)
     for larger in rest:
