@@ -81,6 +81,7 @@ class BatchNormGRU(GRU):
     `step` is refused: where it is the one that sequences begin with, say `step=0`.
 
     Difference from `torch.nn.GRU`: the normalization, `lengths`, parameters under `cells.0` and so on.
+    `torch.optim.swa_utils.update_bn` passes the layer over; `recalibrate` does not.
 
     After arXiv 1603.09025, section 3.
 

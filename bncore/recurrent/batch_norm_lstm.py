@@ -94,6 +94,7 @@ class BatchNormLSTM(LSTM):
     `step` is refused: where it is the one that sequences begin with, say `step=0`.
 
     Difference from `torch.nn.LSTM`: the normalization, `lengths`, parameters under `cells.0` and so on, no `proj_size`.
+    `torch.optim.swa_utils.update_bn` passes the layer over; `recalibrate` does not.
 
     arXiv 1603.09025, eqs. 6 to 8.
 

@@ -78,6 +78,7 @@ class BatchNormRNN(RNN):
     see `BatchNormLSTM`.
 
     Difference from `torch.nn.RNN`: the normalization, `lengths`, parameters under `cells.0` and so on.
+    `torch.optim.swa_utils.update_bn` passes the layer over; `recalibrate` does not.
 
     After arXiv 1603.09025, section 3.
 

@@ -56,9 +56,11 @@ def recalibrate(
 
     Difference from `torch.optim.swa_utils.update_bn`, which averages the batches' unbiased variances with equal weights
     and leaves out how far their means lie apart, and which passes over every layer that is not derived from torch's
-    batch norm, without a word: `PowerNorm`, `MovingAverageBatchNorm`, `StepBatchNorm`, `torch.nn.InstanceNorm*` with
-    running statistics. Use this function for models with one of them. Difference from fvcore's `update_bn_stats`, which
-    subtracts squares (a variance can come out negative) and replaces the buffers.
+    batch norm, without a word: `PowerNorm`, `MovingAverageBatchNorm`, `StepBatchNorm` and so `BatchNormRNN`,
+    `BatchNormLSTM` and `BatchNormGRU`, and `torch.nn.InstanceNorm*` with running statistics. Those keep what they had
+    or, beside a layer that is renewed, move on from it as in training. Use this function for models with one of them.
+    Difference from fvcore's `update_bn_stats`, which subtracts squares (a variance can come out negative) and replaces
+    the buffers.
 
     Args:
         model: any module; changed in place and returned.
