@@ -143,8 +143,9 @@ class Lab:
     def store_at_once(self, lease: Lease) -> None:
         """A recording and a checkpoint that nobody has stored yet."""
         weights, state, recording = (leases.new_token().encode() for _ in range(3))
-        announced = Announced("r", "diagnostic", 1, len(recording), hashlib.sha256(recording).hexdigest())
-        event = checkpoint_saved("last", 1, weights, state)
+        name, step = leases.new_token(), 10**9
+        announced = Announced(name, "diagnostic", step, len(recording), hashlib.sha256(recording).hexdigest())
+        event = checkpoint_saved("last", step, weights, state)
         kept = [(event, {"weights": weights, "state": state})]
         with self.database.write() as session:
             at_once.store(session, lease, [event], [Small(announced, recording)], kept, 1 << 40)
