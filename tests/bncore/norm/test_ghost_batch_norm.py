@@ -18,6 +18,8 @@ LAYOUTS = {
     "images, no layout": lambda x: x.transpose(0, 3).contiguous().transpose(0, 3),
     "volumes, channels last": lambda x: x.unsqueeze(-1).to(memory_format=torch.channels_last_3d),
 }
+WAYS = [(9, 64, 28, 28), (16, 24, 7, 7), (16, 24, 3, 3)]
+"""Of which kernels take parts of an image, of which the sums go over images first, and of which over rows first."""
 layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
 
@@ -90,8 +92,8 @@ def test_each_group_is_normalized_as_torch_does_by_itself(layout, examples: int,
 
 @pytest.mark.parametrize(
     ("shape", "size"),
-    [((26, 8, 24, 24), 9), ((11, 4, 120, 120), 4), ((9, 64, 28, 28), 4), ((6, 64, 56, 28), 2)],
-    ids=["small images", "few channels", "images at once", "parts of images"],
+    [((26, 8, 24, 24), 9), ((11, 4, 120, 120), 4), ((9, 64, 28, 28), 4), ((6, 64, 56, 28), 2), ((45, 512, 7, 7), 8)],
+    ids=["small images", "few channels", "images at once", "parts of images", "many channels"],
 )
 def test_a_large_batch_in_channels_last_is_normalized_as_a_contiguous_one(shape: tuple[int, ...], size: int) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 3
@@ -105,7 +107,7 @@ def test_a_large_batch_in_channels_last_is_normalized_as_a_contiguous_one(shape:
         torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("shape", [(9, 64, 28, 28), (16, 24, 7, 7)], ids=["by a kernel", "in passes"])
+@pytest.mark.parametrize("shape", WAYS, ids=["by a kernel", "images first", "rows first"])
 @pytest.mark.parametrize("mean", [0.0, 7.0, 1e3])
 def test_in_channels_last_single_precision_loses_no_more_than_in_a_contiguous_batch(
     shape: tuple[int, ...], mean: float
@@ -124,7 +126,7 @@ def test_in_channels_last_single_precision_loses_no_more_than_in_a_contiguous_ba
         torch.testing.assert_close(mine, exact, rtol=error, atol=error * max(1.0, exact.abs().max().item()))
 
 
-@pytest.mark.parametrize("shape", [(9, 64, 28, 28), (16, 24, 7, 7)], ids=["by a kernel", "in passes"])
+@pytest.mark.parametrize("shape", WAYS, ids=["by a kernel", "images first", "rows first"])
 @pytest.mark.parametrize("spoilt", [torch.nan, torch.inf])
 def test_in_channels_last_a_value_that_is_not_finite_spoils_its_group_and_channel_alone(
     shape: tuple[int, ...], spoilt: float
@@ -142,7 +144,7 @@ def test_in_channels_last_a_value_that_is_not_finite_spoils_its_group_and_channe
     assert not y[own].isfinite().all()
 
 
-@pytest.mark.parametrize("shape", [(8, 64, 28, 28), (16, 24, 7, 7)], ids=["by a kernel", "in passes"])
+@pytest.mark.parametrize("shape", WAYS, ids=["by a kernel", "images first", "rows first"])
 def test_in_channels_last_autocast_does_not_round_the_sums(shape: tuple[int, ...]) -> None:
     x, results = torch.randn(shape).to(memory_format=torch.channels_last), []
     for enabled in (False, True):
