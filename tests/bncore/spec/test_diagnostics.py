@@ -110,8 +110,8 @@ def test_what_would_take_longer_than_training_is_warned_of() -> None:
         assert all(one.detail.startswith(f"{asked['kind']} would take about ") for one in costly)
         return [(one.pointer, one.code) for one in costly]
 
-    # A product with the Hessian takes three times a step, of four times its examples.
-    assert said({"kind": "hessian_top_eigenvalue", "every_steps": 100}) == [("/diagnostics/0", "costly_diagnostic")]
+    # Twenty products with the Hessian, each three times a step of four times its examples.
+    assert said({"kind": "hessian_top_eigenvalue", "every_steps": 40}) == [("/diagnostics/0", "costly_diagnostic")]
     assert said({"kind": "hessian_top_eigenvalue", "every_steps": 500}) == []
     assert said({"kind": "activation_moments", "every_steps": 10}) == []
     spec["train"]["steps"] = 1
