@@ -11,7 +11,13 @@ from bncore.spec.blueprint import Chain, Laid, Norm, Residual, Weights
 from bncore.spec.blueprint.recurrent import Cell
 from bncore.spec.budget import TrainSpec
 from bncore.spec.data import DataShape
-from bncore.spec.diagnostics import MOST_MEASUREMENTS, DiagnosticSpec, GradientHeatmapSpec, ScaleInvarianceSpec
+from bncore.spec.diagnostics import (
+    MOST_MEASUREMENTS,
+    DiagnosticSpec,
+    GradientHeatmapSpec,
+    NormHealthSpec,
+    ScaleInvarianceSpec,
+)
 from bncore.spec.faults import Fault
 from bncore.spec.network import NetworkSpec
 from bncore.spec.norm import BatchSize
@@ -64,7 +70,12 @@ def cost(one: DiagnosticSpec, train: TrainSpec, total_steps: int, sizes: DataSha
     examples = one.measured_on(sizes.train_examples, _together(train))
     more = _overhead(laid)
     passes = one.passes(weight_layers) * (examples + more) / (_STEP_PASSES * (train.batch_size + more))
-    return one.measurements(total_steps) * (passes + _MEASUREMENT_STEPS) / total_steps
+    steps = one.measurements(total_steps) * (passes + _MEASUREMENT_STEPS)
+    if isinstance(one, NormHealthSpec) and laid.state and sizes.task == "classification":
+        steps += one.accuracy_passes(total_steps, train.batch_size, sizes.test_examples) / (
+            _STEP_PASSES * train.batch_size
+        )
+    return steps / total_steps
 
 
 def _overhead(laid: Laid) -> float:

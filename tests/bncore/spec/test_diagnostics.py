@@ -116,6 +116,11 @@ def test_what_would_take_longer_than_training_is_warned_of() -> None:
     assert said({"kind": "activation_moments", "every_steps": 10}) == []
     spec["train"]["steps"] = 1
     assert said({"kind": "norm_health"}) == []
+    # Accuracies of all test data by two more kinds of statistics, at the end of six steps.
+    spec["train"]["steps"] = 6
+    for asked in ({"full": True}, {"at": [6]}, {"every_steps": 6}):
+        assert said({"kind": "norm_health", **asked}) == [("/diagnostics/0", "costly_diagnostic")]
+    assert said({"kind": "norm_health", "at": [5]}) == said({"kind": "norm_health", "full": False}) == []
 
 
 def test_every_kind_can_be_asked_for_by_its_name_alone() -> None:
