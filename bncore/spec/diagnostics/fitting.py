@@ -71,7 +71,7 @@ def cost(one: DiagnosticSpec, train: TrainSpec, total_steps: int, sizes: DataSha
     more = _overhead(laid)
     passes = one.passes(weight_layers) * (examples + more) / (_STEP_PASSES * (train.batch_size + more))
     steps = one.measurements(total_steps) * (passes + _MEASUREMENT_STEPS)
-    if isinstance(one, NormHealthSpec) and laid.state and sizes.task == "classification":
+    if isinstance(one, NormHealthSpec) and laid.norms and sizes.task == "classification":
         steps += one.accuracy_passes(total_steps, train.batch_size, sizes.test_examples) / (
             _STEP_PASSES * train.batch_size
         )
