@@ -5,7 +5,7 @@ CPU seconds of whole runs, from reading the spec to the last event. `within` is 
 rest of that run: both under the same load, so that it holds on a busy machine, too. `pairs` compares neighbouring runs
 with and without, which take turns, and shows what else norm_health may cost; its noise is that of two runs. `wall` is
 what the run says of itself (`diagnostics/seconds`) over its seconds of training. Medians, with quartiles in brackets.
-With `--all` a line for each other diagnostic, measured once: in steps of training.
+With `--all` a line for each other diagnostic: in steps of training, and over what `validate` takes it for.
 """
 
 import argparse
@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 
 from bench.steps import MNIST, ROWS
 from bncore.events import MetricsBlock, decode
-from bncore.spec import kinds, load_spec
+from bncore.spec import SpecError, data_shape, kinds, load_spec, plan
+from bncore.spec.diagnostics.fitting import cost
+from bncore.spec.plan import laid_network
 from bncore.train import run_attempt
 from bncore.train.diagnosing import Diagnosing
 from bncore.train.progress import Progress
@@ -83,11 +85,18 @@ def _spread(shares: list[float]) -> str:
 
 def _each(spec: dict[str, Any]) -> None:
     for kind in (found.kind for found in kinds("diagnostics")):
-        asked = [{"kind": kind, "at": [0, 100]}, *(OFF if kind != "norm_health" else ())]
-        run = _run({**spec, "diagnostics": asked})
-        steps = load_spec(spec).train.steps or 480
-        each = run.said / 2
-        sys.stdout.write(f"    {kind:24} {each:7.3f} s each   {each / (run.trained / steps):8.1f} steps\n")
+        asked = {**spec, "diagnostics": [{"kind": kind, "at": [2, 4]}, *(OFF if kind != "norm_health" else ())]}
+        try:
+            loaded = load_spec(asked)
+        except SpecError:
+            # The network does not have what it measures.
+            continue
+        run, sizes, steps = _run(asked), data_shape(loaded.data), plan(loaded).total_steps
+        laid = laid_network(loaded.network, sizes.signal, sizes.outputs)
+        share = cost(loaded.diagnostics[0], loaded.train, steps, sizes, laid)
+        each = run.said / 2 * steps / run.trained
+        sys.stdout.write(f"    {kind:24} {run.said / 2:7.3f} s each   {each:8.1f} steps")
+        sys.stdout.write(f"   {run.said / run.trained / share:5.2f} of the estimate\n")
         sys.stdout.flush()
 
 

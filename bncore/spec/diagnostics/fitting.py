@@ -5,11 +5,19 @@ Invariant: what cannot be measured is refused, by a pointer and with what would 
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 from bncore.spec.blueprint import Chain, Laid, Norm, Residual, Weights
+from bncore.spec.blueprint.recurrent import Cell
 from bncore.spec.budget import TrainSpec
 from bncore.spec.data import DataShape
-from bncore.spec.diagnostics import MOST_MEASUREMENTS, DiagnosticSpec, GradientHeatmapSpec, ScaleInvarianceSpec
+from bncore.spec.diagnostics import (
+    MOST_MEASUREMENTS,
+    DiagnosticSpec,
+    GradientHeatmapSpec,
+    NormHealthSpec,
+    ScaleInvarianceSpec,
+)
 from bncore.spec.faults import Fault
 from bncore.spec.network import NetworkSpec
 from bncore.spec.norm import BatchSize
@@ -19,6 +27,14 @@ MOST_NUMBERS = 4_000_000
 
 _STEP_PASSES = 3.0
 """Forward, and backward through inputs and weights."""
+_MEASUREMENT_STEPS = 1.5
+"""What a measurement takes whatever it measures: the copy of the network, the walk through it, the file."""
+_NUMBERS_PER_CALL = 15_000
+"""To call a layer takes as long as it takes to train on so many numbers that it keeps."""
+_CALLS_PER_RECURRENT_STEP = 8
+_MOST_OVERHEAD = 500.0
+"""These four fit steps and diagnostics of perceptrons, convolutions, residual, recurrent networks and transformers on a
+CPU, within a factor of 3 (`python -m bench.norm_health --all`)."""
 
 
 def diagnostic_faults(
@@ -45,12 +61,31 @@ def diagnostic_faults(
 
 
 def cost(one: DiagnosticSpec, train: TrainSpec, total_steps: int, sizes: DataShape, laid: Laid) -> float:
-    """What all measurements of a run take, in what its training takes, estimated from passes through the network."""
+    """What all measurements of a run take, in what its training takes, estimated from passes through the network.
+
+    A pass takes as long as its examples and, for what is not arithmetic, as long as some more.
+    """
     norms = {place.layer for _, place in laid.norms}
     weight_layers = sum(layer.parameters > 0 and layer.name not in norms for layer in laid.layers)
     examples = one.measured_on(sizes.train_examples, _together(train))
-    measured = one.measurements(total_steps) * one.passes(weight_layers) * examples
-    return measured / (_STEP_PASSES * total_steps * train.batch_size)
+    more = _overhead(laid)
+    passes = one.passes(weight_layers) * (examples + more) / (_STEP_PASSES * (train.batch_size + more))
+    steps = one.measurements(total_steps) * (passes + _MEASUREMENT_STEPS)
+    if isinstance(one, NormHealthSpec) and laid.norms and sizes.task == "classification":
+        steps += one.accuracy_passes(total_steps, train.batch_size, sizes.test_examples) / (
+            _STEP_PASSES * train.batch_size
+        )
+    return steps / total_steps
+
+
+def _overhead(laid: Laid) -> float:
+    """In examples, what a pass takes beside its arithmetic."""
+    calls = sum(
+        _CALLS_PER_RECURRENT_STEP * layer.output_shape[0] if layer.kind in get_args(Cell) else 1
+        for layer in laid.layers
+        if layer.parameters > 0
+    )
+    return min(_NUMBERS_PER_CALL * calls / max(1, laid.activations), _MOST_OVERHEAD)
 
 
 def _cadence_faults(one: DiagnosticSpec, pointer: str, total_steps: int) -> Iterator[Fault]:

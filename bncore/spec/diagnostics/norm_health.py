@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from bncore.spec.diagnostics.affordable import precise_examples
 from bncore.spec.diagnostics.cadence import MOST_EXAMPLES, OnBatch
 
 _STEPS, _TIMES = 1000, 100
@@ -60,6 +61,11 @@ class NormHealthSpec(OnBatch):
 
     def passes(self, weight_layers: int) -> float:  # noqa: ARG002
         return 2.0
+
+    def accuracy_passes(self, total_steps: int, batch_size: int, test_examples: int) -> int:
+        """Of an example each, at the end of a run for accuracies by statistics, where it is to measure all of it."""
+        at_end = self.is_due_at_end or total_steps in (self.at or ())
+        return precise_examples(total_steps * batch_size) + 2 * test_examples if at_end and self.is_full else 0
 
     @property
     def is_full(self) -> bool:

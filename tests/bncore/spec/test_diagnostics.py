@@ -110,12 +110,17 @@ def test_what_would_take_longer_than_training_is_warned_of() -> None:
         assert all(one.detail.startswith(f"{asked['kind']} would take about ") for one in costly)
         return [(one.pointer, one.code) for one in costly]
 
-    # A product with the Hessian takes three times a step, of four times its examples.
-    assert said({"kind": "hessian_top_eigenvalue", "every_steps": 100}) == [("/diagnostics/0", "costly_diagnostic")]
+    # Twenty products with the Hessian, each three times a step of four times its examples.
+    assert said({"kind": "hessian_top_eigenvalue", "every_steps": 40}) == [("/diagnostics/0", "costly_diagnostic")]
     assert said({"kind": "hessian_top_eigenvalue", "every_steps": 500}) == []
     assert said({"kind": "activation_moments", "every_steps": 10}) == []
     spec["train"]["steps"] = 1
     assert said({"kind": "norm_health"}) == []
+    # Accuracies of all test data by two more kinds of statistics, at the end of six steps.
+    spec["train"]["steps"] = 6
+    for asked in ({"full": True}, {"at": [6]}, {"every_steps": 6}):
+        assert said({"kind": "norm_health", **asked}) == [("/diagnostics/0", "costly_diagnostic")]
+    assert said({"kind": "norm_health", "at": [5]}) == said({"kind": "norm_health", "full": False}) == []
 
 
 def test_every_kind_can_be_asked_for_by_its_name_alone() -> None:
