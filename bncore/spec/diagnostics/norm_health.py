@@ -1,13 +1,17 @@
 """The diagnostic that every experiment has, unless it says otherwise."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from bncore.spec.budget import Statistics
 from bncore.spec.diagnostics.cadence import MOST_EXAMPLES, OnBatch
+from bncore.spec.diagnostics.sighted import Sighted
 
 _STEPS, _TIMES = 1000, 100
 """Unless told otherwise: not more often than every so many steps, and not more than so many times."""
+_DRIFTS = frozenset({"mean_drift", "variance_drift"})
+"""Since the time before."""
 
 
 class NormHealthSpec(OnBatch):
@@ -17,6 +21,12 @@ class NormHealthSpec(OnBatch):
     """
 
     usual: ClassVar[dict[str, Any]] = {}
+
+    greatest: ClassVar[tuple[str, ...]] = (
+        *("gap", "mean_gap", "variance_gap", "mean_drift", "variance_drift", "dead", "non_finite"),
+        *("clipped_r", "clipped_d"),
+    )
+    """Of what the greatest of all layers is a scalar, `max_<name>`, where any has it."""
 
     kind: Literal["norm_health"] = "norm_health"
     enabled: bool = Field(default=True, description="False switches it off.")
@@ -47,6 +57,16 @@ class NormHealthSpec(OnBatch):
         if not self.enabled:
             return 0
         return super().measurements(total_steps) - self._is_left_to_us
+
+    def found_in(self, sighted: Sighted) -> tuple[str, ...]:
+        there = {name for norm in sighted.norms for name in norm.health}
+        if len(sighted.moments) < 2:
+            there -= _DRIFTS
+        greatest = [f"max_{name}" for name in self.greatest if name in there]
+        keeps_statistics = any(norm.has_running_statistics for norm in sighted.norms)
+        told = sighted.is_at_end and sighted.has_accuracy and keeps_statistics
+        accuracies = [f"accuracy_{name}" for name in get_args(Statistics)] if told else []
+        return (*greatest, "layers", *accuracies, "warnings")
 
     def measured_on(self, train_examples: int, batch_size: int) -> int:
         return super().measured_on(train_examples, self.examples or batch_size)
