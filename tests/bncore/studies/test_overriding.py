@@ -106,7 +106,7 @@ def test_what_a_claim_leaves_open_may_be_changed(claim: str, overrides: dict[str
 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_whatever_a_claim_varies_its_design_says(name: str) -> None:
-    """Stage by stage, with made-up runs: a path that a place sets is an axis, or varied at once, or said to be later."""
+    """Stage by stage, with made-up runs: a path that a place sets is an axis, varied at once, or said to be later."""
     claim = CLAIMS[name]
     design = claim.design("tiny")
     said = {axis.path for axis in design.grid.axes} | set(design.varied_later)
