@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from api.completing import is_complete, spec_of
 from api.deps import Admitted, service_of
+from api.given_names import name_faults
 from api.refusals import BodyTooLarge, InvalidBody, UnsupportedMediaType
 from bncore.spec import ExperimentSpec, Fault, SpecError, faults_of, load_spec, parse_json
 from bncore.spec.faults import MAX_FAULTS, pointer_part
@@ -115,7 +116,7 @@ def _edit(raw: bytes) -> dict[str, Any]:
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        found = parse_json(raw)
+        found = _document(raw)
     except SpecError as error:
         raise InvalidBody(error.faults) from None
     if not isinstance(found, dict):
@@ -123,9 +124,16 @@ def _object(raw: bytes) -> dict[str, Any]:
     return found
 
 
+def _document(raw: bytes) -> Any:
+    found = parse_json(raw)
+    if faults := name_faults(found):
+        raise SpecError(faults)
+    return found
+
+
 def _spec(raw: bytes) -> ExperimentSpec | dict[str, Any]:
     """A document that names a data set or a checkpoint stays one: what those say is in the database."""
-    document = parse_json(raw)
+    document = _document(raw)
     return load_spec(document) if is_complete(document) else document
 
 

@@ -27,9 +27,12 @@ async def searchable(asked: Admitted, spec: SweepSpec) -> SweepSpec:
     return whole
 
 
-def corners_of(asked: Admitted, spec: SweepSpec) -> list[Point]:
-    """Experiments at the ends of the space, of one seed. Raises `InvalidBody`, `QuotaExceeded`."""
-    return _checked(asked, spec)[1]
+def corners_of(asked: Admitted, spec: SweepSpec) -> tuple[SweepSpec, list[Point]]:
+    """The same with a complete template, and experiments at the ends of the space, of one seed.
+
+    Raises `InvalidBody`, `QuotaExceeded`.
+    """
+    return _checked(asked, spec)
 
 
 async def first_trials(asked: Admitted, spec: SweepSpec) -> list[Trial]:

@@ -177,6 +177,11 @@ class _Reader:
             key: str = key_node.value
             inner = pointer + pointer_part(key)
             line = key_node.start_mark.line + 1
+            if key == "<<" and key_node.style is None:
+                self._fault(
+                    key_node, inner, "Merge keys are no part of YAML 1.2; write out what is merged", "yaml_merge"
+                )
+                continue
             if key in first_lines:
                 detail = f"Is given twice, in lines {first_lines[key]} and {line}; which one counts is unclear"
                 self._faults.append(Fault(inner, detail, "repeated_key"))
@@ -217,7 +222,8 @@ def _syntax(error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
     where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     what = f": {error.problem}" if error.problem and error.problem.isprintable() else ""
-    return f"Must be YAML; reading failed{where}{what}"
+    cure = "; use spaces, not tabs" if "'\\t'" in what else ""
+    return f"Must be YAML; reading failed{where}{what}{cure}"
 
 
 def _unreadable(detail: str, code: str) -> SpecError:

@@ -6,27 +6,23 @@ shows as its escape, `\\x1b`, so that it is seen and harmless.
 
 import unicodedata
 
-# Controls (C0, DEL, C1); formats, the marks that reverse the direction of text among them; half characters, which no
-# encoding can write; and two ends of lines that only some programs know.
-_STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-# Without the joiners, words of some languages and many emoji fall apart.
-_HARMLESS = frozenset("\u200c\u200d")
+from bncore.spec.seen import JOINERS, STEERING
 
 
 def printable(text: str) -> str:
     """`text` with its lines and tabs, and nothing else that steers a terminal."""
-    return _escaped(text, _HARMLESS | {"\n", "\t"})
+    return _escaped(text, JOINERS | {"\n", "\t"})
 
 
 def one_line(text: str) -> str:
     """`text` on one line: no part of it can pass for a line of ours."""
-    return _escaped(text, _HARMLESS)
+    return _escaped(text, JOINERS)
 
 
 def _escaped(text: str, kept: frozenset[str]) -> str:
     if text.isprintable():
         return text
     return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in _STEERING and char not in kept else char
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in STEERING and char not in kept else char
         for char in text
     )

@@ -226,8 +226,11 @@ class IllegalTransition(StoreError):
 
     code = "illegal_transition"
 
-    def __init__(self, state: State, allowed_actions: tuple[str, ...], cure: str = "") -> None:
-        super().__init__(f"Not possible while it is {state.value}{f'; {cure}' if cure else ''}.")
+    def __init__(
+        self, state: State, allowed_actions: tuple[str, ...], cure: str = "", *, why: str | None = None
+    ) -> None:
+        """`why` says more than that it is in that state."""
+        super().__init__(why or f"Not possible while it is {state.value}{f'; {cure}' if cure else ''}.")
         self.state = state
         self.allowed_actions = allowed_actions
 
@@ -236,8 +239,8 @@ class Pruned(IllegalTransition):
     """Its sweep has ended it, for good."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(State.CANCELLED, ("delete",))
-        self.args = (f"{message} Its sweep goes on without it: clone it to train it to its end.",)
+        why = f"{message} Its sweep goes on without it: clone it to train it to its end."
+        super().__init__(State.CANCELLED, ("delete",), why=why)
 
 
 class VersionMismatch(StoreError):

@@ -86,6 +86,6 @@ def _done(asked: Admitted, sweep_id: str, ask: Callable[[Session, tables.Sweep, 
         row = sweeps.get(session, sweep_id, owner=asked.sees)
         changed = ask(session, row, By(asked.sees, by(asked).key_id))
         row = sweeps.get(session, sweep_id)
-        standing, coming = sweeps.standing(session, sweep_id), rungs.progress(session, row)
+        standing, coming = sweeps.foreseen(session, row), rungs.progress(session, row)
     _LOG.info("sweep_changed", sweep_id=sweep_id, count=changed)
     return answer(SweepNow.seen(row, standing, coming), 202 if standing.asked else 200, sweep_headers(row, standing))

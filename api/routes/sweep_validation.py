@@ -38,11 +38,12 @@ async def validate_sweep(
     asked: Asked, spec: Annotated[SweepSpec, Depends(body(SweepSpec))], living: Living
 ) -> Response:
     """How many experiments it would be, their steps in all, what may not be meant so, and the first and the last of
-    them. Refused is what a submission would be refused for."""
+    them; of a search, what it costs between its cheapest and its dearest end. Refused is what a submission would be
+    refused for."""
     return await asked.service.bodies.run(functools.partial(_validated, asked, spec, living))
 
 
 def _validated(asked: Admitted, spec: SweepSpec, living: Living) -> Response:
     if spec.search is not None:
-        return answer(SweepValidated.of(spec, corners_of(asked, spec), living))
+        return answer(SweepValidated.of(*corners_of(asked, spec), living))
     return answer(SweepValidated.of(spec, experiments_of(asked, functools.partial(expand, spec)), living))

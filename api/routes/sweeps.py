@@ -160,7 +160,7 @@ def list_sweeps(asked: Asked, query: Annotated[SweepsQuery, Depends(Reading(Swee
     """Newest first, each with its experiments counted."""
     with asked.service.database.read() as session:
         found = sweeps.page(session, asked.sees, query.cursor, query.limit)
-        standings = sweeps.standings(session, [row.id for row in found.rows])
+        standings = {row.id: sweeps.foreseen(session, row) for row in found.rows}
     shown = [Sweep.of(row, standings[row.id]) for row in found.rows]
     return answer(Page[Sweep](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))
 
@@ -202,7 +202,7 @@ def sweep_headers(row: tables.Sweep, standing: Standing) -> dict[str, str]:
 def _read(asked: Admitted, sweep_id: str) -> Found:
     with asked.service.database.read() as session:
         row = sweeps.get(session, sweep_id, owner=asked.sees)
-        standing, coming = sweeps.standing(session, sweep_id), rungs.progress(session, row)
+        standing, coming = sweeps.foreseen(session, row), rungs.progress(session, row)
     mark, headers = sweeps.mark_of(row, standing), sweep_headers(row, standing)
     if none_match(asked.request, headers["ETag"]):
         return Found(mark.version, mark.is_terminal, Response(status_code=304, headers=headers))
@@ -234,4 +234,4 @@ async def _accepted(asked: Admitted, sweep: tables.Sweep, replayed: bool) -> Res
 def _standing(asked: Admitted, sweep_id: str) -> tuple[tables.Sweep, Standing, list[Rung]]:
     with asked.service.database.read() as session:
         row = sweeps.get(session, sweep_id)
-        return row, sweeps.standing(session, sweep_id), rungs.progress(session, row)
+        return row, sweeps.foreseen(session, row), rungs.progress(session, row)

@@ -1,22 +1,21 @@
 """What a sweep amounts to before anything of it is stored."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from api.shown import Shown
 from api.shown.plans import SpecWarning, warnings_of
 from api.shown.waiting import Living
-from bncore.spec import data_shape
-from bncore.spec.plan import laid_network, steps_per_epoch, total_steps
-from bncore.spec.sweep import Point, SweepSpec, pruned_steps
+from bncore.spec import ExperimentSpec
+from bncore.spec.sweep import Point, SweepSpec, examples, extremes, parameters, pruned_steps, steps
 
 
 class SweepWarning(SpecWarning):
     """Something that specs of a sweep say, and that may not be meant."""
 
-    points: int = Field(description="Of how many points; `detail` is of the first of them.")
+    points: int = Field(description="Of how many points; `detail` is of the first of them. Of a search, of its ends.")
     values: dict[str, Any] = Field(description="Of the axes, at that point.")
     arm: str | None
 
@@ -62,56 +61,106 @@ class PlannedPruning(Shown):
         )
 
 
+class PlannedSearch(Shown):
+    """What a search would do: which trials there are going to be is known when others have ended."""
+
+    trials: int = Field(description="Of each arm, at most: fewer where nothing new is left in the space.")
+    at_once: int = Field(description="Of each arm.")
+    objective: str = Field(description="Its mean over the seeds.")
+    direction: str
+    on_test_data: bool
+    space: dict[str, Any]
+    cheapest: PlannedExperiment = Field(description="At the end of each axis at which training costs least.")
+    dearest: PlannedExperiment
+
+    @classmethod
+    def of(cls, spec: SweepSpec, corners: Sequence[Point]) -> "PlannedSearch | None":
+        """`corners` are experiments at the ends of its space."""
+        if spec.search is None:
+            return None
+        search, ends = spec.search, extremes(spec, corners, _cost)
+        shown = search.model_dump(mode="json", include={"trials", "at_once", "objective", "space"})
+        return cls(
+            **shown,
+            direction="maximize" if search.maximizes else "minimize",
+            on_test_data=search.on_test_data,
+            cheapest=PlannedExperiment.of(min((one.least for one in ends), key=lambda point: _cost(point.spec))),
+            dearest=PlannedExperiment.of(max((one.most for one in ends), key=lambda point: _cost(point.spec))),
+        )
+
+
 class SweepValidated(Shown):
     """What a sweep amounts to."""
 
-    points: int = Field(description="Of a search, those that there are going to be.")
+    points: int = Field(description="Of a search, those that there are going to be, at most.")
     seeds: list[int]
-    experiments: int
-    total_steps: int = Field(
-        description="Of all experiments, if none ends early; of a search, as many as at the ends of its space."
+    experiments: int = Field(description="Of a search, at most.")
+    least_steps: int = Field(description="Of all experiments, if none ends early; of a search, at its cheapest.")
+    total_steps: int = Field(description="Of all experiments, if none ends early; of a search, at its dearest.")
+    least_examples: int = Field(description="As `examples`, of a search at its cheapest.")
+    examples: int = Field(
+        description="That all of them read in training: batches of full size, over all steps; of a search at its "
+        "dearest."
     )
-    examples: int = Field(description="That all of them read in training: batches of full size, over all steps.")
     least_parameters: int
     most_parameters: int
+    search: PlannedSearch | None = Field(description="Null where nothing is searched.")
     prune: PlannedPruning | None = Field(description="Null where nothing is pruned.")
     warnings: list[SweepWarning] = Field(description="What may not be meant so; of equal ones the first is shown.")
-    first: PlannedExperiment
-    last: PlannedExperiment
+    first: PlannedExperiment = Field(description="Of a search, the cheapest.")
+    last: PlannedExperiment = Field(description="Of a search, the dearest.")
 
     @classmethod
     def of(cls, spec: SweepSpec, experiments: Sequence[Point], living: Living) -> "SweepValidated":
-        """`experiments` are all of them; of a search, those at the ends of its space."""
+        """`experiments` are all of them; of a search, whose template is complete, those at the ends of its space."""
         seeds = spec.seed_list
         # A seed changes neither what a point costs nor what is to be said of it.
         points = [one for one in experiments if one.seed == seeds[0]]
-        share = spec.points * len(seeds) / len(points)
-        sizes = [_parameters(point) for point in points]
-        steps = [_steps(point) for point in points]
-        batches = [point.spec.train.batch_size for point in points]
+        search = PlannedSearch.of(spec, points)
+        step, read, learned = (_ranges(spec, points, measure) for measure in (steps, examples, parameters))
+        ends = (experiments[0], experiments[-1])
+        first, last = map(PlannedExperiment.of, ends) if search is None else (search.cheapest, search.dearest)
         return cls(
             points=spec.points,
             seeds=seeds,
             experiments=spec.points * len(seeds),
-            total_steps=round(sum(steps) * share),
-            examples=round(sum(map(int.__mul__, steps, batches)) * share),
-            least_parameters=min(sizes),
-            most_parameters=max(sizes),
-            prune=PlannedPruning.of(spec, steps[0]),
+            least_steps=step.least,
+            total_steps=step.most,
+            least_examples=read.least,
+            examples=read.most,
+            least_parameters=learned.smallest,
+            most_parameters=learned.largest,
+            search=search,
+            prune=PlannedPruning.of(spec, steps(points[0].spec)),
             warnings=_warnings(points, living),
-            first=PlannedExperiment.of(experiments[0]),
-            last=PlannedExperiment.of(experiments[-1]),
+            first=first,
+            last=last,
         )
 
 
-def _parameters(point: Point) -> int:
-    sizes = data_shape(point.spec.data)
-    return laid_network(point.spec.network, sizes.signal, sizes.outputs).parameters
+class _Ranges(NamedTuple):
+    """Of something that each experiment has: between which numbers it is in one of them, and in all together."""
+
+    smallest: int
+    largest: int
+    least: int
+    most: int
 
 
-def _steps(point: Point) -> int:
-    train = point.spec.train
-    return total_steps(train, steps_per_epoch(train, data_shape(point.spec.data)))
+def _ranges(spec: SweepSpec, points: Sequence[Point], measure: Callable[[ExperimentSpec], int]) -> _Ranges:
+    seeds = len(spec.seed_list)
+    if spec.search is None:
+        each = [measure(point.spec) for point in points]
+        return _Ranges(min(each), max(each), sum(each) * seeds, sum(each) * seeds)
+    ends = extremes(spec, points, measure)
+    low, high = [measure(one.least.spec) for one in ends], [measure(one.most.spec) for one in ends]
+    made = spec.search.trials * seeds
+    return _Ranges(min(low), max(high), made * sum(low), made * sum(high))
+
+
+def _cost(spec: ExperimentSpec) -> int:
+    """What training takes, but for a factor that the kind of the network decides."""
+    return examples(spec) * parameters(spec)
 
 
 def _warnings(points: Sequence[Point], living: Living) -> list[SweepWarning]:

@@ -65,7 +65,8 @@ class Sweep(Shown):
     asked: int = Field(description="Running ones that were asked to end or rest, and have yet to.")
     progress: Progress
     eta_seconds: float | None = Field(
-        description="Until all have ended, if as many run at a time as now, at the pace of those that have succeeded."
+        description="Until all have ended, if as many run at a time as now, at the pace of those that have succeeded; "
+        "what rungs will end is left out, here and in `progress`."
     )
     device: str = Field(description="cpu or cuda: the queue of all of them.")
     search: SweepSearch | None = Field(description="Null where nothing is searched.")
@@ -186,7 +187,7 @@ def _cell(cell: Cell) -> SweepCell:
 
 def _facts(row: tables.Sweep, standing: Standing) -> dict[str, Any]:
     search = _search(row)
-    total = standing.total_steps
+    total = standing.expected_steps
     if search is not None and search.state in ("open", "paused") and row.points:
         # As if those that are to come were like those that are there.
         total = round(total * search.trials * max(1, len(_arms(row))) / row.points)

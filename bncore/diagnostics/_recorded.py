@@ -7,6 +7,15 @@ import numpy as np
 
 from bncore.diagnostics._probe import How
 from bncore.recording import Recording, Site
+from bncore.spec.catalog import members
+from bncore.spec.diagnostics import DiagnosticModel, DiagnosticSpec
+
+_FORETOLD = {
+    member.model_fields["kind"].default: member.scalars
+    for member in members(DiagnosticSpec)
+    if issubclass(member, DiagnosticModel) and member.scalars
+}
+"""What a spec says that is found, by which a study may be asked for before anything runs."""
 
 
 def recorded(
@@ -20,6 +29,9 @@ def recorded(
 ) -> Recording:
     """A recording of arrays with their axes; what has no unit of its own is a bare number."""
     given, scalars = units or {}, scalars or {}
+    assert set(scalars) == set(_FORETOLD.get(kind, scalars)), (
+        f"{kind} finds {sorted(scalars)}, and its spec says not so"
+    )
     return Recording(
         kind=kind,
         step=how.get("step", 0),

@@ -18,6 +18,7 @@ from bncore.diagnostics.normalization import diagnose, read_off
 from bncore.diagnostics.report import LayerDiagnosis
 from bncore.norm.model.found import normalizations
 from bncore.recording import Recording, Site
+from bncore.spec.diagnostics import NormHealthSpec
 
 WORSE = 0.05
 """So much accuracy lost by the running statistics is more than the noise of some hundred test examples."""
@@ -97,7 +98,7 @@ def norm_health(
     sites = tuple(Site(layer.name, looked.places[layer.name][2], _role(layer.name)) for layer in said)
     rows = [_row(layer, looked.modules[layer.name], earlier) for layer in said]
     arrays = {name: [row[name] for row in rows] for name in _NAMES}
-    scalars = {f"max_{name}": _greatest(arrays[name]) for name in _NAMES[:9]}
+    scalars = {f"max_{name}": _greatest(arrays[name]) for name in NormHealthSpec.greatest}
     scalars |= {"layers": float(len(rows)), **{f"accuracy_{name}": value for name, value in (accuracy or {}).items()}}
     scalars |= {f"examples_{name}": float(count) for name, count in (examples or {}).items()}
     recording = recorded(
@@ -124,10 +125,7 @@ def running_statistics(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-_NAMES = (
-    *("gap", "mean_gap", "variance_gap", "mean_drift", "variance_drift", "dead", "non_finite", "clipped_r"),
-    *("clipped_d", "values", "updates", "updates_wanted"),
-)
+_NAMES = (*NormHealthSpec.greatest, "values", "updates", "updates_wanted")
 _UNITS = {
     **dict.fromkeys(("mean_gap", "mean_drift", "max_mean_gap", "max_mean_drift"), "running standard deviations"),
     **dict.fromkeys(("updates", "updates_wanted"), "batches"),

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -18,14 +18,13 @@ from bncore.diagnostics._recorded import recorded
 from bncore.norm._valid import TakesValid
 from bncore.norm.cross_iteration_batch_norm import CrossIterationBatchNorm
 from bncore.recording import Recording, Site
+from bncore.spec.diagnostics import ScaleInvarianceSpec
+from bncore.spec.diagnostics.gradients import WAYS_OF_EPS, Eps
 
 FACTORS = (0.01, 0.1, 10.0, 100.0)
 
-Eps = Literal["as_trained", "eps_scaled", "eps_zero"]
-_EPS: tuple[Eps, ...] = ("as_trained", "eps_scaled", "eps_zero")
 _NO_EPS = 1e-300
 """torch refuses 0; next to any variance this is none."""
-_ERRORS = ("output_error", "gradient_error", "input_gradient_error", "orthogonality")
 
 
 def scale_invariance(
@@ -67,8 +66,11 @@ def scale_invariance(
                 "no linear or convolutional layer goes straight into a normalization: no scale to be invariant to"
             )
         with torch.autocast(pairs[0].x.device.type, enabled=False):
-            found = {eps: np.array([_errors(pair, eps, factors) for pair in pairs]).transpose(2, 1, 0) for eps in _EPS}
-    arrays = {f"{name}_{eps}": found[eps][number] for eps in _EPS for number, name in enumerate(_ERRORS)}
+            found = {
+                eps: np.array([_errors(pair, eps, factors) for pair in pairs]).transpose(2, 1, 0) for eps in WAYS_OF_EPS
+            }
+    errors = ScaleInvarianceSpec.errors
+    arrays = {f"{name}_{eps}": found[eps][number] for eps in WAYS_OF_EPS for number, name in enumerate(errors)}
     return recorded(
         "scale_invariance",
         how,

@@ -1,47 +1,154 @@
 """Which series a run of a spec will leave, known before it runs.
 
-Invariant: what is said to be there is there in every run that ends; of scalars of diagnostics only the kind is known.
+Invariant: what is said to be there is there in every run that ends with finite numbers, and nothing else is.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import get_args
 
-from bncore.spec.data import data_shape
-from bncore.spec.diagnostics import NormHealthSpec
+from bncore.spec.budget import Statistics
+from bncore.spec.catalog import members
+from bncore.spec.data import DataShape, data_shape
+from bncore.spec.diagnostics import DiagnosticSpec, NormHealthSpec
+from bncore.spec.diagnostics.affordable import affordable
+from bncore.spec.diagnostics.sighted import Sighted
 from bncore.spec.experiment import ExperimentSpec
-from bncore.spec.plan import laid_network
+from bncore.spec.plan import laid_network, steps_per_epoch, total_steps
+from bncore.spec.wording import nearest
 
 _DIAGNOSTICS = "diagnostics/"
+_KINDS: tuple[str, ...] = tuple(member.model_fields["kind"].default for member in members(DiagnosticSpec))
 
 
 @dataclass(frozen=True)
 class Recorded:
     """What a spec records."""
 
-    series: tuple[str, ...]
-    diagnostics: tuple[str, ...]
-    """Kinds, whose scalars are series `diagnostics/<kind>/<name>`."""
+    evaluated: tuple[str, ...]
+    """Series of training and of evaluations."""
+    diagnostics: Mapping[str, tuple[int, ...]]
+    """By the kinds that measure, after which steps."""
+    scalars: Mapping[str, tuple[str, ...]]
+    """By kind, whose series are `diagnostics/<kind>/<scalar>`."""
+    left_out: frozenset[str]
+    """Scalars of `norm_health` that it leaves out of so short a run, unless it is asked for all."""
+    evaluated_at: tuple[int, int]
+    """The steps between evaluations, and the last one."""
+    is_normalized: bool
+    """Whether the network has any normalization."""
+
+    @cached_property
+    def series(self) -> frozenset[str]:
+        """All of them, but for speed."""
+        found = (f"{_DIAGNOSTICS}{kind}/{name}" for kind, names in self.scalars.items() for name in names)
+        return frozenset((*self.evaluated, *found))
 
     def has(self, metric: str) -> bool:
-        """Whether there is such a series; of a diagnostic, whether its kind is measured."""
-        if not metric.startswith(_DIAGNOSTICS):
-            return metric in self.series
-        kind, _, name = metric.removeprefix(_DIAGNOSTICS).partition("/")
-        return bool(name) and kind in self.diagnostics
+        """Whether there is such a series."""
+        return metric in self.series
+
+    def has_between(self, metric: str, first: int, last: int) -> bool:
+        """Whether it has a value at a step of these, both included."""
+        if not self.has(metric):
+            return False
+        if metric.startswith(_DIAGNOSTICS):
+            return any(first <= step <= last for step in self.diagnostics[metric.split("/")[1]])
+        every, end = self.evaluated_at
+        first, last = max(first, 1), min(last, end)
+        if not metric.startswith(("test/", "validation/")):
+            return first <= last
+        return first <= end <= last or first <= last // every * every
+
+    def cure(self, metric: str) -> str:
+        """What would have to be otherwise for there to be such a series, as the end of a sentence."""
+        part, _, rest = metric.partition("/")
+        if part == "diagnostics":
+            return self._cure_of_diagnostic(*rest.partition("/")[::2])
+        if part == "validation" and not any(name.startswith("validation/") for name in self.evaluated):
+            return 'hold examples out for it, as data.validation: {"share": 0.2}'
+        if "@" in metric:
+            return "ask for it in all specs: evaluation.statistics for batch and precise, train.ema for ema"
+        close = nearest(metric, self.evaluated)
+        return f"did you mean {close}?" if close else f"there are {', '.join(self.evaluated)}"
+
+    def _cure_of_diagnostic(self, kind: str, name: str) -> str:
+        if kind not in _KINDS:
+            close = nearest(kind, _KINDS)
+            return f"did you mean {_DIAGNOSTICS}{close}/{name}?" if close else f"diagnostics are {', '.join(_KINDS)}"
+        if kind == "norm_health" and kind not in self.scalars:
+            return (
+                "norm_health is switched off; have it in all specs"
+                if self.is_normalized
+                else "a network without normalizations has no norm_health; give all of them one"
+            )
+        if kind not in self.scalars:
+            return f'ask for it in all specs, as diagnostics: [{{"kind": "{kind}"}}]'
+        names = self.scalars[kind]
+        if kind == "norm_health" and name in self.left_out:
+            return 'a run this short leaves it out; ask for it in all specs: {"kind": "norm_health", "full": true}'
+        close = nearest(name, names)
+        return f"did you mean {_DIAGNOSTICS}{kind}/{close}?" if close else f"{kind} finds {', '.join(names)}"
 
 
 def recorded_of(spec: ExperimentSpec) -> Recorded:
     """The series of a spec."""
     sizes = data_shape(spec.data)
+    steps = total_steps(spec.train, steps_per_epoch(spec.train, sizes))
     laid = laid_network(spec.network, sizes.signal, sizes.outputs)
-    kinds = [
-        one.kind for one in spec.diagnostics if not isinstance(one, NormHealthSpec) or (one.enabled and laid.norms)
-    ]
-    return Recorded(tuple(_series(spec)), tuple(kinds))
+    norms = tuple(norm for norm, _ in laid.norms)
+    blueprint = spec.network.blueprint(sizes.signal, sizes.outputs)
+    moments = {one.kind: one.moments(steps) for one in spec.diagnostics if norms or not _is_health(one)}
+    sighted = Sighted(
+        blueprint,
+        norms,
+        (),
+        steps,
+        has_accuracy=sizes.task != "regression",
+        evaluates_each=set(spec.evaluation.statistics) >= set(get_args(Statistics)),
+        affordable=affordable(steps, spec.train.batch_size, sizes.train_examples, sizes.test_examples),
+    )
+    seen = {kind: replace(sighted, moments=when) for kind, when in moments.items() if when}
+    scalars = {one.kind: one.found_in(seen[one.kind]) for one in spec.diagnostics if one.kind in seen}
+    whole = (
+        one.model_copy(update={"full": True}).found_in(seen[one.kind])
+        for one in spec.diagnostics
+        if isinstance(one, NormHealthSpec) and one.kind in seen
+    )
+    return Recorded(
+        evaluated=evaluated_of(spec),
+        diagnostics={kind: one.moments for kind, one in seen.items()},
+        scalars=scalars,
+        left_out=frozenset(itertools.chain(*whole)).difference(*scalars.values()),
+        evaluated_at=(spec.evaluation.every_steps, steps),
+        is_normalized=bool(norms),
+    )
 
 
-def _series(spec: ExperimentSpec) -> Iterator[str]:
-    sizes = data_shape(spec.data)
+def evaluated_of(spec: ExperimentSpec) -> tuple[str, ...]:
+    """The series of training and of evaluations, which say no more of the network than its task."""
+    return tuple(_evaluated(spec, data_shape(spec.data)))
+
+
+def why_unmeasured(series: str, spec: ExperimentSpec) -> str:
+    """Why a run of a spec has no such series of an evaluation, and what to do."""
+    sizes, part = data_shape(spec.data), series.partition("/")[0]
+    if part == "validation" and not sizes.validation_examples:
+        return "Nothing is held out for validation; set data.validation in the template"
+    if part == "test" and not sizes.test_examples:
+        return "The data have no test part; name a series of validation"
+    if sizes.task == "regression" and series.endswith("/accuracy"):
+        return f"A regression has no accuracy; name {part}/loss"
+    return f"Is no series of the template; there are {', '.join(evaluated_of(spec))}"
+
+
+def _is_health(one: DiagnosticSpec) -> bool:
+    return isinstance(one, NormHealthSpec)
+
+
+def _evaluated(spec: ExperimentSpec, sizes: DataShape) -> Iterator[str]:
     names = ("loss",) if sizes.task == "regression" else ("loss", "accuracy")
     yield from (f"train/{name}" for name in names)
     yield "lr"

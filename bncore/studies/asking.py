@@ -197,9 +197,10 @@ class _below:
 
 
 def _told(value: Any) -> Any:
-    """As JSON; a dataclass by its fields and the name of its class, so that two measures are told apart."""
+    """As JSON; a dataclass by the fields by which it is compared and the name of its class, so that two measures are
+    told apart."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {each.name: _told(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        fields = {each.name: _told(getattr(value, each.name)) for each in dataclasses.fields(value) if each.compare}
         return {"is": type(value).__name__, **fields}
     if isinstance(value, Mapping):
         return {str(key): _told(inner) for key, inner in value.items()}

@@ -85,6 +85,9 @@ class Design:
     tuning_seeds: int = 0
     extensions: tuple[int, ...] = ()
     """How many seeds each extension has added."""
+    varied_later: tuple[str, ...] = field(default=(), compare=False)
+    """Paths that are no axis of the grid, and are varied where it is judged. It follows from the claim, and makes no
+    other design (`asking.fingerprint_of`)."""
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)

@@ -109,7 +109,10 @@ def _unmeasured(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) -> I
     lacking = [name for name, spec in specs.items() if not recorded_of(spec).has(estimand.series)]
     if lacking:
         who = "No arm records" if len(lacking) == len(specs) else f"{_listed(lacking)} does not record"
-        yield Fault(pointer, f"{who} {estimand.series}; {_cure(estimand.series, specs[lacking[0]])}", "no_such_series")
+        cure = recorded_of(specs[lacking[0]]).cure(estimand.series)
+        yield Fault(pointer, f"{who} {estimand.series}; {cure}", "no_such_series")
+    elif estimand.over is not None:
+        yield from _never_within(estimand.series, estimand.over, specs)
     if asked.tune and not data_shape(first.data).validation_examples:
         detail = (
             "Settings are chosen on validation data, and there are none; "
@@ -118,18 +121,11 @@ def _unmeasured(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) -> I
         yield Fault("/tune", detail, "no_validation")
 
 
-def _cure(series: str, spec: ExperimentSpec) -> str:
-    part, _, rest = series.partition("/")
-    recorded = recorded_of(spec)
-    if part == "validation" and not data_shape(spec.data).validation_examples:
-        return 'hold examples out for it, as data.validation: {"share": 0.2}'
-    if part == "diagnostics":
-        kind = rest.partition("/")[0]
-        return f'ask for it in all specs, as diagnostics: [{{"kind": "{kind}"}}]' if kind else "name its kind"
-    if "@" in series:
-        return "ask for it in all specs: evaluation.statistics for batch and precise, train.ema for ema"
-    close = nearest(series, recorded.series)
-    return f"did you mean {close}?" if close else f"there are {', '.join(recorded.series)}"
+def _never_within(series: str, over: tuple[int, int], specs: Mapping[str, ExperimentSpec]) -> Iterator[Fault]:
+    lacking = [name for name, spec in specs.items() if not recorded_of(spec).has_between(series, *over)]
+    if lacking and over[1] <= min(map(steps_of, specs.values())):
+        detail = f"{_listed(lacking)} measures {series} at no step from {over[0]} to {over[1]}"
+        yield Fault("/estimand/over", f"{detail}; name a stretch in which it does", "never_measured")
 
 
 def _untimed(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) -> Iterator[Fault]:
@@ -199,6 +195,9 @@ def _faults_at(
         faults = error.faults
     else:
         faults = []
+        if not recorded_of(spec).has(asked.estimand.series):
+            detail = f"Would not record {asked.estimand.series}, which is compared; leave it out"
+            faults.append(Fault("", detail, "no_such_series"))
         if _is_of_a_course(asked) and steps_of(spec) != steps_of(load_spec(whole)):
             faults = [Fault("/train", f"Would have {steps_of(spec):,} steps, and others have not", "budgets_differ")]
     said = ", ".join(f"{path} = {value}" for path, value in setting.items())

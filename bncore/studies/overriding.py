@@ -17,8 +17,6 @@ from bncore.studies.claim import Design
 from bncore.studies.measures import AtLevel, FirstReaching, Greatest, Least, MeanOverSteps, Within
 
 _SEED = "train.seed"
-_VARIED_LATER = {"insensitive-to-initialization": ("network.init_scale",)}
-"""Paths that are no axis of a claim's grid, and are varied where it is judged."""
 _OF_A_COURSE = (AtLevel, FirstReaching, Greatest, Least, MeanOverSteps)
 _BUDGET = ("train.steps", "train.epochs")
 _PARTS_LOOKED_AT = ("test/", "validation/")
@@ -37,7 +35,7 @@ def require_fitting(design: Design, varied: Collection[str], overrides: Mapping[
     registered = {arm.name: merged(dict(design.template), dict(arm.patch)) for arm in design.arms}
     template = merged(dict(design.template), dict(overrides))
     changed = {arm.name: merged(template, dict(arm.patch)) for arm in design.arms}
-    varied = {_SEED, *varied, *(axis.path for axis in design.grid.axes), *_VARIED_LATER.get(design.claim, ())}
+    varied = {_SEED, *varied, *(axis.path for axis in design.grid.axes), *design.varied_later}
     leaves = list(_leaves(overrides))
     faults = [fault for path, value in leaves for fault in _contradicted(design, varied, registered, path, value)]
     faults = faults or [fault for path, value in leaves for fault in _overruled(design, changed, path, value)]

@@ -104,7 +104,7 @@ class Measuring:
         self._earlier_statistics = {name.removeprefix(_STATISTICS): tensor for name, tensor in named.items()}
 
     def _norm_health(self, asked: NormHealthSpec, step: int, evaluated: Mapping[str, float], *, at_end: bool) -> Found:
-        passes = asked.is_full or step >= LEAST_STEPS
+        passes = asked.passes_at(step)
         given, how = self._given(asked, step) if passes else ((self._network, None, None), How(step=step))
         judged = Accuracies({}, {})
         if at_end:

@@ -22,21 +22,45 @@ def validate_sweep(file: SpecFile, assignments: Assignments = None, url: Url = N
     if as_json:
         emit(found)
         return
+    search = found.get("search")
     for warning in found["warnings"]:
-        _warn(warning, found["points"])
-    least, most = found["least_parameters"], found["most_parameters"]
+        _warn(warning, 1 if search else found["points"])
     facts = {
-        "points": found["points"],
+        **(_searching(found, search) if search else {"points": found["points"]}),
         "seeds": len(found["seeds"]),
-        "experiments": found["experiments"],
-        "steps in all": found["total_steps"],
+        "experiments": f"{'at most ' if search else ''}{words(found['experiments'])}",
+        "steps in all": _range(found["least_steps"], found["total_steps"]),
         **_pruning(found),
-        "examples in all": found["examples"],
-        "parameters": f"{least:,}" if least == most else f"{least:,} to {most:,}",
-        "first": _place(found["first"]),
-        "last": _place(found["last"]),
+        "examples in all": _range(found["least_examples"], found["examples"]),
+        "parameters": _range(found["least_parameters"], found["most_parameters"]),
+        **(_ends(search) if search else {"first": _place(found["first"]), "last": _place(found["last"])}),
     }
     show(table(("what", "value"), [(name, words(value)) for name, value in facts.items()]), "[green]Valid.[/]")
+
+
+def _searching(found: Json, search: Json) -> dict[str, str]:
+    arms = found["points"] // search["trials"]
+    each = f" of each of {arms} arms" if arms > 1 else ""
+    return {
+        "trials": f"at most {search['trials']:,}{each}, {search['at_once']:,} at a time",
+        "objective": f"{one_line(str(search['objective']))}, {one_line(str(search['direction']))}",
+        "space": "; ".join(_space(path, one) for path, one in search["space"].items()),
+    }
+
+
+def _space(path: str, one: Any) -> str:
+    if isinstance(one, list):
+        return f"{one_line(path)} in {one_line(', '.join(map(str, one)))}"
+    return f"{one_line(path)} from {one['low']} to {one['high']}{' (log)' if one['scale'] == 'log' else ''}"
+
+
+def _ends(search: Json) -> dict[str, str]:
+    cheapest, dearest = _place(search["cheapest"]), _place(search["dearest"])
+    return {} if cheapest == dearest else {"cheapest": cheapest, "dearest": dearest}
+
+
+def _range(least: int, most: int) -> str:
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def _pruning(found: Json) -> dict[str, str]:

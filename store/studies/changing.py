@@ -160,14 +160,24 @@ def _has_news(session: Session, study: Study) -> bool:
 
 def _ask(session: Session, study: Study, wish: Wish, states: Collection[State], by: By, *, held: bool) -> int:
     owners.take_turn(session, study.owner)
-    parts = [part for part in finding.parts(session, study.id) if part.state not in TERMINAL]
-    changed = sum(_ask(session, part, wish, states, by, held=held) for part in parts)
-    mine = _jobs_of(session, study, states)
-    changed += _in_batches(mine, lambda some: wishes.ask_all(session, some, wish, by))
+    changed = 0
+    for part in finding.parts(session, study.id):
+        if part.state not in TERMINAL:
+            changed += _ask(session, part, wish, states, by, held=held)
+        else:
+            # It was judged, and its owner has tried an experiment of it again since.
+            changed += _ask_jobs(session, part, wish, states, by)
+    changed += _ask_jobs(session, study, wish, states, by)
     changed += wishes.ask_all(session, [study.id], wish, by)
     # One that has ended waits for nothing: whoever looks for those that do would find it for ever.
     _set(session, study.id, held=held, **({} if held else {"waiting": False}))
     return changed
+
+
+def _ask_jobs(session: Session, study: Study, wish: Wish, states: Collection[State], by: By) -> int:
+    """Of its experiments and their evaluations."""
+    mine = _jobs_of(session, study, states)
+    return _in_batches(mine, lambda some: wishes.ask_all(session, some, wish, by))
 
 
 def _jobs_of(session: Session, study: Study, states: Collection[State]) -> list[str]:

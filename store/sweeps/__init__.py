@@ -6,6 +6,7 @@ its own: what it is doing is counted from its experiments' jobs, by one statemen
 
 from store.sweeps.changing import cancel, delete, pause, resume, retry
 from store.sweeps.finding import Member, Members, axes_of, get, members, of_experiment, page
+from store.sweeps.foreseeing import foreseen
 from store.sweeps.measuring import MeasuredPoint, measured
 from store.sweeps.rungs import Ended, Rung
 from store.sweeps.standing import Standing, mark_of, marks, standing, standings, state_of
@@ -25,6 +26,7 @@ __all__ = [
     "extend",
     "extend_once",
     "fingerprint_of",
+    "foreseen",
     "get",
     "mark_of",
     "marks",

@@ -89,8 +89,12 @@ def prune_of(sweep: Sweep) -> PruneSpec:
 
 def steps_of(session: Session, sweep: Sweep) -> list[int]:
     """At which steps its rungs may be; none where nothing of it is left."""
-    budget = session.execute(_BUDGET, {"wanted": sweep.id}).scalar_one_or_none()
-    return prune_of(sweep).rung_steps(budget or 0)
+    return prune_of(sweep).rung_steps(budget_of(session, sweep))
+
+
+def budget_of(session: Session, sweep: Sweep) -> int:
+    """The steps of a run that nothing ends early; 0 where nothing of the sweep is left."""
+    return session.execute(_BUDGET, {"wanted": sweep.id}).scalar_one_or_none() or 0
 
 
 def next_rungs(decided: Collection[Any], brackets: Sequence[str | None], steps: Sequence[int]) -> dict[str | None, int]:

@@ -59,6 +59,10 @@ class Standing:
     """Of those that are paused, how many go on, or are ended, when their rung is decided."""
     pruned: int = 0
     """Of those that are cancelled, how many were by that; of their steps those alone count that they took."""
+    spared: int = 0
+    """Steps of those that live which will not be taken, since their points will be pruned (`foreseeing`)."""
+    rested_at: int = 0
+    """The step from which those that have succeeded took theirs in the last attempt."""
 
     @property
     def experiments(self) -> int:
@@ -91,12 +95,18 @@ class Standing:
     @property
     def pace(self) -> float | None:
         """Seconds a step took, of those that have succeeded; None before one has."""
-        return self.seconds / self._steps_done if self._steps_done else None
+        done = self._steps_done - self.rested_at * self.counts.get(State.SUCCEEDED, 0)
+        return self.seconds / done if done > 0 else None
 
     @property
     def steps_left(self) -> int:
         """Of those that have not ended."""
-        return self.total_steps - self.steps - self._steps_given_up
+        return self.expected_steps - self.steps - self._steps_given_up
+
+    @property
+    def expected_steps(self) -> int:
+        """Of all, if nothing but pruning ends any early."""
+        return self.total_steps - self.spared
 
     _steps_done: int = 0
     _steps_given_up: int = 0

@@ -6,9 +6,12 @@ import sys
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from bncore.searching.proposing import propose
+from bncore.spec import load_spec, plan
 from bncore.spec.sweep import load_sweep
+from client.cli import app
 from store.sweeps import searching
 
 RATE = {"kind": "float", "low": 1e-4, "high": 1.0, "scale": "log"}
@@ -46,7 +49,71 @@ def test_a_search_begins_with_what_is_proposed_before_anything_is_known(api: Any
 def test_a_search_is_tried_out(shared_api: Any) -> None:
     found = shared_api.client.post("/v1/sweeps:validate", json={**SWEEP, "seeds": 3}).json()
     assert (found["points"], found["experiments"], found["total_steps"]) == (8, 24, 240)
-    assert found["last"]["values"] == {"optimizer.lr": 1.0}
+    assert found["least_steps"] == found["total_steps"]
+
+
+COSTLY: dict[str, Any] = {
+    "template": {"network": {"kind": "mlp", "hidden": [10]}, "train": {"epochs": 3, "batch_size": 50}},
+    "arms": {"long": {"train.epochs": 9}, "short": {}},
+    "search": {
+        **SEARCH,
+        "space": {
+            "optimizer.lr": RATE,
+            "train.batch_size": {"kind": "integer", "low": 10, "high": 100},
+            "network.hidden": [[5], [20, 20], [7]],
+        },
+    },
+    "seeds": 3,
+}
+
+
+def test_a_search_costs_between_its_cheapest_and_its_dearest_end(shared_api: Any) -> None:
+    found = shared_api.client.post("/v1/sweeps:validate", json=COSTLY).json()
+    examples = plan(load_spec(COSTLY["template"])).train_examples
+    # Of an arm; together they have 9 and 3 epochs.
+    epochs, made = 9 + 3, SEARCH["trials"] * 3
+    assert (found["points"], found["experiments"]) == (2 * SEARCH["trials"], 2 * made)
+    batches = {size: math.ceil(examples / size) for size in (10, 100)}
+    assert (found["least_steps"], found["total_steps"]) == (made * epochs * batches[100], made * epochs * batches[10])
+    read = sorted(size * count for size, count in batches.items())
+    assert (found["least_examples"], found["examples"]) == tuple(made * epochs * one for one in read)
+    assert found["least_parameters"] == plan(load_spec(changed([5]))).parameters
+    assert found["most_parameters"] == plan(load_spec(changed([20, 20]))).parameters
+    search = found["search"]
+    assert (search["trials"], search["objective"], search["direction"]) == (8, "test/accuracy", "maximize")
+    assert (search["cheapest"]["arm"], search["cheapest"]["values"]["network.hidden"]) == ("short", [5])
+    assert (search["dearest"]["arm"], search["dearest"]["values"]["network.hidden"]) == ("long", [20, 20])
+    dear, cheap = (search[name]["values"]["train.batch_size"] for name in ("dearest", "cheapest"))
+    assert [batches[dear] * dear, batches[cheap] * cheap] == read[::-1]
+    assert (found["first"], found["last"]) == (search["cheapest"], search["dearest"])
+
+
+def changed(hidden: list[int]) -> dict[str, Any]:
+    return {**COSTLY["template"], "network": {"kind": "mlp", "hidden": hidden}}
+
+
+def test_what_a_search_will_do_is_said_on_the_command_line(shared_api: Any, tmp_path: Any) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(COSTLY))
+    environment = {"BNLAB_URL": str(shared_api.client.base_url), "BNLAB_API_KEY": shared_api.key, "COLUMNS": "200"}
+    done = CliRunner().invoke(app, ["sweep", "validate", str(tmp_path / "s.json")], env=environment)
+    said = " ".join(done.stdout.split())
+    assert done.exit_code == 0, done.output
+    assert "trials at most 8 of each of 2 arms, 2 at a time" in said
+    assert "experiments at most 48" in said
+    assert "space optimizer.lr from 0.0001 to 1.0 (log); train.batch_size from 10 to 100; network.hidden in" in said
+    found = shared_api.client.post("/v1/sweeps:validate", json=COSTLY).json()
+    assert f"steps in all {found['least_steps']:,} to {found['total_steps']:,}" in said
+    assert "cheapest" in said
+    assert "first" not in said
+
+
+def test_ends_that_no_trial_can_have_together_are_no_end(shared_api: Any) -> None:
+    """The smallest batch is the cheapest, and cannot be cut into the eight parts that are named first."""
+    space = {"train.batch_size": [4, 64], "train.accumulate": [8, 1]}
+    search = {**SEARCH, "space": space, "trials": 3}
+    asked = {"template": {"train": {"steps": 10}}, "search": search}
+    found = shared_api.client.post("/v1/sweeps:validate", json=asked).json()
+    assert (found["least_examples"], found["examples"]) == (3 * 10 * 4, 3 * 10 * 64)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,31 @@ def test_aliases_of_aliases_do_not_fill_the_memory():
         read("\n".join(lines))
 
 
+def test_what_yaml_1_1_would_make_of_text_it_stays():
+    words = ["yes", "no", "on", "y", "1_000", "1:30", "2026-01-01", "0b1"]
+    assert read("\n".join(f"- {word}" for word in words)) == words
+    # Names of arms, too.
+    assert read("arms:\n  yes: {}\n  no: {}\n  1: {}\n  '<<': {}") == {"arms": {"yes": {}, "no": {}, "1": {}, "<<": {}}}
+    assert read("- 1e-3\n- 010\n- .5\n- ~") == [0.001, 10, 0.5, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "pointer", "code", "said"),
+    [
+        ("base: &b {lr: 0.1}\noptimizer:\n  <<: *b", "/optimizer/<<", "yaml_merge", "write out"),
+        ("template:\n\ttrain: 1", "", "not_yaml", "use spaces, not tabs"),
+        ("a: &a [*a]", "", "too_deep", "levels"),
+        ("seeds: 2\nseeds: 3", "/seeds", "repeated_key", "lines 1 and 2"),
+    ],
+)
+def test_what_is_probably_not_meant_is_refused_with_the_cure(text, pointer, code, said):
+    with pytest.raises(SpecError) as refused:
+        read(text)
+    (fault,) = refused.value.faults
+    assert (fault.pointer, fault.code) == (pointer, code)
+    assert said in fault.detail
+
+
 def test_an_alias_repeats_a_value():
     assert read("a: &norm {kind: none}\nb: *norm") == {"a": {"kind": "none"}, "b": {"kind": "none"}}
 

@@ -96,7 +96,12 @@ def _pruned(reading: Any, writing: Any, who: By, limits: Limits) -> Iterator[tup
         ids.append(sweeps.submit_once(session, scope, asked, made, device="cpu", limits=limits)[0].id)
 
     yield "submit a pruned sweep", writing(submit)
-    for name, call in (("ready", rungs.is_ready), ("progress", rungs.progress), ("ended", rungs.ended)):
+    for name, call in (
+        ("ready", rungs.is_ready),
+        ("progress", rungs.progress),
+        ("ended", rungs.ended),
+        ("foreseen", sweeps.foreseen),
+    ):
         yield name, reading(lambda session, call=call: call(session, sweeps.get(session, ids[-1])))
     yield "decide nothing", writing(lambda session: pruning.decide(session, ids[-1]))
 

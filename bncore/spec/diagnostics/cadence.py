@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from bncore.spec.diagnostics.sighted import Sighted
 from bncore.spec.strict import SpecModel, Steps
 
 MOST_MEASUREMENTS = 1000
@@ -24,6 +25,8 @@ class DiagnosticModel(SpecModel):
     usual: ClassVar[dict[str, Any]]
     """The cadence of one that names none."""
     takes_second_derivatives: ClassVar[bool] = False
+    scalars: ClassVar[tuple[str, ...]] = ()
+    """What it finds in every network, by which its series are called: `diagnostics/<kind>/<scalar>`."""
 
     every_steps: Steps | None = Field(
         default=None, description="Measure before the first step, every so many steps, and at the end; or give at."
@@ -72,6 +75,16 @@ class DiagnosticModel(SpecModel):
             return sum(step <= total_steps for step in self.at)
         interval = self.interval(total_steps)
         return 1 + -(-total_steps // interval)
+
+    def moments(self, total_steps: int) -> tuple[int, ...]:
+        """After which steps it measures in such a run, ascending."""
+        steps = sorted(self.at) if self.at is not None else range(0, total_steps, self.interval(total_steps))
+        found = [step for step in steps if step <= total_steps and self.is_due(step, total_steps)]
+        return (*found, total_steps) if self.is_due_at_end else tuple(found)
+
+    def found_in(self, sighted: Sighted) -> tuple[str, ...]:  # noqa: ARG002  (of some kinds it depends on the network)
+        """The scalars that a run leaves whose numbers are finite."""
+        return self.scalars
 
     def measured_on(self, train_examples: int, batch_size: int) -> int:
         """How many examples each measurement takes."""

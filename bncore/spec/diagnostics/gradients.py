@@ -1,12 +1,16 @@
 """Diagnostics of gradients and weights, layer by layer."""
 
-from typing import Annotated, Any, ClassVar, Literal
+import itertools
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from bncore.spec.diagnostics.cadence import OnBatch, OnProbe
 
 Factor = Annotated[float, Field(gt=0.0, le=1e6)]
+Eps = Literal["as_trained", "eps_scaled", "eps_zero"]
+WAYS_OF_EPS: tuple[Eps, ...] = get_args(Eps)
+"""With which eps of the normalization weights are scaled."""
 
 
 class GradientHeatmapSpec(OnProbe):
@@ -14,6 +18,7 @@ class GradientHeatmapSpec(OnProbe):
     alike the rows are, and of each convolution |sum of gradients| / sum of |gradients| (its table 1)."""
 
     usual: ClassVar[dict[str, Any]] = {"at": (0,)}
+    scalars: ClassVar[tuple[str, ...]] = ("mode", "colcons", "cosine", "maxcol", "median_ratio")
 
     kind: Literal["gradient_heatmap"] = "gradient_heatmap"
 
@@ -28,6 +33,7 @@ class GradientNormsSpec(OnProbe):
     """The 2-norm of the gradient by each layer's weights, and its growth from layer to layer (arXiv 1902.08129)."""
 
     usual: ClassVar[dict[str, Any]] = {"at": (0,)}
+    scalars: ClassVar[tuple[str, ...]] = ("growth", "hidden_growth", "total")
 
     kind: Literal["gradient_norms"] = "gradient_norms"
 
@@ -40,6 +46,10 @@ class ScaleInvarianceSpec(OnProbe):
     normalization follows (arXiv 1502.03167, section 3.3): with eps 0, with eps scaled along, and as trained."""
 
     usual: ClassVar[dict[str, Any]] = {"at": (0,)}
+    errors: ClassVar[tuple[str, ...]] = ("output_error", "gradient_error", "input_gradient_error", "orthogonality")
+    scalars: ClassVar[tuple[str, ...]] = tuple(
+        f"max_{error}_{eps}" for eps, error in itertools.product(WAYS_OF_EPS, errors)
+    )
 
     kind: Literal["scale_invariance"] = "scale_invariance"
     factors: Annotated[tuple[Factor, ...], Field(strict=False, min_length=1, max_length=16)] = Field(
@@ -55,6 +65,7 @@ class WeightNormsSpec(OnBatch):
     """The 2-norm of each layer's weights, and its effective learning rate lr / norm^2 (arXiv 1706.05350)."""
 
     usual: ClassVar[dict[str, Any]] = {"every_steps": 100}
+    scalars: ClassVar[tuple[str, ...]] = ("total",)
 
     kind: Literal["weight_norms"] = "weight_norms"
 

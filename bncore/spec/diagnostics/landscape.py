@@ -16,6 +16,7 @@ class StepProbeSpec(OnProbe):
     """The loss after one step along the gradient, by the size of the step (arXiv 1806.02375, figure 3)."""
 
     usual: ClassVar[dict[str, Any]] = {"at": (0,)}
+    scalars: ClassVar[tuple[str, ...]] = ("loss_0", "exploded", "largest_eta", "worst_ratio")
 
     kind: Literal["step_probe"] = "step_probe"
     distances: Distances = Field(default=_PROBED, description="Learning rates of that one step.")
@@ -29,6 +30,10 @@ class LossLandscapeSpec(OnProbe):
     predictiveness), and by how much a unit of the way (effective smoothness; arXiv 1805.11604, figure 4)."""
 
     usual: ClassVar[dict[str, Any]] = {"every_steps": 100}
+    scalars: ClassVar[tuple[str, ...]] = (
+        *("loss_0", "min", "max", "range", "predictiveness"),
+        *("effective_smoothness", "scale_free_smoothness"),
+    )
 
     kind: Literal["loss_landscape"] = "loss_landscape"
     distances: Distances = Field(
@@ -44,6 +49,7 @@ class HessianTopEigenvalueSpec(OnProbe):
 
     usual: ClassVar[dict[str, Any]] = {"every_steps": 100}
     takes_second_derivatives: ClassVar[bool] = True
+    scalars: ClassVar[tuple[str, ...]] = ("eigenvalue", "residual", "iterations")
 
     kind: Literal["hessian_top_eigenvalue"] = "hessian_top_eigenvalue"
     iterations: int = Field(default=20, ge=1, le=1000, description="Products of the Hessian with a vector, at most.")

@@ -1,14 +1,20 @@
 """The diagnostic that every experiment has, unless it says otherwise."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from bncore.spec.diagnostics.affordable import precise_examples
+from bncore.spec.budget import Statistics
+from bncore.spec.diagnostics.affordable import LEAST_STEPS, precise_examples
 from bncore.spec.diagnostics.cadence import MOST_EXAMPLES, OnBatch
+from bncore.spec.diagnostics.sighted import Sighted
 
 _STEPS, _TIMES = 1000, 100
 """Unless told otherwise: not more often than every so many steps, and not more than so many times."""
+_DRIFTS = frozenset({"mean_drift", "variance_drift"})
+"""Since the time before."""
+_WITHOUT_A_PASS = _DRIFTS | {"non_finite"}
+"""What layers say of themselves."""
 
 
 class NormHealthSpec(OnBatch):
@@ -19,6 +25,17 @@ class NormHealthSpec(OnBatch):
     """
 
     usual: ClassVar[dict[str, Any]] = {}
+
+    greatest: ClassVar[tuple[str, ...]] = (
+        *("gap", "mean_gap", "variance_gap", "mean_drift", "variance_drift", "dead", "non_finite"),
+        *("clipped_r", "clipped_d"),
+    )
+    """Of what the greatest of all layers is a scalar, `max_<name>`, where any has it."""
+    accuracies: ClassVar[tuple[str, ...]] = (
+        *(f"accuracy_{statistics}" for statistics in get_args(Statistics)),
+        *("examples_accuracy", "examples_precise"),
+    )
+    """Scalars of the end."""
 
     kind: Literal["norm_health"] = "norm_health"
     enabled: bool = Field(default=True, description="False switches it off.")
@@ -55,6 +72,24 @@ class NormHealthSpec(OnBatch):
         if not self.enabled:
             return 0
         return super().measurements(total_steps) - self._is_left_to_us
+
+    def found_in(self, sighted: Sighted) -> tuple[str, ...]:
+        there = {name for norm in sighted.norms for name in norm.health}
+        if len(sighted.moments) < 2:
+            there -= _DRIFTS
+        if not any(self.passes_at(step) for step in sighted.moments):
+            there &= _WITHOUT_A_PASS
+        greatest = [f"max_{name}" for name in self.greatest if name in there]
+        return (*greatest, "layers", *(self.accuracies if self._judges(sighted) else ()), "warnings")
+
+    def _judges(self, sighted: Sighted) -> bool:
+        is_afforded = self.is_full or sighted.evaluates_each or sighted.affordable is not None
+        keeps_statistics = any(norm.has_running_statistics for norm in sighted.norms)
+        return sighted.is_at_end and sighted.has_accuracy and keeps_statistics and is_afforded
+
+    def passes_at(self, step: int) -> bool:
+        """Whether a batch is passed then, without which layers say little."""
+        return self.is_full or step >= LEAST_STEPS
 
     def measured_on(self, train_examples: int, batch_size: int) -> int:
         return super().measured_on(train_examples, self.examples or batch_size)

@@ -1,6 +1,6 @@
 """Batch Renormalization and the schedule of its bounds."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -45,6 +45,8 @@ DMax = Annotated[
 
 class BatchRenormSpec(BatchStatistics):
     """Batch Renormalization (arXiv 1702.03275): batch norm pulled towards the running statistics; for small batches."""
+
+    health: ClassVar[tuple[str, ...]] = (*BatchStatistics.health, "clipped_r", "clipped_d")
 
     kind: Literal["batch_renorm"] = "batch_renorm"
     momentum: Momentum | None = Field(

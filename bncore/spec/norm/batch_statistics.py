@@ -22,6 +22,10 @@ class RunningStatistics(NormModel):
 
     counts_padding: ClassVar[bool] = True
     has_running_statistics: ClassVar[bool] = True
+    health: ClassVar[tuple[str, ...]] = (
+        *("gap", "mean_gap", "variance_gap", "mean_drift", "variance_drift"),
+        *("dead", "non_finite"),
+    )
 
     eps: Epsilon = Field(default=1e-5, description="Added to the variance.")
     momentum: Momentum | None = Field(

@@ -11,6 +11,9 @@ from bncore.spec.norm.cold_start import initial_share
 from bncore.spec.norm.place import BatchSize, NormModel, Place, fan_in_faults, instance_faults, own_activation_faults
 from bncore.spec.strict import Epsilon
 
+_WITHOUT_MEANS = ("gap", "variance_gap", "variance_drift", "dead", "non_finite")
+"""What `norm_health` finds of a layer that keeps quadratic means alone."""
+
 
 class BatchInstanceNormSpec(BatchStatistics):
     """Batch-instance normalization (arXiv 1805.07925): a learned gate per channel between the two; for images.
@@ -70,6 +73,7 @@ class MovingAverageBatchNormSpec(BatchStatistics):
 
     state_field: ClassVar[str] = "window"
     state_cure: ClassVar[str] = "a shorter window"
+    health: ClassVar[tuple[str, ...]] = _WITHOUT_MEANS
 
     kind: Literal["moving_average_batch_norm"] = "moving_average_batch_norm"
     eps: Epsilon = Field(default=1e-5, description="Added to the quadratic mean.")
@@ -105,6 +109,7 @@ class PowerNormSpec(NormModel):
 
     counts_padding: ClassVar[bool] = True
     has_running_statistics: ClassVar[bool] = True
+    health: ClassVar[tuple[str, ...]] = _WITHOUT_MEANS
 
     kind: Literal["power_norm"] = "power_norm"
     eps: Epsilon = Field(default=1e-5, description="Added to the quadratic mean.")

@@ -74,6 +74,12 @@ class NormModel(SpecModel):
     has_running_statistics: ClassVar[bool] = False
     """Whether evaluation uses averages over the batches of training, in whose place others can be put."""
 
+    health: ClassVar[tuple[str, ...]] = ("non_finite",)
+    """What `norm_health` finds numbers for (`NormHealthSpec.greatest`)."""
+    is_passed: ClassVar[bool] = True
+    """Whether it is passed as a layer among the others, where what goes in and comes out can be seen; inside of a
+    recurrent layer's steps it is not."""
+
     def parameters(self, channels: int) -> int:
         """Numbers that its layer learns for so many channels."""
         return 2 * channels if getattr(self, "affine", False) else 0

@@ -40,6 +40,9 @@ class StepBatchNormSpec(RunningStatistics):
     """
 
     counts_padding: ClassVar[bool] = False
+    is_passed: ClassVar[bool] = False
+    # Of a step there is no output by itself.
+    health: ClassVar[tuple[str, ...]] = tuple(name for name in RunningStatistics.health if name != "gap")
     state_field: ClassVar[str] = "max_steps"
     state_cure: ClassVar[str] = "fewer max_steps"
 
@@ -81,6 +84,10 @@ class RecurrentLayerNormSpec(NormModel):
 
     Each over the values of one sequence at one step.
     """
+
+    # A part of its cell, and no layer.
+    is_passed: ClassVar[bool] = False
+    health: ClassVar[tuple[str, ...]] = ()
 
     kind: Literal["layer_norm"] = "layer_norm"
     eps: Epsilon = Field(default=1e-5, description="Added to the variance.")

@@ -16,6 +16,8 @@ class Whitening(BatchStatistics):
 
     state_field: ClassVar[str] = "num_groups"
     state_cure: ClassVar[str] = "more groups"
+    # What it keeps is no variance of a channel.
+    health: ClassVar[tuple[str, ...]] = ("gap", "mean_gap", "dead", "non_finite")
 
     eps: Epsilon = Field(default=1e-5, description="Added to the diagonal of the covariance.")
     num_groups: Count = Field(

@@ -6,6 +6,7 @@ the same in all of them.
 """
 
 from bncore.spec.sweep.axes import Axis, values_of
+from bncore.spec.sweep.costing import Extremes, examples, extremes, parameters, steps
 from bncore.spec.sweep.expanding import Complete, Point, Trial, corner_points, expand, extended, trial_points
 from bncore.spec.sweep.pruning import PruneSpec, Rung, pruned_steps
 from bncore.spec.sweep.search import SearchSpec
@@ -16,6 +17,7 @@ __all__ = [
     "Axis",
     "Complete",
     "Extension",
+    "Extremes",
     "Point",
     "PruneSpec",
     "Rung",
@@ -23,11 +25,15 @@ __all__ = [
     "SweepSpec",
     "Trial",
     "corner_points",
+    "examples",
     "expand",
     "extended",
+    "extremes",
     "load_sweep",
+    "parameters",
     "pruned_steps",
     "seeds_of",
+    "steps",
     "trial_points",
     "values_of",
 ]

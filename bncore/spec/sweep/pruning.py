@@ -15,6 +15,7 @@ from bncore.spec.data import data_shape
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.faults import Fault, SpecError
 from bncore.spec.plan import steps_per_epoch, total_steps
+from bncore.spec.recorded import evaluated_of, why_unmeasured
 from bncore.spec.strict import SpecModel
 
 _METRICS = ("validation/accuracy", "validation/loss")
@@ -107,11 +108,8 @@ class PruneSpec(SpecModel):
     def unfit(self, spec: ExperimentSpec, budget: int) -> Iterator[Fault]:
         """Why points like this cannot be pruned, where the first of them has `budget` steps. Pointers are into the
         pruning."""
-        if spec.data.validation is None:
-            detail = "Nothing is held out for validation; set data.validation in the template"
-            yield Fault("/metric", detail, "no_such_metric")
-        elif self.higher_is_better and data_shape(spec.data).task == "regression":
-            yield Fault("/metric", "A regression has no accuracy; name validation/loss", "no_such_metric")
+        if self.metric not in evaluated_of(spec):
+            yield Fault("/metric", why_unmeasured(self.metric, spec), "no_such_metric")
         yield from self._unfit_steps(spec, budget)
 
     def _unfit_steps(self, spec: ExperimentSpec, budget: int) -> Iterator[Fault]:

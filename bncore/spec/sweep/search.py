@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from bncore.spec.data import data_shape
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.faults import Fault, pointer_part
+from bncore.spec.recorded import evaluated_of, why_unmeasured
 from bncore.spec.strict import SpecModel
 from bncore.spec.sweep.axes import Number, Seed, Whole, which
 from bncore.spec.sweep.paths import Path
@@ -129,11 +129,8 @@ class SearchSpec(SpecModel):
 
     def unmeasured(self, spec: ExperimentSpec) -> Iterator[Fault]:
         """What an experiment of this spec has not; pointers are into the search."""
-        if self.objective.startswith("validation/") and spec.data.validation is None:
-            detail = "Nothing is held out for validation; set data.validation in the template"
-            yield Fault("/objective", detail, "no_such_metric")
-        if "/accuracy" in self.objective and data_shape(spec.data).task == "regression":
-            yield Fault("/objective", "A regression has no accuracy; use the loss", "no_such_metric")
+        if self.series not in evaluated_of(spec):
+            yield Fault("/objective", why_unmeasured(self.series, spec), "no_such_metric")
 
     def faults(self) -> Iterator[Fault]:
         """What is wrong although each part is right; pointers are into the search."""

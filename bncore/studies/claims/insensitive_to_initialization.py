@@ -68,6 +68,7 @@ class InsensitiveToInitialization:
             grid=Grid((Axis(_LR, _RATES[scale]),)),
             tuned_by=_CHOSEN,
             tuning_seeds=1 if scale == "tiny" else 3,
+            varied_later=(_FACTOR,),
         )
 
     def next_step(self, design: Design, found: Results) -> Batch | tuple[Question, ...]:

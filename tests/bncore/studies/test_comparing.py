@@ -41,6 +41,27 @@ def against(patch: dict[str, Any]) -> dict[str, Any]:
     return {"compare": {"baseline": SPEC, "bn": merged(changed(BN), patch)}}
 
 
+GRADIENTS = [{"kind": "gradient_norms"}]
+
+
+def measuring(*diagnostics: dict[str, Any]) -> dict[str, Any]:
+    """Two arms that both do."""
+    both = {"diagnostics": [*diagnostics]}
+    return {"compare": {"baseline": changed(both), "bn": changed({**both, **BN})}}
+
+
+MEASURING = measuring(*GRADIENTS)
+MOMENTS = measuring({"kind": "activation_moments"})
+ACTIVATIONS = ["relu", "identity"]
+LESS = {"higher_is_better": False}
+TYPO = "diagnostics/gradient_norms/totl"
+
+
+def of_diagnostic(series: str, more: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    """Of a comparison by a scalar."""
+    return {"estimand": {"metric": f"diagnostics/{series}", **LESS, **(more or {})}, **fields}
+
+
 WITHOUT_VALIDATION = {
     name: changed({"data": {"validation": None}, **patch}) for name, patch in {"baseline": {}, "bn": BN}.items()
 }
@@ -74,6 +95,66 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "/estimand/metric",
         "no_such_series",
         '"gradient_norms"',
+    ),
+    "a typo of a scalar": (
+        of_diagnostic("gradient_norms/grwoth", **MEASURING),
+        "/estimand/metric",
+        "no_such_series",
+        "mean diagnostics/gradient_norms/growth?",
+    ),
+    "no such scalar": (
+        of_diagnostic("gradient_norms/zzz", **MEASURING),
+        "/estimand/metric",
+        "no_such_series",
+        "growth, hidden_growth, total",
+    ),
+    "a typo of a kind": (
+        of_diagnostic("gradient_norm/growth", **MEASURING),
+        "/estimand/metric",
+        "no_such_series",
+        "mean diagnostics/gradient_norms/growth?",
+    ),
+    "a typo of a target": (
+        {**MEASURING, "estimand": {"metric": "steps_to_target", "target": {"metric": TYPO, "value": 1, **LESS}}},
+        "/estimand/target/metric",
+        "no_such_series",
+        "mean diagnostics/gradient_norms/total?",
+    ),
+    "measured in one arm": (
+        of_diagnostic("gradient_norms/growth", **against({"diagnostics": GRADIENTS})),
+        "/estimand/metric",
+        "no_such_series",
+        "baseline does not record",
+    ),
+    "an arm without norms": (
+        of_diagnostic("norm_health/max_gap"),
+        "/estimand/metric",
+        "no_such_series",
+        "without normalizations has no norm_health",
+    ),
+    "a norm without it": (
+        of_diagnostic("norm_health/max_gap", compare={"baseline": changed(BN), "ln": changed(LN)}),
+        "/estimand/metric",
+        "no_such_series",
+        "ln does not record",
+    ),
+    "never measured": (
+        of_diagnostic("gradient_norms/growth", {"take": "mean", "over": [1, 39]}, **MEASURING),
+        "/estimand/over",
+        "never_measured",
+        "at no step from 1 to 39",
+    ),
+    "never evaluated": (
+        {"estimand": {"take": "mean", "over": [11, 19]}},
+        "/estimand/over",
+        "never_measured",
+        "at no step from 11 to 19",
+    ),
+    "a setting without it": (
+        of_diagnostic("activation_moments/slope_activation", **MOMENTS, tune={"network.activation": ACTIVATIONS}),
+        "/tune/network.activation/1",
+        "no_such_series",
+        "Would not record",
     ),
     "no validation": (
         {

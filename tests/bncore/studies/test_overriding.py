@@ -9,7 +9,9 @@ from bncore.spec import SpecError
 from bncore.spec.faults import Fault
 from bncore.spec.study import StudySpec
 from bncore.studies.asking import checked
+from bncore.studies.claim import Batch
 from bncore.studies.claims import CLAIMS
+from bncore.studies.results import Results, Run
 
 
 def refused(claim: str, overrides: dict[str, Any]) -> list[Fault]:
@@ -100,3 +102,27 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 )
 def test_what_a_claim_leaves_open_may_be_changed(claim: str, overrides: dict[str, Any]) -> None:
     assert refused(claim, overrides) == []
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_whatever_a_claim_varies_its_design_says(name: str) -> None:
+    """Stage by stage, with made-up runs: a path that a place sets is an axis, varied at once, or said to be later."""
+    claim = CLAIMS[name]
+    design = claim.design("tiny")
+    said = {axis.path for axis in design.grid.axes} | set(design.varied_later)
+    runs: list[Run] = []
+    done: tuple[str, ...] = ()
+    first = True
+    while isinstance(batch := claim.next_step(design, Results(tuple(runs), done)), Batch):
+        varied = {path for place in batch.places for path, _ in place.setting}
+        said |= varied if first else set()
+        assert varied <= said
+        first = False
+        numbers = {measure.name: 0.9 for measure in design.measures}
+        runs += [
+            Run(place.arm, seed, numbers, place.setting, stage=batch.stage)
+            for place in batch.places
+            for seed in batch.seeds
+        ]
+        done = (*done, batch.stage)
+    assert set(design.varied_later) <= {path for run in runs for path, _ in run.setting}
