@@ -168,11 +168,19 @@ def _beyond(inner: float, outer: float, axis: Axis) -> tuple[float, ...]:
     grows = axis.scale == "log"
     if grows and inner == 0:
         return ()
-    steps = [_stepped(inner, outer, k, grows) for k in range(1, BEYOND + 1)]
     whole = all(isinstance(value, int) for value in axis.values)
-    # Rounded as people write them: in binary 0.3 / 0.1 is not 3.
-    written = [round(value) if whole else float(f"{value:.6g}") for value in steps if math.isfinite(value)]
-    return tuple(value for value in dict.fromkeys(written) if axis.least <= value <= axis.largest and value != outer)
+    found: list[float] = []
+    for value in (_stepped(inner, outer, k, grows) for k in range(1, BEYOND + 1)):
+        if math.isfinite(value):
+            found += _written(value, [outer, *found][-1], outer > inner, whole)
+    return tuple(value for value in found if axis.least <= value <= axis.largest)
+
+
+def _written(value: float, before: float, upwards: bool, whole: bool) -> list[float]:
+    """As people write it, since in binary 0.3 / 0.1 is not 3, where that lies beyond the value before; else itself.
+    Nothing where neither does."""
+    ways = [round(value)] if whole else [float(f"{value:.6g}"), value]
+    return [way for way in ways if (way > before if upwards else way < before)][:1]
 
 
 def _stepped(inner: float, outer: float, k: int, grows: bool) -> float:

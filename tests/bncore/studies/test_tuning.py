@@ -105,6 +105,11 @@ def test_nothing_is_gained_beyond_what_a_float_holds() -> None:
     assert gained(wide, 1.0) == (1e200,)
     assert gained(Axis("x", (-1e308, 1e308), "linear"), 1e308) == ()
     assert gained(Axis("x", (1, 10**200)), 10**200) == ()
+    # Values as near to each other as their sixth digit stay in their order.
+    near = Axis("x", (0.10000001, 0.10000002), "linear")
+    assert gained(near, 0.10000002) == pytest.approx((0.10000003, 0.10000004), abs=1e-12)
+    assert gained(near, 0.10000001) == pytest.approx((0.1, 0.09999999), abs=1e-12)
+    assert gained(Axis("x", (1, 2)), 1) == (0,)
 
 
 def test_matched_settings_stand_beside_best_versus_best() -> None:
