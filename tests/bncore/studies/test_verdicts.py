@@ -194,11 +194,29 @@ def test_who_was_there_at_the_first_look_in_both_arms_tells_nothing() -> None:
     runs = Results(tuple(Run(arm, seed, {"steps": 50.0}) for arm in ("bn", "plain") for seed in range(8)))
     estimand = Estimand(Metric("steps", higher_is_better=False), "log_time_ratio", budget=1000, first=50)
     found = effects(estimand, runs, Place("bn"), Place("plain"))
+    words = Words("Is it faster?", "steps to 90 %", "batch normalization", "none")
     for kind in ("superiority", "non_inferiority", "equality"):
-        verdict = judge(Evidence("faster", WORDS, estimand, Margin(kind, math.log(1.5)), found))
+        verdict = judge(Evidence("faster", words, estimand, Margin(kind, math.log(1.5)), found))
         assert (verdict.outcome, verdict.label) == ("inconclusive", None)
         assert "In 8 seeds nothing is known of the ratio" in verdict.reasons[0]
         assert verdict.reasons[0].endswith("more frequent looks.")
+        assert "batch normalization takes as many steps to 90 % as none" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [
+        (1.0, "as large with batch normalization as with none"),
+        (1.004, "as large with"),
+        (2.0, "2 times larger with"),
+        (0.5, "2 times smaller with"),
+        (1e-320, "times smaller with"),
+    ],
+)
+def test_a_ratio_is_read_out_as_one_says_it(ratio: float, said: str) -> None:
+    found = computed(range(6), [math.log(ratio)] * 6)
+    estimand = Estimand(Metric("test/accuracy"), "log_ratio")
+    assert said in judge(Evidence("it", WORDS, estimand, DELTA, found)).sentence
 
 
 def test_of_many_questions_some_are_decided_no_more() -> None:
