@@ -201,7 +201,7 @@ def _judged(kind: Kind, found: Results, looks: Looks) -> tuple[Interval, str]:
 
 def _concluded(kind: Kind, each: Effects, looks: Looks) -> tuple[Interval, str]:
     interval = t_interval(each.values, level(looks))
-    return interval, one_sided(decided(kind.margin, interval), each.bounds)
+    return interval, one_sided(decided(kind.margin, interval), kind.margin, interval, each.bounds)
 
 
 @dataclass(frozen=True)

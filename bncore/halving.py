@@ -8,9 +8,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bncore import moments
+
 MEASURED, LOST, UNKNOWN = "measured", "lost", "unknown"
 """All seeds have a number; or one diverged or has none; or one failed, was cancelled or deleted, which says nothing."""
-_LARGE = 1e300
 _CLASSES = {MEASURED: 0, LOST: 1, UNKNOWN: 2}
 
 
@@ -25,13 +26,7 @@ class Contender:
     @property
     def mean(self) -> float | None:
         """Over the seeds, in whatever order they come."""
-        if self.outcome != MEASURED:
-            return None
-        count = len(self.values)
-        if max(map(abs, self.values)) < _LARGE:
-            return math.fsum(self.values) / count
-        # A sum of such would overflow.
-        return math.fsum(value / count for value in self.values)
+        return moments.mean(self.values) if self.outcome == MEASURED else None
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ A name is a key of a series (its last value), the same with `:first`, `:min` or 
 `steps_to_target` and `seconds`.
 """
 
-import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from bncore import moments
 
 BEST, STEPS_TO_TARGET, SECONDS = "best", "steps_to_target", "seconds"
 NO_SERIES = (BEST, STEPS_TO_TARGET, SECONDS)
@@ -82,26 +82,12 @@ class Cell:
 
     @property
     def mean(self) -> float | None:
-        return statistics.fmean(self._shares()) * self._unit if self.values else None
+        return moments.mean([*self.values.values()]) if self.values else None
 
     @property
     def sd(self) -> float | None:
         """Of a sample (n - 1 degrees of freedom); None of fewer than two."""
-        # By fsum, which rounds once a sum; what `statistics` does with fractions costs a hundred times as much.
-        if self.n < 2:
-            return None
-        shares = self._shares()
-        mean = math.fsum(shares) / self.n
-        return math.sqrt(math.fsum((share - mean) ** 2 for share in shares) / (self.n - 1)) * self._unit
-
-    @property
-    def _unit(self) -> float:
-        """A power of two, which costs no bit, in units of which squares and their sum do not overflow."""
-        return 2.0**600 if max(map(abs, self.values.values())) > 1e100 else 1.0
-
-    def _shares(self) -> list[float]:
-        unit = self._unit
-        return [value / unit for value in self.values.values()]
+        return moments.sd([*self.values.values()]) if self.n > 1 else None
 
 
 def measures(names: Sequence[str], known: Iterable[str]) -> list[Measure]:

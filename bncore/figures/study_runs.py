@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bncore import moments
 from bncore.figures.curves import curves
 from bncore.figures.document import (
     PANEL_HEIGHT,
@@ -159,7 +160,7 @@ def _means(rows: Sequence[Row], higher_is_better: bool) -> Iterator[Row]:
         groups.setdefault((row["arm"], row["at"]), {}).setdefault(row["setting"], []).append(row["value"])
     found = []
     for (arm, at), settings in groups.items():
-        of_settings = {setting: math.fsum(values) / len(values) for setting, values in settings.items()}
+        of_settings = {setting: moments.mean(values) for setting, values in settings.items()}
         chosen = max(of_settings, key=lambda setting: sign * of_settings[setting])
         found.append({"arm": arm, "at": at, "setting": chosen, "value": number(of_settings[chosen])})
     values = list(dict.fromkeys(sorted((row["at"] for row in found), key=lambda at: (isinstance(at, str), at))))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bncore import moments
 from bncore.figures.bands import t_quantile
 from bncore.figures.document import number
 from bncore.figures.results import FigureRefused
@@ -42,7 +43,7 @@ class SweptPoint:
     def mean(self) -> float | None:
         if not self.numbers or self.lost or self.unfinished or self.pruned_at is not None:
             return None
-        return math.fsum(self.numbers) / len(self.numbers)
+        return moments.mean(self.numbers)
 
     @property
     def fate(self) -> str | None:
@@ -54,11 +55,10 @@ class SweptPoint:
     @property
     def reach(self) -> float:
         """Half of the 95 % interval of the mean by Student's t; NaN of one seed."""
-        mean, n = self.mean, len(self.numbers)
-        if mean is None or n < 2:
+        n = len(self.numbers)
+        if self.mean is None or n < 2:
             return math.nan
-        sd = math.sqrt(math.fsum((one - mean) ** 2 for one in self.numbers) / (n - 1))
-        return t_quantile(n - 1) * sd / math.sqrt(n)
+        return t_quantile(n - 1) * moments.sd(self.numbers) / math.sqrt(n)
 
 
 @dataclass(frozen=True)

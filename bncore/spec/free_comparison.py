@@ -119,6 +119,8 @@ class EstimandSpec(SpecModel):
             yield "/target", detail, "no_target"
         elif self.target.upwards is None:
             yield "/target/higher_is_better", f"Say whether more of {self.target.metric} is better", "direction_unknown"
+        elif better_by_name(self.target.metric) and self.target.value > 1:
+            yield "/target/value", "Accuracies are between 0 and 1: 90 % is 0.9", "target_too_large"
         if self.higher_is_better:
             detail = "Fewer steps are better; leave it out, or say it of the target"
             yield "/higher_is_better", detail, "wrong_direction"

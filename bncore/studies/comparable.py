@@ -32,6 +32,8 @@ _FIXED = {
     "evaluation": "what is measured, and when, is the same at every setting",
     "diagnostics": "what is measured, and when, is the same at every setting",
 }
+_EVALUATED = ("test/", "validation/")
+_DIAGNOSTICS = "diagnostics/"
 _MOST_NAMED = 3
 
 
@@ -42,7 +44,8 @@ def completed(asked: FreeComparison, complete: Complete = lambda document: docum
     """
     specs = _valid(asked, complete)
     whole = {name: spec.model_dump(mode="json") for name, spec in specs.items()}
-    between = (_unpaired(asked, specs), _unmeasured(asked, specs), _untimed(asked, specs), _same(asked, whole))
+    alike = (_unpaired(asked, specs), _untimed(asked, specs), _measured_apart(asked, specs))
+    between = (*alike, _unmeasured(asked, specs), _same(asked, whole))
     _refuse(itertools.chain(*between, _untunable(asked, specs, whole)))
     _refuse(itertools.islice(_invalid_settings(asked, whole), MAX_FAULTS))
     return asked.model_copy(update={"compare": whole})
@@ -146,9 +149,40 @@ def _untimed(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) -> Iter
         if spec.train.target is not None and spec.train.target.stop:
             detail = "Would end runs before the steps that are compared; set it to false"
             yield Fault(f"{_above(name)}/train/target/stop", detail, "ends_early")
-    if estimand.over is not None and estimand.over[1] > steps_of(first):
-        detail = f"Runs have {steps_of(first):,} steps"
-        yield Fault("/estimand/over/1", detail, "beyond_budget")
+    if estimand.over is not None:
+        yield from _unseen(estimand.series, estimand.over, first)
+
+
+def _unseen(series: str, over: tuple[int, int], spec: ExperimentSpec) -> Iterator[Fault]:
+    """Steps that a mean is over, and that there are not, or of which none is looked at."""
+    steps, every = steps_of(spec), spec.evaluation.every_steps
+    if over[1] > steps:
+        yield Fault("/estimand/over/1", f"Runs have {steps:,} steps", "beyond_budget")
+    elif series.startswith(_EVALUATED) and over[1] < steps and over[1] // every * every < max(1, over[0]):
+        detail = f"Runs are evaluated every {every:,} steps, and at none of these; take a longer stretch"
+        yield Fault("/estimand/over", detail, "not_evaluated")
+
+
+def _measured_apart(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) -> Iterator[Fault]:
+    """A diagnostic has a cadence of its own, and measures before there is a step to be counted."""
+    estimand = asked.estimand
+    if not estimand.series.startswith(_DIAGNOSTICS):
+        return
+    if estimand.is_time:
+        detail = (
+            "Steps are counted by what training records, train/, validation/ or test/: a diagnostic measures before"
+        )
+        yield Fault("/estimand/target/metric", f"{detail} the first step, too; name one of those", "no_time")
+        return
+    kind = estimand.series.split("/")[1]
+    when = {
+        name: [(one.every_steps, one.at) for one in spec.diagnostics if one.kind == kind]
+        for name, spec in specs.items()
+    }
+    for name in asked.treatments:
+        if when[name] and when[BASELINE] and when[name] != when[BASELINE]:
+            detail = f"The baseline measures {kind} at other steps; give both the same every_steps, or at"
+            yield Fault(f"{_above(name)}/diagnostics", detail, "cadences_differ")
 
 
 def _same(asked: FreeComparison, whole: Mapping[str, Mapping[str, Any]]) -> Iterator[Fault]:

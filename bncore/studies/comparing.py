@@ -166,7 +166,7 @@ class _Measuring:
     def estimand(self) -> Estimand:
         if self._asked.is_time:
             metric = Metric(self._measure.name, higher_is_better=False)
-            first = 1 if self._asked.series.startswith("train/") else min(self._every, self._budget)
+            first = 1 if self._asked.series.startswith(("train/", "lr")) else min(self._every, self._budget)
             return Estimand(metric, "log_time_ratio", budget=self._budget, first=first)
         metric = self._metric(self._measure, bool(self._asked.upwards))
         return Estimand(metric, "log_ratio" if self._asked.is_ratio else "difference")

@@ -7,10 +7,12 @@ and decide nothing.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
+from bncore import moments
 from bncore.studies.margin import Interval, Margin
 
 ENUMERATED = 20
@@ -32,17 +34,17 @@ def t_interval(effects: Sequence[float], level: float) -> Interval:
 
 def p_of_decision(effects: Sequence[float], margin: Margin) -> float:
     """The smallest level at which the t interval decides, for or against."""
+    mean, error = mean_and_error(effects)
     if margin.kind != "equality":
-        return _two_sided(effects, margin.threshold)
-    below, above = (_upper_tail(effects, margin.equal.low), _upper_tail([-x for x in effects], -margin.equal.high))
-    inside = 2 * max(below, above)
-    outside = 2 * min(1 - below, 1 - above)
+        return min(1.0, 2 * min(_tails(margin.past(margin.threshold, mean), error, len(effects))))
+    low, high = (_tails(margin.past(edge, mean), error, len(effects)) for edge in (margin.equal.low, margin.equal.high))
+    inside, outside = 2 * max(low.above, high.below), 2 * min(low.below, high.above)
     return min(inside, outside, 1.0)
 
 
 def p_of_no_effect(effects: Sequence[float]) -> float:
     """Of the two-sided paired t test."""
-    return _two_sided(effects, 0.0)
+    return min(1.0, 2 * min(_tails(*mean_and_error(effects), len(effects))))
 
 
 def sign_flip_p(effects: Sequence[float]) -> float:
@@ -74,22 +76,23 @@ def bootstrap_interval(effects: Sequence[float], level: float) -> Interval | Non
 
 def mean_and_error(effects: Sequence[float]) -> tuple[float, float]:
     """The mean and its standard error, of at least two; sums do not depend on the order."""
-    n = len(effects)
-    mean = math.fsum(effects) / n
-    return mean, math.sqrt(math.fsum((x - mean) ** 2 for x in effects) / (n - 1) / n)
+    return moments.mean(effects), moments.standard_error(effects)
 
 
-def _two_sided(effects: Sequence[float], value: float) -> float:
-    above = _upper_tail(effects, value)
-    return min(1.0, 2 * min(above, 1 - above))
+class _Tails(NamedTuple):
+    """Of one-sided t tests, each by itself: 1 less the other would be 0 where it is smallest."""
+
+    above: float
+    """p of "the mean is not above"."""
+    below: float
 
 
-def _upper_tail(effects: Sequence[float], value: float) -> float:
-    """p of "the mean is at most `value`". Equal effects leave no doubt, and where they equal the value all of it."""
-    mean, error = mean_and_error(effects)
+def _tails(past: float, error: float, n: int) -> _Tails:
+    """Of a mean that lies so far above a value. Equal effects leave no doubt, and where they equal the value all."""
     if error == 0:
-        return 0.5 if mean == value else float(mean < value)
-    return float(special.stdtr(len(effects) - 1, (value - mean) / error))
+        return _Tails(0.5, 0.5) if past == 0 else _Tails(float(past < 0), float(past > 0))
+    above, below = (float(special.stdtr(n - 1, sign * past / error)) for sign in (-1, 1))
+    return _Tails(above, below)
 
 
 def _signed_sums(sizes: np.ndarray) -> np.ndarray:

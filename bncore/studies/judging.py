@@ -18,7 +18,7 @@ from bncore.studies.intervals import (
     t_interval,
 )
 from bncore.studies.looks import Looks, level, overall_p
-from bncore.studies.margin import Label, Outcome, decided, label, one_sided
+from bncore.studies.margin import Interval, Label, Outcome, Side, decided, label, one_sided, unknown_sides
 from bncore.studies.power import extra_seeds, power
 from bncore.studies.predictions import mcnemar
 from bncore.studies.times import times
@@ -49,10 +49,10 @@ def _judge_effect(asked: Evidence, looks: Looks | None) -> Verdict:
     looked = (looks or Looks(most=n)).at(n)
     estimated = _estimated(asked, looked)
     side = decided(asked.margin, estimated.interval)
-    allowed = one_sided(side, asked.effects.bounds)
-    reasons = _reasons(guards, asked, side, allowed)
+    allowed = one_sided(side, asked.margin, estimated.interval, asked.effects.bounds)
+    reasons = _reasons(guards, asked, side, estimated.interval)
     outcome = allowed if all(guard.passed for guard in guards) else "inconclusive"
-    named = _label(guards) or label(asked.margin, outcome, estimated.interval)
+    named = _label(guards) or label(asked.margin, outcome, estimated.interval, asked.effects.bounds)
     return Verdict(
         asked.name,
         asked.words,
@@ -98,19 +98,32 @@ def _estimated(asked: Evidence, looks: Looks) -> Estimated:
     )
 
 
-def _reasons(guards: tuple[Guard, ...], asked: Evidence, side: Outcome, allowed: Outcome) -> tuple[str, ...]:
-    """Why it is inconclusive: every guard that failed, or else a bound, or else the interval."""
+def _reasons(guards: tuple[Guard, ...], asked: Evidence, side: Outcome, interval: Interval) -> tuple[str, ...]:
+    """Why it is inconclusive: every guard that failed, or else bounds, or else the interval."""
     failed = tuple(guard.sentence for guard in guards if not guard.passed)
     if failed:
         return failed
-    bounds = asked.effects.bounds
-    if allowed != side and bounds:
-        known, count = ("at most", bounds.upper) if side == "holds" else ("at least", bounds.lower)
-        if asked.estimand.scale != "log_time_ratio":
-            return (f"In {count} seeds the effect is only known to be {known} that: it takes a wider range.",)
-        cure = "it takes more steps" if side == "holds" else "it takes more steps, or more frequent looks"
-        return (f"In {count} seeds the ratio is only known to be {known} what was counted: {cure}.",)
+    if unknown := unknown_sides(side, asked.margin, interval, asked.effects.bounds):
+        return tuple(dict.fromkeys(_bounded(asked, end) for end in unknown))
     return ("The interval reaches to both sides of that.",) if side == "inconclusive" else ()
+
+
+def _bounded(asked: Evidence, side: Side) -> str:
+    """Of how many seeds the effect may lie beyond that side, and what would tell."""
+    bounds = asked.effects.bounds
+    assert bounds is not None
+    known, count = ("at most", bounds.upper) if side == "low" else ("at least", bounds.lower)
+    if asked.estimand.scale != "log_time_ratio":
+        return f"In {_seeds(count)} the effect is only known to be {known} that: it takes a wider range."
+    cure = "it takes more steps" if side == "low" and count else "it takes more steps, or more frequent looks"
+    if count:
+        return f"In {_seeds(count)} the ratio is only known to be {known} what was counted: {cure}."
+    both = "both arms were there at the first look, or not in time"
+    return f"In {_seeds(bounds.neither)} nothing is known of the ratio, since {both}: {cure}."
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'' if count == 1 else 's'}"
 
 
 def _label(guards: tuple[Guard, ...]) -> Label | None:
@@ -160,7 +173,7 @@ def _judge_exact(asked: Exact) -> Verdict:
     over = {name: value for name, value in asked.measured.items() if not abs(value) < asked.limit}
     failed = tuple(guard.sentence for guard in asked.guards if not guard.passed)
     outcome: Outcome = "inconclusive" if failed or not asked.measured else "does_not_hold" if over else "holds"
-    worst = max((abs(value) for value in asked.measured.values()), default=math.nan)
+    worst = max((abs(value) for value in asked.measured.values()), default=math.nan, key=_nan_is_largest)
     found = f"the largest of {len(asked.measured)} errors is {worst:.1e}"
     text = sentences.sentence(outcome, None, failed, found, f"Below {asked.limit:.0e} was asked for.", 1)
     return Verdict(
@@ -174,6 +187,10 @@ def _judge_exact(asked: Exact) -> Verdict:
         asked.guards,
         measured=asked.measured,
     )
+
+
+def _nan_is_largest(value: float) -> float:
+    return math.inf if math.isnan(value) else value
 
 
 def _judge_fractions(asked: Fractions) -> Verdict:

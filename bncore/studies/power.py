@@ -14,6 +14,8 @@ from bncore.studies.margin import Margin
 
 PROBABLY = 0.8
 """That is how sure "probably" is: the usual power of a planned experiment."""
+_CERTAIN = 1e6
+"""Margins in standard errors of the mean from which on SciPy's noncentral t gives no number, or 1."""
 _QUANTILES = (np.arange(2000) + 0.5) / 2000
 
 
@@ -29,6 +31,8 @@ def power(pairs: int, sd: float, margin: Margin, significance: float) -> float:
     shift = margin.value * math.sqrt(pairs) / sd
     critical = -float(special.stdtrit(pairs - 1, significance / 2))
     if margin.kind != "equality":
+        if shift > _CERTAIN:
+            return 1.0
         return float(stats.nct.sf(critical, pairs - 1, shift))
     # Given the sample's sd, the mean has to lie within what the interval leaves of ±epsilon.
     sds = np.sqrt(special.chdtri(pairs - 1, _QUANTILES) / (pairs - 1))

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from bncore import moments
 from bncore.comparison.differing import differences, where
 from bncore.spec.merging import merged
 from bncore.studies.claim import Claim
 from bncore.studies.claims import CLAIMS
-from bncore.studies.sums import squares, total
 
 Document = dict[str, Any]
 STANDINGS = ("contradicted", "does_not_hold", "inconclusive", "holds")
@@ -196,10 +196,8 @@ def _moments(key: str, runs: Sequence[Mapping[str, Any]]) -> Document:
     # JSON has no NaN and no infinity: they come as words.
     values = [number for value in there if value is not None and math.isfinite(number := float(value))]
     n = len(values)
-    mean = total(values) / n if n else None
-    sd = None
-    if mean is not None and n > 1:
-        sd = math.sqrt(squares(values, mean) / (n - 1))
+    mean = moments.mean(values) if n else None
+    sd = moments.sd(values) if n > 1 else None
     return {"n": n, "mean": mean, "sd": sd, "never": sum(value is None for value in there)}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bncore.studies.sums import total
+from bncore import moments
 
 Scalar = float | int | str | bool
 Setting = tuple[tuple[str, Scalar], ...]
@@ -93,7 +93,7 @@ class Results:
     def mean(self, place: Place, metric: Metric) -> float:
         """Over the runs there that have the number; NaN where none has."""
         numbers = [number for run in self.at(place).values() if (number := metric.of(run)) is not None]
-        return total(numbers) / len(numbers) if numbers else math.nan
+        return moments.mean(numbers) if numbers else math.nan
 
 
 def setting(values: Mapping[str, Scalar]) -> Setting:

@@ -18,7 +18,7 @@ _LOGARITHMIC = ("log_ratio", "log_time_ratio")
 def shown(words: Words, estimand: Estimand, effect: float, interval: Interval) -> dict[str, float | str]:
     """Effect and interval in the unit of the words; ratios for their logarithms."""
     if estimand.scale in _LOGARITHMIC:
-        numbers = [math.exp(min(x, 700.0)) for x in (effect, interval.low, interval.high)]
+        numbers = [math.exp(max(-700.0, min(x, 700.0))) for x in (effect, interval.low, interval.high)]
         unit = "times"
     else:
         numbers = [x * words.factor for x in (effect, interval.low, interval.high)]
@@ -47,9 +47,15 @@ def finding(words: Words, estimand: Estimand, numbers: Mapping[str, float | str]
         limit = f"times counted up to {written(estimand.budget or 0)}"
         least = _bounded(bounds) if effect >= 1 else ""
         compared = f"{least}{_times(effect)} {words.quantity} than {words.baseline}"
+        if _is_one(effect) and not least:
+            compared = f"as many {words.quantity} as {words.baseline}"
         return f"{words.treatment} takes {compared} ({span}; {limit})"
     verb = "larger" if (effect >= 1) == estimand.metric.higher_is_better else "smaller"
     ratio = written(effect if effect >= 1 else 1 / effect)
+    if _is_one(effect):
+        return (
+            f"{words.quantity} is as large with {words.treatment} as with {words.baseline} ({span}; above 1 is better)"
+        )
     return f"{words.quantity} is {ratio} times {verb} {_arms(words)} ({span}; above 1 is better)"
 
 
@@ -86,6 +92,11 @@ def _meaning(label: Label | None, outcome: Outcome) -> str:
 
 def _times(ratio: float) -> str:
     return f"{written(ratio)} times fewer" if ratio >= 1 else f"{written(1 / ratio)} times more"
+
+
+def _is_one(ratio: float) -> bool:
+    """As it would be read out."""
+    return written(ratio if ratio >= 1 else 1 / ratio) == "1"
 
 
 def _bounded(bounds: Bounds | None) -> str:

@@ -15,8 +15,3 @@ def total(values: Iterable[float]) -> float:
         return math.fsum(values)
     except (OverflowError, ValueError):
         return sum(values)
-
-
-def squares(values: Iterable[float], around: float) -> float:
-    """The sum of squared distances from a number."""
-    return total((value - around) * (value - around) for value in values)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from bncore import moments
 from bncore.studies.results import Metric, Place, Results, Scalar, Setting, setting
-from bncore.studies.sums import total
 
 BEYOND = 2
 """Values that the grid gains beyond an edge at which an arm was best; it does so once."""
@@ -134,7 +134,7 @@ def _mean(found: Results, place: Place, metric: Metric, seeds: Sequence[int]) ->
     runs = found.at(place)
     scores = [metric.of(runs[seed]) if seed in runs else None for seed in seeds]
     known = [score for score in scores if score is not None]
-    return total(known) / len(seeds) if len(known) == len(seeds) else None
+    return moments.mean(known) if len(known) == len(seeds) else None
 
 
 def _from_middle(grid: Grid, chosen: Setting) -> float:
@@ -168,8 +168,24 @@ def _beyond(inner: float, outer: float, axis: Axis) -> tuple[float, ...]:
     grows = axis.scale == "log"
     if grows and inner == 0:
         return ()
-    steps = [outer * (outer / inner) ** k if grows else outer + (outer - inner) * k for k in range(1, BEYOND + 1)]
     whole = all(isinstance(value, int) for value in axis.values)
-    # Rounded as people write them: in binary 0.3 / 0.1 is not 3.
-    written = [round(value) if whole else float(f"{value:.6g}") for value in steps]
-    return tuple(value for value in dict.fromkeys(written) if axis.least <= value <= axis.largest and value != outer)
+    found: list[float] = []
+    for value in (_stepped(inner, outer, k, grows) for k in range(1, BEYOND + 1)):
+        if math.isfinite(value):
+            found += _written(value, [outer, *found][-1], outer > inner, whole)
+    return tuple(value for value in found if axis.least <= value <= axis.largest)
+
+
+def _written(value: float, before: float, upwards: bool, whole: bool) -> list[float]:
+    """As people write it, since in binary 0.3 / 0.1 is not 3, where that lies beyond the value before; else itself.
+    Nothing where neither does."""
+    ways = [round(value)] if whole else [float(f"{value:.6g}"), value]
+    return [way for way in ways if (way > before if upwards else way < before)][:1]
+
+
+def _stepped(inner: float, outer: float, k: int, grows: bool) -> float:
+    """The k-th value beyond the outer one; inf where a float holds none so large."""
+    try:
+        return outer * (outer / inner) ** k if grows else outer + (outer - inner) * k
+    except OverflowError:
+        return math.inf

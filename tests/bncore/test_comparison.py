@@ -171,9 +171,13 @@ def test_the_best_of_losses_is_the_least() -> None:
         ((1e200, -1e200), 0.0, math.sqrt(2) * 1e200),
         ((1.7e308, 1.7e308), 1.7e308, 0.0),
         ((3e150, 1e150), 2e150, math.sqrt(2) * 1e150),
+        ((3e-200, 1e-200), 2e-200, math.sqrt(2) * 1e-200),
+        ((0.1, 0.1, 0.1), 0.1, 0.0),
     ],
 )
-def test_numbers_whose_squares_overflow_have_a_mean_and_a_deviation(values: Any, mean: float, sd: float) -> None:
+def test_numbers_whose_squares_overflow_or_vanish_have_a_mean_and_a_deviation(
+    values: Any, mean: float, sd: float
+) -> None:
     (group,) = compared([run(seed, value) for seed, value in enumerate(values)]).groups
     cell = group.cells[ACCURACY]
     assert cell.mean == pytest.approx(mean, rel=1e-14)

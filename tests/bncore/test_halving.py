@@ -1,6 +1,7 @@
 """Successive halving as a pure function, against one that is written out by hand."""
 
 import math
+import sys
 from fractions import Fraction
 from typing import Any
 
@@ -62,6 +63,9 @@ def test_a_mean_is_over_all_seeds_and_none_is_made_up() -> None:
     assert contender(0, 2, [0.25, 0.75], is_known=False).outcome == UNKNOWN
     huge = contender(0, 2, [1e308, 1e308], is_known=True)
     assert (huge.outcome, huge.mean) == (MEASURED, 1e308)
+    # A third of it three times is more than any float.
+    largest = contender(0, 3, [sys.float_info.max] * 3, is_known=True)
+    assert ranked([largest], 1, higher_is_better=False)[0].mean == pytest.approx(sys.float_info.max)
 
 
 @given(points=st.integers(2, 500), factor=st.integers(2, 4), first=st.integers(1, 50), budget=st.integers(51, 5000))

@@ -4,8 +4,11 @@ Invariant: what is drawn depends on the axis' own seed and its path, so that it 
 are independent.
 """
 
+import itertools
 import math
 import random
+import sys
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -55,6 +58,13 @@ class GridAxis(_Between):
     def _log_is_of_positives(self) -> "GridAxis":
         if self.scale == "log" and self.low <= 0:
             _refuse("/low", "Must be greater than 0 where scale is log", "not_positive")
+        return self
+
+    @model_validator(mode="after")
+    def _values_differ(self) -> "GridAxis":
+        if not _ascends(_on_grid(self)):
+            detail = f"There are no {self.count:,} different numbers from low to high; set them further apart"
+            _refuse("/count", detail, "repeated_value")
         return self
 
 
@@ -126,7 +136,7 @@ def values_of(path: str, axis: Axis) -> list[Any]:
         return _on_grid(axis)
     source = random.Random(derive_seed(axis.seed, "sweep", path))
     if isinstance(axis, IntegerAxis):
-        return source.sample(range(axis.low, axis.high + 1), axis.count)
+        return _distinct(source, axis)
     if isinstance(axis, UniformAxis):
         return [axis.low + (axis.high - axis.low) * source.random() for _ in range(axis.count)]
     low, high = math.log(axis.low), math.log(axis.high)
@@ -134,16 +144,41 @@ def values_of(path: str, axis: Axis) -> list[Any]:
     return [min(max(value, axis.low), axis.high) for value in drawn]
 
 
+def _distinct(source: random.Random, axis: IntegerAxis) -> list[int]:
+    numbers = range(axis.low, axis.high + 1)
+    if axis.high - axis.low < sys.maxsize:
+        return source.sample(numbers, axis.count)
+    # `sample` takes no range whose length is no C integer.
+    found: dict[int, None] = {}
+    while len(found) < axis.count:
+        found[numbers[source.randrange(axis.high - axis.low + 1)]] = None
+    return list(found)
+
+
 def _on_grid(axis: GridAxis) -> list[float] | list[int]:
-    shares = [place / (axis.count - 1) for place in range(1, axis.count - 1)]
-    if axis.scale == "log":
-        low, high = math.log(axis.low), math.log(axis.high)
-        inner = [math.exp(low + (high - low) * share) for share in shares]
-    else:
-        inner = [axis.low + (axis.high - axis.low) * share for share in shares]
+    are_ints = isinstance(axis.low, int) and isinstance(axis.high, int)
+    if are_ints and axis.scale == "linear" and (axis.high - axis.low) % (axis.count - 1) == 0:
+        distance = (axis.high - axis.low) // (axis.count - 1)
+        return [int(axis.low + distance * place) for place in range(axis.count)]
+    inner = _between(axis)
     found = [axis.low, *(float(f"{value:.{_DIGITS}g}") for value in inner), axis.high]
-    are_whole = isinstance(axis.low, int) and isinstance(axis.high, int) and all(value == int(value) for value in found)
+    if not _ascends(found):
+        # So near to each other that they differ in later digits alone.
+        found = [axis.low, *inner, axis.high]
+    are_whole = are_ints and all(value == int(value) for value in found)
     return [int(value) for value in found] if are_whole else [float(value) for value in found]
+
+
+def _between(axis: GridAxis) -> list[float]:
+    shares = [place / (axis.count - 1) for place in range(1, axis.count - 1)]
+    if axis.scale == "linear":
+        return [axis.low + (axis.high - axis.low) * share for share in shares]
+    low, high = math.log(axis.low), math.log(axis.high)
+    return [math.exp(low + (high - low) * share) for share in shares]
+
+
+def _ascends(values: Sequence[float]) -> bool:
+    return all(one < other for one, other in itertools.pairwise(values))
 
 
 def _refuse(pointer: str, detail: str, code: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from bncore.spec import SpecError, load_spec
 from bncore.spec.sweep import Extension, expand, extended, load_sweep
+from bncore.spec.sweep.axes import values_of
 
 TEMPLATE = {"network": {"kind": "mlp", "hidden": [20, 10]}, "train": {"steps": 100, "seed": 9}, "name": "t"}
 
@@ -75,6 +76,27 @@ def test_a_grid_has_its_ends_and_whole_numbers_where_they_are():
     assert sizes == [16, 32, 64, 128, 256]
     assert all(isinstance(size, int) for size in sizes)
     assert grid("optimizer.lr", low=0.1, high=0.3, count=3) == [0.1, 0.2, 0.3]
+    # Values that differ behind the twelfth digit, and whole numbers that no float holds.
+    near = grid("optimizer.lr", low=0.1, high=0.1000000000001, count=5)
+    assert near == sorted(set(near))
+    assert (near[0], near[-1]) == (0.1, 0.1000000000001)
+    huge = {"kind": "grid", "low": 2**62, "high": 2**62 + 10, "count": 3}
+    (axis,) = load_sweep({"template": TEMPLATE, "axes": {"train.steps": huge}}).axes.values()
+    assert values_of("train.steps", axis) == [2**62, 2**62 + 5, 2**62 + 10]
+
+
+def test_a_grid_without_so_many_numbers_is_refused():
+    (fault,) = refusals(axes={"optimizer.lr": {"kind": "grid", "low": 0.1, "high": math.nextafter(0.1, 1), "count": 3}})
+    assert (fault[0], fault[2]) == ("/axes/optimizer.lr/count", "repeated_value")
+
+
+def test_whole_numbers_are_drawn_from_more_than_fit_an_index():
+    whole = {"kind": "integer", "low": -(2**63), "high": 2**63 - 1, "count": 50, "seed": 3}
+    axis = load_sweep({"template": TEMPLATE, "axes": {"train.steps": whole}}).axes["train.steps"]
+    drawn = values_of("train.steps", axis)
+    assert drawn == values_of("train.steps", axis)
+    assert len(set(drawn)) == 50
+    assert -(2**63) <= min(drawn) < -(2**61) < 2**61 < max(drawn) < 2**63
 
 
 def test_axes_together_advance_in_step():

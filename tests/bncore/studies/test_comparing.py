@@ -67,6 +67,7 @@ WITHOUT_VALIDATION = {
 }
 TWO_NORMS = {"baseline": "none", "bn": "batch_norm"}
 TIMES = {"metric": "steps_to_target", "target": {"value": 0.8}}
+GROWTH = {"metric": "diagnostics/gradient_norms/growth", "higher_is_better": False}
 GRID = {"kind": "grid", "low": 0.01, "high": 0.9, "count": 1000}
 REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "no baseline": ({"compare": {"a": SPEC, "b": changed(BN)}}, "/compare/baseline", "no_baseline", '"baseline"'),
@@ -213,6 +214,36 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "ends_early",
         "false",
     ),
+    "steps of a diagnostic": (
+        {"estimand": {"metric": "steps_to_target", "target": {**GROWTH, "value": 2.0}}},
+        "/estimand/target/metric",
+        "no_time",
+        "before the first step",
+    ),
+    "other cadence of a diagnostic": (
+        {
+            "compare": {
+                name: changed({**patch, "diagnostics": [{"kind": "gradient_norms", "at": [step]}]})
+                for name, patch, step in (("baseline", {}, 0), ("bn", BN, 10))
+            },
+            "estimand": GROWTH,
+        },
+        "/compare/bn/diagnostics",
+        "cadences_differ",
+        "the same every_steps",
+    ),
+    "nothing looked at": (
+        {"estimand": {"metric": "test/accuracy", "take": "mean", "over": [11, 19]}},
+        "/estimand/over",
+        "not_evaluated",
+        "every 10 steps",
+    ),
+    "per cent": (
+        {"estimand": {"metric": "steps_to_target", "target": {"value": 90}}},
+        "/estimand/target/value",
+        "target_too_large",
+        "0.9",
+    ),
     "no path": ({"tune": {"optimizer.rate": [0.1, 1.0]}}, "/tune/optimizer.rate", "no_such_path", "optimizer"),
     "a list": ({"tune": {"network.hidden": [0.1, 1.0]}}, "/tune/network.hidden", "no_such_path", "number or word"),
     "data tuned": ({"tune": {"data.validation.share": [0.1, 0.2]}}, "/tune/data.validation.share", "not_tunable", ""),
@@ -235,6 +266,20 @@ def test_what_cannot_be_answered_is_refused_with_pointer_and_cure(case: str) -> 
     (fault, *_) = refused.value.faults
     assert (fault.pointer, fault.code) == (pointer, code)
     assert cure in fault.detail
+
+
+def test_a_stretch_with_the_end_of_training_is_looked_at() -> None:
+    """39 of 45 steps behind the last multiple of 10."""
+    ends = {name: changed({**patch, "train": {"steps": 45}}) for name, patch in {"baseline": {}, "bn": BN}.items()}
+    for over in ([41, 45], [40, 44], [0, 10]):
+        mean = {"metric": "test/accuracy", "take": "mean", "over": over}
+        assert compared(load_comparison(asked(compare=ends, estimand=mean)))
+
+
+def test_a_grid_whose_steps_overflow_is_tuned_as_it_stands() -> None:
+    posted = asked(tune={"optimizer.weight_decay": [1e-300, 1e-100, 0.01]})
+    (axis,) = compared(load_comparison(posted)).design("cpu").grid.axes
+    assert axis.values == (1e-300, 1e-100, 0.01)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:

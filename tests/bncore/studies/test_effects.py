@@ -56,7 +56,7 @@ def test_numbers_too_large_to_be_averaged_are_missing_and_said_to_be_no_matter_o
     assert said.startswith("1 of 7 seeds lack a result in an arm (seeds 6); retry those experiments. 3 of 7 seeds have")
     ratio = effects(Estimand(Metric("test/loss", higher_is_better=False), "log_ratio"), results(rows), BN, PLAIN)
     assert ratio.values == (math.log(1.0 / 1e308),) * 3
-    assert results(rows).mean(BN, Metric("test/loss")) == math.inf
+    assert results(rows).mean(BN, Metric("test/loss")) == pytest.approx(5e307)
     assert total([1e308, 1e308]) == math.inf
     assert math.isnan(total([math.inf, -math.inf]))
     assert MeanOverSteps("x").of([0, 1, 2], [1e308, 1e308, 1e308]) == math.inf

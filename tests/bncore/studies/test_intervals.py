@@ -39,6 +39,34 @@ def test_an_effect_without_spread_is_a_point() -> None:
     assert (p_of_no_effect((0.5,) * 6), p_of_no_effect((0.0,) * 6)) == (0.0, 1.0)
     assert sign_flip_p((0.5,) * 6) == 2 / 2**6
     assert sign_flip_p((0.0,) * 6) == 1.0
+    for one in (0.9581023713299286, 1 / 3, 0.1):
+        assert all(found.low == found.high for n in range(2, 40) if (found := t_interval((one,) * n, 0.05)))
+
+
+@pytest.mark.parametrize(("points", "of"), [(1, 100), (5, 1000), (10, 597)])
+def test_an_effect_of_exactly_the_margin_decides_nothing_however_it_was_rounded(points: int, of: int) -> None:
+    """.96 - .95 is more than .01, and .36 - .35 is less: of accuracies that differ by the margin in every seed."""
+    ways = set()
+    for right in range(of - points):
+        effects = ((right + points) / of - right / of,) * 6
+        ways.add(math.copysign(effects[0] != points / of, effects[0] - points / of))
+        for sign, kind in ((1, "superiority"), (-1, "non_inferiority"), (1, "equality"), (-1, "equality")):
+            signed, margin = tuple(sign * x for x in effects), Margin(kind, points / of)
+            assert decided(margin, t_interval(signed, 0.05)) == "inconclusive"
+            assert p_of_decision(signed, margin) == 1.0
+    assert ways >= {-1.0, 1.0}
+
+
+def test_the_smallest_p_is_a_number_too() -> None:
+    """As far above the margin as another sample is below it: both tails, each by itself."""
+    above, below = ([1 + sign * (0.5 + k * 1e-4) for k in range(12)] for sign in (1, -1))
+    p = p_of_decision(above, Margin("superiority", 1.0))
+    assert 0 < p < 1e-16
+    assert p == pytest.approx(DescrStatsW(above).ttest_mean(1.0)[1], rel=1e-6)
+    for margin, effects in ((Margin("superiority", 1.0), below), (Margin("equality", 1.0), above)):
+        assert p_of_decision(effects, margin) == pytest.approx(p, rel=1e-6)
+    tiny = [x * 2**-600 for x in EFFECTS]
+    assert p_of_no_effect(tiny) == p_of_no_effect(EFFECTS)
 
 
 def test_p_of_equality_is_that_of_two_one_sided_tests() -> None:

@@ -62,6 +62,8 @@ def test_power_is_that_of_the_t_test_at_the_margin() -> None:
     theirs = TTestPower().power(0.5 / 0.7, nobs=10, alpha=0.025, alternative="larger")
     assert power(10, 0.7, Margin("superiority", 0.5), 0.05) == pytest.approx(theirs, abs=1e-9)
     assert power(10, 0.7, Margin("non_inferiority", 0.5), 0.05) == pytest.approx(theirs, abs=1e-9)
+    # Seeds that differ by rounding alone: sure, and a number.
+    assert [power(10, sd, Margin("superiority", 0.01), 0.05) for sd in (1e-9, 1e-17, 1e-300, 0.0)] == [1.0] * 4
 
 
 def test_power_of_equality_is_how_often_two_one_sided_tests_reject() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from bncore.studies.guards import bar, baseline_trains, control_trains, treatment_trains, winner_inside_grid
 from bncore.studies.results import Metric, Place, Results, Run
-from bncore.studies.tuning import Axis, Grid, TuningIncomplete, confirmations, matched, widened, winners
+from bncore.studies.tuning import Axis, Grid, TuningIncomplete, confirmations, gained, matched, widened, winners
 
 ACCURACY = Metric("validation/accuracy", when_diverged=0.1)
 LR = Axis("optimizer.lr", (0.03, 0.1, 0.3, 1.0, 3.0))
@@ -98,6 +98,18 @@ def test_the_test_set_chooses_nothing() -> None:
     for key in ("test/accuracy", "steps until test/accuracy >= 0.9"):
         with pytest.raises(ValueError, match="validation data"):
             winners(Results(), ("bn",), Grid((LR,)), Metric(key), SEEDS)
+
+
+def test_nothing_is_gained_beyond_what_a_float_holds() -> None:
+    wide = Axis("optimizer.weight_decay", (1e-200, 1.0))
+    assert gained(wide, 1.0) == (1e200,)
+    assert gained(Axis("x", (-1e308, 1e308), "linear"), 1e308) == ()
+    assert gained(Axis("x", (1, 10**200)), 10**200) == ()
+    # Values as near to each other as their sixth digit stay in their order.
+    near = Axis("x", (0.10000001, 0.10000002), "linear")
+    assert gained(near, 0.10000002) == pytest.approx((0.10000003, 0.10000004), abs=1e-12)
+    assert gained(near, 0.10000001) == pytest.approx((0.1, 0.09999999), abs=1e-12)
+    assert gained(Axis("x", (1, 2)), 1) == (0,)
 
 
 def test_matched_settings_stand_beside_best_versus_best() -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bncore.studies.estimand import Effects, Estimand, computed, effects
+from bncore.studies.estimand import Bounds, Effects, Estimand, computed, effects
 from bncore.studies.guards import Guard, target_reached
 from bncore.studies.judging import judge
 from bncore.studies.looks import LookRefused, Looks
-from bncore.studies.margin import Interval, Margin, decided, label
+from bncore.studies.margin import Interval, Margin, decided, label, one_sided
 from bncore.studies.reports import report
 from bncore.studies.results import Metric, Place, Results, Run
 from bncore.studies.verdict import Disagreements, Evidence, Exact, Fractions, Right, Verdict, Words, document
@@ -158,6 +158,67 @@ def test_bounds_conclude_only_on_their_own_side() -> None:
     assert "12% of the seeds with bn" in nobody.reasons[0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "bounds", "expected"),
+    [
+        ("superiority", 1.1, 2, Bounds(8, lower=2), ("holds", None)),
+        ("superiority", 1.1, 2, Bounds(8, upper=2), ("inconclusive", None)),
+        ("superiority", 1.1, 2, Bounds(8, neither=2), ("holds", None)),
+        ("superiority", -0.9, 0.9, Bounds(8, lower=2), ("inconclusive", None)),
+        # At most that: too small, and how much smaller nobody knows.
+        ("superiority", -0.9, 0.9, Bounds(8, upper=2), ("does_not_hold", None)),
+        ("superiority", -0.9, -0.1, Bounds(8, upper=2), ("does_not_hold", "contradicted")),
+        ("superiority", 0, 0, Bounds(neither=10), ("inconclusive", None)),
+        ("superiority", -0.9, -0.1, Bounds(8, neither=2), ("does_not_hold", "contradicted")),
+        ("non_inferiority", -0.5, 0.5, Bounds(8, neither=2), ("inconclusive", None)),
+        ("non_inferiority", 0.1, 0.5, Bounds(8, neither=2), ("holds", None)),
+        ("non_inferiority", -3, -2, Bounds(8, lower=2), ("inconclusive", None)),
+        ("equality", -0.5, 0.5, Bounds(8, lower=2), ("inconclusive", None)),
+        ("equality", -0.5, 0.5, Bounds(8, upper=2), ("inconclusive", None)),
+        ("equality", 0, 0, Bounds(neither=10), ("inconclusive", None)),
+        ("equality", -0.5, 0.5, Bounds(10), ("holds", "equivalent")),
+        ("equality", 1.5, 2, Bounds(8, lower=2), ("does_not_hold", None)),
+        ("equality", 1.5, 2, Bounds(8, upper=2), ("inconclusive", None)),
+        ("equality", -2, -1.5, Bounds(8, upper=2), ("does_not_hold", None)),
+        ("equality", -2, -1.5, Bounds(8, lower=2), ("inconclusive", None)),
+    ],
+)
+def test_every_end_that_a_conclusion_rests_on_has_to_be_known(kind, low, high, bounds, expected) -> None:
+    margin, interval = Margin(kind, 1.0), Interval(low, high)
+    outcome = one_sided(decided(margin, interval), margin, interval, bounds)
+    assert (outcome, label(margin, outcome, interval, bounds)) == expected
+
+
+def test_who_was_there_at_the_first_look_in_both_arms_tells_nothing() -> None:
+    """Every seed of either arm at the first of the looks: the ratio may be anything, and nothing is equal or small."""
+    runs = Results(tuple(Run(arm, seed, {"steps": 50.0}) for arm in ("bn", "plain") for seed in range(8)))
+    estimand = Estimand(Metric("steps", higher_is_better=False), "log_time_ratio", budget=1000, first=50)
+    found = effects(estimand, runs, Place("bn"), Place("plain"))
+    words = Words("Is it faster?", "steps to 90 %", "batch normalization", "none")
+    for kind in ("superiority", "non_inferiority", "equality"):
+        verdict = judge(Evidence("faster", words, estimand, Margin(kind, math.log(1.5)), found))
+        assert (verdict.outcome, verdict.label) == ("inconclusive", None)
+        assert "In 8 seeds nothing is known of the ratio" in verdict.reasons[0]
+        assert verdict.reasons[0].endswith("more frequent looks.")
+        assert "batch normalization takes as many steps to 90 % as none" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [
+        (1.0, "as large with batch normalization as with none"),
+        (1.004, "as large with"),
+        (2.0, "2 times larger with"),
+        (0.5, "2 times smaller with"),
+        (1e-320, "times smaller with"),
+    ],
+)
+def test_a_ratio_is_read_out_as_one_says_it(ratio: float, said: str) -> None:
+    found = computed(range(6), [math.log(ratio)] * 6)
+    estimand = Estimand(Metric("test/accuracy"), "log_ratio")
+    assert said in judge(Evidence("it", WORDS, estimand, DELTA, found)).sentence
+
+
 def test_of_many_questions_some_are_decided_no_more() -> None:
     strong, weak, open_ = (judge(asked(spread(mean, 1), name=str(mean))) for mean in (9, 1.8, 1.2))
     assert (strong.outcome, weak.outcome, open_.outcome) == ("holds", "holds", "inconclusive")
@@ -179,6 +240,7 @@ def test_of_many_questions_some_are_decided_no_more() -> None:
 def test_what_theory_says_exactly_is_judged_exactly(error: float, expected: str) -> None:
     verdict = judge(Exact("exact", WORDS, {"output": 1e-16, "gradient": error}, 1e-9))
     assert (verdict.outcome, verdict.n) == (expected, 1)
+    assert f"the largest of 2 errors is {error:.1e}" in verdict.sentence
     json.dumps(document(verdict), allow_nan=False)
 
 
