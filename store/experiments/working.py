@@ -1,5 +1,6 @@
 """What a worker needs of an experiment, and what it leaves: the experiment's part in `store.work`."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,7 +74,12 @@ def _resting_place(session: Session, experiment_id: str) -> tuple[int | None, in
 
 def conclude(session: Session, experiment_id: str, stop_reason: str, summary: Mapping[str, Any]) -> None:
     """Store the result."""
-    values = {"stop_reason": stop_reason, "summary": finite_json(dict(summary))}
+    accuracy = summary.get("test_accuracy")
+    values = {
+        "stop_reason": stop_reason,
+        "summary": finite_json(dict(summary)),
+        "accuracy": accuracy if isinstance(accuracy, int | float) and math.isfinite(accuracy) else None,
+    }
     table = core(Experiment)
     session.execute(update(table).where(table.c.id == experiment_id).values(values))
 

@@ -50,6 +50,8 @@ class Job(Table):
         Index("ix_jobs_listed_state", "kind", "state", "created_at", "id", **where(_VISIBLE, ANY_OWNER)),
         Index("ix_jobs_owned", "kind", "owner", "created_at", "id", **where(_VISIBLE, ANY_STATE)),
         Index("ix_jobs_owned_state", "kind", "owner", "state", "created_at", "id", **where(_VISIBLE)),
+        Index("ix_jobs_ended", "kind", "finished_at", "id", **where(_VISIBLE, ANY_OWNER)),
+        Index("ix_jobs_owned_ended", "kind", "owner", "finished_at", "id", **where(_VISIBLE)),
         Index("ix_jobs_deleted", "deleted_at", **_DELETED),
     )
     __mapper_args__ = {"polymorphic_on": "kind"}  # noqa: RUF012  (its type is the superclass's)
