@@ -157,9 +157,7 @@ def _in_order(rank: Rank, after: bool) -> Select[Any]:
 
 
 def _behind(key: Sequence[SQLColumnExpression[Any]], downwards: bool) -> ColumnElement[bool]:
-    bounds: list[BindParameter[Any]] = [
-        bindparam(f"after_{number}", type_=column.type) for number, column in enumerate(key)
-    ]
+    bounds: list[BindParameter[Any]] = [bindparam(f"after_{number}") for number, column in enumerate(key)]
     if len(key) == 1:
         return key[0] < bounds[0] if downwards else key[0] > bounds[0]
     here, there = tuple_(*key), tuple_(*bounds)
@@ -191,8 +189,9 @@ def _asked_of_jobs(shape: listing.Shape) -> list[Condition]:
 
 
 def _named(shape: listing.Shape) -> list[Condition]:
-    mine = select(EXPERIMENT.c.name == bindparam("name")).where(EXPERIMENT.c.id == JOB.id)
-    return [mine.scalar_subquery()] if shape.named else []
+    mine = EXPERIMENT.alias().c
+    found = select(mine.name == bindparam("name")).where(mine.id == JOB.id)
+    return [found.scalar_subquery()] if shape.named else []
 
 
 def _between(at: SQLColumnExpression[float], shape: listing.Shape) -> list[Condition]:

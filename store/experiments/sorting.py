@@ -141,19 +141,23 @@ def _waiting(filters: Filters, order: Order) -> list[Part]:
 
 
 def _running(filters: Filters, order: Order) -> list[Part]:
-    """There are as many as there are workers: all are read, and sorted here, by what changes while they are."""
+    """There are as many as there are workers: all are read, and sorted here, by what changes while they are.
+
+    A key begins with the moment of the first page, and all that is left is what was left then: time alone moves no row.
+    """
     if filters.states and State.RUNNING not in filters.states:
         return []
 
     def valued(session: Asks, after: Key | None, limit: int) -> list[Key]:
-        keys = ((value, one) for value, one in _values(session, filters, order.name) if value is not None)
+        rows = _values(session, filters, order.name, None if after is None else after[0])
+        keys = ((at, value, one) for at, value, one in rows if value is not None)
         return _cut(keys, after, limit, downwards=order.downwards)
 
     def others(session: Asks, after: Key | None, limit: int) -> list[Key]:
-        keys = ((one,) for value, one in _values(session, filters, order.name) if value is None)
+        keys = ((one,) for _, value, one in _values(session, filters, order.name, None) if value is None)
         return _cut(keys, after, limit, downwards=True)
 
-    return [Part((float, str), valued), Part((str,), others)]
+    return [Part((float, float, str), valued), Part((str,), others)]
 
 
 _PACES = select(
@@ -161,12 +165,15 @@ _PACES = select(
 ).where(EXPERIMENT.c.id == JOB.id, IS_RUNNING, JOB.kind == literal_column("'experiment'"))
 
 
-def _values(session: Asks, filters: Filters, name: str) -> list[tuple[float | None, str]]:
+def _values(session: Asks, filters: Filters, name: str, then: float | None) -> list[tuple[float, float | None, str]]:
+    """Moment, value and id of each; `then` is the moment, without one now."""
     statement, bound = ranking.among_jobs(_PACES, filters)
     rows = session.execute(statement, bound).all()
-    if name == "left":
-        return [(seconds_left(*pace), one) for *pace, one in rows]
-    return [(min(1.0, step / total) if total else 0.0, one) for _, _, _, step, total, one in rows]
+    if name == "left" and rows:
+        # One moment for all: PostgreSQL's clock goes on within a statement.
+        at = rows[0][0] if then is None else then
+        return [(at, seconds_left(at, *pace), one) for _, *pace, one in rows]
+    return [(0.0, min(1.0, step / total) if total else 0.0, one) for _, _, _, step, total, one in rows]
 
 
 def _cut(keys: Iterable[Key], after: Key | None, limit: int, *, downwards: bool) -> list[Key]:
