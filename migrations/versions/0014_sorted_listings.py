@@ -11,6 +11,7 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 _VISIBLE = "deleted_at IS NULL"
+_ANY_END = "coalesce(finished_at, 0) >= 0"
 _TEXTS = {"name": 200, "stop_reason": 32}
 _LAST = (
     "(SELECT last FROM metric_series WHERE metric_series.experiment_id = experiments.id"
@@ -34,8 +35,8 @@ def upgrade() -> None:
     op.create_index("ix_experiments_owner_accuracy", "experiments", ["submitted_by", "accuracy", "id"])
     op.create_index("ix_experiments_stop", "experiments", ["stop_reason", "id"])
     op.create_index("ix_experiments_owner_stop", "experiments", ["submitted_by", "stop_reason", "id"])
-    _index_ended("ix_jobs_ended", ["kind", "finished_at", "id"], f"{_VISIBLE} AND owner || '' <> ''")
-    _index_ended("ix_jobs_owned_ended", ["kind", "owner", "finished_at", "id"], _VISIBLE)
+    _index_ended("ix_jobs_ended", ["kind", "finished_at", "id"], f"{_VISIBLE} AND owner || '' <> '' AND {_ANY_END}")
+    _index_ended("ix_jobs_owned_ended", ["kind", "owner", "finished_at", "id"], f"{_VISIBLE} AND {_ANY_END}")
 
 
 def downgrade() -> None:

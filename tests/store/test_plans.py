@@ -44,7 +44,6 @@ from store.jobs.wishes import By
 from store.predictions import working as predictions_at_work
 from store.queueing import Limits, Submitter
 from store.tables import Checkpoint, Table
-from tests.store.sorted_calls import sorted_listings
 from tests.store.sweep_calls import sweeps_of
 
 ROWS = Rows(20_000, queued=5_000, running=20, of_one=2_000, others=4_000, a_sweep=10)
@@ -142,7 +141,6 @@ def calls(lab: Any, unwanted: str) -> Iterator[tuple[str, Callable[[], object]]]
 
         yield f"list {name}", reading(page)
         yield f"list {name}, further", reading(page)
-    yield from sorted_listings(reading, FILTERS)
     queued = Filters(states=(State.QUEUED,))
     rows = in_session(lab.database.read(), lambda session: experiments.page(session, queued, limit=100).rows)
     yield "standing", reading(lambda session: experiments.standing(session, rows))

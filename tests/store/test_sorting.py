@@ -132,9 +132,8 @@ def test_pages_together_are_what_sorting_by_hand_gives(
             for order in (Order(name), Order(name, downwards=True)):
                 expected = by_hand(rows, filters, order)
                 assert len(expected) > 1, (said, order)
-                for limit in (100, 7):
-                    found = [one for page in pages(lab, filters, order, limit) for one in page]
-                    assert found == expected, (said, str(order), limit)
+                found = [one for page in pages(lab, filters, order, 9) for one in page]
+                assert found == expected, (said, str(order))
 
 
 def test_what_does_not_change_is_on_exactly_one_page_while_others_come_go_and_change(
