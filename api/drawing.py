@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from api.aside.pool import Work
 from api.deps import Admitted
-from api.refusals import ApiError, FigureNotFound
+from api.refusals import ApiError, AsideRefused, FigureNotFound
 from bncore.figures import FIGURES, Drawable, allowed
 from bncore.figures.asked import packed
 from bncore.figures.chosen import MOST_STEPS, few
@@ -31,6 +31,8 @@ _MOST_FILES = 1000
 _MOST_FILES_OF_ONE = 200
 _MOST_FILE_BYTES = 64 << 20
 _FIGURE = "bncore.figures.asked:figure"
+_AFFORDABLE = 0.4
+"""Of the CPU seconds that a figure may take, those that a PNG may be estimated at: a slower machine draws it, too."""
 
 Refuse = Callable[[str, str], ApiError]
 """From the name of a parameter, and what would be right, to the error."""
@@ -86,14 +88,29 @@ def material(
     return Material(figure, specs, [], found, versions)
 
 
-async def draw(asked: Admitted, wanted: Material, look: Look) -> bytes:
-    """The figure, once it is its turn. Raises `AsideBusy`, `AsideLost`, `AsideRefused`."""
-    service = asked.service
+async def draw(asked: Admitted, wanted: Material, look: Look, refuse: Refuse) -> bytes:
+    """The figure, once it is its turn. Raises `AsideBusy`, `AsideLost`, `AsideRefused`, and what `refuse` makes."""
 
     def prepare() -> Awaitable[Work]:
-        return service.long_reads.run(functools.partial(_read, asked, wanted, look))
+        return asked.service.long_reads.run(functools.partial(_read, asked, wanted, look))
 
-    return await service.aside.run(asked.request, asked.caller.owner, _FIGURE, prepare)
+    return await picture(asked, _FIGURE, prepare, refuse)
+
+
+async def picture(asked: Admitted, function: str, prepare: Callable[[], Awaitable[Work]], refuse: Refuse) -> bytes:
+    """What such a function draws of what is prepared. Raises as `draw` does."""
+    most = _AFFORDABLE * asked.service.settings.aside_seconds
+
+    async def affordable() -> Work:
+        work = await prepare()
+        return Work({**work.asked, "affordable_seconds": most}, work.blobs)
+
+    try:
+        return await asked.service.aside.run(asked.request, asked.caller.owner, function, affordable)
+    except AsideRefused as refused:
+        if refused.field is None:
+            raise
+        raise refuse(refused.field, str(refused).removesuffix(".")) from None
 
 
 def _of_all(session: Session, rows: Sequence[tables.Experiment], keys: Sequence[str]) -> list[Drawable]:

@@ -11,7 +11,7 @@ from bncore.spec.strict import SpecModel, Text
 
 MOST_EXPERIMENTS = 200
 MOST_PIXELS = 3200
-"""Across a PNG: time and memory grow with the square of it, and 39 lines take 8 CPU seconds at so many."""
+"""Across a PNG: memory grows with the square of it. Its time is estimated besides (`bncore.figures.affording`)."""
 
 Width = Annotated[int, Field(ge=200, le=1600, description="Of the whole, in pixels; 330 is a column of a page.")]
 Scale = Annotated[

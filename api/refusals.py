@@ -133,13 +133,13 @@ class AsideBusy(ApiError):
 
 
 class AsideLost(ApiError):
-    """The process beside this one died, or took too long and was ended."""
+    """The process beside this one died, or took too much CPU time or stood still, and was ended."""
 
     code = "drawing_interrupted"
 
     def __init__(self) -> None:
         detail = (
-            "What draws figures and writes tables died or took too long, and starts anew; try again, or ask for less."
+            "What draws figures and writes tables died or took too much, and starts anew; try again, or ask for less."
         )
         super().__init__(detail, {"Retry-After": "1"})
 
@@ -149,8 +149,10 @@ class AsideRefused(ApiError):
 
     code = "not_drawable"
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, field: str | None = None) -> None:
+        """`field` is what would have to be otherwise, where that is one thing that was asked for."""
         super().__init__(f"{detail}.", reason=reason)
+        self.field = field
 
 
 class RangeNotSatisfiable(ApiError):

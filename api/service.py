@@ -83,7 +83,8 @@ class ApiService:
 
 def _aside_limits(settings: ApiSettings) -> AsideLimits:
     return AsideLimits(
-        seconds=settings.aside_seconds,
+        cpu_seconds=settings.aside_seconds,
+        stuck_seconds=settings.aside_stuck_seconds,
         wait_seconds=settings.aside_wait_seconds,
         waiting=settings.aside_waiting,
         idle_seconds=settings.aside_idle_seconds,

@@ -40,7 +40,14 @@ class ApiSettings(BaseSettings):
 
     prediction_seconds: float = Field(default=30.0, gt=0, le=300, description="A prediction is awaited that long: 504.")
     database_seconds: float = Field(default=20.0, gt=0, description="A request waits that long for the database: 503.")
-    aside_seconds: float = Field(default=20.0, gt=0, description="For one figure or table, then 503.")
+    aside_seconds: float = Field(
+        default=20.0,
+        gt=0,
+        description="CPU seconds for one figure or table, then 503; a PNG that is estimated at 40 % of it is refused.",
+    )
+    aside_stuck_seconds: float = Field(
+        default=300.0, gt=0, description="By the clock, for one that takes no CPU time: 503. A busy machine needs some."
+    )
     aside_wait_seconds: float = Field(default=60.0, gt=0, description="For its turn, then 503.")
     aside_waiting: int = Field(
         default=100,

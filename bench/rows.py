@@ -119,6 +119,9 @@ def _experiments(connection: Connection, rows: Rows) -> None:
         fingerprint="'f'",
         step="0",
         total_steps="2000",
+        # Four in five have one; sixteen in twenty have ended well.
+        accuracy=f"CASE WHEN i < {rows.ended} AND i % 5 <> 0 THEN (i * 7919 % 10007) / 10007.0 END",
+        stop_reason=f"CASE WHEN i < {rows.ended} AND i % 20 > 1 THEN 'budget' END",
     )
 
 

@@ -47,9 +47,15 @@ class ExperimentCalls(Calls):
         answer: Json = self._json("GET", path_of(experiment_id))
         return answer
 
-    def list(self, *, page_size: int = 100, **filters: Unpack[Filters]) -> Iterator[Json]:
-        """Experiments, newest first, page by page as they are asked for. Raises `TypeError` for an unknown filter."""
-        asked = {"limit": page_size, **query(filters)}
+    def list(self, *, page_size: int = 100, sort: str | None = None, **filters: Unpack[Filters]) -> Iterator[Json]:
+        """Experiments, newest first or sorted, page by page as they are asked for.
+
+        `sort` is accuracy, stop, submitted, age, ended, state, progress, left, place or name, with a minus before it
+        downwards; what has no such value comes last.
+
+        Raises `TypeError` for an unknown filter, `ApiError` for an unknown sort.
+        """
+        asked = {"limit": page_size, **({} if sort is None else {"sort": sort}), **query(filters)}
         return map(_numbers, self._pages("/v1/experiments", asked))
 
     def _accepted(self, path: str, body: Any, idempotency_key: str | None) -> Json:

@@ -107,6 +107,11 @@ Count = Annotated[int, mapped_column(BigInteger())]
 MaybeCount = Annotated[int | None, mapped_column(BigInteger())]
 
 
+def by_code_points(chars: int) -> TypeEngine[str]:
+    """Text that is ordered by its code points, as SQLite does, whatever the language of the database."""
+    return String(chars).with_variant(String(chars, collation="C"), "postgresql")
+
+
 def where(*conditions: str) -> dict[str, Any]:
     """The arguments that make an index partial on both databases.
 

@@ -285,12 +285,12 @@ class IdempotencyConflict(StoreError):
 
 
 class CursorInvalid(StoreError):
-    """The cursor is not one of ours, or belongs to another set of filters."""
+    """The cursor is not one of ours, or belongs to other filters or another order."""
 
     code = "cursor_invalid"
 
-    def __init__(self) -> None:
-        super().__init__("The cursor is malformed or belongs to other filters.")
+    def __init__(self, detail: str = "The cursor is malformed or belongs to other filters.") -> None:
+        super().__init__(detail)
 
 
 class EncodingUnfit(Exception):

@@ -1,7 +1,8 @@
 """The process beside this one: started when something is asked of it, ended when nothing is for a while.
 
 Invariant: whoever asks waits for a turn before anything is read for it, so that one request's data are in memory at a
-time; a process that dies, or takes too long, costs the one who waits for it an error, and nobody else.
+time; a process that dies, or takes too much CPU time, costs the one who waits for it an error, and nobody else. What
+comes of a question does not hang on how busy the machine is; the clock ends only what stands still.
 """
 
 import asyncio
@@ -33,7 +34,8 @@ _MOST_TURNS = 500
 class Limits:
     """What may be asked of it; `api.settings` says what each means."""
 
-    seconds: float
+    cpu_seconds: float
+    stuck_seconds: float
     wait_seconds: float
     waiting: int
     idle_seconds: float
@@ -61,8 +63,8 @@ class Aside:
         """What `function`, named `module:function`, makes of what `prepare` reads once it is this caller's turn.
 
         Raises `AsideBusy` when too many wait, of this owner half as many, or for too long; `AsideLost` when the process
-        died or took too long; `AsideRefused` with what the function raised, if that has a `code`; `ClientDisconnect`
-        when the client of the request leaves, which is dropped if it still waits.
+        died, took too much CPU time or stood still; `AsideRefused` with what the function raised, if that has a `code`;
+        `ClientDisconnect` when the client of the request leaves, which is dropped if it still waits.
         """
         return await unless_left(request, self._run(owner, function, prepare))
 
@@ -130,9 +132,9 @@ class Aside:
     async def _exchange(self, function: str, work: Work) -> bytes:
         if self._child is None or self._child.is_over:
             self._end_child()
-            self._child = await _Child.start(self._limits.memory_bytes)
+            self._child = await _Child.start(self._limits)
         try:
-            async with asyncio.timeout(self._limits.seconds):
+            async with asyncio.timeout(self._limits.stuck_seconds):
                 said, answer = await self._child.ask(function, work)
         except (asyncio.IncompleteReadError, OSError, TimeoutError) as error:
             _LOG.error("aside_lost", function=function, reason=type(error).__name__)
@@ -145,7 +147,7 @@ class Aside:
         if "failed" in said:
             raise RuntimeError(f"{function} failed beside this process:\n{said['failed']}")
         if "refused" in said:
-            raise AsideRefused(said["refused"], said["detail"])
+            raise AsideRefused(said["refused"], said["detail"], said["field"])
         return answer
 
     def _end_idle(self) -> None:
@@ -166,13 +168,13 @@ class _Child:
         self._turns = 0
 
     @classmethod
-    async def start(cls, memory_bytes: int) -> "_Child":
+    async def start(cls, limits: Limits) -> "_Child":
         ours, theirs = socket.socketpair()
         # It needs no address and no password of a database.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "api.aside", str(memory_bytes)],
+                [sys.executable, "-P", "-m", "api.aside", str(limits.memory_bytes), str(limits.cpu_seconds)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env=environment,

@@ -1,9 +1,11 @@
 """Finding experiments."""
 
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from api.answers import answer
@@ -18,16 +20,32 @@ from api.shown import Page
 from api.shown.experiments import ExperimentNow, ListedExperiment
 from api.shown.waiting import Living
 from store import experiments
+from store.cursors import MAX_CHARS
 from store.errors import CursorInvalid
-from store.experiments import MAX_PAGE
+from store.experiments import MAX_PAGE, SORTS, order_of
 
 _NOTHING = Page[ListedExperiment](data=[], has_more=False, next_cursor=None)
 
 
+def _order(word: object) -> object:
+    if not isinstance(word, str) or order_of(word) is not None:
+        return word
+    minus = "-" if word.startswith("-") else ""
+    close = get_close_matches(word.removeprefix("-").lower(), SORTS, n=1)
+    meant = f"did you mean {minus}{close[0]}? There" if close else "there"
+    raise PydanticCustomError("unknown_sort", f"Unknown sort; {meant} are {', '.join(SORTS)}, and -NAME for downwards")
+
+
 class ListQuery(FilterQuery):
+    sort: Annotated[str, BeforeValidator(_order)] | None = Field(
+        default=None,
+        description="Newest first without it. "
+        + "; ".join(f"`{name}`: {meaning}" for name, meaning in SORTS.items())
+        + ". With a minus, `-accuracy`, downwards. What has no such value comes last either way, newest first.",
+    )
     limit: int = Field(default=20, ge=1, le=MAX_PAGE)
-    cursor: Annotated[str, Field(max_length=512)] | None = Field(
-        default=None, description="`next_cursor` of the page before, with the same filters."
+    cursor: Annotated[str, Field(max_length=MAX_CHARS)] | None = Field(
+        default=None, description="`next_cursor` of the page before, with the same filters and the same sort."
     )
 
 
@@ -51,14 +69,20 @@ def mount(app: FastAPI) -> None:
 def list_experiments(
     asked: Asked, query: Annotated[ListQuery, Depends(Reading(ListQuery))], living: Living
 ) -> Response:
-    """Newest first. Pages do not shift when experiments are added meanwhile."""
+    """Newest first, or sorted. Pages do not shift when experiments are added meanwhile; one whose value changes may
+    move from a page that is to come to one that was, or back.
+    """
     filters = query.filters(asked.sees)
     if filters is None:
         if query.cursor is not None:
             raise CursorInvalid
         return answer(_NOTHING)
     with asked.service.database.look() as session:
-        found = experiments.page(session, filters, query.cursor, query.limit)
+        order = None if query.sort is None else order_of(query.sort)
+        if order is None:
+            found = experiments.page(session, filters, query.cursor, query.limit)
+        else:
+            found = experiments.sorted_page(session, filters, order, query.cursor, query.limit)
         standing = experiments.standing(session, found.rows)
     shown = [ListedExperiment.listed(row, standing, living) for row in found.rows]
     return answer(Page[ListedExperiment](data=shown, has_more=found.has_more, next_cursor=found.next_cursor))

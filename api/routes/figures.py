@@ -107,7 +107,7 @@ async def get_figure(
     headers = {"ETag": wanted.tag(look), "Cache-Control": "private, no-cache"}
     if none_match(asked.request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return figure_answer(await draw(asked, wanted, look), form, f"{name}-{experiment_id}", headers)
+    return figure_answer(await draw(asked, wanted, look, InvalidParameter), form, f"{name}-{experiment_id}", headers)
 
 
 async def draw_figure(asked: Asked, wanted: Annotated[FigureOfSeveral, Depends(body(FigureOfSeveral))]) -> Response:
@@ -119,7 +119,7 @@ async def draw_figure(asked: Asked, wanted: Annotated[FigureOfSeveral, Depends(b
     _require_fitting(wanted.name, wanted.format, wanted, _refuse_body)
     found = await asked.service.reads.run(functools.partial(_find, asked, wanted))
     look = _look(wanted, wanted.format, found)
-    return figure_answer(await draw(asked, found, look), wanted.format, wanted.name, {})
+    return figure_answer(await draw(asked, found, look, _refuse_body), wanted.format, wanted.name, {})
 
 
 def _find(asked: Asked, wanted: FigureOfSeveral) -> Material:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.aside.pool import Work
 from api.deps import Admitted, Asked, StudyId
+from api.drawing import picture
 from api.figure_body import Scale, Width
 from api.headers import if_none_match_parameter, none_match
 from api.lanes import reading
@@ -93,7 +94,7 @@ async def get_study_figure(
     async def prepare() -> Work:
         return Work({**look, "judged": await asked.service.long_reads.run(functools.partial(_judged, asked, study_id))})
 
-    drawn = await asked.service.aside.run(asked.request, asked.caller.owner, _FIGURE, prepare)
+    drawn = await picture(asked, _FIGURE, prepare, InvalidParameter)
     return figure_answer(drawn, form, f"{name}-{study_id}", headers)
 
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.aside.pool import Work
 from api.deps import Admitted, Asked, SweepId
-from api.drawing import Material, draw, material
+from api.drawing import Material, draw, material, picture
 from api.figure_body import MOST_EXPERIMENTS, Log, Scale, Width
 from api.headers import if_none_match_parameter, none_match
 from api.lanes import reading
@@ -111,7 +111,8 @@ async def get_sweep_figure(
     if name == _CURVES:
         wanted, note = await asked.service.long_reads.run(functools.partial(_curves, asked, sweep_id, query))
         options |= {"keys": wanted.keys, "log_y": query.log_y, "note": note}
-        drawn = await draw(asked, wanted, {"format": form, "scale": query.scale, "options": options})
+        look = {"format": form, "scale": query.scale, "options": options}
+        drawn = await draw(asked, wanted, look, InvalidParameter)
     else:
         look = {"name": name, "format": form, "scale": query.scale, "options": options}
 
@@ -120,7 +121,7 @@ async def get_sweep_figure(
                 {**look, **await asked.service.long_reads.run(functools.partial(_table, asked, sweep_id, query))}
             )
 
-        drawn = await asked.service.aside.run(asked.request, asked.caller.owner, _FIGURE, prepare)
+        drawn = await picture(asked, _FIGURE, prepare, InvalidParameter)
     return figure_answer(drawn, form, f"{name}-{sweep_id}", headers)
 
 

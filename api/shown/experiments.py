@@ -102,7 +102,7 @@ class ExperimentNow(Experiment):
 
     @classmethod
     def seen(cls, sight: Sight, living: Living) -> "ExperimentNow":
-        return cls(**_facts(sight.experiment, living), queue=place_of(sight), eta_seconds=seconds_left(sight))
+        return cls(**_facts(sight.experiment, living), queue=place_of(sight), eta_seconds=sight.seconds_left)
 
 
 class ListedExperiment(ExperimentNow):
@@ -113,8 +113,8 @@ class ListedExperiment(ExperimentNow):
     @classmethod
     def listed(cls, row: tables.Experiment, standing: Standing, living: Living) -> "ListedExperiment":
         sight = standing.sights.get(row.id)
-        queue, left = (None, None) if sight is None else (place_of(sight), seconds_left(sight))
-        accuracy = (row.summary or {}).get("test_accuracy", standing.accuracies.get(row.id))
+        queue, left = (None, None) if sight is None else (place_of(sight), sight.seconds_left)
+        accuracy = (row.summary or {}).get("test_accuracy", row.accuracy)
         return cls(**_facts(row, living), queue=queue, eta_seconds=left, test_accuracy=accuracy)
 
 
@@ -166,15 +166,6 @@ def place_of(sight: Sight) -> QueuePlace | None:
     if sight.ahead is None:
         return None
     return QueuePlace(position=sight.ahead + 1, ahead_capped=sight.ahead >= sight.counted_to)
-
-
-def seconds_left(sight: Sight) -> float | None:
-    """To the last step of what runs, at the pace of its attempt."""
-    row = sight.experiment
-    if row.state is not State.RUNNING or row.begun_at is None or row.begun_step is None or row.step <= row.begun_step:
-        return None
-    seconds_a_step = max(0.0, sight.at - row.begun_at) / (row.step - row.begun_step)
-    return max(0, row.total_steps - row.step) * seconds_a_step
 
 
 def progress_of(row: tables.Experiment) -> Progress:

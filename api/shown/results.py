@@ -15,7 +15,6 @@ from api.shown.experiments import (
     links_of,
     place_of,
     progress_of,
-    seconds_left,
 )
 from api.shown.waiting import Living, waiting_for
 from store import tables
@@ -103,7 +102,7 @@ class Results(Shown):
             stop_reason=row.stop_reason,
             failure=failure_of(row),
             progress=progress_of(row),
-            eta_seconds=seconds_left(sight),
+            eta_seconds=sight.seconds_left,
             attempt=row.attempt,
             summary=_summary(row, {found.key: found for found in series}, checkpoints),
             metrics={found.key: found.last for found in series},

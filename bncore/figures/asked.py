@@ -17,12 +17,13 @@ Packed = tuple[list[dict[str, Any]], list[bytes]]
 
 
 def figure(asked: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
-    """A figure: `name`, `options` (fields of `Options`), `format`, `scale`, `experiments`. Raises `FigureRefused`."""
+    """A figure: `name`, `options` (fields of `Options`), `format`, `scale`,
+    `affordable_seconds`, `experiments`. Raises `FigureRefused`."""
     from bncore.figures.drawing import drawn
 
     options = Options(**{**asked["options"], "keys": tuple(asked["options"].get("keys", ()))})
     document = draw(asked["name"], _unpacked(asked["experiments"], blobs), options)
-    return drawn(document, asked["format"], asked["scale"])
+    return drawn(document, asked["format"], asked["scale"], asked["affordable_seconds"])
 
 
 def metrics_table(asked: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:

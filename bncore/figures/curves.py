@@ -191,21 +191,20 @@ def _values(drawn: _Drawn) -> Iterator[float]:
 def _layers(drawn: _Drawn, options: Options) -> Iterator[View]:
     if drawn.means:
         ends = {"y": {"field": "lower", "type": "quantitative"}, "y2": {"field": "upper"}, "detail": _STRETCH}
-        area = {"type": "area", "opacity": 0.22, "clip": True}
+        area = {"type": "area", "fillOpacity": 0.22}
         yield {"data": {"values": drawn.means}, "mark": area, "encoding": ends}
     if drawn.traces:
         faint = {"condition": {"test": "datum.mean", "value": 0.35}, "value": 1}
         thin = {"condition": {"test": "datum.mean", "value": 0.8}, "value": 1.5}
         detail = [{"field": "run"}, {"field": "part"}]
-        encoding = {"detail": detail, "opacity": faint, "strokeWidth": thin}
-        yield {"data": {"values": drawn.traces}, "mark": {"type": "line", "clip": True}, "encoding": encoding}
+        encoding = {"detail": detail, "strokeOpacity": faint, "strokeWidth": thin}
+        yield {"data": {"values": drawn.traces}, "mark": "line", "encoding": encoding}
     if drawn.means:
-        line = {"type": "line", "clip": True}
-        yield {"data": {"values": drawn.means}, "mark": line, "encoding": {"detail": _STRETCH}}
+        yield {"data": {"values": drawn.means}, "mark": "line", "encoding": {"detail": _STRETCH}}
     crossed = {(row["run"], row["step"]) for row in drawn.ends}
     single = [row for row in _alone(drawn.traces, "run", "part") if (row["run"], row["step"]) not in crossed]
     if alone := [*_alone(drawn.means, "arm", "stretch"), *single]:
-        yield {"data": {"values": alone}, "mark": {"type": "point", "filled": True, "size": 30, "clip": True}}
+        yield {"data": {"values": alone}, "mark": {"type": "point", "filled": True, "size": 30}}
     if drawn.ends:
         cross = {"type": "point", "shape": "cross", "size": 90, "angle": 45, "filled": True, "opacity": 1}
         cross |= {"stroke": theme.background_of(options), "strokeWidth": 1}

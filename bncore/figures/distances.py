@@ -83,8 +83,8 @@ def _view(rows: Sequence[Row], x: str, y: str, lines: Mapping[str, Any]) -> View
         "detail": [{"field": name} for name in ("run", "step", "part")],
         **lines,
     }
-    line = {"mark": {"type": "line", "clip": True}}
-    point = {"mark": {"type": "point", "clip": True}, "encoding": {"strokeDash": {"value": [1, 0]}}}
+    line = {"mark": "line"}
+    point = {"mark": "point", "encoding": {"strokeDash": {"value": [1, 0]}}}
     return {"encoding": encoding, "layer": [line, point]}
 
 

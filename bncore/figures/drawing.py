@@ -1,6 +1,7 @@
 """Documents as pictures and pages, by vl-convert: no browser, no system fonts, no network.
 
-Invariant: imported by nothing but a process made for it. It holds Python's lock while it draws, and takes 100 MB.
+Invariant: imported by nothing but a process made for it. It holds Python's lock while it draws, and takes 100 MB. What
+a picture would cost is known before its pixels are begun.
 """
 
 import functools
@@ -9,6 +10,9 @@ import json
 from typing import Any, Literal
 
 import vl_convert
+
+from bncore.figures import affording
+from bncore.figures.results import FigureRefused
 
 Format = Literal["json", "svg", "png", "html"]
 # The renderer's own name for the version that documents are written in.
@@ -35,20 +39,37 @@ vegaEmbed("#figure", {document}, {{
 """
 
 
-def drawn(document: dict[str, Any], form: Format, scale: float = 2.0) -> bytes:
-    """The document itself, a picture, or a page that holds all it needs. `scale` is of a PNG: pixels a pixel."""
+def drawn(
+    document: dict[str, Any], form: Format, scale: float = 2.0, affordable_seconds: float = affording.SECONDS
+) -> bytes:
+    """The document itself, a picture, or a page that holds all it needs. `scale` is of a PNG: pixels a pixel.
+
+    Raises `FigureRefused` for a PNG that is estimated at more CPU seconds than are affordable.
+    """
     match form:
         case "json":
             return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
         case "svg":
-            made: str = vl_convert.vegalite_to_svg(document, vl_version=_VERSION, allowed_base_urls=_NO_ADDRESS)
-            return made.encode()
+            return _svg(document).encode()
         case "png":
-            return bytes(
-                vl_convert.vegalite_to_png(document, vl_version=_VERSION, scale=scale, allowed_base_urls=_NO_ADDRESS)
-            )
+            return _png(_svg(document), scale, affordable_seconds)
         case "html":
             return _page(document).encode()
+
+
+def _svg(document: dict[str, Any]) -> str:
+    made: str = vl_convert.vegalite_to_svg(document, vl_version=_VERSION, allowed_base_urls=_NO_ADDRESS)
+    return made
+
+
+def _png(svg: str, scale: float, affordable_seconds: float) -> bytes:
+    cost = affording.cost_of(svg)
+    if cost.at(scale) > affordable_seconds:
+        most = cost.greatest_scale(affordable_seconds)
+        would_do = "name fewer series or experiments, or take svg" if most is None else f"use {most:g} or less, or svg"
+        detail = f"This picture has too many lines to be drawn as pixels at a scale of {scale:g}: {would_do}"
+        raise FigureRefused("too_costly", detail, "scale")
+    return bytes(vl_convert.svg_to_png(svg, scale=scale))
 
 
 def _page(document: dict[str, Any]) -> str:

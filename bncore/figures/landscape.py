@@ -84,7 +84,7 @@ def _view(panel: _Band, found: Chosen, lines: dict[str, Any], options: Options) 
         {"mark": {"type": "line", "strokeWidth": 1}, "encoding": {"y": {**y, "field": name}}}
         for name in ("low", "high")
     ]
-    area = {"mark": {"type": "area", "opacity": 0.3}, "encoding": ends}
+    area = {"mark": {"type": "area", "fillOpacity": 0.3}, "encoding": ends}
     size = {"width": plot_width(options), "height": _HEIGHT}
     return {**size, "data": {"values": rows}, "encoding": encoding, "layer": [area, *edges]}
 

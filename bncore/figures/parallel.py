@@ -113,7 +113,7 @@ def _layers(lines: list[Row], ticks: list[Row], order: list[str], options: Optio
         },
         "value": "#999999",
     }  # fmt: skip
-    line = {"type": "line", "strokeWidth": 1.2, "opacity": 0.75}
+    line = {"type": "line", "strokeWidth": 1.2, "strokeOpacity": 0.75}
     text = {"type": "text", "align": "right", "dx": -3, "fontSize": 8}
     # A border of the background, on which the letters stand out from the lines.
     border = {**text, "stroke": theme.background_of(options), "strokeWidth": 3}

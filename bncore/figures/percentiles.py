@@ -72,7 +72,7 @@ def _view(found: Chosen, columns: int, options: Options) -> dict[str, Any]:
         for name in ("low", "high")
     ]
     layers = [
-        {"mark": {"type": "area", "opacity": 0.25}, "encoding": ends},
+        {"mark": {"type": "area", "fillOpacity": 0.25}, "encoding": ends},
         *outer,
         {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": {**y, "field": "middle"}}},
     ]

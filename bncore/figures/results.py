@@ -51,6 +51,7 @@ class Options:
 class FigureRefused(ValueError):
     """The results do not allow this figure; the text says why, `code` is for programs."""
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, field: str | None = None) -> None:
+        """`field` is what was asked for and would have to be otherwise, where that is one thing: `scale`."""
         super().__init__(detail)
-        self.code = code
+        self.code, self.field = code, field

@@ -78,7 +78,7 @@ def _layers(drawn: list[Row], lost: list[Row]) -> list[View]:
     with_band = [row for row in drawn if "lower" in row]
     layers: list[View] = []
     if with_band:
-        layers.append({"data": {"values": with_band}, "mark": {"type": "area", "opacity": 0.22}, "encoding": ends})
+        layers.append({"data": {"values": with_band}, "mark": {"type": "area", "fillOpacity": 0.22}, "encoding": ends})
     layers.append({"data": {"values": drawn}, "mark": {"type": "line"}})
     layers.append({"data": {"values": drawn}, "mark": {"type": "point", "filled": True, "size": 28}})
     marks = {

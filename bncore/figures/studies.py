@@ -77,12 +77,12 @@ def draw_judged(name: str, judged: Judged, options: Options | None = None) -> Fi
 
 
 def figure(asked: Mapping[str, Any], _blobs: Sequence[bytes]) -> bytes:
-    """A figure: `name`, `options` (fields of `Options`), `format`, `scale`, `judged`. Raises `FigureRefused`."""
+    """A figure: `name`, `options` (fields of `Options`), `format`, `scale`,
+    `affordable_seconds`, `judged`. Raises `FigureRefused`."""
     from bncore.figures.drawing import drawn
 
-    return drawn(
-        draw_judged(asked["name"], asked["judged"], Options(**asked["options"])), asked["format"], asked["scale"]
-    )
+    document = draw_judged(asked["name"], asked["judged"], Options(**asked["options"]))
+    return drawn(document, asked["format"], asked["scale"], asked["affordable_seconds"])
 
 
 def _is_there(one: StudyFigure, judged: Judged) -> bool:

@@ -48,7 +48,8 @@ def draw_swept(name: str, swept: Swept, options: Options | None = None, **axes: 
 
 
 def figure(asked: Mapping[str, Any], _blobs: Sequence[bytes]) -> bytes:
-    """A figure: `name`, `options` (fields of `Options`), `axes`, `format`, `scale`, `sweep` (`swept_of`).
+    """A figure: `name`, `options` (fields of `Options`), `axes`, `format`, `scale`,
+    `affordable_seconds`, `sweep` (`swept_of`).
 
     Raises `FigureRefused`.
     """
@@ -56,4 +57,4 @@ def figure(asked: Mapping[str, Any], _blobs: Sequence[bytes]) -> bytes:
 
     options = Options(**asked["options"])
     document = draw_swept(asked["name"], swept_of(asked["sweep"]), options, **asked["axes"])
-    return drawn(document, asked["format"], asked["scale"])
+    return drawn(document, asked["format"], asked["scale"], asked["affordable_seconds"])

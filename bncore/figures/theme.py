@@ -13,7 +13,7 @@ PALETTES: dict[Theme, tuple[str, ...]] = {
     "light": ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
     "dark": ("#56B4E9", "#E69F00", "#00B88A", "#CC79A7", "#F0E442", "#FF7F3F", "#FFFFFF"),
 }
-DASHES = ([1, 0], [5, 3], [2, 2])
+DASHES: tuple[list[int], ...] = ([], [5, 3], [2, 2])
 """Beyond a palette's end colours come again with the next dash."""
 _INK: dict[Theme, dict[str, str]] = {
     "light": {"background": "#ffffff", "text": "#222222", "faint": "#5a5a5a", "grid": "#e3e3e3", "axis": "#888888"},

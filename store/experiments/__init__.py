@@ -9,7 +9,6 @@ from store.experiments.comparing import MOST_COMPARED, compared
 from store.experiments.finding import (
     MAX_PAGE,
     MOST_AHEAD,
-    Filters,
     Mark,
     Page,
     Sight,
@@ -18,9 +17,12 @@ from store.experiments.finding import (
     look,
     marks,
     page,
+    sorted_page,
     visible,
 )
+from store.experiments.listing import Filters
 from store.experiments.near import Near, near
+from store.experiments.sorting import SORTS, Order, order_of
 from store.experiments.standing import Standing, standing
 from store.experiments.submitting import Submission, submit, submit_ids, submit_many
 
@@ -28,9 +30,11 @@ __all__ = [
     "MAX_PAGE",
     "MOST_AHEAD",
     "MOST_COMPARED",
+    "SORTS",
     "Filters",
     "Mark",
     "Near",
+    "Order",
     "Page",
     "Sight",
     "Standing",
@@ -47,7 +51,9 @@ __all__ = [
     "look",
     "marks",
     "near",
+    "order_of",
     "page",
+    "sorted_page",
     "standing",
     "submit",
     "submit_ids",

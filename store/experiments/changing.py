@@ -12,7 +12,8 @@ from store import files, judged_by, retention
 from store.columns import core, one_of
 from store.database import kind_of
 from store.errors import VersionMismatch
-from store.experiments.finding import Filters, get, ids
+from store.experiments.finding import get, ids
+from store.experiments.listing import Filters
 from store.jobs import wishes
 from store.jobs.conditions import owned_by
 from store.jobs.states import TERMINAL, State

@@ -4,6 +4,7 @@ Invariant: after it, nothing stored lies beyond the step that training resumes f
 every later point exactly once: no gap, no duplicate.
 """
 
+import math
 from collections.abc import Sequence
 
 from sqlalchemy import delete, select, update
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 from bncore.recording import FILE_KIND
 from store import files, retention
 from store.columns import core
+from store.results.appending import TEST_ACCURACY
 from store.results.segments import cut_after, merged
 from store.tables import Checkpoint, Experiment, File, MetricSegment, MetricSeries
 
@@ -30,10 +32,16 @@ def rewind(session: Session, experiment_id: str) -> Checkpoint | None:
     _drop_metrics_beyond(session, experiment_id, step)
     _drop_recordings_beyond(session, experiment_id, step)
     table = core(Experiment)
-    session.execute(
-        update(table).where(table.c.id == experiment_id).values(step=step or 0, begun_at=None, begun_step=None)
-    )
+    at = {"step": step or 0, "begun_at": None, "begun_step": None, "accuracy": _accuracy(session, experiment_id)}
+    session.execute(update(table).where(table.c.id == experiment_id).values(at))
     return checkpoint
+
+
+def _accuracy(session: Session, experiment_id: str) -> float | None:
+    """What is left of it."""
+    mine = MetricSeries.experiment_id == experiment_id, MetricSeries.key == TEST_ACCURACY
+    last = session.execute(select(MetricSeries.last).where(*mine)).scalar_one_or_none()
+    return last if last is not None and math.isfinite(last) else None
 
 
 def _newest_restorable(session: Session, experiment_id: str) -> Checkpoint | None:

@@ -1,5 +1,6 @@
 """What a worker needs of an experiment, and what it leaves: the experiment's part in `store.work`."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,11 @@ _REST = (
 _CONCLUDED = (
     update(core(Experiment))
     .where(_EXPERIMENT.id == bindparam("of_experiment"))
-    .values(stop_reason=bindparam("found_reason"), summary=bindparam("found_summary", type_=_EXPERIMENT.summary.type))
+    .values(
+        stop_reason=bindparam("found_reason"),
+        summary=bindparam("found_summary", type_=_EXPERIMENT.summary.type),
+        accuracy=bindparam("found_accuracy"),
+    )
 )
 
 
@@ -78,7 +83,12 @@ def _resting_place(session: Session, experiment_id: str) -> tuple[int | None, in
 
 def conclude(session: Session, experiment_id: str, stop_reason: str, summary: Mapping[str, Any]) -> None:
     """Store the result."""
-    found = {"found_reason": stop_reason, "found_summary": finite_json(dict(summary))}
+    accuracy = summary.get("test_accuracy")
+    found = {
+        "found_reason": stop_reason,
+        "found_summary": finite_json(dict(summary)),
+        "found_accuracy": accuracy if isinstance(accuracy, int | float) and math.isfinite(accuracy) else None,
+    }
     session.execute(_CONCLUDED, {"of_experiment": experiment_id, **found})
 
 

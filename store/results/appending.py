@@ -5,6 +5,7 @@ step of their series, so events that come twice, in whatever batches, are stored
 first statement, since on SQLite nobody else writes from then on.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -34,6 +35,7 @@ _LONGER_SERIES = (
 )
 _NEW_SEGMENTS = insert(core(MetricSegment))
 Segment = dict[str, Any]
+TEST_ACCURACY = "test/accuracy"
 
 
 def append(session: Session, lease: Lease, events: Sequence[Event]) -> Go | Stop:
@@ -47,9 +49,8 @@ def append(session: Session, lease: Lease, events: Sequence[Event]) -> Go | Stop
     phases = [_phase(event) for event in events if isinstance(event, PhaseChanged | Started)]
     begun = [event for event in events if isinstance(event, Started)]
     answer = renew(session, lease, news=bool(runs), phase=phases[-1] if phases else None, begun=bool(begun))
-    if runs:
-        _store_points(session, lease, runs, packed)
-    _store_progress(session, lease, events, begun)
+    last = _store_points(session, lease, runs, packed) if runs else {}
+    _store_progress(session, lease, events, begun, last.get(TEST_ACCURACY))
     eventlog.append(session, lease.job_id, lease.attempt, lines)
     return answer
 
@@ -92,11 +93,13 @@ def _phase(event: PhaseChanged | Started) -> str:
 
 def _store_points(
     session: Session, lease: Lease, runs: Mapping[str, list[Points]], packed: Mapping[str, list[Segment]]
-) -> None:
+) -> dict[str, float]:
+    """The last value of each series that is longer by them."""
     known = {row.key: row for row in session.execute(_STORED, {"of_experiment": lease.job_id})}
     segments: list[Segment] = []
     new: list[dict[str, Any]] = []
     longer: list[dict[str, Any]] = []
+    last: dict[str, float] = {}
     for key, fresh in packed.items():
         row = known.get(key)
         if row is not None and fresh and row.last_step >= fresh[0]["first_step"]:
@@ -107,6 +110,7 @@ def _store_points(
         segments += [{"experiment_id": lease.job_id, "key": key, "attempt": lease.attempt, **one} for one in fresh]
         parts: list[Mapping[str, Any]] = [*fresh] if row is None else [row._asdict(), *fresh]
         summary = merged({name: part[name] for name in SUMMARY} for part in parts) or {}
+        last[key] = summary["last"]
         if row is None:
             new.append({"experiment_id": lease.job_id, "key": key, **summary})
         else:
@@ -115,23 +119,31 @@ def _store_points(
     for statement, rows in ((_NEW_SEGMENTS, segments), (_NEW_SERIES, new), (_LONGER_SERIES, longer)):
         if rows:
             session.execute(statement, rows)
+    return last
 
 
-def _store_progress(session: Session, lease: Lease, events: Sequence[Event], begun: Sequence[Started]) -> None:
+def _store_progress(
+    session: Session, lease: Lease, events: Sequence[Event], begun: Sequence[Started], accuracy: float | None
+) -> None:
     blocks = [event for event in events if isinstance(event, MetricsBlock)]
     reached = max((block.first_step + block.count - 1 for block in blocks), default=0)
     if reached or begun:
-        bound = {"of_experiment": lease.job_id, "reached": reached}
+        bound: dict[str, Any] = {"of_experiment": lease.job_id, "reached": reached}
         if begun:
             bound |= {"all_steps": begun[-1].total_steps, "from_step": begun[-1].step}
-        session.execute(_progress(bool(begun)), bound)
+        if accuracy is not None:
+            bound |= {"accuracy": accuracy if math.isfinite(accuracy) else None}
+        session.execute(_progress(bool(begun), accuracy is not None), bound)
 
 
 @cache
-def _progress(begun: bool) -> Update:
+def _progress(begun: bool, measured: bool) -> Update:
     table = core(Experiment)
     reached: BindParameter[int] = bindparam("reached")
     values: dict[str, Any] = {"step": case((table.c.step < reached, reached), else_=table.c.step)}
     if begun:
         values |= {"total_steps": bindparam("all_steps"), "begun_at": clock(), "begun_step": bindparam("from_step")}
+    if measured:
+        # Only then: it is in indexes.
+        values |= {"accuracy": bindparam("accuracy")}
     return update(table).where(table.c.id == bindparam("of_experiment")).values(values)

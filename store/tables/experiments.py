@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from bncore.spec.limits import NAME_CHARS, TAG_KEY_CHARS, TAG_VALUE_CHARS
-from store.columns import Count, MaybeCount, MaybeSeconds, MaybeWord, Seconds, Table, Word
+from store.columns import Count, MaybeCount, MaybeSeconds, MaybeWord, Seconds, Table, Word, by_code_points
 from store.tables.jobs import Job
 
 
@@ -17,6 +17,11 @@ class Experiment(Job):
     __table_args__: tuple[Any, ...] = (
         Index("ix_experiments_name", "name", "submitted_at", "id"),
         Index("ix_experiments_owner_name", "submitted_by", "name", "submitted_at", "id"),
+        # Sorted listings: what has no value is in them, too, and read from them.
+        Index("ix_experiments_accuracy", "accuracy", "id"),
+        Index("ix_experiments_owner_accuracy", "submitted_by", "accuracy", "id"),
+        Index("ix_experiments_stop", "stop_reason", "id"),
+        Index("ix_experiments_owner_stop", "submitted_by", "stop_reason", "id"),
     )
     __mapper_args__ = {"polymorphic_identity": "experiment"}  # noqa: RUF012  (its type is the superclass's)
 
@@ -24,7 +29,7 @@ class Experiment(Job):
     submitted_by: Mapped[Word]
     """The job's owner again, and below its time: what listings by name are ordered by has to be in one table."""
     submitted_at: Mapped[Seconds]
-    name: Mapped[str | None] = mapped_column(String(NAME_CHARS))
+    name: Mapped[str | None] = mapped_column(by_code_points(NAME_CHARS))
     tags: Mapped[dict[str, str]] = mapped_column(JSON)
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     spec_version: Mapped[int]
@@ -38,7 +43,9 @@ class Experiment(Job):
     begun_step: Mapped[int | None] = mapped_column(BigInteger())
     rest_at: Mapped[MaybeCount]
     """The step at which it rests until that is decided which it is for; None: it goes on to its end."""
-    stop_reason: Mapped[str | None] = mapped_column(String(32))
+    stop_reason: Mapped[str | None] = mapped_column(by_code_points(32))
+    accuracy: Mapped[float | None] = mapped_column(Double())
+    """On the test data, at the last evaluation; None without one, and never NaN."""
     summary: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 

@@ -26,9 +26,10 @@ _RUNNING = where("state = 'running'")
 _CLAIMED = where("state <> 'queued'")
 _TIMED = where("state = 'queued' AND deadline_seconds IS NOT NULL AND first_claimed_at IS NOT NULL")
 _VISIBLE = "deleted_at IS NULL"
-# Always true, and said only by a statement that asks for no owner, or no state: an index with fewer columns is then of
-# no use to one that does, which PostgreSQL without statistics would enter by it all the same.
-ANY_OWNER, ANY_STATE = "owner || '' <> ''", "state || '' <> ''"
+# Always true, and said only by a statement that asks for no owner, or no state, or is sorted by the end: an index with
+# fewer columns, or another order, is then of no use to one that does, which PostgreSQL without statistics would enter
+# by it all the same.
+ANY_OWNER, ANY_STATE, ANY_END = "owner || '' <> ''", "state || '' <> ''", "coalesce(finished_at, 0) >= 0"
 _DELETED = where("deleted_at IS NOT NULL")
 
 
@@ -50,6 +51,8 @@ class Job(Table):
         Index("ix_jobs_listed_state", "kind", "state", "created_at", "id", **where(_VISIBLE, ANY_OWNER)),
         Index("ix_jobs_owned", "kind", "owner", "created_at", "id", **where(_VISIBLE, ANY_STATE)),
         Index("ix_jobs_owned_state", "kind", "owner", "state", "created_at", "id", **where(_VISIBLE)),
+        Index("ix_jobs_ended", "kind", "finished_at", "id", **where(_VISIBLE, ANY_OWNER, ANY_END)),
+        Index("ix_jobs_owned_ended", "kind", "owner", "finished_at", "id", **where(_VISIBLE, ANY_END)),
         Index("ix_jobs_deleted", "deleted_at", **_DELETED),
     )
     __mapper_args__ = {"polymorphic_on": "kind"}  # noqa: RUF012  (its type is the superclass's)

@@ -29,6 +29,14 @@ def failing(asked: dict[str, Any], blobs: Sequence[bytes]) -> bytes:
     raise KeyError("nobody foresaw")
 
 
+def burning(asked: dict[str, Any], blobs: Sequence[bytes]) -> bytes:
+    """So many CPU seconds; how long that took by the clock."""
+    began, until = time.monotonic(), time.process_time() + asked["cpu_seconds"]
+    while time.process_time() < until:
+        pass
+    return str(time.monotonic() - began).encode()
+
+
 def slow(asked: dict[str, Any], blobs: Sequence[bytes]) -> bytes:
     time.sleep(asked["seconds"])
     return b"late"

@@ -1,18 +1,25 @@
 """A process beside the API: it says what comes of a function, and no function takes more with it than itself."""
 
 import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 from starlette.requests import Request
 
 from api.aside.line import Line
 from api.aside.pool import Aside, Limits, Work
 from api.refusals import AsideLost, AsideRefused
+from bncore.figures.asked import packed
 
 MEGABYTE = 1 << 20
+MEMORY = 256 * MEGABYTE
 
 
 async def _stays() -> dict[str, Any]:
@@ -30,7 +37,9 @@ def ask(aside: Aside, function: str, blobs: list[bytes] | None = None, owner: st
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> Limits:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    return Limits(seconds=20.0, wait_seconds=20.0, waiting=10, idle_seconds=60.0, memory_bytes=256 * MEGABYTE)
+    return Limits(
+        cpu_seconds=20.0, stuck_seconds=60.0, wait_seconds=60.0, waiting=10, idle_seconds=60.0, memory_bytes=MEMORY
+    )
 
 
 def test_bytes_come_and_go_whole_and_in_turn(limits: Limits) -> None:
@@ -63,9 +72,56 @@ def test_what_takes_too_much_memory_is_lost_alone(limits: Limits) -> None:
     asyncio.run(run())
 
 
-def test_what_takes_too_long_is_ended(limits: Limits) -> None:
+def test_what_takes_too_much_cpu_time_is_lost_alone(limits: Limits) -> None:
+    """By the kernel: a library that spins may hold Python's lock, and nothing would be heard."""
+
     async def run() -> None:
-        aside = Aside(replace(limits, seconds=0.5))
+        aside = Aside(replace(limits, cpu_seconds=0.5))
+        asked = (ask(aside, "burning", cpu_seconds=seconds) for seconds in (3600.0, 0.3, 0.3))
+        lost, *others = await asyncio.gather(*asked, return_exceptions=True)
+        assert type(lost) is AsideLost
+        assert lost.headers == {"Retry-After": "1"}
+        # Each has its own: together these two took more than one may.
+        assert all(float(one) > 0 for one in others)
+        aside.close()
+
+    asyncio.run(run())
+
+
+@contextmanager
+def busy(process: int, count: int) -> Iterator[None]:
+    """So many processes that do nothing but take time, on the one core that is left to this one, too."""
+    core = psutil.Process(process).cpu_affinity()[:1]
+    psutil.Process(process).cpu_affinity(core)
+    takers = [psutil.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        for taker in takers:
+            taker.cpu_affinity(core)
+        yield
+    finally:
+        for taker in takers:
+            taker.kill()
+            taker.wait()
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "cpu_affinity"), reason="processes cannot be held on a core here")
+def test_a_busy_machine_changes_nothing_but_how_long_it_takes(limits: Limits) -> None:
+    async def run() -> None:
+        aside = Aside(replace(limits, cpu_seconds=1.0))
+        await ask(aside, "turned", word=0)
+        assert aside.pid is not None
+        with busy(aside.pid, 6):
+            taken = float(await ask(aside, "burning", cpu_seconds=0.5))
+        # A limit of as many seconds by the clock would have ended it.
+        assert taken > 1.0
+        aside.close()
+
+    asyncio.run(run())
+
+
+def test_what_stands_still_is_ended(limits: Limits) -> None:
+    async def run() -> None:
+        aside = Aside(replace(limits, stuck_seconds=0.5))
         with pytest.raises(AsideLost):
             await ask(aside, "slow", seconds=3600)
         assert aside.pid is None
@@ -107,5 +163,35 @@ def test_who_leaves_the_line_costs_nobody_a_turn() -> None:
         assert sorted(one.cancelled() for one in (first, second, third)) == [False, True, True]
         line.release()
         assert (line.is_taken, line.waiting) == (False, 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.system
+@pytest.mark.skipif(not hasattr(psutil.Process, "cpu_affinity"), reason="processes cannot be held on a core here")
+def test_a_figure_is_the_same_on_a_busy_machine(limits: Limits) -> None:
+    """39 runs at the greatest scale: it was a 503 where the clock was looked at."""
+    steps = np.arange(1, 1001)
+    series = {f"exp_{run}": {"train/loss": (steps, np.cos(steps * (run + 1.0)))} for run in range(39)}
+    specs = {one: {"train": {"seed": run % 3}, "arm": run // 3} for run, one in enumerate(series)}
+    experiments, blobs = packed(specs, series, {})
+    options = {"keys": ["train/loss"], "traces": True, "width": 800}
+    look = {"format": "png", "scale": 4.0, "affordable_seconds": 8.0, "options": options}
+    work = Work({"name": "curves", "experiments": experiments, **look}, blobs)
+
+    async def prepare() -> Work:
+        return work
+
+    async def run() -> None:
+        aside = Aside(replace(limits, cpu_seconds=10.0, memory_bytes=4 * MEMORY))
+        request = Request({"type": "http"}, _stays)
+        alone = await aside.run(request, "own_test", "bncore.figures.asked:figure", prepare)
+        assert alone.startswith(b"\x89PNG")
+        assert aside.pid is not None
+        first = aside.pid
+        with busy(first, 3):
+            assert await aside.run(request, "own_test", "bncore.figures.asked:figure", prepare) == alone
+        assert aside.pid == first
+        aside.close()
 
     asyncio.run(run())

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -280,6 +281,31 @@ def test_a_process_killed_while_it_draws_costs_one_answer(serve: Any, sqlite_url
         assert lost.json()["code"] == "drawing_interrupted"
         assert int(lost.headers["Retry-After"]) >= 1
         assert child_of(api).pid != child.pid
+
+
+def test_a_picture_that_cannot_be_afforded_is_refused_before_it_is_begun(
+    serve: Any, sqlite_url: str, by_hand: Any
+) -> None:
+    """40 % of the CPU seconds that a figure may take are what a PNG may be estimated at."""
+    with serve(sqlite_url, aside_seconds=5.0) as api:
+        one = api.submit()
+        worker = by_hand(api.database)
+        worker.start()
+        values = np.cos(np.arange(4000.0)).tolist()
+        worker.metrics(1, **{f"a__{key}": values for key in range(6)})
+        path = f"/v1/experiments/{one}/figures/curves.png"
+        asked = {"keys": [f"a/{key}" for key in range(6)], "width": 800, "scale": 4.0}
+        body = {"name": "curves", "experiments": [one], "format": "png", **asked}
+        by_path, by_body = get(api, path, **asked), api.client.post("/v1/figures", json=body)
+        assert (by_path.status_code, by_body.status_code) == (422, 422), by_path.text
+        (fault,), (same,) = by_path.json()["errors"], by_body.json()["errors"]
+        assert (fault["pointer"], same["pointer"]) == ("/query/scale", "/scale")
+        assert fault["detail"] == same["detail"]
+        most = re.search(r"at a scale of 4: use ([0-9.]+) or less, or svg", fault["detail"])
+        assert most is not None, fault
+        drawn = get(api, path, **{**asked, "scale": float(most[1])})
+        assert drawn.content.startswith(b"\x89PNG"), drawn.text
+        assert get(api, path.replace(".png", ".svg"), keys=asked["keys"], width=800).status_code == 200
 
 
 def test_who_waits_is_bounded_and_who_leaves_is_dropped(serve: Any, sqlite_url: str, by_hand: Any) -> None:

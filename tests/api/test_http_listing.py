@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from store import work
 from tests.api.holders import holder
 
 
@@ -122,3 +123,53 @@ def test_a_404_says_what_was_looked_for_and_what_of_its_owner_is_near(api: Any) 
     with holder(api, "other") as client:
         for path in (made, slip, made[:16], "digits-bn"):
             assert "near" not in client.get(f"/v1/experiments/{path}").json()
+
+
+def test_a_listing_is_sorted_beside_its_filters_in_pages(api: Any, by_hand: Callable[..., Any]) -> None:
+    done = {}
+    for value in (0.5, 0.25, 0.75):
+        done[value] = api.submit(name=f"run {value}", tags={"q": "a" if value < 0.6 else "b"})
+        worker = by_hand(api.database)
+        worker.start()
+        worker.metrics(1, test__accuracy=[value])
+        worker.finish(work.Succeeded("budget", {"test_accuracy": value}))
+    queued = [api.submit(name="z", tags={"q": "a"}) for _ in range(2)]
+    assert all_pages(api, "sort=-accuracy&limit=2") == [
+        [done[0.75], done[0.5]], [done[0.25], queued[1]], [queued[0]],
+    ]  # fmt: skip
+    assert ids(api, "sort=accuracy&tag=q:a") == [done[0.25], done[0.5], *queued[::-1]]
+    assert ids(api, "sort=-name&state=succeeded") == [done[0.75], done[0.5], done[0.25]]
+    assert ids(api, "sort=place&state=queued") == queued
+    assert ids(api, "sort=age") == ids(api)
+    assert ids(api, "sort=submitted") == ids(api)[::-1]
+    shown = api.client.get("/v1/experiments?sort=accuracy").json()["data"]
+    assert [one["test_accuracy"] for one in shown] == [0.25, 0.5, 0.75, None, None]
+
+
+@pytest.mark.parametrize(
+    ("sort", "said"),
+    [
+        ("acuracy", "did you mean accuracy? There are accuracy, stop, submitted, age, ended, state, progress, left,"),
+        ("-Nam", "did you mean -name?"),
+        ("beauty", "Unknown sort; there are accuracy,"),
+        ("", "Unknown sort; there are"),
+        ("--name", "did you mean -name?"),
+    ],
+)
+def test_an_unknown_sort_is_refused_with_what_there_is(sqlite_api: Any, sort: str, said: str) -> None:
+    answer = sqlite_api.client.get("/v1/experiments", params={"sort": sort})
+    (fault,) = answer.json()["errors"]
+    assert (answer.status_code, fault["pointer"], fault["code"]) == (422, "/query/sort", "unknown_sort")
+    assert said in fault["detail"]
+    assert fault["detail"].endswith("and -NAME for downwards")
+
+
+def test_a_cursor_of_another_sort_is_refused(sqlite_api: Any) -> None:
+    for _ in range(2):
+        sqlite_api.submit()
+    cursor = sqlite_api.client.get("/v1/experiments?sort=-name&limit=1").json()["next_cursor"]
+    for query in ("sort=name&", "sort=age&", ""):
+        answer = sqlite_api.client.get(f"/v1/experiments?{query}cursor={cursor}")
+        assert (answer.status_code, answer.json()["code"]) == (422, "cursor_invalid")
+        assert "belongs to a listing sorted by -name, and this one is" in answer.json()["detail"]
+        assert answer.json()["errors"][0]["pointer"] == "/query/cursor"

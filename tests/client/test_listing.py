@@ -1,13 +1,14 @@
-"""`bnlab list` sorts all that is found, and refuses to sort a part of it."""
+"""`bnlab list` shows what the server finds, in the order in which it does."""
 
-import json
+import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.commands import listing
+from client.http import Client
+from store.experiments import SORTS
 from tests.client.answers import answering
 
 
@@ -33,14 +34,28 @@ def run(monkeypatch):
         yield lambda *arguments: CliRunner().invoke(app, ["list", *arguments, "--url", url])
 
 
-@pytest.mark.parametrize(
-    ("sort", "numbers"),
-    [("-accuracy", [3, 1, 4, 5, 2]), ("accuracy", [4, 1, 3, 5, 2]), ("age", [5, 4, 3, 2, 1]), ("-age", [1, 2, 3, 4, 5]),
-     ("place", [5, 4, 3, 2, 1]), ("stop", [3, 2, 1, 5, 4])],
-)  # fmt: skip
-def test_sorted_is_all_that_is_found_and_what_has_no_value_comes_last(run, sort, numbers):
-    shown = json.loads(run("--sort", sort, "--json").stdout)
-    assert [one["name"] for one in shown] == [f"run {number}" for number in numbers]
+def test_it_is_the_server_that_sorts_and_no_more_is_asked_for_than_is_shown(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    asked = []
+
+    def answer(_, path):
+        asked.append(parse_qs(urlsplit(path).query))
+        return 200, {"data": FOUND[len(asked) - 1 :][:1], "next_cursor": "more"}
+
+    with answering(answer) as url:
+        shown = CliRunner().invoke(app, ["list", "--sort", "-accuracy", "-n", "2", "--tag", "q=a", "--url", url])
+    assert shown.exit_code == 0
+    assert "The first 2; --limit shows more." in shown.stderr
+    first, second = asked
+    assert first == {"sort": ["-accuracy"], "limit": ["2"], "tag": ["q:a"]}
+    assert second == {**first, "cursor": ["more"]}
+
+
+def test_every_sort_of_the_server_is_in_the_help():
+    said = " ".join(CliRunner().invoke(app, ["list", "--help"], env={"COLUMNS": "200"}).stdout.split())
+    for name in SORTS:
+        assert re.search(rf"\b{name}\b[,; ]", said), name
+        assert re.search(rf"\b{name}\b", str(Client.list.__doc__)), name
 
 
 @pytest.mark.parametrize(
@@ -59,14 +74,9 @@ def test_a_tag_may_be_given_with_a_sign_of_equality(given, sent):
     assert asked == [[sent]]
 
 
-def test_the_table_has_accuracy_stop_reason_place_and_time_left(run, monkeypatch):
+def test_the_table_has_accuracy_stop_reason_place_and_time_left(run):
     lines = {line.split()[-1]: line for line in run().stdout.splitlines()}
     assert "place 3" in lines["5"]
     assert "0.25" in lines["4"]
     assert "about 2.0 h" in lines["4"]
     assert "budget" in lines["3"]
-    assert run("--sort", "beauty").exit_code == 2
-    assert len(json.loads(run("--sort", "age", "-n", "2", "--json").stdout)) == 2
-    monkeypatch.setattr(listing, "MOST_SORTED", 4)
-    refused = run("--sort", "accuracy")
-    assert (refused.exit_code, "narrow them by a filter" in refused.stderr) == (3, True)

@@ -268,7 +268,8 @@ def test_what_a_process_aside_draws_is_what_is_drawn_here() -> None:
     files = {kind: [one.to_bytes() for one in some] for kind, some in result.recordings.items()}
     experiments, blobs = packed({"exp_1": result.spec}, {"exp_1": result.series}, {"exp_1": files})
     for name in figures.FIGURES:
-        asked = {"name": name, "format": "json", "scale": 2.0, "options": {"keys": []}, "experiments": experiments}
+        look = {"format": "json", "scale": 2.0, "affordable_seconds": 1.0, "options": {"keys": []}}
+        asked = {"name": name, "experiments": experiments, **look}
         assert json.loads(asked_figure(json.loads(json.dumps(asked)), blobs)) == figures.draw(name, of_one())
 
 
