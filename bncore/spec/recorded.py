@@ -111,7 +111,9 @@ def recorded_of(spec: ExperimentSpec) -> Recorded:
         affordable=affordable(steps, spec.train.batch_size, sizes.train_examples, sizes.test_examples),
     )
     seen = {kind: replace(sighted, moments=when) for kind, when in moments.items() if when}
-    scalars = {one.kind: one.found_in(seen[one.kind]) for one in spec.diagnostics if one.kind in seen}
+    scalars: dict[str, tuple[str, ...]] = {
+        one.kind: one.found_in(seen[one.kind]) for one in spec.diagnostics if one.kind in seen
+    }
     whole = (
         one.model_copy(update={"full": True}).found_in(seen[one.kind])
         for one in spec.diagnostics
