@@ -92,6 +92,9 @@ class Reporting:
             is_stored, moved = self._is_finished(batch, finish)
             if not is_stored and not self._is_stored_at_once(batch):
                 self._store_one_by_one(batch)
+        # The lines of what an outage interrupted have been read already.
+        self._files.run()
+        self._upload.run()
         return moved
 
     def hold_on(self) -> None:

@@ -1,10 +1,15 @@
 """A job ends with the last of what its trainer reports, in one transaction, unless something else is to come first."""
 
+import itertools
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Barrier
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from bncore.events import Event, Failed, Finished, MetricsBlock, Stopped, Summary, encode
 from bncore.run_directory import RunLayout
@@ -177,3 +182,32 @@ def test_many_end_at_once_each_once(database: Database, tmp_path: Path) -> None:
     assert [one.state for one in moved if one is not None] == [State.SUCCEEDED] * len(held)
     for lease in held:
         assert found(database, lease).state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize("broken", range(1, 8))
+def test_what_an_outage_interrupted_is_stored_before_it_ends(
+    database: Database, lease: Lease, tmp_path: Path, broken: int
+) -> None:
+    """The database is away at the first commit, and again at another one of those that come after."""
+    ended = reporting(database, lease, tmp_path, [*short_run(tmp_path), FINISHED], ENOUGH)
+    with breaking_commit(database, 1), pytest.raises(OperationalError):
+        ended.flush()
+    ended.hold_on()
+    with breaking_commit(database, broken), pytest.raises(OperationalError):
+        drained(ended, database, lease)
+    assert drained(ended, database, lease) is None
+    assert_all_is_stored(database, lease)
+
+
+@contextmanager
+def breaking_commit(database: Database, number: int) -> Iterator[None]:
+    """The commit of that number, from 1, fails, and nothing of it is stored."""
+    commits = itertools.count(1)
+
+    def fail(_: object) -> None:
+        if next(commits) == number:
+            raise OperationalError("COMMIT", None, ConnectionError("cut off"))
+
+    event.listen(database.engine, "commit", fail)
+    yield
+    event.remove(database.engine, "commit", fail)
