@@ -69,9 +69,13 @@ class SweepValidated(Shown):
     seeds: list[int]
     experiments: int
     total_steps: int = Field(
-        description="Of all experiments, if none ends early; of a search, as many as at the ends of its space."
+        description="Of all experiments, if none ends early; of a search, as many as at the ends of its space on the "
+        "average."
     )
-    examples: int = Field(description="That all of them read in training: batches of full size, over all steps.")
+    examples: int = Field(
+        description="That all of them read in training: batches of full size, over all steps; of a search, as many as "
+        "at the ends of its space on the average."
+    )
     least_parameters: int
     most_parameters: int
     prune: PlannedPruning | None = Field(description="Null where nothing is pruned.")

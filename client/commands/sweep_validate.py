@@ -25,16 +25,17 @@ def validate_sweep(file: SpecFile, assignments: Assignments = None, url: Url = N
     for warning in found["warnings"]:
         _warn(warning, found["points"])
     least, most = found["least_parameters"], found["most_parameters"]
+    # Of a search only the ends of its space are known: which points it will try is not, nor what they cost.
+    searched = isinstance(document.value, dict) and document.value.get("search") is not None
     facts = {
         "points": found["points"],
         "seeds": len(found["seeds"]),
         "experiments": found["experiments"],
         "steps in all": found["total_steps"],
         **_pruning(found),
-        "examples in all": found["examples"],
+        "examples in all": f"about {found['examples']:,}" if searched else found["examples"],
         "parameters": f"{least:,}" if least == most else f"{least:,} to {most:,}",
-        "first": _place(found["first"]),
-        "last": _place(found["last"]),
+        **({} if searched else {"first": _place(found["first"]), "last": _place(found["last"])}),
     }
     show(table(("what", "value"), [(name, words(value)) for name, value in facts.items()]), "[green]Valid.[/]")
 
