@@ -78,13 +78,13 @@ $(VENV)/made.stamp:
 
 # The stamps say which extras are in: installing again is skipped until one of the two files changes.
 $(VENV)/local.stamp: pyproject.toml constraints.txt | $(VENV)/made.stamp
-	@echo "Installing bnlab with the extra local: some minutes, 1.3 GB ..."
+	@echo "Installing bnlab with the extra local: some minutes, 1.6 GB ..."
 	@$(LIVELY) $(PIP_INSTALL) --editable '.[local]'
 	@$(LIVELY) $(MNIST5K)
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/made.stamp
-	@echo "Installing bnlab with the extra dev: some minutes, 1.7 GB ..."
+	@echo "Installing bnlab with the extra dev: some minutes, 2 GB ..."
 	@$(LIVELY) $(PIP_INSTALL) --editable '.[dev]'
 	@$(LIVELY) $(MNIST5K)
 	@touch $@ $(VENV)/local.stamp

@@ -42,7 +42,9 @@ class DatasetCalls(Calls):
         """
         source = Path(path)
         if not source.is_file():
-            raise ClientError(f"{source} is not a file" + ("; pack the folder into a zip" if source.is_dir() else ""))
+            raise ClientError(
+                f"{source} is a folder; pack it into a zip" if source.is_dir() else f"there is no file {source}"
+            )
         size, sha256 = source.stat().st_size, _sha256(source)
         if not size:
             raise ClientError(f"{source} is empty")

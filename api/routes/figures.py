@@ -140,7 +140,7 @@ def _tagged(asked: Asked, session: Session, tags: list[str]) -> list[tables.Expe
     filters = FilterQuery(tag=tags).filters(asked.sees)
     ids = [] if filters is None else experiments.ids(session, filters, MOST_EXPERIMENTS + 1)
     if not ids:
-        raise _refuse_body("tag", "No experiment has it")
+        raise _refuse_body("tag", "No experiment has it; each says its tags by GET /v1/experiments/{id}")
     if len(ids) > MOST_EXPERIMENTS:
         raise _refuse_body("tag", f"More than {MOST_EXPERIMENTS} experiments have it; name some of them by their ids")
     # Listings are newest first; arms stand in the order in which they were asked for.

@@ -27,6 +27,14 @@ FIELDS_ELSEWHERE = {
     "nonlinearity": "activation", "epsilon": "eps",
 }  # fmt: skip
 
+_TYPES = {
+    "tuple_type": "Should be a list",
+    "list_type": "Should be a list",
+    "int_type": "Should be a whole number: no quotes, no point, no exponent",
+    "float_type": "Should be a number, without quotes",
+    "string_type": "Should be text; what looks like a number stands in quotes",
+    "bool_type": "Should be true or false, without quotes",
+}
 _BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
 
 
@@ -37,8 +45,8 @@ def worded(details: Mapping[str, Any]) -> str:
         return f"Should have at least {_counted(context['min_length'], context)}"
     if kind == "too_long":
         return f"Should have at most {_counted(context['max_length'], context)}"
-    if kind in ("tuple_type", "list_type"):
-        return "Should be a list"
+    if kind in _TYPES:
+        return _TYPES[kind]
     text = str(details["msg"]).removeprefix("Input ").replace("Field required", "is required")
     text = text.replace("String should match pattern", "Should match the pattern")
     bound = context.get(_BOUNDS.get(kind, ""))

@@ -89,7 +89,8 @@ def compare(
     elif as_csv:
         emit_csv(_csv_rows(found))
     elif not found["groups"]:
-        tell("There is no such experiment.")
+        asked_for = [*(f"the tag {one_line(tag)}" for tag in tags or ()), *([] if name is None else ["such a name"])]
+        tell(f"There is no experiment with {' and '.join(asked_for)}; `bnlab show` says which tags one has.")
     else:
         _print(found)
     if not as_json:

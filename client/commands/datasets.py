@@ -176,7 +176,7 @@ def _ask(act: Callable[[Client, str], Json], wanted: str, url: str | None, as_js
     if as_json:
         emit(dataset)
     else:
-        show(f"{inline(dataset['id'])} ", coloured(dataset))
+        show(inline(dataset["id"]), coloured(dataset))
 
 
 def _see_through(client: Client, dataset_id: str, timeout: float | None, as_json: bool) -> None:
@@ -215,7 +215,7 @@ def _dataset_id_of(client: Client, wanted: str, *, to_train_on: bool = False) ->
 
 
 def _print(dataset: Json) -> None:
-    show(f"{inline(dataset['id'])} {inline(dataset['name'])}: ", coloured(dataset), end="\n")
+    show(f"{inline(dataset['id'])} {inline(dataset['name'])}:", coloured(dataset))
     if dataset.get("failure"):
         show(f"[red]{inline(dataset['failure']['code'])}[/]: {message(dataset['failure']['message'])}")
     if dataset.get("waiting_for"):

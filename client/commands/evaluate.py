@@ -130,7 +130,7 @@ def _see_through(client: Client, made: Json, timeout: float | None, as_json: boo
 
 
 def _print(found: Json) -> None:
-    show(f"{inline(found['id'])} ", coloured(found), end="\n")
+    show(inline(found["id"]), coloured(found))
     failure, result = found.get("failure"), found.get("result")
     if failure:
         show(f"{inline(failure['code'])}: {message(failure['message'])}")

@@ -18,6 +18,7 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -143,11 +144,12 @@ class Bars:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
+        self._watched: set[TaskID] = set()
 
     def add(self, experiment: Mapping[str, Any], label: str | None = None) -> None:
         """Begin a bar for an experiment as `submit` returned it."""
         name = label or experiment.get("name") or experiment["id"]
-        task = self._progress.add_task(inline(name), total=1.0, state="queued", numbers="", start=False)
+        task = self._progress.add_task(inline(name), total=1.0, state="queued", numbers="", took=None, start=False)
         self._tasks[str(experiment["id"])] = task
 
     def update(self, results: Json) -> None:
@@ -163,7 +165,26 @@ class Bars:
         fraction = progress.get("fraction") or 0.0
         self._progress.update(task, completed=fraction, state=inline(state), numbers=numbers)
         if results.get("is_terminal"):
+            self._progress.update(task, took=_took(results, watched=task in self._watched))
             self._progress.stop_task(task)
+        self._watched.add(task)
+
+
+def _took(results: Json, *, watched: bool) -> str | None:
+    """How long a run trained; None: as long as was looked on, which is nothing where it had ended before."""
+    seconds = (results.get("summary") or {}).get("seconds")
+    if isinstance(seconds, int | float):
+        return f"{seconds:,.1f} s"
+    return None if watched else ""
+
+
+class Clock(TimeElapsedColumn):
+    """How long a bar has been looked at while its run trains; of a run that has ended, how long it trained."""
+
+    def render(self, task: Task) -> Text:
+        """What the run took, in seconds, once that is known."""
+        took = task.fields.get("took")
+        return super().render(task) if took is None else Text(took, style="progress.elapsed")
 
 
 def place_in_queue(experiment: Mapping[str, Any]) -> str | None:
@@ -213,7 +234,7 @@ def bars(*, shown: bool = True) -> Iterator[Bars]:
         BarColumn(bar_width=30),
         TextColumn("{task.fields[state]}"),
         TextColumn("{task.fields[numbers]}"),
-        TimeElapsedColumn(),
+        Clock(),
     )
     with Progress(*layout, console=Console(stderr=True), disable=not shown) as progress:
         yield Bars(progress)

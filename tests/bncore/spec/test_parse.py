@@ -152,8 +152,14 @@ def test_a_misspelt_field_gets_a_suggestion() -> None:
     ("value", "words"),
     [
         # A list with a faulty item has one fault, and is not too short.
-        ({"network": {"kind": "mlp", "hidden": [10.5]}}, "/network/hidden/0: Should be a valid integer"),
+        (
+            {"network": {"kind": "mlp", "hidden": [10.5]}},
+            "/network/hidden/0: Should be a whole number: no quotes, no point, no exponent",
+        ),
         ({"network": {"kind": "mlp", "hidden": []}}, "/network/hidden: Should have at least 1 item"),
+        ({"train": {"steps": 1e3}}, "/train/steps: Should be a whole number: no quotes, no point, no exponent"),
+        ({"optimizer": {"kind": "sgd", "lr": "0.1"}}, "/optimizer/lr: Should be a number, without quotes"),
+        ({"tags": {"seed": 1}}, "/tags/seed: Should be text; what looks like a number stands in quotes"),
         ({"network": {"kind": "mlp", "hidden": "100"}}, "/network/hidden: Should be a list"),
         ({"tags": {"": "x"}}, "/tags/: Should have at least 1 character"),
         ({"tags": {"a,b": "x"}}, "/tags/a,b: Should match the pattern '^[^:,]+$'"),
