@@ -77,8 +77,9 @@ def norm_health(
     Scalars: the greatest of each of the first nine, as `max_<name>`; `layers`; `accuracy_*` and `examples_*` as given.
 
     Warnings have the codes of `LayerDiagnosis.coded`, and of this function `few_updates` (fewer than wanted, at the end
-    of training), `stale_statistics` and `batch_dependent` (accuracy with precise or batch statistics is more than 5
-    points above that with running ones: arXiv 2105.07576, and section 2 of arXiv 1702.03275).
+    of training), `stale_statistics` and `batch_dependent` (accuracy with precise statistics is more than 5
+    points above that with running ones: arXiv 2105.07576; that with batch ones above both: section 2 of arXiv
+    1702.03275).
 
     Args:
         model: in the state that training has left it in; see `How` for all that is not said here.
@@ -270,16 +271,19 @@ def _warning(layer: LayerDiagnosis, code: str, words: str) -> HealthWarning:
 
 
 def _warnings_of_accuracy(accuracy: Mapping[str, float], examples: int | None) -> list[HealthWarning]:
-    running, found = accuracy.get("running", math.nan), []
-    of = "" if examples is None else f" of {examples:,} test examples"
-    for name, code, cure in (
-        ("precise", "stale_statistics", "evaluate with precise statistics, or enlarge the momentum"),
-        ("batch", "batch_dependent", "use larger or mixed batches, batch renorm, or a norm that needs no batch"),
-    ):
-        other = accuracy.get(name, math.nan)
-        if other - running > WORSE:
-            words = f"accuracy{of} is {running:.1%} with running statistics and {other:.1%} with {name} ones; {cure}"
-            found.append(HealthWarning("", code, words))
+    running, precise, batch = (accuracy.get(name, math.nan) for name in ("running", "precise", "batch"))
+    of, found = "" if examples is None else f" of {examples:,} test examples", []
+
+    def warn(code: str, name: str, other: float, cure: str) -> None:
+        words = f"accuracy{of} is {running:.1%} with running statistics and {other:.1%} with {name} ones; {cure}"
+        found.append(HealthWarning("", code, words))
+
+    if precise - running > WORSE:
+        warn("stale_statistics", "precise", precise, "evaluate with precise statistics, or enlarge the momentum")
+    # Where precise ones mend it, the batch is not what is wanted.
+    if batch - (running if math.isnan(precise) else max(running, precise)) > WORSE:
+        cure = "use larger or mixed batches, batch renorm, or a norm that needs no batch"
+        warn("batch_dependent", "batch", batch, cure)
     return found
 
 

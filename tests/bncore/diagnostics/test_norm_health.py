@@ -221,3 +221,7 @@ def test_accuracy_that_other_statistics_would_have_is_a_warning() -> None:
     assert codes(found) == [("", "stale_statistics"), ("", "batch_dependent")]
     assert "50.0% with running statistics and 57.0% with precise ones" in found.warnings[0].words
     assert norm_health(model, x, accuracy={"running": 0.5, "batch": 0.54, "precise": math.nan}).warnings == ()
+    mended = norm_health(model, x, accuracy={"running": 0.24, "batch": 0.755, "precise": 0.75})
+    assert codes(mended) == [("", "stale_statistics")], "precise statistics mend it: no other batches are wanted"
+    unknown = norm_health(model, x, accuracy={"running": 0.5, "batch": 0.6, "precise": math.nan})
+    assert codes(unknown) == [("", "batch_dependent")]
