@@ -32,7 +32,6 @@ _FIXED = {
     "evaluation": "what is measured, and when, is the same at every setting",
     "diagnostics": "what is measured, and when, is the same at every setting",
 }
-_EVALUATED = ("test/", "validation/")
 _DIAGNOSTICS = "diagnostics/"
 _MOST_NAMED = 3
 
@@ -125,6 +124,7 @@ def _unmeasured(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) -> I
 
 
 def _never_within(series: str, over: tuple[int, int], specs: Mapping[str, ExperimentSpec]) -> Iterator[Fault]:
+    """A mean over steps of which none is looked at."""
     lacking = [name for name, spec in specs.items() if not recorded_of(spec).has_between(series, *over)]
     if lacking and over[1] <= min(map(steps_of, specs.values())):
         detail = f"{_listed(lacking)} measures {series} at no step from {over[0]} to {over[1]}"
@@ -149,18 +149,8 @@ def _untimed(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) -> Iter
         if spec.train.target is not None and spec.train.target.stop:
             detail = "Would end runs before the steps that are compared; set it to false"
             yield Fault(f"{_above(name)}/train/target/stop", detail, "ends_early")
-    if estimand.over is not None:
-        yield from _unseen(estimand.series, estimand.over, first)
-
-
-def _unseen(series: str, over: tuple[int, int], spec: ExperimentSpec) -> Iterator[Fault]:
-    """Steps that a mean is over, and that there are not, or of which none is looked at."""
-    steps, every = steps_of(spec), spec.evaluation.every_steps
-    if over[1] > steps:
-        yield Fault("/estimand/over/1", f"Runs have {steps:,} steps", "beyond_budget")
-    elif series.startswith(_EVALUATED) and over[1] < steps and over[1] // every * every < max(1, over[0]):
-        detail = f"Runs are evaluated every {every:,} steps, and at none of these; take a longer stretch"
-        yield Fault("/estimand/over", detail, "not_evaluated")
+    if estimand.over is not None and estimand.over[1] > steps_of(first):
+        yield Fault("/estimand/over/1", f"Runs have {steps_of(first):,} steps", "beyond_budget")
 
 
 def _measured_apart(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) -> Iterator[Fault]:

@@ -50,7 +50,7 @@ def test_tags_that_several_add_at_once_are_all_there(api: Any) -> None:
 
 BAD = {
     "another field": ({"train": {"steps": 5}}, "/train", "not_editable"),
-    "a control character": ({"name": "a\x00"}, "/name", "control_character"),
+    "a control character": ({"name": "a\x00"}, "/name", "unseen_character"),
     "a tag with a colon": ({"tags": {"a:b": "c"}}, "/tags/a:b", "string_pattern_mismatch"),
     "a number for a tag": ({"tags": {"a": 5}}, "/tags/a", "string_type"),
     "a list": ([1], "", "not_an_object"),

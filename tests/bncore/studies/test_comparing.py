@@ -25,6 +25,8 @@ SPEC: dict[str, Any] = {
 }
 BN = {"network": {"norm": {"kind": "batch_norm"}}}
 LN = {"network": {"norm": {"kind": "layer_norm"}}}
+NORMED = (("baseline", BN), ("ln", LN))
+WHOLE = {"diagnostics": [{"kind": "norm_health", "full": True}]}
 
 
 def changed(patch: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +56,7 @@ MEASURING = measuring(*GRADIENTS)
 MOMENTS = measuring({"kind": "activation_moments"})
 ACTIVATIONS = ["relu", "identity"]
 LESS = {"higher_is_better": False}
-TYPO = "diagnostics/gradient_norms/totl"
+TYPO = "train/lsos"
 
 
 def of_diagnostic(series: str, more: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
@@ -116,10 +118,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "mean diagnostics/gradient_norms/growth?",
     ),
     "a typo of a target": (
-        {**MEASURING, "estimand": {"metric": "steps_to_target", "target": {"metric": TYPO, "value": 1, **LESS}}},
+        {"estimand": {"metric": "steps_to_target", "target": {"metric": TYPO, "value": 1, **LESS}}},
         "/estimand/target/metric",
         "no_such_series",
-        "mean diagnostics/gradient_norms/total?",
+        "mean train/loss?",
     ),
     "measured in one arm": (
         of_diagnostic("gradient_norms/growth", **against({"diagnostics": GRADIENTS})),
@@ -134,10 +136,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "without normalizations has no norm_health",
     ),
     "a norm without it": (
-        of_diagnostic("norm_health/max_gap", compare={"baseline": changed(BN), "ln": changed(LN)}),
+        of_diagnostic("norm_health/max_gap", compare={name: changed({**norm, **WHOLE}) for name, norm in NORMED}),
         "/estimand/metric",
         "no_such_series",
         "ln does not record",
+    ),
+    "a run too short for it": (
+        of_diagnostic("norm_health/max_gap", compare={name: changed(norm) for name, norm in NORMED}),
+        "/estimand/metric",
+        "no_such_series",
+        '{"kind": "norm_health", "full": true}',
     ),
     "never measured": (
         of_diagnostic("gradient_norms/growth", {"take": "mean", "over": [1, 39]}, **MEASURING),
@@ -231,12 +239,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "/compare/bn/diagnostics",
         "cadences_differ",
         "the same every_steps",
-    ),
-    "nothing looked at": (
-        {"estimand": {"metric": "test/accuracy", "take": "mean", "over": [11, 19]}},
-        "/estimand/over",
-        "not_evaluated",
-        "every 10 steps",
     ),
     "per cent": (
         {"estimand": {"metric": "steps_to_target", "target": {"value": 90}}},
