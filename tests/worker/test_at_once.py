@@ -27,8 +27,8 @@ WEIGHTS, STATE, RECORDING = b"w" * 100, b"s" * 50, b"r" * 20
 BLOCK = MetricsBlock(first_step=1, count=2, values={"train/loss": [1.0, 0.5]})
 
 
-@pytest.fixture
-def lease(database: Database) -> Lease:
+def taken(database: Database) -> Lease:
+    """Of an experiment that is about to be trained."""
     with database.write() as session:
         owner = owners.create(session, "team")
         experiments.submit(session, Submission.of(load_spec({})), owner=owner, device="cpu")
@@ -37,6 +37,11 @@ def lease(database: Database) -> Lease:
         claim = work.take(session, worker, Terms(60.0), leases.new_token())
     assert claim is not None
     return claim.lease
+
+
+@pytest.fixture
+def lease(database: Database) -> Lease:
+    return taken(database)
 
 
 def kept(directory: Path, name: str, content: bytes) -> StoredFile:

@@ -13,18 +13,16 @@ from sqlalchemy.exc import OperationalError
 
 from bncore.events import Event, Failed, Finished, MetricsBlock, Stopped, Summary, encode
 from bncore.run_directory import RunLayout
-from bncore.spec import load_spec
-from store import experiments, logs, owners, work
+from store import experiments, logs, work
 from store.database import Database
 from store.errors import QuotaExceeded, StaleLease
-from store.experiments import Submission
-from store.jobs import leases, wishes
-from store.jobs.leases import Lease, Terms, Worker
+from store.jobs import wishes
+from store.jobs.leases import Lease
 from store.jobs.moves import Moved
 from store.jobs.states import State
 from store.jobs.wishes import By
 from store.tables import Experiment
-from tests.worker.test_at_once import assert_all_is_stored, counted_commits, reporting, short_run
+from tests.worker.test_at_once import assert_all_is_stored, counted_commits, reporting, short_run, taken
 from worker.ending import Exit, judge
 from worker.reporting import Reporting
 
@@ -34,17 +32,6 @@ FINISHED = Finished(
     summary=Summary(steps=2, seconds=0.5, test_loss=1.0, test_accuracy=0.5, best_test_accuracy=0.5),
 )
 ENOUGH = 1 << 30
-
-
-def taken(database: Database) -> Lease:
-    with database.write() as session:
-        owner = owners.create(session, "team")
-        experiments.submit(session, Submission.of(load_spec({})), owner=owner, device="cpu")
-    with database.write() as session:
-        worker = Worker(process_id="prc_1", device="cpu", device_model="Model A", torch_version="2.13.0")
-        claim = work.take(session, worker, Terms(60.0), leases.new_token())
-    assert claim is not None
-    return claim.lease
 
 
 @pytest.fixture
