@@ -30,11 +30,11 @@ def failing(asked: dict[str, Any], blobs: Sequence[bytes]) -> bytes:
 
 
 def burning(asked: dict[str, Any], blobs: Sequence[bytes]) -> bytes:
-    """So many CPU seconds; how long that took by the clock."""
-    began, until = time.monotonic(), time.process_time() + asked["cpu_seconds"]
+    """So many CPU seconds."""
+    until = time.process_time() + asked["cpu_seconds"]
     while time.process_time() < until:
         pass
-    return str(time.monotonic() - began).encode()
+    return b"burnt"
 
 
 def slow(asked: dict[str, Any], blobs: Sequence[bytes]) -> bytes:
