@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from bench.rows import Rows, fill
+from bench.rows import Rows
 from store import experiments
 from store.experiments import SORTS, Filters, Order, ranking
-from tests.store.test_plans import FILTERS, faults_of_postgresql, faults_of_sqlite, heard, in_session
+from tests.store.plans import assert_planned, faults_of_postgresql, faults_of_sqlite, heard, in_session
+from tests.store.test_plans import FILTERS
 
 ROWS = Rows(10_000, queued=2_000, running=20, of_one=10)
 FEW = {"all": FILTERS["all"], "an owner's": FILTERS["an owner's"], "two tags": FILTERS["two tags"]}
@@ -45,12 +46,7 @@ def pages(lab: Any, order: Order, filters: Filters) -> Callable[[], None]:
 @pytest.mark.parametrize("few", [ranking.FEW, 0], ids=["few", "many"])
 def test_a_sorted_page_reads_and_sorts_no_table(lab: Any, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "FEW", few)
-    fill(lab.database, ROWS)
-    faults = look_at_plans(lab)
-    with lab.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("ANALYZE")
-    faults += [f"with statistics: {fault}" for fault in look_at_plans(lab)]
-    assert not faults, "\n".join(faults)
+    assert_planned(lab, ROWS, lambda: look_at_plans(lab))
 
 
 def look_at_plans(lab: Any) -> list[str]:

@@ -3,20 +3,14 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench.rows import fill, job_id
+from bench.rows import job_id
 from store import experiments, studies
 from store.experiments import Filters
 from store.jobs.wishes import By
 from store.queueing import Limits, Submitter
 from store.studies import measuring, waking
-from tests.store.test_plans import (
-    ROWS,
-    Statement,
-    faults_of_postgresql,
-    faults_of_sqlite,
-    heard,
-    in_session,
-)
+from tests.store.plans import assert_planned, faults_of_calls, in_session
+from tests.store.test_plans import ROWS
 from tests.store.test_studies import submission
 
 ENDED, WAITING, WHOLE = job_id(50, "stu"), job_id(207, "stu"), job_id(62, "stu")
@@ -24,27 +18,7 @@ WHO, OWNER, LIMITS = Submitter("own_0", "cpu"), By("own_0"), Limits(10_000, 10**
 
 
 def test_what_is_done_of_studies_reads_and_sorts_no_table(lab: Any) -> None:
-    fill(lab.database, ROWS)
-    faults = look_at_plans(lab)
-    with lab.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("ANALYZE")
-    faults += [f"with statistics: {fault}" for fault in look_at_plans(lab)]
-    assert not faults, "\n".join(faults)
-
-
-def look_at_plans(lab: Any) -> list[str]:
-    statements: dict[str, list[Statement]] = {}
-    for name, call in (*looks(lab), *writes(lab)):
-        with heard(lab.database) as statements[name]:
-            call()
-    found = faults_of_sqlite if lab.database.engine.dialect.name == "sqlite" else faults_of_postgresql
-    with lab.database.engine.connect() as connection:
-        return [
-            f"{name}: {fault}\n    {statement}"
-            for name, said in statements.items()
-            for statement, parameters in said
-            for fault in found(connection, statement, parameters)
-        ]
+    assert_planned(lab, ROWS, lambda: faults_of_calls(lab, (*looks(lab), *writes(lab))))
 
 
 def looks(lab: Any) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -25,6 +25,7 @@ from store.jobs.wishes import By
 from store.queueing import Limits
 from store.sweeps import SweepSubmission
 from store.tables import Job
+from tests.store.sweep_rows import rows_of
 
 ME = By("own_1", "key_1")
 KEY = Scope("own_1", "POST", "/v1/sweeps", "k")
@@ -50,11 +51,6 @@ def submit(lab: Any, asked: Any = None, limits: Limits | None = None, owner: str
         return sweeps.submit(session, asked, made, owner=owner, device="cpu", key_id="key_1", limits=limits)
 
 
-def members(lab: Any, sweep: Any) -> list[Any]:
-    with lab.database.read() as session:
-        return sweeps.members(session, sweep.id, limit=1000).rows
-
-
 def standing(lab: Any, sweep: Any) -> Any:
     with lab.database.read() as session:
         return sweeps.standing(session, sweep.id)
@@ -74,7 +70,7 @@ def finish(lab: Any, outcome: Any, step: int = 100) -> str:
 
 def test_a_sweep_is_stored_with_its_experiments_as_if_each_had_been_submitted(lab: Any) -> None:
     sweep = submit(lab)
-    rows = members(lab, sweep)
+    rows = rows_of(lab, sweep)
     assert (sweep.owner, sweep.name, sweep.seeds, sweep.points) == ("own_1", "s", [0, 1], 4)
     assert [(row.seed, row.values["optimizer.lr"], row.arm, row.point) for row in rows] == [
         (seed, lr, arm, number)
@@ -105,7 +101,7 @@ def test_pages_of_experiments_go_on_where_they_ended(lab: Any) -> None:
             cursor = found.next_cursor
             if cursor is None:
                 break
-        assert seen == [row.experiment.id for row in members(lab, sweep)]
+        assert seen == [row.experiment.id for row in rows_of(lab, sweep)]
         with pytest.raises(CursorInvalid):
             sweeps.members(session, other.id, sweeps.members(session, sweep.id, None, 3).next_cursor)
 
@@ -179,7 +175,7 @@ def test_a_resumed_sweep_keeps_its_order_and_lets_others_come_between(lab: Any) 
     for _ in range(3):
         lab.submit(owner="own_2")
     claimed = [lab.claim().lease.job_id for _ in range(6)]
-    mine = [row.experiment.id for row in members(lab, sweep)]
+    mine = [row.experiment.id for row in rows_of(lab, sweep)]
     assert [one for one in claimed if one in mine] == mine[:3]
 
 
@@ -217,7 +213,7 @@ def test_a_sweep_grows_by_seeds_at_its_end(lab: Any) -> None:
     more = Extension(seeds=1)
     made = SweepSubmission.of(more, extended(load_sweep(sweep.spec), sweep.seeds, more))
     asking(lab, sweeps.extend, sweep, made, key_id="key_1", limits=Limits())
-    rows = members(lab, sweep)
+    rows = rows_of(lab, sweep)
     assert [row.seed for row in rows] == [0] * 4 + [1] * 4 + [2] * 4
     assert [row.experiment.spec["train"]["seed"] for row in rows] == [row.seed for row in rows]
     with pytest.raises(SweepChanged):
@@ -239,17 +235,17 @@ def test_a_sweep_is_deleted_with_its_experiments_once_all_have_ended(lab: Any) -
             pass
         assert orphans.find(session) == []
         assert session.execute(select(func.count()).select_from(core(Job))).scalar_one() == 8
-    assert len(members(lab, other)) == 8
+    assert len(rows_of(lab, other)) == 8
 
 
 def test_an_experiment_deleted_by_itself_counts_no_more(lab: Any) -> None:
     sweep = submit(lab)
-    one = members(lab, sweep)[0].experiment.id
+    one = rows_of(lab, sweep)[0].experiment.id
     lab.ask(one, "cancel")
     with lab.database.write() as session:
         experiments.delete(session, one, By(None))
     assert standing(lab, sweep).experiments == 7
-    assert len(members(lab, sweep)) == 7
+    assert len(rows_of(lab, sweep)) == 7
 
 
 def test_measured_points_have_their_runs_by_seed(lab: Any) -> None:
