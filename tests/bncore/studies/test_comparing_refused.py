@@ -137,7 +137,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         of_diagnostic("activation_moments/slope_activation", **MOMENTS, tune={"network.activation": ACTIVATIONS}),
         "/tune/network.activation/1",
         "no_such_series",
-        "Would not record",
+        "Would leave no number for",
     ),
     "no validation": (
         {
