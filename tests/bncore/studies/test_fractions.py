@@ -9,14 +9,18 @@ import pytest
 from scipy import stats
 
 from bench.coverage_of_shares import TRUTHS, before, now, said
+from bncore.studies.asking import document_of
 from bncore.studies.claims import CLAIMS
 from bncore.studies.estimand import Estimand, computed
 from bncore.studies.judging import judge
 from bncore.studies.looks import Looks, level
 from bncore.studies.margin import Margin
+from bncore.studies.page import page
+from bncore.studies.reporting import document as reported
 from bncore.studies.reports import judged, report
 from bncore.studies.results import Metric
 from bncore.studies.verdict import Evidence, Fractions, Words, document
+from tests.bncore.studies.pages import Page
 
 WORDS = Words("Do they train?", "share", "batch normalization", "none")
 HIGH, LOW = Fraction(9, 10), Fraction(1, 10)
@@ -129,6 +133,19 @@ def test_holm_counts_it_among_the_questions_of_a_report() -> None:
     assert (found.outcome, found.alone) == ("inconclusive", "does_not_hold")
     assert found.counted.decision_holm == pytest.approx(5 * alone)
     assert 5 * alone > 0.05 > alone
+
+
+def test_a_page_shows_shares_with_their_intervals() -> None:
+    """And the p of the decision, alone and among the others, as tables of what rests on effects do."""
+    design = CLAIMS["saturating-activations-train"].design("cpu")
+    (verdict,) = report([judge(asked([10, 2], [0, 0], 10), Looks(20))]).verdicts
+    stored = {"study": {"id": "stu_a"}, "claim": "saturating-activations-train", "design": document_of(design)}
+    text = " ".join(Page(page(reported({**stored, "verdicts": [document(verdict)]}), lambda _: "<svg></svg>")).said)
+    found = verdict.counted
+    assert found is not None
+    for one in found.shares:
+        assert f"{one.trained} of 10 {one.interval.low:.0%} to {one.interval.high:.0%}" in " ".join(text.split())
+    assert f"in all looks {found.decision:.2g}; among all questions {found.decision:.2g} (Holm)" in text
 
 
 STUDIES = 400
