@@ -33,6 +33,10 @@ class Recorded:
     """By the kinds that measure, after which steps."""
     scalars: Mapping[str, tuple[str, ...]]
     """By kind, whose series are `diagnostics/<kind>/<scalar>`."""
+    known: Mapping[str, tuple[int, ...]]
+    """By series of a diagnostic, after which of these steps it is a number."""
+    why_unknown: Mapping[str, str]
+    """By those that are a number after none, whatever the weights come to, why, and what would help."""
     left_out: frozenset[str]
     """Scalars of `norm_health` that it leaves out of so short a run, unless it is asked for all."""
     evaluated_at: tuple[int, int]
@@ -47,15 +51,15 @@ class Recorded:
         return frozenset((*self.evaluated, *found))
 
     def has(self, metric: str) -> bool:
-        """Whether there is such a series."""
-        return metric in self.series
+        """Whether there is such a series, and it is a number at any step."""
+        return metric in self.series and metric not in self.why_unknown
 
     def has_between(self, metric: str, first: int, last: int) -> bool:
         """Whether it has a value at a step of these, both included."""
         if not self.has(metric):
             return False
         if metric.startswith(_DIAGNOSTICS):
-            return any(first <= step <= last for step in self.diagnostics[metric.split("/")[1]])
+            return any(first <= step <= last for step in self.known[metric])
         every, end = self.evaluated_at
         first, last = max(first, 1), min(last, end)
         if not metric.startswith(("test/", "validation/")):
@@ -64,6 +68,8 @@ class Recorded:
 
     def cure(self, metric: str) -> str:
         """What would have to be otherwise for there to be such a series, as the end of a sentence."""
+        if metric in self.why_unknown:
+            return self.why_unknown[metric]
         part, _, rest = metric.partition("/")
         if part == "diagnostics":
             return self._cure_of_diagnostic(*rest.partition("/")[::2])
@@ -109,6 +115,7 @@ def recorded_of(spec: ExperimentSpec) -> Recorded:
         has_accuracy=sizes.task != "regression",
         evaluates_each=set(spec.evaluation.statistics) >= set(get_args(Statistics)),
         affordable=affordable(steps, spec.train.batch_size, sizes.train_examples, sizes.test_examples),
+        is_drawn=spec.start_from is None,
     )
     seen = {kind: replace(sighted, moments=when) for kind, when in moments.items() if when}
     scalars: dict[str, tuple[str, ...]] = {
@@ -123,6 +130,10 @@ def recorded_of(spec: ExperimentSpec) -> Recorded:
         evaluated=evaluated_of(spec),
         diagnostics={kind: one.moments for kind, one in seen.items()},
         scalars=scalars,
+        known={series: one.known_at(name, seen[one.kind]) for series, name, one in _named(spec, scalars)},
+        why_unknown={
+            series: why for series, name, one in _named(spec, scalars) if (why := one.why_unknown(name, seen[one.kind]))
+        },
         left_out=frozenset(itertools.chain(*whole)).difference(*scalars.values()),
         evaluated_at=(spec.evaluation.every_steps, steps),
         is_normalized=bool(norms),
@@ -144,6 +155,12 @@ def why_unmeasured(series: str, spec: ExperimentSpec) -> str:
     if sizes.task == "regression" and series.endswith("/accuracy"):
         return f"A regression has no accuracy; name {part}/loss"
     return f"Is no series of the template; there are {', '.join(evaluated_of(spec))}"
+
+
+def _named(spec: ExperimentSpec, scalars: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str, DiagnosticSpec]]:
+    """Series and scalar of each, and what finds it."""
+    for one in spec.diagnostics:
+        yield from ((f"{_DIAGNOSTICS}{one.kind}/{name}", name, one) for name in scalars.get(one.kind, ()))
 
 
 def _is_health(one: DiagnosticSpec) -> bool:

@@ -82,6 +82,16 @@ class NormHealthSpec(OnBatch):
         greatest = [f"max_{name}" for name in self.greatest if name in there]
         return (*greatest, "layers", *(self.accuracies if self._judges(sighted) else ()), "warnings")
 
+    def known_at(self, name: str, sighted: Sighted) -> tuple[int, ...]:
+        if name in self.accuracies:
+            return (sighted.total_steps,)
+        of_layers = name.removeprefix("max_")
+        if of_layers in _DRIFTS:
+            return sighted.moments[1:]
+        if of_layers == name or of_layers in _WITHOUT_A_PASS:
+            return sighted.moments
+        return tuple(step for step in sighted.moments if self.passes_at(step))
+
     def _judges(self, sighted: Sighted) -> bool:
         is_afforded = self.is_full or sighted.evaluates_each or sighted.affordable is not None
         keeps_statistics = any(norm.has_running_statistics for norm in sighted.norms)
