@@ -6,6 +6,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from bncore.diagnostics._on_host import numbers
 from bncore.diagnostics._passage import passage
 from bncore.diagnostics._passes import catching
 from bncore.diagnostics._probe import How, probing
@@ -33,7 +34,7 @@ def weight_norms(
         with catching(passed.matrices) as caught, torch.no_grad():
             probe.outputs()
         weights = [caught.weights[number] for number in range(len(passed.matrices))]
-    norms = [float(torch.linalg.vector_norm(weight.detach().double())) for weight in weights]
+    norms = numbers([torch.linalg.vector_norm(weight.detach().double()) for weight in weights])
     rates = [_ratio(math.nan if lr is None else lr, norm**2) for norm in norms]
     return recorded(
         "weight_norms",
