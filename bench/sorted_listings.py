@@ -54,15 +54,15 @@ def _page(database: Database, filters: Filters, order: Order) -> tuple[float, fl
     walls, cpus = [], []
     for _ in range(5):
         with database.look() as session:
-            server = _server(session)
-            wall, cpu, theirs = time.perf_counter(), time.process_time(), _cpu_of(server)
+            server = server_of(session)
+            wall, cpu, theirs = time.perf_counter(), time.process_time(), cpu_of(server)
             experiments.sorted_page(session, filters, order, limit=20)
             walls.append(1e3 * (time.perf_counter() - wall))
-            cpus.append(1e3 * (time.process_time() - cpu + _cpu_of(server) - theirs))
+            cpus.append(1e3 * (time.process_time() - cpu + cpu_of(server) - theirs))
     return statistics.median(walls), statistics.median(cpus)
 
 
-def _server(session: Connection) -> Path | None:
+def server_of(session: Connection) -> Path | None:
     """Where Linux says what the server's process of this connection has used; None where there is none here."""
     if session.dialect.name == "sqlite":
         return None
@@ -70,7 +70,7 @@ def _server(session: Connection) -> Path | None:
     return found if found.exists() else None
 
 
-def _cpu_of(server: Path | None) -> float:
+def cpu_of(server: Path | None) -> float:
     """Seconds."""
     return 0.0 if server is None else int(server.read_text().split()[0]) / 1e9
 
