@@ -17,7 +17,7 @@ from bncore.spec.diagnostics.affordable import affordable
 from bncore.spec.diagnostics.sighted import Sighted
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.plan import laid_network, steps_per_epoch, total_steps
-from bncore.spec.wording import nearest
+from bncore.spec.wording import meant_or_all, nearest
 
 _DIAGNOSTICS = "diagnostics/"
 _KINDS: tuple[str, ...] = tuple(member.model_fields["kind"].default for member in members(DiagnosticSpec))
@@ -146,8 +146,7 @@ def _cure_of_evaluated(series: str, evaluated: Sequence[str]) -> str:
         return f"a regression has no accuracy: name {part}/loss"
     if "@" in name:
         return "ask for it in each spec: evaluation.statistics for batch and precise, train.ema for ema"
-    close = nearest(series, evaluated)
-    return f"did you mean {close}?" if close else f"there are {', '.join(evaluated)}"
+    return meant_or_all(series, evaluated)
 
 
 def _is_health(one: DiagnosticSpec) -> bool:

@@ -227,6 +227,8 @@ def test_what_results_do_not_allow_is_refused_with_a_code() -> None:
     with pytest.raises(FigureRefused, match="told apart"):
         figures.draw("curves", many)
     assert [one.name for one in figures.allowed([], ["norm_health"])] == ["norm_health"]
+    with pytest.raises(FigureRefused, match=r"There is no figure Curvs; did you mean curves\?$"):
+        figures.draw("Curvs", alone)
 
 
 @pytest.mark.parametrize(
