@@ -74,7 +74,7 @@ def norm_health(
       and statistics are not finite.
     - `clipped_r`, `clipped_d`: of batch renorm, shares of channels at the bounds that hold now.
     - `values` per channel in the batch; `updates`: batches that the running statistics have seen, and
-      `updates_wanted`, 5 / momentum, after which 1 % is left of what they began with.
+      `updates_wanted`, 5 / momentum, after which 1 % is left of what they began with, both in "batches".
 
     Scalars: the greatest of each of the first nine, as `max_<name>`; `layers`; `accuracy_*` and `examples_*` as given.
 

@@ -20,7 +20,7 @@ def weight_norms(
     """The norm of each matrix of weights, and the effective learning rate eta / |W|^2.
 
     Sites are matrices in the order of the pass (role `weights`). Arrays (site,): `norm`, |W|_F, in the unit "weight";
-    `effective_lr`, lr / |W|^2, NaN without `lr`. Scalar: `total`, over all matrices.
+    `effective_lr`, lr / |W|^2 ("1 / loss"), NaN without `lr`. Scalar: `total`, over all matrices.
 
     Where a normalization follows, the function does not depend on |W|, and a step of gradient descent turns W as one of
     this rate would turn a W of length 1: weight decay acts by it alone (arXiv 1706.05350, section 2.3).

@@ -112,8 +112,8 @@ def test_an_experiment_lists_the_figures_that_its_results_allow(shared_api: Any,
         "There is no figure curvs of this experiment; did you mean curves? What it has allows curves, gradient_norms."
     )
     assert wrong["detail"] == said
-    series = get(shared_api, f"/v1/experiments/{filled['first']}/figures/curves.png", keys="test/acuracy").json()
-    assert series["errors"][0]["detail"].startswith("There is no series test/acuracy; did you mean test/accuracy?")
+    series = get(shared_api, f"/v1/experiments/{filled['first']}/figures/curves.png", keys="train/los").json()
+    assert series["errors"][0]["detail"].startswith("There is no series train/los; did you mean train/loss?")
 
 
 def test_each_format_is_what_it_says_and_its_tag_holds(shared_api: Any, filled: dict[str, str]) -> None:
