@@ -22,6 +22,7 @@ from bncore.figures.chosen import MOST_STEPS, few
 from bncore.figures.curves import MOST_SERIES, chosen_keys
 from bncore.recording import kind_in
 from bncore.spec import up_to_date
+from bncore.spec.wording import meant_or_all
 from store import experiments, recordings, results, tables
 
 MOST_POINTS = 4_000_000
@@ -120,7 +121,7 @@ def _of_all(session: Session, rows: Sequence[tables.Experiment], keys: Sequence[
 
 def _keys(session: Session, ids: Sequence[str], there: Sequence[str], keys: Sequence[str], refuse: Refuse) -> list[str]:
     if missing := [key for key in keys if key not in there]:
-        raise refuse("keys", f"There is no series {', '.join(missing)}; there are {', '.join(there)}"[:1000])
+        raise refuse("keys", f"There is no series {', '.join(missing)}; {meant_or_all(missing[0], there)}"[:1000])
     chosen = list(dict.fromkeys(keys)) or chosen_keys(there)
     if len(chosen) > MOST_SERIES:
         raise refuse("keys", f"At most {MOST_SERIES} series fit into a figure")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bncore.diagnostics._on_host import numbers
 from bncore.diagnostics._passage import Matrix, passage
 from bncore.diagnostics._passes import applied, catching, is_plain
 from bncore.diagnostics._probe import How, Probe, gradients, probing
@@ -52,7 +53,7 @@ def gradient_heatmap(
             by_outputs, outputs = (tensor.movedim(classes, -1) for tensor in (by_outputs, outputs))
             counted = _counted(probe, outputs)
         of_call = iter([(x.detach(), blame) for (x, _), blame in zip(sums, blamed, strict=True)])
-        ratios = [_ratio(matrix, [next(of_call) for _ in caught.calls[matrix.owner]]) for matrix in plain]
+        ratios = numbers([_ratio(matrix, [next(of_call) for _ in caught.calls[matrix.owner]]) for matrix in plain])
     logits = outputs.detach().double()[counted]
     gradient = by_outputs.double()[counted] * len(logits)
     return recorded(
@@ -103,11 +104,11 @@ def _likeness(gradient: Tensor, logits: Tensor) -> dict[str, float]:
         "cosine": cosine,
         "maxcol": gradient.abs().sum(0).max() / total,
     }
-    return {name: float(value) for name, value in found.items()}
+    return dict(zip(found, numbers(list(found.values())), strict=True))
 
 
-def _ratio(matrix: Matrix, calls: list[tuple[Tensor, Tensor]]) -> float:
-    """b / a over all calls of a layer.
+def _ratio(matrix: Matrix, calls: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """b / a () over all calls of a layer.
 
     A weight's gradient is a sum of products of an input and of what its output is blamed for, and the magnitude of a
     product is the product of magnitudes: a is the gradient that the magnitudes would give.
@@ -118,7 +119,7 @@ def _ratio(matrix: Matrix, calls: list[tuple[Tensor, Tensor]]) -> float:
     for x, blame in calls:
         pulled += _by_weight(layer, weight, x.double(), blame.double())
         pulling += _by_weight(layer, weight, x.double().abs(), blame.double().abs())
-    return float(pulled.abs().sum() / pulling.sum())
+    return pulled.abs().sum() / pulling.sum()
 
 
 def _by_weight(layer: nn.Module, weight: Tensor, x: Tensor, blame: Tensor) -> Tensor:

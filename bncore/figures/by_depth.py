@@ -74,7 +74,10 @@ def by_depth(results: Results, kind: str, panels: Sequence[Panel], title: str, o
     lines = _lines(found, roles, options)
     views = [_view(panel, found, roles, lines, size) for panel in there]
     return figure(
-        below(views, columns), title, ", ".join(filter(None, [found.subtitle, ROLES.get(str(role), "")])), options
+        below(views, columns, over="one"),
+        title,
+        ", ".join(filter(None, [found.subtitle, ROLES.get(str(role), "")])),
+        options,
     )
 
 

@@ -56,7 +56,7 @@ def curves(results: Results, options: Options) -> Figure:
         panels.append(_panel(key, drawn, arms, options))
         notes += [] if drawn.width == 1 else [f"{key} as means of {drawn.width} steps each."]
     title = keys[0] if len(keys) == 1 else "Learning curves"
-    return figure(below(panels), title, " ".join([_said(arms), *notes, options.note]).strip(), options)
+    return figure(below(panels, over="one"), title, " ".join([_said(arms), *notes, options.note]).strip(), options)
 
 
 def chosen_keys(keys: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ Invariant: what is said to be there is there in every run that ends with finite 
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import get_args
@@ -17,7 +17,7 @@ from bncore.spec.diagnostics.affordable import affordable
 from bncore.spec.diagnostics.sighted import Sighted
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.plan import laid_network, steps_per_epoch, total_steps
-from bncore.spec.wording import nearest
+from bncore.spec.wording import meant_or_all, nearest
 
 _DIAGNOSTICS = "diagnostics/"
 _KINDS: tuple[str, ...] = tuple(member.model_fields["kind"].default for member in members(DiagnosticSpec))
@@ -73,12 +73,7 @@ class Recorded:
         part, _, rest = metric.partition("/")
         if part == "diagnostics":
             return self._cure_of_diagnostic(*rest.partition("/")[::2])
-        if part == "validation" and not any(name.startswith("validation/") for name in self.evaluated):
-            return 'hold examples out for it, as data.validation: {"share": 0.2}'
-        if "@" in metric:
-            return "ask for it in all specs: evaluation.statistics for batch and precise, train.ema for ema"
-        close = nearest(metric, self.evaluated)
-        return f"did you mean {close}?" if close else f"there are {', '.join(self.evaluated)}"
+        return _cure_of_evaluated(metric, self.evaluated)
 
     def _cure_of_diagnostic(self, kind: str, name: str) -> str:
         if kind not in _KINDS:
@@ -86,15 +81,15 @@ class Recorded:
             return f"did you mean {_DIAGNOSTICS}{close}/{name}?" if close else f"diagnostics are {', '.join(_KINDS)}"
         if kind == "norm_health" and kind not in self.scalars:
             return (
-                "norm_health is switched off; have it in all specs"
+                "norm_health is switched off; have it in each spec"
                 if self.is_normalized
                 else "a network without normalizations has no norm_health; give all of them one"
             )
         if kind not in self.scalars:
-            return f'ask for it in all specs, as diagnostics: [{{"kind": "{kind}"}}]'
+            return f'ask for it in each spec, as diagnostics: [{{"kind": "{kind}"}}]'
         names = self.scalars[kind]
         if kind == "norm_health" and name in self.left_out:
-            return 'a run this short leaves it out; ask for it in all specs: {"kind": "norm_health", "full": true}'
+            return 'a run this short leaves it out; ask for it in each spec: {"kind": "norm_health", "full": true}'
         close = nearest(name, names)
         return f"did you mean {_DIAGNOSTICS}{kind}/{close}?" if close else f"{kind} finds {', '.join(names)}"
 
@@ -147,14 +142,22 @@ def evaluated_of(spec: ExperimentSpec) -> tuple[str, ...]:
 
 def why_unmeasured(series: str, spec: ExperimentSpec) -> str:
     """Why a run of a spec has no such series of an evaluation, and what to do."""
-    sizes, part = data_shape(spec.data), series.partition("/")[0]
-    if part == "validation" and not sizes.validation_examples:
-        return "Nothing is held out for validation; set data.validation in the template"
-    if part == "test" and not sizes.test_examples:
-        return "The data have no test part; name a series of validation"
-    if sizes.task == "regression" and series.endswith("/accuracy"):
-        return f"A regression has no accuracy; name {part}/loss"
-    return f"Is no series of the template; there are {', '.join(evaluated_of(spec))}"
+    return f"Is no series of these runs; {_cure_of_evaluated(series, evaluated_of(spec))}"
+
+
+def _cure_of_evaluated(series: str, evaluated: Sequence[str]) -> str:
+    """What would have to be otherwise for there to be such a series of an evaluation, as the end of a sentence."""
+    part, _, name = series.partition("/")
+    parts = {one.partition("/")[0] for one in evaluated}
+    if part == "validation" and part not in parts:
+        return 'nothing is held out for validation: say so in each spec, as data.validation: {"share": 0.2}'
+    if part == "test" and part not in parts:
+        return "the data have no test part: name a series of validation"
+    if name.partition("@")[0] == "accuracy" and "train/accuracy" not in evaluated:
+        return f"a regression has no accuracy: name {part}/loss"
+    if "@" in name:
+        return "ask for it in each spec: evaluation.statistics for batch and precise, train.ema for ema"
+    return meant_or_all(series, evaluated)
 
 
 def _named(spec: ExperimentSpec, scalars: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str, DiagnosticSpec]]:

@@ -53,6 +53,14 @@ def test_every_figure_is_a_document_that_compiles(name: str, results: str, theme
     assert document["title"]["text"]
 
 
+@pytest.mark.parametrize("name", ["curves", "moments", "activation_shapes", "norm_health"])
+def test_panels_below_each_other_have_one_axis_from_left_to_right(name: str) -> None:
+    compiled = vl_convert.vegalite_to_vega(json.dumps(figures.draw(name, RESULTS["one"])), vl_version="5.21")
+    views = [mark for mark in _marks(compiled) if mark["type"] == "group" and mark.get("axes")]
+    assert len(views) > 1
+    assert {axis["scale"] for view in views for axis in view["axes"] if axis["orient"] == "bottom"} == {"x"}
+
+
 def _marks(vega: Any) -> Iterator[dict[str, Any]]:
     for mark in vega.get("marks", ()):
         yield mark
@@ -227,6 +235,8 @@ def test_what_results_do_not_allow_is_refused_with_a_code() -> None:
     with pytest.raises(FigureRefused, match="told apart"):
         figures.draw("curves", many)
     assert [one.name for one in figures.allowed([], ["norm_health"])] == ["norm_health"]
+    with pytest.raises(FigureRefused, match=r"There is no figure Curvs; did you mean curves\?$"):
+        figures.draw("Curvs", alone)
 
 
 @pytest.mark.parametrize(
