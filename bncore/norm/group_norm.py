@@ -13,7 +13,7 @@ from bncore.norm._affine import Affine, scale_and_shift
 from bncore.norm._dispatch import can_be_asked, may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import moments
-from bncore.norm._native import scale_beside
+from bncore.norm._native import in_one_piece, scale_beside
 from bncore.norm._override import apply
 from bncore.norm._torch import is_tracing
 from bncore.norm.batch_norm import check_channels
@@ -131,6 +131,7 @@ def _standardize_checked(x: Tensor, groups: int, weight: Tensor | None, bias: Te
     """
     laid_out = _with_gradient_beside(x.contiguous(memory_format=memory_format_of(x)), weight, bias)
     sizes = x.shape[0], x.shape[1], x.shape[2:].numel()
+    weight, bias = in_one_piece(weight), in_one_piece(bias)
     y, mean, inverse_sigma = torch.native_group_norm(laid_out, weight, bias, *sizes, groups, eps)
     mean, inverse_sigma = mean.detach(), inverse_sigma.detach()
     # NaN is left to the kernel.
