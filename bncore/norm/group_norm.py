@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import Proxy
 
-from bncore.norm._affine import Affine, scale_and_shift
+from bncore.norm._affine import Affine, is_empty, scale_and_shift
 from bncore.norm._dispatch import can_be_asked, may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import moments
@@ -93,6 +93,8 @@ def check_more_than_one_value_per_group(x: Tensor, num_groups: int) -> None:
 
 def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """`weight * (x - mean) / sqrt(var + eps) + bias` with statistics of each group of channels of each sample."""
+    if is_empty(x):
+        return scale_and_shift(x, weight, bias).to(x.dtype)
     if not may_use_native(x):
         return _standardize_primitive(x, groups, weight, bias, eps)
     wide, scale, shift = of_one_type(x, scale_beside(bias, weight), bias)
