@@ -68,6 +68,7 @@ def by_depth(results: Results, kind: str, panels: Sequence[Panel], title: str, o
     if not there:
         raise FigureRefused("nothing_to_draw", f"The recordings of {kind} hold no numbers of layers")
     roles = _roles(found, there) if found.is_one else []
+    found = found.for_dashes(roles or found.arms, options)
     columns = 1 if len(there) <= _MOST_IN_A_COLUMN else 2
     height = _FULL_HEIGHT if len(there) == 1 else _HEIGHT
     size = {"width": plot_width(options, columns, columns), "height": height}
@@ -125,19 +126,15 @@ def _roles(found: Chosen, panels: Sequence[Panel]) -> list[str]:
 def _lines(found: Chosen, roles: list[str], options: Options) -> dict[str, Any]:
     if roles and found.is_one:
         # Roles by colour, and only then steps by dashes.
-        return told_apart("role", roles, "", options) | dashed("step", _ends(found), "", options)
+        return told_apart("role", roles, "", options) | dashed("moment", found.moments, "", options)
     if found.is_one:
         return in_order("step", found.steps, "", options)
-    return told_apart("arm", found.arms, found.said, options) | dashed("step", _ends(found), "", options)
-
-
-def _ends(found: Chosen) -> list[str]:
-    return list(dict.fromkeys([found.steps[0], found.steps[-1]]))
+    return told_apart("arm", found.arms, found.said, options) | dashed("moment", found.moments, "", options)
 
 
 def _kept(found: Chosen, roles: list[str]) -> list[Shown]:
     """Without the steps that no line of this figure can stand for."""
-    return [one for one in found.shown if one.step in _ends(found)] if roles else found.shown
+    return [one for one in found.shown if one.moment] if roles else found.shown
 
 
 def _view(panel: Panel, found: Chosen, roles: list[str], lines: dict[str, Any], size: Mapping[str, int]) -> View:
@@ -162,7 +159,7 @@ def _values(rows: Sequence[Row]) -> list[float]:
 
 def _rows(one: Shown, panel: Panel) -> list[Row]:
     values = np.asarray(one.recording.arrays[panel.array], dtype=np.float64)
-    about = {"arm": one.arm, "run": one.experiment, "step": one.step}
+    about = {"arm": one.arm, "run": one.experiment, "step": one.step, "moment": one.moment}
     return [
         {**about, "site": site.name, "role": _words(site)}
         | {"depth": site.depth, "place": place, "value": number(value)}
