@@ -195,7 +195,8 @@ def _place(passed: Passage, layers: Mapping[str, nn.Module], name: str) -> tuple
     while True:
         call = next((call for call in passed.calls if call.name == owner), None)
         if call is not None or not owner:
-            return (len(passed.calls), number, 0) if call is None else (call.order, number, call.after.depth)
+            depth = 0 if call is None else call.after.depth if owner == name else call.depth_inside(name)
+            return len(passed.calls) if call is None else call.order, number, depth
         owner = owner.rpartition(".")[0]
 
 
