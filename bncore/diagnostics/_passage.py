@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
-from bncore.diagnostics._axes import axis_after, channel_axis
+from bncore.diagnostics._axes import axis_after, axis_of_weights, channel_axis
 from bncore.diagnostics._own_weights import is_norm, layer_of, layers_of, matrices_of
 from bncore.diagnostics._probe import Probe
-from bncore.norm._torch import AnyConv
 from bncore.recording import Site
 
 
@@ -193,7 +192,7 @@ class _Walk:
             return Way(call.before.depth, channel_axis(module, next(_tensors(output), None)))
         if not held or any(self._is_inside(owner, module) and owner not in held for owner in self._owned):
             return come
-        return Way(call.before.depth + layers_of(module), 1 if isinstance(module, AnyConv) else -1)
+        return Way(call.before.depth + layers_of(module), axis_of_weights(module, next(_tensors(output), None)))
 
     def _inside_a_layer(self, name: str, before: Way) -> Way:
         """Of a normalization that is a part of a cell, which is not called itself: as deep as the cell's layer."""

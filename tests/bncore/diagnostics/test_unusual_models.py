@@ -129,3 +129,37 @@ def test_ghost_statistics_are_of_the_values_of_a_group(examples: int, size: int,
     )
     assert found.recording.arrays["values"].tolist() == [expected]
     assert ("few_values" in [warning.code for warning in found.warnings]) == (expected < 16)
+
+
+def test_channels_of_one_example_by_itself_are_its_first_axis() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3, stride=2)).double()
+    x = torch.randn(3, 9, 7, dtype=torch.float64)
+    found = diagnostics.activation_moments(model, x)
+    first, normalized, active, last = (model[: end + 1](x).detach().flatten(1) for end in range(4))
+    seen = (first, first, normalized, active, last, last)
+    roles = ("weights", "before_norm", "after_norm", "activation", "weights", "output")
+    assert tuple(site.role for site in found.sites) == roles
+    np.testing.assert_allclose(found.arrays["variance"], [one.var(1, correction=0).mean() for one in seen], rtol=1e-9)
+    shift = diagnostics.covariate_shift(model, x)
+    assert shift.arrays["units"].tolist() == [8, 0, 0]
+    middle = np.percentile(normalized.numpy(), 50, axis=1).mean()
+    np.testing.assert_allclose(shift.arrays["percentiles"][0, 1], middle, rtol=1e-9)
+
+
+@pytest.mark.parametrize("measure", [diagnostics.activation_moments, diagnostics.covariate_shift])
+def test_lengths_of_sequences_that_come_step_by_step_are_refused_and_not_ignored(measure: Any) -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor, _: Tensor) -> Tensor:
+            found: Tensor = self.layer(x)
+            return found
+
+    lengths = torch.tensor([6, 2, 3, 1])
+    steps = torch.randn(6, 4, 3)
+    with pytest.raises(ValueError, match=r"lengths are of 4 sequences, and inputs .* are .6, 4, 3."):
+        measure(Steps(), steps, lengths=lengths)
+    assert measure(Steps(), steps.transpose(0, 1), lengths=lengths).sites
