@@ -51,6 +51,12 @@ class Chosen:
         words = [*(self.arms if self.is_one else []), *(when if len(when) == 1 else [])]
         return ", ".join(word for word in words if word)
 
+    def left_out(self, panels: int, most: int) -> list[str]:
+        """What a figure with a panel for one run of an arm has to say: of many arms some, of several seeds one."""
+        words = [f"{most} of {panels} are shown"] if panels > most else []
+        seeds = len({one.experiment for one in self.shown}) > len({one.arm for one in self.shown})
+        return [*words, "of one seed each"] if seeds else words
+
     def for_dashes(self, labels: Sequence[str], options: Options) -> "Chosen":
         """What can be drawn where colours stand for the labels and dashes for moments: more labels than colours need
         the dashes for themselves, and the last of each run is left."""

@@ -14,7 +14,7 @@ from bncore.figures.arms import arms_of
 from bncore.figures.asked import figure as asked_figure
 from bncore.figures.asked import packed
 from bncore.recording import Recording, Site
-from tests.bncore.figures.synthetic import ERRORS, spec
+from tests.bncore.figures.synthetic import ERRORS, recordings, spec
 from tests.bncore.figures.test_figures import rows_of
 
 MANY = len(theme.PALETTES["light"]) + 1
@@ -134,3 +134,20 @@ def test_of_a_seed_that_came_twice_a_figure_and_a_table_have_the_same_run() -> N
     rows = [row for row in rows_of(json.loads(drawn)) if "lower" in row]
     assert [row["value"] for row in rows[:2]] == [2.0, 3.0]
     assert arms_of(dict(reversed(specs.items()))).arms[0].experiments == ("exp_4", "exp_3")
+
+
+@pytest.mark.parametrize("name", ["percentiles", "gradient_heatmap"])
+def test_what_has_no_panel_is_said(name: str) -> None:
+    def subtitle(arms: int, seeds: int) -> str:
+        results = {
+            f"exp_{place}_{seed}": Result(spec(lr=0.1 * 2**place, seed=seed), {}, recordings(True))
+            for place in range(arms)
+            for seed in range(seeds)
+        }
+        return " ".join(figures.draw(name, results)["title"]["subtitle"])
+
+    assert "6 of 8 are shown" in subtitle(8, 1)
+    assert "of one seed each" in subtitle(2, 2)
+    assert "of one seed each" in subtitle(1, 2)
+    assert "shown" not in subtitle(6, 1) + subtitle(1, 1)
+    assert "seed" not in subtitle(6, 1) + subtitle(1, 1)
