@@ -3,6 +3,7 @@
 One panel a quantity, one line a recording. Of one arm colours are steps; of several they are arms, and dashes steps.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -141,7 +142,7 @@ def _view(panel: Panel, found: Chosen, roles: list[str], lines: dict[str, Any], 
     rows = [row for one in _kept(found, roles) if _has(one, panel) for row in _rows(one, panel)]
     units = next((one.recording.units for one in found.shown if _has(one, panel)), {})
     y = quantity("value", titled(panel.title, units, panel.array), _values(rows), log=panel.log)
-    detail = [{"field": name} for name in ("run", "step", "role")]
+    detail = [{"field": name} for name in ("run", "step", "role", "part")]
     encoding = {"x": depth_axis(rows), "y": y, "detail": detail, **lines, "tooltip": _tooltip()}
     # The order of sites: where two lie equally deep a line goes from the first to the second.
     line = {"mark": {"type": "line"}, "encoding": {"order": {"field": "place"}}}
@@ -158,11 +159,14 @@ def _values(rows: Sequence[Row]) -> list[float]:
 
 
 def _rows(one: Shown, panel: Panel) -> list[Row]:
+    """Those that can be drawn; `part` counts what cannot, so that no line of a role goes across it."""
     values = np.asarray(one.recording.arrays[panel.array], dtype=np.float64)
     about = {"arm": one.arm, "run": one.experiment, "step": one.step, "moment": one.moment}
-    return [
-        {**about, "site": site.name, "role": _words(site)}
-        | {"depth": site.depth, "place": place, "value": number(value)}
-        for place, (site, value) in enumerate(zip(one.recording.sites, values.tolist(), strict=True))
-        if np.isfinite(value) and (value > 0 or not panel.log)
-    ]
+    rows, parts = [], Counter[str]()
+    for place, (site, value) in enumerate(zip(one.recording.sites, values.tolist(), strict=True)):
+        if np.isfinite(value) and (value > 0 or not panel.log):
+            row = {**about, "site": site.name, "role": _words(site), "part": parts[site.role]}
+            rows.append({**row, "depth": site.depth, "place": place, "value": number(value)})
+        else:
+            parts[site.role] += 1
+    return rows

@@ -151,3 +151,16 @@ def test_what_has_no_panel_is_said(name: str) -> None:
     assert "of one seed each" in subtitle(1, 2)
     assert "shown" not in subtitle(6, 1) + subtitle(1, 1)
     assert "seed" not in subtitle(6, 1) + subtitle(1, 1)
+
+
+def test_no_line_by_depth_goes_across_a_layer_without_a_number() -> None:
+    """Of frozen weights there is no gradient, and on a logarithmic axis no 0."""
+    sites = tuple(Site(f"linear{depth}", depth, "weights") for depth in range(1, 7))
+    norms = np.array([1.0, 2.0, np.nan, 4.0, 0.0, 6.0])
+    found = Recording("gradient_norms", 0, {"norm": norms}, {"norm": ("site",)}, {}, sites)
+    document = figures.draw("gradient_norms", {"exp_1": Result(spec(), {}, {"gradient_norms": [found]})})
+    parts = {row["depth"]: row["part"] for row in rows_of(document)}
+    assert list(parts) == [1, 2, 4, 6]
+    assert parts[1] == parts[2]
+    assert len({parts[2], parts[4], parts[6]}) == 3
+    assert {"field": "part"} in document["encoding"]["detail"]
