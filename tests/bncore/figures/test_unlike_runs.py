@@ -164,3 +164,18 @@ def test_no_line_by_depth_goes_across_a_layer_without_a_number() -> None:
     assert parts[1] == parts[2]
     assert len({parts[2], parts[4], parts[6]}) == 3
     assert {"field": "part"} in document["encoding"]["detail"]
+
+
+def test_a_band_has_a_gap_where_a_loss_was_not_finite_and_a_single_step_is_seen() -> None:
+    def at(step: int, high: float) -> Recording:
+        return Recording("loss_landscape", step, {"loss": np.array([1.0, high])}, {"loss": ("distance",)})
+
+    highs = {0: 2.0, 10: 3.0, 20: np.inf, 30: 4.0, 40: np.nan, 50: 5.0, 60: 6.0}
+    found = [at(step, high) for step, high in highs.items()]
+    document = figures.draw("landscape", {"exp_1": Result(spec(), {}, {"loss_landscape": found})})
+    parts = {row["step"]: row["part"] for row in rows_of(document)}
+    assert [step for step in highs if step not in parts] == [20, 40]
+    assert (parts[0] == parts[10], parts[50] == parts[60], len({parts[0], parts[30], parts[50]})) == (True, True, 3)
+    assert {"field": "part"} in document["encoding"]["detail"]
+    (alone,) = [layer["data"]["values"] for layer in document["layer"] if "data" in layer]
+    assert [(row["step"], row["low"], row["high"]) for row in alone] == [(30, 1.0, 4.0)]
