@@ -62,8 +62,13 @@ def normalized_values(
 
 
 def valid_steps(probe: Probe) -> ValidSteps | None:
-    """Of the batch; None without lengths."""
+    """(N, T), True where a step is no padding; None without lengths. Raises ValueError for inputs of another shape."""
     if probe.lengths is None:
         return None
+    if probe.inputs.dim() < 2 or len(probe.inputs) != len(probe.lengths):
+        raise ValueError(
+            f"lengths are of {len(probe.lengths)} sequences, and inputs (N, T, ...) are {tuple(probe.inputs.shape)}; "
+            "give sequences first, and say by `forward` how the model takes them"
+        )
     steps = torch.arange(probe.inputs.shape[1], device=probe.lengths.device)
     return ValidSteps((steps < probe.lengths.unsqueeze(1)).to(probe.inputs.device))

@@ -26,9 +26,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class How(TypedDict, total=False):
     """What every diagnostic may be told besides the model and a batch.
 
-    `lengths`: integers (N,), of padded sequences; the model is then called as `model(inputs, lengths)`. `loss`: a mean
-    over what counts; without it, `usual_loss`. `forward`: how to run the model instead, `forward(model, inputs)`.
-    `seed`: of dropout and the like. `step`: what the recording says of its time.
+    `lengths`: integers (N,), of padded sequences (N, T, ...); the model is then called as `model(inputs, lengths)`.
+    `loss`: a mean over what counts; without it, `usual_loss`. `forward`: how to run the model instead,
+    `forward(model, inputs)`. `seed`: of dropout and the like. `step`: what the recording says of its time.
     """
 
     lengths: Tensor | None

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from bncore.diagnostics._channels import normalized_values, valid_steps, values_of
 from bncore.diagnostics._elementwise import is_elementwise, saturated_share
 from bncore.diagnostics._on_host import on_host
-from bncore.diagnostics._passage import Call, Passage, inside_a_norm, is_norm, passage
+from bncore.diagnostics._own_weights import is_norm
+from bncore.diagnostics._passage import Call, Passage, inside_a_norm, passage
 from bncore.diagnostics._probe import How, Probe, probing
 from bncore.diagnostics._recorded import recorded
 from bncore.norm.model.population import in_double

@@ -5,7 +5,7 @@ It measures what `diagnose` does, and compares running statistics with those of 
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Unpack
 
@@ -173,7 +173,7 @@ def _looked_through(model: nn.Module, inputs: Any, labels: Tensor | None, how: H
     for call in passed.calls:
         # Of a layer that is called again, the first call says where it lies.
         depths.setdefault(call.name, call.after.depth)
-    return _placed(found, probe.network, depths)
+    return _placed(found, probe.network, depths, {call.name: call.depth_inside for call in reversed(passed.calls)})
 
 
 def _looked_at(model: nn.Module, inputs: Any, depths: Mapping[str, int], how: How) -> list[_Looked]:
@@ -189,15 +189,25 @@ def _looked_at(model: nn.Module, inputs: Any, depths: Mapping[str, int], how: Ho
     return _placed(found, network, depths)
 
 
-def _placed(found: Iterable[Said], network: nn.Module, depths: Mapping[str, int]) -> list[_Looked]:
-    """In the order of the pass, that of `depths`; what is not among them lies where what it is a part of does."""
+def _placed(
+    found: Iterable[Said],
+    network: nn.Module,
+    depths: Mapping[str, int],
+    inside: Mapping[str, Callable[[str], int]] | None = None,
+) -> list[_Looked]:
+    """In the order of the pass, that of `depths`.
+
+    What is not among them lies where what it is a part of does, unless `inside` says of that how deep its parts lie.
+    """
     turns, numbers = ({name: at for at, name in enumerate(names)} for names in (depths, dict(network.named_modules())))
 
     def looked(said: Said) -> _Looked:
         name = owner = said.diagnosis.name
         while owner and owner not in depths:
             owner = owner.rpartition(".")[0]
-        return _Looked(*said, (turns.get(owner, len(depths)), numbers[name]), depths.get(owner, 0))
+        part = None if inside is None or owner == name else inside.get(owner)
+        depth = depths.get(owner, 0) if part is None else part(name)
+        return _Looked(*said, (turns.get(owner, len(depths)), numbers[name]), depth)
 
     return sorted(map(looked, found), key=lambda one: one.place)
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from bncore.diagnostics._on_host import numbers
-from bncore.diagnostics._passage import Passage, is_norm, passage
+from bncore.diagnostics._own_weights import is_norm
+from bncore.diagnostics._passage import Passage, passage
 from bncore.diagnostics._passes import applied, is_plain
 from bncore.diagnostics._probe import How, Probe, gradients, probing
 from bncore.diagnostics._recorded import recorded
@@ -98,6 +99,8 @@ class _Pair:
     """What else the normalization was given."""
     v: Tensor
     """Until then, what goes into the normalization."""
+    usual_eps: float
+    """Of torch's normalizations that name none: it is that of the type that they get."""
 
 
 class _Watch:
@@ -125,7 +128,8 @@ class _Watch:
                     if isinstance(part, TakesValid) and isinstance(own, TakesValid):
                         # Which positions are valid is known while the network runs.
                         part._handed = own._handed
-                self.pairs.append(_Pair(self.sites[layer], layer, twin, x.detach().double(), rest, output))
+                usual = torch.finfo(output.dtype).eps
+                self.pairs.append(_Pair(self.sites[layer], layer, twin, x.detach().double(), rest, output, usual))
 
     def leaves(self, _norm: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         if not self.pairs or not args or self.pairs[-1].v is not args[0]:
@@ -174,6 +178,8 @@ def _at(pair: _Pair, eps: Eps, factor: float) -> tuple[Tensor, Tensor, Tensor]:
     norm = copy.deepcopy(pair.norm)
     for part in norm.modules():
         own: Any = part
+        if isinstance(own, nn.RMSNorm) and own.eps is None:
+            own.eps = pair.usual_eps
         if eps != "as_trained" and isinstance(getattr(own, "eps", None), float):
             own.eps = own.eps * factor**2 if eps == "eps_scaled" else _NO_EPS
     weight = (pair.layer.weight.detach().double() * factor).requires_grad_()

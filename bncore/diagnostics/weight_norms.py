@@ -47,4 +47,4 @@ def weight_norms(
 
 
 def _ratio(rate: float, square: float) -> float:
-    return rate / square if square > 0.0 else rate * math.inf
+    return rate * math.inf if square == 0.0 else rate / square

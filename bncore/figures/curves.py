@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bncore.figures import theme
-from bncore.figures.arms import Arm, Arms, arms_of
+from bncore.figures.arms import Arm, Arms, arms_of_results
 from bncore.figures.bands import Trace, band, bucketed
 from bncore.figures.document import (
     PANEL_HEIGHT,
@@ -46,7 +46,7 @@ def curves(results: Results, options: Options) -> Figure:
     Raises `FigureRefused`.
     """
     keys = _keys(results, options)
-    arms = arms_of({experiment: result.spec for experiment, result in results.items()})
+    arms = arms_of_results(results)
     if len(arms.arms) > theme.most_lines(options):
         detail = f"{len(arms.arms)} kinds of experiments are more than can be told apart, {theme.most_lines(options)}"
         raise FigureRefused("too_many_arms", detail)

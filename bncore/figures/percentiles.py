@@ -25,16 +25,17 @@ def percentiles(results: Results, options: Options) -> Figure:
     rows = [row for one in _of_first_runs(found) for row in _rows(one)]
     if not rows:
         raise FigureRefused("nothing_to_draw", f"The recordings of {KIND} hold no percentiles")
-    names = list(dict.fromkeys(row["panel"] for row in rows))[:_MOST_PANELS]
+    every = list(dict.fromkeys(row["panel"] for row in rows))
+    names, left_out = every[:_MOST_PANELS], found.left_out(len(every), _MOST_PANELS)
     rows = [row for row in rows if row["panel"] in names]
     columns = 1 if len(names) == 1 else 2
     spec = _view(found, columns, options)
     title = "Percentiles 15, 50, 85 of a layer's inputs"
     if len(names) == 1:
-        return figure(spec, title, rows[0]["panel"], options, rows)
+        return figure(spec, title, ", ".join([rows[0]["panel"], *left_out]), options, rows)
     facet = {"field": "panel", "type": "nominal", "sort": names, "header": {"title": None}}
     view = {"facet": facet, "columns": columns, "spec": spec}
-    return figure(view, title, f"by {found.said}", options, rows)
+    return figure(view, title, ", ".join([f"by {found.said}", *left_out]), options, rows)
 
 
 def _of_first_runs(found: Chosen) -> list[Shown]:

@@ -28,6 +28,8 @@ class Result(NamedTuple):
     """Steps, which increase, and the values measured after them."""
     recordings: Mapping[str, Sequence[Recording]] = {}
     """By kind, in order of their steps."""
+    ended: bool = True
+    """Whether it has come to its end: of two with one seed, one that has is what counts."""
 
 
 Results = Mapping[str, Result]

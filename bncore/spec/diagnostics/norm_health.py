@@ -43,8 +43,8 @@ class NormHealthSpec(OnBatch):
         default=None,
         ge=2,
         le=MOST_EXAMPLES,
-        description="Of the training data, drawn once by the seed and never augmented; null, as many as are normalized "
-        "together in training.",
+        description="Of the training data, drawn once by the seed, as a sampler has them come together, and never "
+        "augmented; null, as many as are normalized together in training.",
     )
 
     full: bool | None = Field(

@@ -163,7 +163,7 @@ def test_arms_are_named_by_what_differs_and_a_seed_counts_once() -> None:
     arms = arms_of(specs)
     assert arms.said == "norm, lr"
     assert [(arm.label, arm.experiments) for arm in arms.arms] == [
-        ("batch_norm, 0.5", ("a", "b")), ("none, 0.5", ("c",)), ("none, 2", ("e",)),
+        ("batch_norm, 0.5", ("a", "b")), ("none, 0.5", ("d",)), ("none, 2", ("e",)),
     ]  # fmt: skip
     assert arms_of({"a": specs["a"], "b": specs["b"]}).labels == ["x"]
     near = arms_of({"a": spec(lr=0.1), "b": spec(lr=math.nextafter(0.1, 1.0), seed=1)})
