@@ -142,7 +142,7 @@ def checkpoints_at_first(frame: FrameType | None) -> list[Any]:
         found = [one for one in found if one is not frame.f_locals["self"]]
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
     if hooks is not None and getattr(hooks[0], "__module__", None) == UNPACKS[0]:
-        names, cells = hooks[0].__code__.co_freevars, hooks[0].__closure__
+        names, cells = hooks[0].__code__.co_freevars, hooks[0].__closure__ or ()
         found += [cell.cell_contents for name, cell in zip(names, cells, strict=True) if name == "frame"]
     return found
 

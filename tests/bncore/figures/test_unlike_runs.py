@@ -179,3 +179,20 @@ def test_a_band_has_a_gap_where_a_loss_was_not_finite_and_a_single_step_is_seen(
     assert {"field": "part"} in document["encoding"]["detail"]
     (alone,) = [layer["data"]["values"] for layer in document["layer"] if "data" in layer]
     assert [(row["step"], row["low"], row["high"]) for row in alone] == [(30, 1.0, 4.0)]
+
+
+def test_percentiles_have_a_gap_where_a_step_has_none_and_a_single_step_is_seen() -> None:
+    def at(step: int, middle: float) -> Recording:
+        table = np.array([[middle - 1.0, middle, middle + 1.0]])
+        sites = (Site("activation1", 1, "pre_activation"),)
+        return Recording(
+            "covariate_shift", step, {"percentiles": table}, {"percentiles": ("site", "percentile")}, {}, sites
+        )
+
+    steps = {0: 0.0, 10: 1.0, 20: np.nan, 30: 2.0}
+    found = [at(step, middle) for step, middle in steps.items()]
+    document = figures.draw("percentiles", {"exp_1": Result(spec(), {}, {"covariate_shift": found})})
+    rows = {row["step"]: (row["part"], row["is_alone"], row["middle"]) for row in rows_of(document)}
+    assert rows == {0: (0, False, 0.0), 10: (0, False, 1.0), 30: (1, True, 2.0)}
+    assert document["encoding"]["detail"] == [{"field": "part"}]
+    assert [layer["mark"]["type"] for layer in document["layer"] if "transform" in layer] == ["rule", "point"]
