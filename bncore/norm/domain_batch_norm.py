@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bncore.norm.batch_norm import BatchNorm
+from bncore.norm.batch_norm import BatchNorm, Kept
 
 _AXES_OF_ONE = {"running_mean": 1, "running_var": 1, "num_batches_tracked": 0}
 """The statistics, with the number of axes that one domain's have."""
@@ -110,13 +110,23 @@ class DomainBatchNorm(BatchNorm):
         return value[self._domain]
 
     def _vectors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        return self.running_mean, self.running_var, self.weight, self.bias
+        mean, var, weight, bias = super()._vectors()
+        if self.num_domains == 1 or mean is None or var is None or mean.dim() == 1:
+            return mean, var, weight, bias
+        domain = self._domain
+        return mean[domain], var[domain], weight, bias
 
-    def _normalize_with_batch(self, x: Tensor) -> Tensor:
-        if not (torch.compiler.is_compiling() and self.num_domains > 1 and self._updates()):
-            return super()._normalize_with_batch(x)
+    def _kept_for(self, x: Tensor) -> Kept | None:
+        kept = super()._kept_for(x)
+        if self.num_domains == 1 or kept is None:
+            return kept
+        mean, var, weight, bias, count = kept
+        domain = self._domain
+        return mean[domain], var[domain], weight, bias, count[domain]
+
+    def _may_be_moved_by_the_kernel(self) -> bool:
         # Under vmap, what torch's kernel writes to a row of a buffer is lost, and the compiler cannot ask for vmap.
-        return self._normalize_beside(x)
+        return super()._may_be_moved_by_the_kernel() and not (self.num_domains > 1 and torch.compiler.is_compiling())
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
