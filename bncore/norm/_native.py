@@ -5,7 +5,7 @@ Their third derivative by reverse mode is another number: the second takes mean 
 pass builds a graph, that costs three microseconds; the gradients of the second such pass end in an error.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -135,9 +135,10 @@ def watched_behind_view(y: Tensor) -> Tensor:
 
 
 @unserializable_hook  # type: ignore[untyped-decorator]
-def _watch(_grad: Tensor) -> None:
+def _watch(_grad: Tensor, builds_graph: Callable[[], bool] = torch.is_grad_enabled) -> None:
     """Before a first backward pass through the kernel: look at what comes out of it, if it builds a graph."""
-    if not torch.is_grad_enabled():
+    # In every backward pass, after kernels that have emptied the caches: a name of `torch` would take a microsecond.
+    if not builds_graph():
         return
 
     def once(into: Gradients, _from: Gradients) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import BackwardCFunction
+from torch.compiler import is_dynamo_compiling
 from torch.jit._trace import is_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -82,6 +83,7 @@ process_group: Callable[[], Any] = (
     else lambda: None
 )
 """That of all processes; None where `torch.distributed` is not initialized. With one function between, and not four."""
+_tracing_state = torch._C._get_tracing_state
 transform = torch._C._functorch.peek_interpreter_stack
 """The innermost transform of `torch.func` that is running; None outside of one."""
 
@@ -141,13 +143,14 @@ def is_undisturbed(x: Any) -> bool:
     """Whether `x` is a plain tensor with numbers, and operations on it are run by torch and autograd alone.
 
     That is, no compiler, tracer, transform of `torch.func` or forward-mode differentiation takes part, all of which a
-    layer else asks for one by one. No subclass of Tensor is plain, and no parameter. This is asked in every call, of
-    which it is a large part for small input: so it asks torch itself. What is exported has no plain tensors.
+    layer else asks for one by one. No subclass of Tensor is plain, and no parameter; programs are exported by subclasses.
+    It is asked in every call, of which it is a part where the input is small: even to find a function in `torch`, whose
+    dictionary is in no cache, takes as long as to call it.
     """
     return (
         type(x) is Tensor
-        and not torch.compiler.is_dynamo_compiling()
-        and not torch._C._is_tracing()
+        and not is_dynamo_compiling()
+        and _tracing_state() is None
         and forward_ad._current_level < 0
         and transform() is None
         and not x.is_meta

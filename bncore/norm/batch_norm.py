@@ -31,7 +31,8 @@ from bncore.norm._torch import (
     process_group,
 )
 
-Kept = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor]
+Kept = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
+"""Running mean, running variance, the number of batches seen, scale and shift."""
 _ONE = torch.ones((), dtype=torch.long, device="cpu")
 """Added to a count, a tensor costs half of what a number does, which becomes one each time."""
 
@@ -133,7 +134,7 @@ class BatchNorm(AnyBatchNorm):
         momentum, kept = self.momentum, self._kept_for(x)
         if kept is None or momentum is None or graph_task() != -1 or process_group() is not None:
             return None
-        mean, var, weight, bias, count = kept
+        mean, var, count, weight, bias = kept
         count.add_(_ONE)
         return watched(torch.batch_norm(x, weight, bias, mean, var, True, momentum, self.eps, cudnn_flag()))
 
@@ -227,7 +228,7 @@ class BatchNorm(AnyBatchNorm):
         if mean is None or mean.dtype is not dtype or var is None or var.dtype is not dtype or count is None:
             return None
         fits = bias is None if weight is None else weight.dtype is dtype and (bias is None or bias.dtype is dtype)
-        return (mean, var, weight, bias, count) if fits else None
+        return (mean, var, count, weight, bias) if fits else None
 
     def _pass_empty(self, x: Tensor) -> Tensor:
         if self._updates() and self.momentum is not None:

@@ -10,7 +10,7 @@ from torch.fx import Proxy
 from bncore.norm._affine import Affine
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
-from bncore.norm._native import are_of_one_type, right_to_second_order, scale_beside, watched
+from bncore.norm._native import right_to_second_order, scale_beside, watched
 from bncore.norm._torch import is_undisturbed
 from bncore.norm.batch_norm import check_channels
 from bncore.norm.group_norm import check_more_than_one_value_per_group, of_one_type, standardize_groups
@@ -57,9 +57,11 @@ class LayerNorm(Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         channels = self.num_features
-        if is_undisturbed(x) and x.shape[1:] == (channels,) and x.is_floating_point() and channels > 1:
-            weight, bias = self._scale_and_shift()
-            if are_of_one_type(x.dtype, weight, bias):
+        if is_undisturbed(x) and x.dim() == 2 and x.shape[1] == channels > 1:
+            parameters, dtype = self._parameters, x.dtype
+            weight, bias = parameters.get("weight"), parameters.get("bias")
+            # Others are asked for below: without any, or in other places, or of other types.
+            if weight is not None and weight.dtype is dtype and bias is not None and bias.dtype is dtype:
                 return watched(torch.layer_norm(x, (channels,), weight, bias, self.eps))
         if isinstance(x, Proxy):
             return as_leaf(self, x)

@@ -53,9 +53,10 @@ class RMSNorm(Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         channels = self.num_features
-        if is_undisturbed(x) and x.shape[1:] == (channels,) and x.is_floating_point():
-            weight, _ = self._scale_and_shift()
-            if weight is None or weight.dtype is x.dtype:
+        if is_undisturbed(x) and len(shape := x.shape) == 2 and shape[1] == channels:
+            weight = self._parameters.get("weight")
+            # Others are asked for below: without one, or in another place, or of another type.
+            if weight is not None and weight.dtype is x.dtype:
                 return torch.rms_norm(x, (channels,), weight, self.eps)
         if isinstance(x, Proxy):
             return as_leaf(self, x)
