@@ -143,7 +143,7 @@ def is_undisturbed(x: Any) -> bool:
     """Whether `x` is a plain tensor with numbers, and operations on it are run by torch and autograd alone.
 
     That is, no compiler, tracer, transform of `torch.func` or forward-mode differentiation takes part, all of which a
-    layer else asks for one by one. No subclass of Tensor is plain, and no parameter; programs are exported by subclasses.
+    layer else asks for one by one. No subclass of Tensor is plain, and no parameter; programs are exported by such.
     It is asked in every call, of which it is a part where the input is small: even to find a function in `torch`, whose
     dictionary is in no cache, takes as long as to call it.
     """

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import reset_scale_and_shift, scale_and_shift
+from bncore.norm._batches import check_channels, check_more_than_one_value
 from bncore.norm._dispatch import blend, guarded, may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, channel_axes, moments, statistics_dtype
@@ -23,13 +24,7 @@ from bncore.norm._native import (
 )
 from bncore.norm._recompute import recomputing
 from bncore.norm._snapshot import as_of_now
-from bncore.norm._torch import (
-    AnyBatchNorm,
-    cudnn_flag,
-    graph_task,
-    is_undisturbed,
-    process_group,
-)
+from bncore.norm._torch import AnyBatchNorm, cudnn_flag, graph_task, is_undisturbed, process_group
 
 Kept = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
 """Running mean, running variance, the number of batches seen, scale and shift."""
@@ -298,39 +293,3 @@ def standardize(x: Tensor, mean: Tensor, var: Tensor, eps: float, weight: Tensor
     """`weight * (x - mean) / sqrt(var + eps) + bias` with vectors (C,), in primitive operations."""
     centred = x.to(torch.promote_types(x.dtype, mean.dtype)) - along_channels(mean, x)
     return scale_and_shift(centred * along_channels((var + eps).rsqrt(), x), weight, bias).to(x.dtype)
-
-
-def check_rank(x: Tensor) -> None:
-    """Raise ValueError unless `x` has a batch axis and a channel axis."""
-    if x.dim() < 2:
-        raise ValueError(f"expected a batch of shape (N, C, ...), got {x.dim()} axes; add the batch axis")
-
-
-def check_channels(x: Tensor, num_features: int) -> None:
-    """Raise ValueError unless `x` is a batch of floating-point numbers with so many channels.
-
-    Kernels would read past the end of a vector, and broadcasting takes shapes that are not meant.
-    """
-    if x.dim() < 2:
-        check_rank(x)
-    channels = x.shape[1]
-    # Traced, sizes are tensors, and to ask one is a warning.
-    if not isinstance(channels, Tensor) and channels != num_features:
-        raise ValueError(f"expected {num_features} channels along axis 1, got input size {tuple(x.shape)}")
-    if not x.is_floating_point():
-        check_floating_point(x)
-
-
-def check_floating_point(x: Tensor) -> None:
-    """Raise ValueError for whole numbers: the output has the type of the input, and would be rounded to them."""
-    if not x.is_floating_point():
-        raise ValueError(f"expected input of a floating-point type, got {x.dtype}")
-
-
-def check_more_than_one_value(x: Tensor) -> None:
-    """Raise ValueError for one value per channel: its variance is 0, and normalization would erase the input."""
-    if x.numel() == x.shape[1]:
-        raise ValueError(
-            f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}; "
-            "use a larger batch or drop the last partial one"
-        )

@@ -35,7 +35,8 @@ class _Rows:
         # The memory of views that are kept is no other tensor's, so that a tensor which was given another has moved.
         if made is not None and made[0][0] is mean and made[0][1] is var and made[0][2] is count and made[1] == at:
             return made[2]
-        rows = list(zip(mean.unbind(), var.unbind(), count.unbind(), strict=True))
+        # Detached, they hold on to the memory alone, and the tensors can be swapped.
+        rows = list(zip(*(one.detach().unbind() for one in (mean, var, count)), strict=True))
         # Two threads at once: each has its own, and the last one's are kept.
         self._made = None if torch.is_inference_mode_enabled() else ((mean, var, count), at, rows)
         return rows

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
+from bncore.norm._batches import check_channels
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, statistics_dtype
-from bncore.norm._native import evaluate_batch_norm
+from bncore.norm._native import evaluate_batch_norm, takes
 from bncore.norm._torch import is_tracing, is_undisturbed
-from bncore.norm.batch_norm import check_channels
-
 
 _VECTORS = ("running_mean", "running_var", "weight", "bias")
 
@@ -93,13 +92,11 @@ class FrozenBatchNorm(nn.Module):
         if not wants_gradient and (plain or may_use_native(x)):
             return evaluate_batch_norm(x, mean, var, weight, bias, self.eps)
         # The kernel would keep x for the gradients of scale and shift, which nobody wants here.
-        if plain and all(
-            vector is not None and vector.dtype is torch.float32 for vector in (x, mean, var, weight, bias)
-        ):
+        if plain and x.dtype is mean.dtype is torch.float32 and takes(x, var, weight, bias):
             return _rescale(x, mean, var, weight, bias, self.eps)
         dtype = torch.promote_types(statistics_dtype(x.dtype), statistics_dtype(var.dtype))
-        wide = (None if vector is None else vector.to(dtype) for vector in (x, mean, var, weight, bias))
-        return _rescale(*wide, self.eps).to(x.dtype)
+        scale, shift = (None if vector is None else vector.to(dtype) for vector in (weight, bias))
+        return _rescale(x.to(dtype), mean.to(dtype), var.to(dtype), scale, shift, self.eps).to(x.dtype)
 
     def _vectors(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Mean, variance, scale and shift, each (C,), from where a module keeps them."""

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, scale_and_shift
+from bncore.norm._batches import check_channels
 from bncore.norm._dispatch import can_be_asked, may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import moments
 from bncore.norm._native import are_of_one_type, scale_beside
 from bncore.norm._override import apply
 from bncore.norm._torch import is_tracing, is_undisturbed
-from bncore.norm.batch_norm import check_channels
 
 _LARGE = 4.0
 """Of a mean beside the spread. At 4, the kernel for channels_last is off by 1e-5 where the spread is 1."""

@@ -8,13 +8,13 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine
+from bncore.norm._batches import check_channels, check_rank
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._native import are_of_one_type, batch_norm, scale_beside, watched_behind_view
 from bncore.norm._rescale import standardize_instances
 from bncore.norm._sample_statistics import instances, positions_of
 from bncore.norm._torch import cudnn_flag, is_undisturbed
-from bncore.norm.batch_norm import check_channels, check_rank
 
 
 class InstanceNorm(Affine):

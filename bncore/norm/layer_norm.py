@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine
+from bncore.norm._batches import check_channels
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._native import right_to_second_order, scale_beside, watched
 from bncore.norm._torch import is_undisturbed
-from bncore.norm.batch_norm import check_channels
 from bncore.norm.group_norm import check_more_than_one_value_per_group, of_one_type, standardize_groups
 
 
@@ -59,10 +59,10 @@ class LayerNorm(Affine):
         channels = self.num_features
         if is_undisturbed(x) and x.dim() == 2 and x.shape[1] == channels > 1:
             parameters, dtype = self._parameters, x.dtype
-            weight, bias = parameters.get("weight"), parameters.get("bias")
+            scale, shift = parameters.get("weight"), parameters.get("bias")
             # Others are asked for below: without any, or in other places, or of other types.
-            if weight is not None and weight.dtype is dtype and bias is not None and bias.dtype is dtype:
-                return watched(torch.layer_norm(x, (channels,), weight, bias, self.eps))
+            if scale is not None and scale.dtype is dtype and shift is not None and shift.dtype is dtype:
+                return watched(torch.layer_norm(x, (channels,), scale, shift, self.eps))
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         check_channels(x, channels)
@@ -71,6 +71,6 @@ class LayerNorm(Affine):
         weight, bias = self._scale_and_shift()
         if x.dim() == 2 and may_use_native(x):
             shape, dtype = (channels,), x.dtype
-            wide, scale, shift = of_one_type(x, scale_beside(bias, weight), bias)
-            return right_to_second_order(torch.layer_norm(wide, shape, scale, shift, self.eps)).to(dtype)
+            wide, weight, bias = of_one_type(x, scale_beside(bias, weight), bias)
+            return right_to_second_order(torch.layer_norm(wide, shape, weight, bias, self.eps)).to(dtype)
         return standardize_groups(x, 1, weight, bias, self.eps)

@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, scale_and_shift
+from bncore.norm._batches import check_channels
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._sample_statistics import mean_square
 from bncore.norm._torch import is_undisturbed
-from bncore.norm.batch_norm import check_channels
 
 
 class RMSNorm(Affine):
@@ -54,10 +54,10 @@ class RMSNorm(Affine):
     def forward(self, x: Tensor) -> Tensor:
         channels = self.num_features
         if is_undisturbed(x) and len(shape := x.shape) == 2 and shape[1] == channels:
-            weight = self._parameters.get("weight")
+            kept = self._parameters.get("weight")
             # Others are asked for below: without one, or in another place, or of another type.
-            if weight is not None and weight.dtype is x.dtype:
-                return torch.rms_norm(x, (channels,), weight, self.eps)
+            if kept is not None and kept.dtype is x.dtype:
+                return torch.rms_norm(x, (channels,), kept, self.eps)
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         check_channels(x, channels)
