@@ -59,8 +59,8 @@ PAIRS: dict[str, Pair] = {
 def main() -> None:
     """Print a line for each layer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=20, help="steps of one network before it is the other's turn")
+    parser.add_argument("--rounds", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=5, help="steps of one network before it is the other's turn")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="*", choices=list(PAIRS))
