@@ -2,7 +2,7 @@
 
 Their third derivative by reverse mode is another number: the second takes mean and deviation for constants (pytorch
 186256). It cannot be told beforehand that one will be wanted, so each output is watched by a hook. Until a backward
-pass builds a graph, that costs three microseconds; the gradients of the second such pass end in an error.
+pass builds a graph, that costs three microseconds, most of them in the backward pass; the gradients of the second such pass end in an error.
 """
 
 from collections.abc import Callable, Iterator
@@ -98,7 +98,7 @@ def scale_beside(bias: Tensor | None, weight: Tensor | None) -> Tensor | None:
 def first_derivatives_only() -> Iterator[None]:
     """Within it, forward passes of this thread do not watch for third derivatives, of which nobody takes any.
 
-    That saves a layer that wraps one of torch's kernels three microseconds a step, some percent of a small network's. A
+    That saves a layer that wraps one of torch's kernels three microseconds a step, a percent of a small network's. A
     third derivative by reverse mode of what was computed within is a wrong number, as with torch's own layers; first
     and second derivatives are right.
     """
