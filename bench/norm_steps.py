@@ -3,8 +3,9 @@
 The network is an MLP of three linear layers with two norms, small enough that a norm is a part of it: a step is the
 forward pass, the backward pass and fused SGD; an evaluation is a forward pass without gradients. Both networks take
 turns in one process, in an order drawn anew each round, and are made anew now and then, for where their memory lies. A
-ratio is the median over the rounds of CPU time, with the 95 % interval of a median; `quiet` is the ratio of the lowest deciles,
-for a machine that does something else besides. The first line compares torch's layer with itself: what it strays from 1 is the noise.
+ratio is the median over the rounds of CPU time, with the 95 % interval of a median; `quiet` is the ratio of the lowest
+deciles, for a machine that does something else besides. The first line compares torch's layer with itself: what it
+strays from 1 is the noise.
 
 Where torch has no such layer, ours is set to compute what torch's batch norm does; a frozen one is written by hand.
 """
