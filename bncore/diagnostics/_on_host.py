@@ -18,7 +18,7 @@ def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     for places in alike.values():
         of_type = [tensors[at].detach() for at in places]
         brought = torch.cat([one.reshape(-1) for one in of_type]).cpu()
-        apart = brought.split([one.numel() for one in of_type])
+        apart = brought.split_with_sizes([one.numel() for one in of_type])
         for at, one, like in zip(places, apart, of_type, strict=True):
             found[at] = one.view(like.shape)
     return found

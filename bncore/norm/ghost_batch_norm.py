@@ -16,7 +16,7 @@ from bncore.norm._columns import examples, standardize_groups, tables
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._moments import channel_axes, moments, number_of_values, statistics_dtype
 from bncore.norm._native import batch_norm, takes
-from bncore.norm._torch import is_tracing
+from bncore.norm._torch import is_tracing, is_undisturbed
 from bncore.norm.batch_norm import BatchNorm, standardize
 
 
@@ -76,6 +76,8 @@ class GhostBatchNorm(BatchNorm):
         return f"{super().extra_repr()}, virtual_batch_size={self.virtual_batch_size}"
 
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
+        if is_undisturbed(x) and x.shape[0] <= self.virtual_batch_size and (y := self._train_at_once(x)) is not None:
+            return y
         groups = self._number_of_groups(x)
         if torch.compiler.is_exporting() or is_tracing():
             return self._normalize_any_number(x, groups)
