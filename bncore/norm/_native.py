@@ -2,7 +2,8 @@
 
 Their third derivative by reverse mode is another number: the second takes mean and deviation for constants (pytorch
 186256). It cannot be told beforehand that one will be wanted, so each output is watched by a hook. Until a backward
-pass builds a graph, that costs three microseconds, most of them in the backward pass; the gradients of the second such pass end in an error.
+pass builds a graph, that costs three microseconds, most of them in the backward pass; the gradients of the second such
+pass end in an error.
 """
 
 from collections.abc import Callable, Iterator
