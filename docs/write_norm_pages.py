@@ -194,7 +194,8 @@ def _list_of(notes: dict[str, dict[str, Any]], schemas: dict[str, Any]) -> str:
         "docstrings, the spec and the YAML files there. What each costs on your machine: `python -m bench.norms`; what "
         "those that wrap one of torch's kernels cost a small network: `python -m bench.norm_steps`.\n\n"
         "Third derivatives by reverse mode, which torch's kernels give wrong, end in an error; watching for them costs "
-        "a layer some three microseconds of a backward pass. Who takes first and second ones alone trains within "
+        "a layer some three microseconds of a backward pass. Who takes first and second ones alone trains "
+        "within "
         "`bncore.norm.first_derivatives_only()`, as the service does."
     )
     table = "\n".join(["| Normalization | `kind` in a spec | In `bncore` |", "| --- | --- | --- |", *rows])
