@@ -79,11 +79,13 @@ def takes(x: Tensor, *vectors: Tensor | None) -> bool:
     return True
 
 
-def are_of_one_type(dtype: torch.dtype, weight: Tensor | None, bias: Tensor | None) -> bool:
-    """Whether scale and shift are of this type, where there are any, and no shift is without a scale."""
+def are_taken_as_they_are(dtype: torch.dtype, weight: Tensor | None, bias: Tensor | None) -> bool:
+    """Whether scale and shift, where there are any, are of this type and `packed`, and no shift is without a scale."""
     if weight is None:
         return bias is None
-    return weight.dtype is dtype and (bias is None or bias.dtype is dtype)
+    if weight.dtype is not dtype or not weight.is_contiguous():
+        return False
+    return bias is None or (bias.dtype is dtype and bias.is_contiguous())
 
 
 def as_taken(x: Tensor, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:

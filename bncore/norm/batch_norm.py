@@ -15,7 +15,7 @@ from bncore.norm._dispatch import blend, guarded, may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, channel_axes, moments, statistics_dtype
 from bncore.norm._native import (
-    are_of_one_type,
+    are_taken_as_they_are,
     batch_norm,
     batch_norm_of_one_type,
     evaluate_batch_norm,
@@ -145,8 +145,9 @@ class BatchNorm(AnyBatchNorm):
         if is_undisturbed(x):
             if torch.is_grad_enabled() and (x.requires_grad or _learns(weight) or _learns(bias)):
                 mean, var = mean.clone(), var.clone()
-            dtype = x.dtype
-            if mean.dtype is dtype and var.dtype is dtype and are_of_one_type(dtype, weight, bias):
+            dtype, packed = x.dtype, mean.is_contiguous() and var.is_contiguous()
+            fit = packed and mean.dtype is dtype and var.dtype is dtype
+            if fit and are_taken_as_they_are(dtype, weight, bias):
                 return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, self.eps, cudnn_flag())
         elif not may_use_native(x):
             return standardize(x, mean, var, self.eps, weight, bias)
@@ -223,8 +224,7 @@ class BatchNorm(AnyBatchNorm):
             return None
         if mean is None or mean.dtype is not dtype or var is None or var.dtype is not dtype or count is None:
             return None
-        fits = bias is None if weight is None else weight.dtype is dtype and (bias is None or bias.dtype is dtype)
-        return (mean, var, count, weight, bias) if fits else None
+        return (mean, var, count, weight, bias) if are_taken_as_they_are(dtype, weight, bias) else None
 
     def _pass_empty(self, x: Tensor) -> Tensor:
         if self._updates() and self.momentum is not None:

@@ -14,7 +14,7 @@ from bncore.norm._batches import check_channels
 from bncore.norm._dispatch import can_be_asked, may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import moments
-from bncore.norm._native import are_of_one_type, in_one_piece, scale_beside
+from bncore.norm._native import are_taken_as_they_are, in_one_piece, scale_beside
 from bncore.norm._override import apply
 from bncore.norm._torch import is_tracing, is_undisturbed
 
@@ -78,7 +78,7 @@ class GroupNorm(Affine):
         if groups == self.num_features:
             check_more_than_one_value_per_group(x, groups)
         weight, bias = self._scale_and_shift()
-        if is_undisturbed(x) and x.is_contiguous() and are_of_one_type(x.dtype, weight, bias):
+        if x.numel() > 0 and is_undisturbed(x) and x.is_contiguous() and are_taken_as_they_are(x.dtype, weight, bias):
             return torch.group_norm(x, groups, weight, bias, self.eps)
         return standardize_groups(x, groups, weight, bias, self.eps)
 
