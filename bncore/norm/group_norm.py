@@ -78,7 +78,7 @@ class GroupNorm(Affine):
         if groups == self.num_features:
             check_more_than_one_value_per_group(x, groups)
         weight, bias = self._scale_and_shift()
-        if x.numel() > 0 and is_undisturbed(x) and x.is_contiguous() and are_taken_as_they_are(x.dtype, weight, bias):
+        if is_undisturbed(x) and x.is_contiguous() and x.numel() > 0 and are_taken_as_they_are(x.dtype, weight, bias):
             return torch.group_norm(x, groups, weight, bias, self.eps)
         return standardize_groups(x, groups, weight, bias, self.eps)
 
