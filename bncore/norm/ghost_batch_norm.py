@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
-from bncore.norm._columns import examples, standardize_groups, tables
-from bncore.norm._dispatch import may_use_native
-from bncore.norm._moments import channel_axes, moments, number_of_values, statistics_dtype
-from bncore.norm._native import batch_norm, takes
+from bncore.norm._groups import standardize_groups
+from bncore.norm._moments import number_of_values, statistics_dtype
 from bncore.norm._torch import is_tracing
-from bncore.norm.batch_norm import BatchNorm, standardize
+from bncore.norm.batch_norm import BatchNorm
 
 
 class GhostBatchNorm(BatchNorm):
@@ -81,16 +79,9 @@ class GhostBatchNorm(BatchNorm):
             return self._normalize_any_number(x, groups)
         if groups == 1:
             return super()._normalize_with_batch(x)
-        if _is_channels_last(x):
-            y, mean, var = standardize_groups(x, groups, self.weight, self.bias, self.eps)
-            self._take_in(mean, var)
-            return y
-        flat = x.reshape(x.shape[0], x.shape[1], -1)
-        results = [self._normalize_table(table) for table in tables(flat, groups)]
-        outputs, statistics = zip(*results, strict=True)
-        mean, var = torch.cat(statistics, 1).mean(1)
+        y, mean, var = standardize_groups(x, groups, self.weight, self.bias, self.eps)
         self._take_in(mean, var)
-        return examples(outputs).view(x.shape)
+        return y
 
     def _number_of_groups(self, x: Tensor) -> int:
         examples = x.shape[0]
@@ -111,7 +102,9 @@ class GhostBatchNorm(BatchNorm):
         """The same, without a question that has another answer for another number of examples."""
         examples, positions = x.shape[0], number_of_values(x, range(2, x.dim()))
         wide = x.to(statistics_dtype(x.dtype))
-        group_of = torch.arange(examples, device=x.device) % groups
+        each, larger = examples // groups, examples % groups
+        places = torch.arange(examples, device=x.device)
+        group_of = torch.maximum(places // (each + 1), (places - larger) // each)
         # As many rows as there are examples, of which the first are the groups: a table of as many rows as there are
         # groups would ask whether there is only one.
         count = wide.new_zeros(examples, 1).index_add(0, group_of, wide.new_ones(examples, 1)) * positions
@@ -131,33 +124,3 @@ class GhostBatchNorm(BatchNorm):
         self._take_in(mean.sum(0) / groups, (var * (count / (count - 1))).sum(0) / groups)
         y = centred * of_examples((var + self.eps).rsqrt())
         return scale_and_shift(y, self.weight, self.bias).to(x.dtype)
-
-    def _normalize_table(self, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalize each column of a table (rows, columns, C, S) by itself.
-
-        Returns the table, and each column's mean and unbiased variance (2, columns, C).
-        """
-        columns = table.shape[1]
-        y, statistics = self._normalize_columns(table.flatten(1, 2), columns)
-        return y.view(table.shape), statistics
-
-    def _normalize_columns(self, x: Tensor, columns: int) -> tuple[Tensor, Tensor]:
-        """Plain batch norm of (rows, columns * C, ...), and its statistics (2, columns, C)."""
-        weight, bias = (one if one is None else one.expand(columns, -1).flatten() for one in (self.weight, self.bias))
-        if may_use_native(x):
-            vector = bias if weight is None else weight
-            fits = vector is not None and takes(x, weight, bias)
-            dtype = vector.dtype if vector is not None and fits else statistics_dtype(x.dtype)
-            # With momentum 1 the kernel leaves the batch's own statistics here.
-            statistics = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device)
-            y = batch_norm(x, statistics[0], statistics[1], weight, bias, 1.0, self.eps)
-            return y, statistics.view(2, columns, -1)
-        batch = moments(x, channel_axes(x))
-        mean, var = batch.mean.flatten(), batch.var.flatten()
-        statistics = torch.stack((mean, var * (batch.count / (batch.count - 1)))).unflatten(1, (columns, -1))
-        return standardize(x, mean, var, self.eps, weight, bias), statistics
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    # vmap cannot be asked for a memory format.
-    return not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
