@@ -1,14 +1,13 @@
 """Ghost batch norm: a batch normalized in groups of neighbours.
 
-Shapes: N examples in G groups, with S positions and C channels each. A group is a contiguous piece of memory in either
-layout: of a table of values (N, C, S), or in channels_last of rows (N * S, C). All groups of one size are a block (g,
-R, C, S) or (g, R, C); there is a second one where G does not divide N. Vectors of groups are (G, C).
+Shapes: N examples in G groups of R, with S positions and C channels each. A group is a contiguous piece of memory in
+either layout. All groups together are a block: a table (G, R, C, S), or in channels_last rows (G, R * S, C). Vectors of
+groups broadcast against it: (G, 1, C, 1) or (G, 1, C).
 Invariant: the groups are those of `torch.tensor_split`, whatever the layout, the type, the device and the way.
 
-Three ways, which differ in time alone. Beside each other: small groups are copied, so that they are channels of one
-batch, and one call of torch's kernel does them all. By kernels: a call for each, which writes into a piece of one
-result. By passes: rows of the processor's own types have their sums from the kernel, and the rest from passes over all
-groups at once, in a third of the time that the kernel takes for it.
+On CPUs, passes over all groups at once take less time than torch's kernel for batch norm takes for the whole batch, but
+for the sums over long rows, which are quicker by the kernel, group by group. In half precision and on other devices,
+the kernel does all of it, group by group, and writes into pieces of one result.
 """
 
 from typing import Any
@@ -18,103 +17,119 @@ from torch import Tensor
 
 from bncore.norm._dispatch import can_be_asked, may_use_native
 from bncore.norm._moments import statistics_dtype
+from bncore.norm._native import as_taken, batch_norm_of_one_type, takes
 from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
 from bncore.norm._torch import (
     batch_norm_backward,
     batch_norm_in,
-    batch_norm_with_statistics,
     batch_statistics,
+    doubled_products_in,
     is_stack_of_gradients,
+    squared_distances_in,
 )
 
-_FEW_VALUES = 2**15
-"""In a group, below which to copy them costs less than calls of their own."""
+_MANY_VALUES = 2**15
+"""In a group, above which the sums of the kernel are quicker, for all that a call of it costs."""
+_FEW = 6
+"""Groups, for which a call each of the kernel costs less than a function in Python, as long as they are small."""
 _FAR = 8.0
 """Deviations between a mean and zero, beyond which the kernel's sum, one after another in float32, is not enough."""
-Blocks = list[Tensor]
+Results = tuple[Tensor, Tensor, Tensor]
 
 
-def standardize_groups(
-    x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Results:
     """`weight * (x - mean) / sqrt(var + eps) + bias` by the moments of the group of each example of (N, C, ...).
 
     With the average over groups of their means and unbiased variances (C,).
     """
-    if torch.compiler.is_compiling() or not may_use_native(x) or not can_be_asked(x):
-        return _in_primitives(x, groups, weight, bias, eps)
-    if not x.is_contiguous() and not _lies_in_rows(x):
-        x = x.contiguous()
-    newest = torch.zeros(2, x.shape[1], dtype=statistics_dtype(x.dtype), device=x.device)
-    y: Tensor = apply(_StandardizeGroups, x, groups, weight, bias, newest, eps)
-    mean, var = newest.unbind()
+    primitive = torch.compiler.is_compiling() or not may_use_native(x) or not can_be_asked(x)
+    if not primitive and groups <= _FEW and x.numel() < groups * _MANY_VALUES:
+        return _each_by_itself(x, groups, weight, bias, eps)
+    standardize = _in_primitives if primitive else _by_function
+    # Not `divmod`, of which the compiler makes no graph where the number of examples is left open.
+    each, larger = x.shape[0] // groups, x.shape[0] % groups
+    if larger == 0:
+        return standardize(x, groups, weight, bias, eps)
+    # Not slices: each would fill a gradient of the size of the batch with zeros.
+    parts = x.split((larger * (each + 1), (groups - larger) * each))
+    first, others = (
+        standardize(part, number, weight, bias, eps)
+        for part, number in zip(parts, (larger, groups - larger), strict=True)
+    )
+    y = torch.cat((first[0].movedim(1, -1), others[0].movedim(1, -1))).movedim(-1, 1)
+    mean, var = (one.lerp(other, 1 - larger / groups) for one, other in zip(first[1:], others[1:], strict=True))
     return y, mean, var
 
 
-def _in_primitives(
-    x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same, so that derivatives of every order are right."""
-    flat = x.movedim(1, -1).flatten(1, -2).to(statistics_dtype(x.dtype))
-    outputs, means, variances = [], [], []
-    for block in _blocks(flat, flat.shape[0], groups):
-        count = block.shape[1] * block.shape[2]
-        mean = block.mean((1, 2))
-        centred = block - mean.unflatten(1, (1, 1, -1))
-        var = centred.square().mean((1, 2))
-        outputs.append((centred * (var + eps).rsqrt().unflatten(1, (1, 1, -1))).flatten(0, 1))
-        means.append(mean)
-        variances.append(var * (count / (count - 1)))
-    y = torch.cat(outputs)
+def _in_primitives(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Results:
+    """The same for groups of one size, so that derivatives of every order are right."""
+    block = x.movedim(1, -1).flatten(1, -2).to(statistics_dtype(x.dtype)).unflatten(0, (groups, -1))
+    count = block.shape[1] * block.shape[2]
+    mean = block.mean((1, 2), keepdim=True)
+    centred = block - mean
+    var = centred.square().mean((1, 2), keepdim=True)
+    y = (centred * (var + eps).rsqrt()).flatten(0, 1)
     y = y if weight is None else y * weight
     y = (y if bias is None else y + bias).to(x.dtype).unflatten(1, x.shape[2:]).movedim(-1, 1)
-    return y, torch.cat(means).mean(0), torch.cat(variances).mean(0)
+    return y, mean.mean((0, 1, 2)), (var * (count / (count - 1))).mean((0, 1, 2))
+
+
+def _each_by_itself(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Results:
+    mean, var = (torch.zeros(x.shape[1], dtype=statistics_dtype(x.dtype), device=x.device) for _ in range(2))
+    if not takes(x, mean, weight, bias):
+        weight, bias = as_taken(x, weight, bias)
+    # With such a momentum, the kernel leaves the average of all groups so far.
+    parts = [
+        batch_norm_of_one_type(part, mean, var, weight, bias, 1 / number, eps)
+        for number, part in enumerate(x.tensor_split(groups), 1)
+    ]
+    return torch.cat(parts), mean, var
+
+
+def _by_function(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Results:
+    if not x.is_contiguous() and not _lies_in_rows(x):
+        x = x.contiguous()
+    y, mean, var = apply(_StandardizeGroups, x, groups, weight, bias, eps)
+    return y, mean, var
 
 
 class _StandardizeGroups(torch.autograd.Function):
-    """The output of `_in_primitives`, differentiated through mean and variance as functions of the batch.
-
-    The averages are added to `newest` (2, C).
-    """
+    """The output of `_in_primitives`, differentiated through mean and variance as functions of the batch."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, newest: Tensor, eps: float
-    ) -> Tensor:
-        ctx.groups, ctx.eps, ctx.rows = groups, eps, x.dim() == 2 or _lies_in_rows(x)
-        scale, shift = (None if vector is None else vector.to(newest.dtype) for vector in (weight, bias))
+        ctx: Any, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, ...]:
+        rows = x.dim() == 2 or not x.is_contiguous()
         y = torch.empty_like(x)
-        blocks, into = (_blocks(_flat(one, ctx.rows), len(x), groups) for one in (x, y))
-        if x.numel() < groups * _FEW_VALUES:
-            mean, inverse_sigma = _forward_beside(blocks, into, scale, shift, newest, eps)
-        elif _takes_passes(x, ctx.rows):
-            mean, inverse_sigma = _forward_by_passes(blocks, into, scale, shift, newest, eps)
-        else:
-            mean, inverse_sigma = _forward_by_kernels(blocks, into, scale, shift, newest, eps)
+        standardize = _by_passes if _takes_passes(x) else _by_kernel
+        block, into = _block(x, groups, rows), _block(y, groups, rows)
+        mean, inverse_sigma, *newest = standardize(block, into, *_beside(block, weight, bias), eps)
         ctx.save_for_backward(x, weight, bias, mean, inverse_sigma)
-        return y
+        ctx.groups, ctx.eps, ctx.rows = groups, eps, rows
+        ctx.mark_non_differentiable(*newest)
+        ctx.set_materialize_grads(False)
+        return y, *newest
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, inverse_sigma = ctx.saved_tensors
-        wants, groups = ctx.needs_input_grad, ctx.groups
-        if torch.is_grad_enabled() or is_stack_of_gradients(grads[0]):
-            return _gradients_in_primitives(ctx, grads[0])
-        scale = None if weight is None else weight.to(mean.dtype)
-        into_x = torch.empty_like(x) if wants[0] else None
+        if torch.is_grad_enabled() or is_stack_of_gradients(grad):
+            return _gradients_in_primitives(ctx, grad)
+        wants = ctx.needs_input_grad
         # Hooks may have brought the batch back in another layout, and a gradient may have any.
-        batch, grad = (_blocks(_flat(one, ctx.rows), len(x), groups) for one in (x, grads[0]))
-        into = None if into_x is None else _blocks(_flat(into_x, ctx.rows), len(x), groups)
-        if x.numel() < groups * _FEW_VALUES:
-            sums = _backward_beside(batch, grad, into, scale, mean, inverse_sigma)
-        elif _takes_passes(x, ctx.rows):
-            sums = _backward_by_passes(batch, grad, into, scale, mean, inverse_sigma)
-        else:
-            sums = _backward_by_kernels(batch, grad, into, scale, mean, inverse_sigma)
-        into_weight = sums[0].sum(0).to(weight.dtype) if wants[2] else None
-        into_bias = sums[1].sum(0).to(bias.dtype) if wants[3] else None
-        return into_x, None, into_weight, into_bias, None, None
+        block, of = _block(x, ctx.groups, ctx.rows), _block(grad, ctx.groups, ctx.rows)
+        into = torch.empty_like(block)
+        (scale,) = _beside(block, weight)
+        differentiate = _back_by_passes if _takes_passes(x) else _back_by_kernel
+        products, sums = differentiate(block, of, into, scale, mean, inverse_sigma, wants[0])
+        into_x = None
+        if wants[0]:
+            into_x = into.view(len(x), *x.shape[2:], -1).movedim(-1, 1) if ctx.rows else into.view(x.shape)
+        into_weight = products.sum(0).view(-1).to(weight.dtype) if wants[2] else None
+        into_bias = sums.sum(0).view(-1).to(bias.dtype) if wants[3] else None
+        return into_x, None, into_weight, into_bias, None
 
 
 def _gradients_in_primitives(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -130,159 +145,152 @@ def _gradients_in_primitives(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...
     if not torch.is_grad_enabled():
         # Not `detach`, which a stack does not know.
         found = [one if one is None else one.clone() for one in found]
-    return found[0], None, *found[1:], None, None
+    return found[0], None, *found[1:], None
 
 
-def _forward_beside(
-    blocks: Blocks, into: Blocks, weight: Tensor | None, bias: Tensor | None, newest: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
-    """Fill `into`, and give the mean and the inverse deviation of each group; like the other ways forward."""
-    groups, saved = sum(map(len, blocks)), []
-    for block, memory in zip(blocks, into, strict=True):
-        columns = len(block)
-        scale, shift = (None if vector is None else vector.repeat(columns) for vector in (weight, bias))
-        statistics = newest.new_zeros(2, columns * newest.shape[1])
-        y, *own = batch_norm_with_statistics(_beside(block), scale, shift, statistics[0], statistics[1], 1.0, eps)
-        memory.copy_(_behind(y, columns))
-        newest.add_(statistics.view(2, columns, -1).sum(1), alpha=1 / groups)
-        saved.append([one.view(columns, -1) for one in own])
-    mean, inverse_sigma = (one[0] if len(one) == 1 else torch.cat(one) for one in zip(*saved, strict=True))
-    return mean, inverse_sigma
-
-
-def _backward_beside(
-    batch: Blocks, grad: Blocks, into: Blocks | None, weight: Tensor | None, mean: Tensor, inverse_sigma: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Fill `into`, and give what each group adds to the gradients of weight and bias; like the other ways back."""
-    wanted, sums, first = [into is not None, True, True], [], 0
-    for number, (values, of) in enumerate(zip(batch, grad, strict=True)):
-        columns = len(values)
-        own = (one[first : first + columns].flatten() for one in (mean, inverse_sigma))
-        scale = None if weight is None else weight.repeat(columns)
-        dx, *found = batch_norm_backward(_beside(of), _beside(values), scale, None, None, *own, True, 0.0, wanted)
-        if into is not None:
-            into[number].copy_(_behind(dx, columns))
-        sums.append([one.view(columns, -1) for one in found])
-        first += columns
-    products, plain = (one[0] if len(one) == 1 else torch.cat(one) for one in zip(*sums, strict=True))
-    return products, plain
-
-
-def _forward_by_kernels(
-    blocks: Blocks, into: Blocks, weight: Tensor | None, bias: Tensor | None, newest: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
-    pieces = _pieces(blocks)
-    mean, inverse_sigma = newest.new_empty(2, len(pieces), newest.shape[1])
-    vectors = zip(mean.unbind(), inverse_sigma.unbind(), strict=True)
-    for number, (piece, memory, own) in enumerate(zip(pieces, _pieces(into), vectors, strict=True), 1):
-        # With such a momentum, the kernel leaves the average of all groups so far.
-        batch_norm_in(memory, *own, piece, weight, bias, newest[0], newest[1], 1 / number, eps)
-    return mean, inverse_sigma
-
-
-def _backward_by_kernels(
-    batch: Blocks, grad: Blocks, into: Blocks | None, weight: Tensor | None, mean: Tensor, inverse_sigma: Tensor
-) -> tuple[Tensor, Tensor]:
-    wanted, sums, vectors = [into is not None, True, True], [], (mean.unbind(), inverse_sigma.unbind())
-    memory = None if into is None else _pieces(into)
-    for number, (values, of, *own) in enumerate(zip(_pieces(batch), _pieces(grad), *vectors, strict=True)):
-        dx, *found = batch_norm_backward(of, values, weight, None, None, *own, True, 0.0, wanted)
-        if memory is not None:
-            memory[number].copy_(dx)
-        sums.append(found)
-    products, plain = (torch.stack(one) for one in zip(*sums, strict=True))
-    return products, plain
-
-
-def _forward_by_passes(
-    blocks: Blocks, into: Blocks, weight: Tensor | None, bias: Tensor | None, newest: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
-    to_mean, to_var = newest.unbind()
-    found = [batch_statistics(piece, to_mean, to_var, 1 / k) for k, piece in enumerate(_pieces(blocks), 1)]
-    mean, var = (torch.stack(one) for one in zip(*found, strict=True))
-    if (mean.square() > var * _FAR**2).any():
-        far = [(block - own).mean(1) for block, own in zip(blocks, _of_blocks(mean, blocks), strict=True)]
-        gap = torch.cat(far)
-        mean, var = mean + gap, var - gap.square()
-    inverse_sigma = (var + eps).rsqrt_()
+def _by_passes(
+    block: Tensor, into: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, ...]:
+    """Fill `into`; mean and inverse deviation of each group, and the averages of means and unbiased variances (C,)."""
+    count = _values(block)
+    if _takes_kernel_for_sums(block):
+        mean, var = _moments_by_kernel(block)
+    else:
+        mean = _sums(block).div_(count)
+        squared_distances_in(into, block, mean)
+        var = _sums(into).div_(count)
+    newest = mean.mean(0).view(-1), var.mean(0).view(-1).mul_(count / (count - 1))
+    inverse_sigma = var.add_(eps).rsqrt_()
     scale = inverse_sigma if weight is None else inverse_sigma * weight
     shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
-    vectors = (_of_blocks(one, blocks) for one in (shift, scale))
-    for memory, block, a, b in zip(into, blocks, *vectors, strict=True):
-        torch.addcmul(a, block, b, out=memory)
-    return mean, inverse_sigma
+    _scale_and_shift_in(into, block, scale, shift)
+    return mean, inverse_sigma, *newest
 
 
-def _backward_by_passes(
-    batch: Blocks, grad: Blocks, into: Blocks | None, weight: Tensor | None, mean: Tensor, inverse_sigma: Tensor
+def _back_by_passes(
+    block: Tensor,
+    grad: Tensor,
+    into: Tensor,
+    weight: Tensor | None,
+    mean: Tensor,
+    inverse_sigma: Tensor,
+    wanted: bool,
 ) -> tuple[Tensor, Tensor]:
-    only, vectors = [False, True, True], (mean.unbind(), inverse_sigma.unbind())
-    found = [
-        batch_norm_backward(of, values, None, None, None, *own, True, 0.0, only)[1:]
-        for values, of, *own in zip(_pieces(batch), _pieces(grad), *vectors, strict=True)
-    ]
+    """Fill `into` if it is wanted; what each group adds to the gradients of weight and bias."""
+    if _takes_kernel_for_sums(block):
+        products, sums = _sums_by_kernel(block, grad, mean, inverse_sigma)
+    else:
+        doubled_products_in(into, grad, block, mean)
+        products, sums = _sums(into).mul_(inverse_sigma).mul_(0.5), _sums(grad)
+    if wanted:
+        scale = inverse_sigma if weight is None else inverse_sigma * weight
+        share = scale / -_values(block)
+        slope = (share * inverse_sigma).mul_(products)
+        shift = torch.addcmul(share.mul_(sums), slope, mean, value=-1)
+        _scale_and_shift_in(into, block, slope, shift)
+        into.addcmul_(grad, scale)
+    return products, sums
+
+
+def _by_kernel(
+    block: Tensor, into: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, ...]:
+    like = block.new_empty(0, dtype=statistics_dtype(block.dtype))
+    mean, inverse_sigma = like.new_empty(2, len(block), *_shape(block)[1:])
+    newest = like.new_zeros(2, block.shape[2]).unbind()
+    scale, shift = (None if vector is None else vector.view(-1) for vector in (weight, bias))
+    each = zip(block, into, mean, inverse_sigma, strict=True)
+    for number, (piece, memory, *own) in enumerate(each, 1):
+        # With such a momentum, the kernel leaves the average of all groups so far.
+        batch_norm_in(memory, *(one.view(-1) for one in own), piece, scale, shift, *newest, 1 / number, eps)
+    return mean, inverse_sigma, *(one.clone() for one in newest)
+
+
+def _back_by_kernel(
+    block: Tensor,
+    grad: Tensor,
+    into: Tensor,
+    weight: Tensor | None,
+    mean: Tensor,
+    inverse_sigma: Tensor,
+    wanted: bool,
+) -> tuple[Tensor, Tensor]:
+    found = []
+    scale = None if weight is None else weight.view(-1)
+    for values, of, memory, *own in zip(block, grad, into, mean, inverse_sigma, strict=True):
+        vectors = (one.view(-1) for one in own)
+        dx, *sums = batch_norm_backward(of, values, scale, None, None, *vectors, True, 0.0, [wanted, True, True])
+        if wanted:
+            memory.copy_(dx)
+        found.append(sums)
     products, plain = (torch.stack(one) for one in zip(*found, strict=True))
-    if into is None:
-        return products, plain
-    scale = inverse_sigma if weight is None else inverse_sigma * weight
-    share = scale / -_counts(batch, mean)
-    slope = (share * inverse_sigma).mul_(products)
-    constant = torch.addcmul(share.mul_(plain), slope, mean, value=-1)
-    own = (_of_blocks(one, batch) for one in (constant, slope, scale))
-    for memory, values, of, a, b, c in zip(into, batch, grad, *own, strict=True):
-        torch.addcmul(a, values, b, out=memory)
-        memory.addcmul_(of, c)
     return products, plain
+
+
+def _moments_by_kernel(rows: Tensor) -> tuple[Tensor, Tensor]:
+    means, variances = zip(*map(batch_statistics, rows.unbind()), strict=True)
+    mean, var = torch.stack(means).unsqueeze(1), torch.stack(variances).unsqueeze(1)
+    if (mean.square() > var * _FAR**2).any():
+        gap = (rows - mean).mean(1, keepdim=True)
+        mean, var = mean + gap, var - gap.square()
+    return mean, var
+
+
+def _sums_by_kernel(rows: Tensor, grad: Tensor, mean: Tensor, inverse_sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """The sums over each group of products of a gradient with standardized values, and of itself."""
+    only = [False, True, True]
+    each = zip(
+        grad.unbind(), rows.unbind(), mean.flatten(0, 1).unbind(), inverse_sigma.flatten(0, 1).unbind(), strict=True
+    )
+    found = [batch_norm_backward(of, values, None, None, None, *own, True, 0.0, only)[1:] for of, values, *own in each]
+    products, sums = zip(*found, strict=True)
+    return torch.stack(products).unsqueeze(1), torch.stack(sums).unsqueeze(1)
+
+
+def _sums(block: Tensor) -> Tensor:
+    return block.sum(1, keepdim=True) if block.dim() == 3 else block.sum((1, 3), keepdim=True)
+
+
+def _scale_and_shift_in(memory: Tensor, block: Tensor, scale: Tensor, shift: Tensor) -> None:
+    if block.dim() == 3:
+        torch.addcmul(shift, block, scale, out=memory)
+    else:
+        # Two constants along a row keep `addcmul` from taking several values at once.
+        torch.mul(block, scale, out=memory).add_(shift)
 
 
 def _lies_in_rows(x: Tensor) -> bool:
-    """Whether it is in channels_last: (N, ..., C) in memory."""
+    """Whether it is (N, ..., C) in memory: in channels_last, or vectors."""
     return x.movedim(1, -1).is_contiguous()
 
 
-def _takes_passes(x: Tensor, rows: bool) -> bool:
-    return rows and x.device.type == "cpu" and statistics_dtype(x.dtype) == x.dtype
+def _takes_passes(x: Tensor) -> bool:
+    return x.device.type == "cpu" and statistics_dtype(x.dtype) == x.dtype
 
 
-def _flat(x: Tensor, rows: bool) -> Tensor:
-    """Rows (N * S, C), or a table (N, C, S); a view where the batch lies so."""
-    return x.movedim(1, -1).contiguous().view(-1, x.shape[1]) if rows else x.contiguous().view(*x.shape[:2], -1)
+def _takes_kernel_for_sums(block: Tensor) -> bool:
+    return block.dim() == 3 and block.numel() >= len(block) * _MANY_VALUES
 
 
-def _blocks(flat: Tensor, examples: int, groups: int) -> Blocks:
-    """The groups that have one example more than the others, if there are such, and these: (g, R, ...)."""
-    # Not `divmod`, of which the compiler makes no graph where the number of examples is left open.
-    each, larger = examples // groups, examples % groups
-    if larger == 0:
-        return [flat.unflatten(0, (groups, -1))]
-    values = flat.shape[0] // examples * (each + 1) * larger
-    # Not slices: each would fill a gradient of the size of the batch with zeros.
-    first, others = flat.split((values, flat.shape[0] - values))
-    return [first.unflatten(0, (larger, -1)), others.unflatten(0, (groups - larger, -1))]
+def _block(x: Tensor, groups: int, rows: bool) -> Tensor:
+    """A view where the batch lies so."""
+    channels = x.shape[1]
+    if rows:
+        return (x if x.dim() == 2 else x.movedim(1, -1)).contiguous().view(groups, -1, channels)
+    return x.contiguous().view(groups, x.shape[0] // groups, channels, -1)
 
 
-def _pieces(blocks: Blocks) -> list[Tensor]:
-    return [piece for block in blocks for piece in block.unbind()]
+def _beside(block: Tensor, *vectors: Tensor | None) -> list[Tensor | None]:
+    """Vectors (C,) in the type of statistics, shaped to broadcast against the block."""
+    dtype, shape = statistics_dtype(block.dtype), (-1,) if block.dim() == 3 else (-1, 1)
+    return [None if vector is None else vector.to(dtype).view(shape) for vector in vectors]
 
 
-def _of_blocks(vectors: Tensor, blocks: Blocks) -> list[Tensor]:
-    """Of each block the vectors of its groups, (g, 1, C)."""
-    wide = vectors.unsqueeze(1)
-    return [wide] if len(blocks) == 1 else list(wide.split([len(block) for block in blocks]))
+def _shape(block: Tensor) -> tuple[int, ...]:
+    """Of vectors of groups."""
+    return (len(block), 1, block.shape[2], *(1,) * (block.dim() - 3))
 
 
-def _counts(blocks: Blocks, like: Tensor) -> Any:
-    """How many values of each channel a group has: of all, or of each (G, 1)."""
-    if len(blocks) == 1:
-        return blocks[0].shape[1]
-    return torch.cat([like.new_full((len(block), 1), block.shape[1]) for block in blocks])
-
-
-def _beside(block: Tensor) -> Tensor:
-    """The groups as further channels, (R, g * C, ...)."""
-    return block.transpose(0, 1).flatten(1, 2)
-
-
-def _behind(x: Tensor, groups: int) -> Tensor:
-    """The inverse of `_beside`, which may lie otherwise in memory."""
-    return x.unflatten(1, (groups, -1)).transpose(0, 1)
+def _values(block: Tensor) -> int:
+    """How many of each channel a group has."""
+    return block.numel() // (len(block) * block.shape[2])

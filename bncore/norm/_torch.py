@@ -33,13 +33,13 @@ __all__ = [
     "autograd_node",
     "batch_norm_backward",
     "batch_norm_in",
-    "batch_norm_with_statistics",
     "batch_statistics",
     "clamp_max_all_",
     "clamp_min_all_",
     "cudnn_enabled",
     "dispatch_modes",
     "divide_all_",
+    "doubled_products_in",
     "forward_mode",
     "graph_task",
     "hook_without_handle",
@@ -47,6 +47,7 @@ __all__ = [
     "is_tracing",
     "multiply_all_",
     "saves_elsewhere",
+    "squared_distances_in",
     "transform",
 ]
 
@@ -118,23 +119,19 @@ def batch_norm_in(
     )
 
 
-def batch_norm_with_statistics(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor,
-    running_var: Tensor,
-    momentum: float,
-    eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same into memory of its own: the output, and mean and inverse deviation (C,)."""
-    y, mean, inverse_sigma = torch.native_batch_norm(x, weight, bias, running_mean, running_var, True, momentum, eps)
-    return y, mean, inverse_sigma
+def squared_distances_in(memory: Tensor, x: Tensor, y: Tensor) -> None:
+    """`memory[:] = (x - y)^2` in one pass: torch's loss without its warning that shapes differ."""
+    torch.ops.aten.mse_loss.out(x, y, 0, out=memory)
 
 
-def batch_statistics(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (C,) of (N, C, ...) by the kernel of batch norm alone, which moves the running ones."""
-    mean, var = torch.batch_norm_update_stats(x, running_mean, running_var, momentum)
+def doubled_products_in(memory: Tensor, factor: Tensor, x: Tensor, y: Tensor) -> None:
+    """`memory[:] = 2 * factor * (x - y)` in one pass: what the gradient of torch's loss is made of."""
+    torch.ops.aten.mse_loss_backward.grad_input(factor, x, y, 0, grad_input=memory)
+
+
+def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (C,) of (N, C), which lie in rows, by the kernel of batch norm alone."""
+    mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
     return mean, var
 
 

@@ -79,7 +79,8 @@ class GhostBatchNorm(BatchNorm):
             return self._normalize_any_number(x, groups)
         if groups == 1:
             return super()._normalize_with_batch(x)
-        y, mean, var = standardize_groups(x, groups, self.weight, self.bias, self.eps)
+        *_, weight, bias = self._vectors()
+        y, mean, var = standardize_groups(x, groups, weight, bias, self.eps)
         self._take_in(mean, var)
         return y
 
