@@ -19,7 +19,7 @@ from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
 from bncore.norm._torch import is_stack_of_gradients
 
-_FEW = 6
+_FEW = 8
 """Groups, for which a call each of the kernel costs less than a function in Python, as long as they are small."""
 Results = tuple[Tensor, Tensor, Tensor]
 
@@ -50,14 +50,15 @@ def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tens
 
 def _in_primitives(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Results:
     """The same for groups of one size, so that derivatives of every order are right."""
-    block = x.movedim(1, -1).flatten(1, -2).to(statistics_dtype(x.dtype)).unflatten(0, (groups, -1))
+    rows = x.movedim(1, -1).to(statistics_dtype(x.dtype))
+    block = rows.reshape(groups, x.shape[0] // groups, -1, x.shape[1])
     count = block.shape[1] * block.shape[2]
     mean = block.mean((1, 2), keepdim=True)
     centred = block - mean
     var = centred.square().mean((1, 2), keepdim=True)
-    y = (centred * (var + eps).rsqrt()).flatten(0, 1)
+    y = (centred * (var + eps).rsqrt()).reshape(rows.shape)
     y = y if weight is None else y * weight
-    y = (y if bias is None else y + bias).to(x.dtype).unflatten(1, x.shape[2:]).movedim(-1, 1)
+    y = (y if bias is None else y + bias).to(x.dtype).movedim(-1, 1)
     return y, mean.mean((0, 1, 2)), (var * (count / (count - 1))).mean((0, 1, 2))
 
 
@@ -101,7 +102,9 @@ class _StandardizeGroups(torch.autograd.Function):
         return y, *newest
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 5
         x, weight, bias, mean, inverse_sigma = ctx.saved_tensors
         if torch.is_grad_enabled() or is_stack_of_gradients(grad):
             return _gradients_in_primitives(ctx, grad)
