@@ -29,7 +29,7 @@ MANY_VALUES = 2**16
 _RUN = 2**20
 """Values that the cache holds between two passes over them."""
 _FAR = 8.0
-"""Deviations between a mean and zero, beyond which the kernel's sum, one after another in float32, is not enough."""
+"""Deviations between a mean and zero, beyond which the digits count that are saved by subtracting it first."""
 Moments = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -59,9 +59,17 @@ def _by_passes(block: Tensor, into: Tensor, weight: Tensor | None, bias: Tensor 
     for values, memory in zip(_runs(block, block), _runs(into, block), strict=True):
         mean, var = _moments_by_kernel(values) if _takes_kernel_for_sums(values) else _moments(values, memory)
         inverse_sigma = (var + eps).rsqrt_()
-        scale = inverse_sigma if weight is None else inverse_sigma * weight
-        shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
-        _scale_and_shift_in(memory, values, scale, shift)
+        if _are_far(mean, inverse_sigma):
+            gap = _sums(torch.sub(values, mean, out=memory)).div_(count)
+            inverse_sigma = (var - gap.square()).add_(eps).rsqrt_()
+            scale = inverse_sigma if weight is None else inverse_sigma * weight
+            # Before it is added to the mean, where it loses its digits.
+            memory.sub_(gap).mul_(scale).add_(0.0 if bias is None else bias)
+            mean = mean + gap
+        else:
+            scale = inverse_sigma if weight is None else inverse_sigma * weight
+            shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
+            _scale_and_shift_in(memory, values, scale, shift)
         means.append(mean)
         variances.append(var)
         deviations.append(inverse_sigma)
@@ -96,8 +104,10 @@ def _gradient_in(
     scale = inverse_sigma if weight is None else inverse_sigma * weight
     share = scale / -_values(block)
     slope = (share * inverse_sigma).mul_(products)
-    shift = torch.addcmul(share.mul_(sums), slope, mean, value=-1)
-    _scale_and_shift_in(memory, block, slope, shift)
+    if _are_far(mean, inverse_sigma):
+        torch.sub(block, mean, out=memory).mul_(slope).add_(share.mul_(sums))
+    else:
+        _scale_and_shift_in(memory, block, slope, torch.addcmul(share.mul_(sums), slope, mean, value=-1))
     memory.addcmul_(grad, scale)
 
 
@@ -136,11 +146,7 @@ def _moments(block: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
 
 def _moments_by_kernel(rows: Tensor) -> tuple[Tensor, Tensor]:
     means, variances = zip(*map(batch_statistics, rows.unbind()), strict=True)
-    mean, var = torch.stack(means).unsqueeze(1), torch.stack(variances).unsqueeze(1)
-    if (mean.square() > var * _FAR**2).any():
-        gap = (rows - mean).mean(1, keepdim=True)
-        mean, var = mean + gap, var - gap.square()
-    return mean, var
+    return torch.stack(means).unsqueeze(1), torch.stack(variances).unsqueeze(1)
 
 
 def _sums_of_gradient(
@@ -167,6 +173,10 @@ def _scale_and_shift_in(memory: Tensor, block: Tensor, scale: Tensor, shift: Ten
     else:
         # Two constants along a row keep `addcmul` from taking several values at once.
         torch.mul(block, scale, out=memory).add_(shift)
+
+
+def _are_far(mean: Tensor, inverse_sigma: Tensor) -> bool:
+    return bool((mean * inverse_sigma).abs_().gt(_FAR).any())
 
 
 def _takes_passes(x: Tensor) -> bool:
