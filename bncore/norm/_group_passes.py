@@ -24,7 +24,7 @@ from bncore.norm._torch import (
     squared_distances_in,
 )
 
-MANY_VALUES = 2**16
+_MANY_VALUES = 2**16
 """In a group, above which the sums of rows by the kernel are quicker, for all that a call of it costs."""
 _RUN = 2**20
 """Values that the cache holds between two passes over them."""
@@ -61,7 +61,8 @@ def _by_passes(block: Tensor, into: Tensor, weight: Tensor | None, bias: Tensor 
         inverse_sigma = (var + eps).rsqrt_()
         if _are_far(mean, inverse_sigma):
             gap = _sums(torch.sub(values, mean, out=memory)).div_(count)
-            inverse_sigma = (var - gap.square()).add_(eps).rsqrt_()
+            var = var - gap.square()
+            inverse_sigma = (var + eps).rsqrt_()
             scale = inverse_sigma if weight is None else inverse_sigma * weight
             # Before it is added to the mean, where it loses its digits.
             memory.sub_(gap).mul_(scale).add_(0.0 if bias is None else bias)
@@ -184,7 +185,7 @@ def _takes_passes(x: Tensor) -> bool:
 
 
 def _takes_kernel_for_sums(block: Tensor) -> bool:
-    return block.dim() == 3 and block.numel() >= len(block) * MANY_VALUES
+    return block.dim() == 3 and block.numel() >= len(block) * _MANY_VALUES
 
 
 def _runs(of_groups: Tensor, block: Tensor) -> Sequence[Tensor]:

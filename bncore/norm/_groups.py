@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bncore.norm._dispatch import can_be_asked, may_use_native
-from bncore.norm._group_passes import MANY_VALUES, differentiate_block, standardize_block
+from bncore.norm._group_passes import differentiate_block, standardize_block
 from bncore.norm._moments import statistics_dtype
 from bncore.norm._native import as_taken, batch_norm_of_one_type, takes
 from bncore.norm._override import apply
@@ -21,6 +21,8 @@ from bncore.norm._torch import is_stack_of_gradients
 
 _FEW = 8
 """Groups, for which a call each of the kernel costs less than a function in Python, as long as they are small."""
+_SMALL, _SMALL_IN_ROWS = 2**16, 2**18
+"""Values in a group: rows take the kernel less time than tables, so that it is worth it for more."""
 Results = tuple[Tensor, Tensor, Tensor]
 
 
@@ -30,7 +32,7 @@ def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tens
     With the average over groups of their means and unbiased variances (C,).
     """
     primitive = torch.compiler.is_compiling() or not may_use_native(x) or not can_be_asked(x)
-    if not primitive and groups <= _FEW and x.numel() < groups * MANY_VALUES:
+    if not primitive and groups <= _FEW and x.numel() < groups * (_SMALL if x.is_contiguous() else _SMALL_IN_ROWS):
         return _each_by_itself(x, groups, weight, bias, eps)
     standardize = _in_primitives if primitive else _by_function
     # Not `divmod`, of which the compiler makes no graph where the number of examples is left open.

@@ -2,8 +2,7 @@
 
 Shapes: N examples, C channels (axis 1), any further axes are positions and count as examples.
 
-Invariant: example i of N is in group i mod G, whatever the memory layout. So the examples of a contiguous batch, seen
-as a table with G columns, are rows of a batch of G * C channels: one plain batch norm, on a view, does them all.
+Invariant: the G groups are neighbours in the batch, those of `torch.tensor_split`, whatever the memory layout.
 """
 
 from typing import Any
@@ -21,18 +20,21 @@ from bncore.norm.batch_norm import BatchNorm
 class GhostBatchNorm(BatchNorm):
     """Standardizes each group of examples with its own mean and variance, as if it were a smaller batch.
 
-    Training: the N examples form `G = ceil(N / virtual_batch_size)` groups, example i in group i mod G, so that sizes
-    differ by one at most; each is normalized as by `BatchNorm`, with shared `weight` and `bias` (C,). With one value
-    per example and channel, G is at most N // 2, which leaves no group a single value. Then the running statistics move
-    towards the average over groups of the groups' means and unbiased variances, each group counting once. Evaluation is
-    plain batch normalization of the whole batch. Input and output: (N, C, ...).
+    Training: the N examples form `G = ceil(N / virtual_batch_size)` groups of neighbours, as `torch.tensor_split` cuts
+    a batch: the first N mod G groups have one example more than the others. Each is normalized as by `BatchNorm`, with
+    shared `weight` and `bias` (C,); output and gradients are those of a plain batch norm over micro-batches in order.
+    With one value per example and channel, G is at most N // 2, which leaves no group a single value. Then the running
+    statistics move towards the average over groups of the groups' means and unbiased variances, each group counting
+    once. Evaluation is plain batch normalization of the whole batch. Input and output: (N, C, ...).
 
     Difference from `torch.nn.BatchNorm*`: the groups; with `virtual_batch_size >= N` it is the same. Keys are the same.
-    Differences from the paper: there, groups are neighbours in the batch, which changes nothing for a shuffled one, and
-    the running statistics take the groups one after the other, the last one weighing most. The average variance leaves
-    out how far the groups' means lie apart, as it does there.
+    Large and many groups are normalized by passes of our own on CPUs: there, derivatives of every order are right, and
+    a mean far from zero costs no digits that it costs torch. Differences from the paper: there, the running statistics
+    take the groups one after the other, the last one weighing most. The average variance leaves out how far the groups'
+    means lie apart, as it does there.
 
-    A contiguous batch that G does not divide is copied on the way in and on the way out.
+    Batches of more than eight groups, or of large ones, are copied on the way in and on the way out where G does not
+    divide them; up to eight small groups are put together from their parts.
 
     arXiv 1705.08741, algorithm 1.
 
