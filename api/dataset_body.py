@@ -1,7 +1,6 @@
 """What is said of a data set before it is uploaded."""
 
 import json
-import re
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -12,8 +11,8 @@ from bncore.spec.limits import NAME_CHARS
 from bncore.spec.strict import SpecModel, Text
 from store.datasets.uploads import Wanted
 
-_FILE_NAME_CHARS = 100
-_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
+_FILE_NAME_BYTES = 200
+"""File systems take 255 of them; a character has up to four."""
 _SHA256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -43,6 +42,6 @@ class CompleteBody(SpecModel):
 
 
 def _file_name(said: str) -> str:
-    """A name that any disk takes, and that leads nowhere."""
-    plain = _PLAIN.sub("_", said.replace("\\", "/").rpartition("/")[2])[-_FILE_NAME_CHARS:].lstrip(".")
-    return plain or "upload"
+    """As it was given, for messages to show, but for folders; of what is too long for a disk, the end."""
+    name = said.replace("\\", "/").rpartition("/")[2]
+    return name.encode()[-_FILE_NAME_BYTES:].decode("utf-8", "ignore").lstrip(".") or "upload"

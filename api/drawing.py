@@ -22,7 +22,9 @@ from bncore.figures.chosen import MOST_STEPS, few
 from bncore.figures.curves import MOST_SERIES, chosen_keys
 from bncore.recording import kind_in
 from bncore.spec import up_to_date
+from bncore.spec.wording import meant_or_all
 from store import experiments, recordings, results, tables
+from store.jobs.states import State
 
 MOST_POINTS = 4_000_000
 """64 MB; a million takes a tenth of a second to read."""
@@ -52,6 +54,8 @@ class Material:
     """By experiment."""
     versions: list[Any]
     """What changes when any of it does."""
+    unfinished: frozenset[str] = frozenset()
+    """The experiments that have no result yet, or none any more."""
 
     def tag(self, look: Look) -> str:
         """The ETag of the figure, looking so."""
@@ -78,14 +82,15 @@ def material(
         raise FigureNotFound(name, [one.name for one in _of_all(session, rows, there)], None)
     specs = {row.id: row.spec for row in rows}
     versions: list[Any] = [[row.id, row.version, row.name] for row in rows]
+    unfinished = frozenset(row.id for row in rows if row.state is not State.SUCCEEDED)
     if figure.recordings is None:
         chosen = _keys(session, ids, there, keys, refuse)
-        return Material(figure, specs, chosen, {}, versions)
+        return Material(figure, specs, chosen, {}, versions, unfinished)
     found = _recordings(session, figure, ids, refuse)
     if not any(found.values()):
         raise FigureNotFound(name, [one.name for one in _of_all(session, rows, there)], figure.recordings)
     versions += [[file.id for file in some] for some in found.values()]
-    return Material(figure, specs, [], found, versions)
+    return Material(figure, specs, [], found, versions, unfinished)
 
 
 async def draw(asked: Admitted, wanted: Material, look: Look, refuse: Refuse) -> bytes:
@@ -120,7 +125,7 @@ def _of_all(session: Session, rows: Sequence[tables.Experiment], keys: Sequence[
 
 def _keys(session: Session, ids: Sequence[str], there: Sequence[str], keys: Sequence[str], refuse: Refuse) -> list[str]:
     if missing := [key for key in keys if key not in there]:
-        raise refuse("keys", f"There is no series {', '.join(missing)}; there are {', '.join(there)}"[:1000])
+        raise refuse("keys", f"There is no series {', '.join(missing)}; {meant_or_all(missing[0], there)}"[:1000])
     chosen = list(dict.fromkeys(keys)) or chosen_keys(there)
     if len(chosen) > MOST_SERIES:
         raise refuse("keys", f"At most {MOST_SERIES} series fit into a figure")
@@ -166,5 +171,5 @@ def _read(asked: Admitted, wanted: Material, look: Look) -> Work:
         if some
     }
     specs = wanted.specs if len(wanted.specs) == 1 else {one: up_to_date(spec) for one, spec in wanted.specs.items()}
-    described, blobs = packed(specs, series, recorded)
+    described, blobs = packed(specs, series, recorded, wanted.unfinished)
     return Work({**look, "name": wanted.figure.name, "experiments": described}, blobs)

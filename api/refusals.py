@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from bncore.spec import Fault
+from bncore.spec.wording import nearest
 
 
 class ApiError(Exception):
@@ -119,7 +120,9 @@ class FigureNotFound(ApiError):
     def __init__(self, name: str, allowed: Sequence[str], recordings: str | None, of: str = "experiment") -> None:
         """`recordings` are of the kind that it shows, where there is such a figure and it does not show series."""
         lacking = f", for it has no {recordings}" if recordings else ""
-        there = f"what it has allows {', '.join(allowed)}" if allowed else "it has nothing yet that could be drawn"
+        close = None if recordings else nearest(name.lower(), allowed)
+        what = f"did you mean {close}? What" if close else "what"
+        there = f"{what} it has allows {', '.join(allowed)}" if allowed else "it has nothing yet that could be drawn"
         super().__init__(f"There is no figure {name} of this {of}{lacking}; {there}.")
 
 

@@ -6,7 +6,8 @@ Simulated studies with a known truth go through the code that judges real ones: 
 decision. Printed per estimand, spread between seeds and number of seeds, in percent: how often the interval covers;
 how often `holds` comes out with no effect; how often with an effect of exactly delta (for equality: of epsilon),
 where it is wrong to say so either way. Then the same for all looks together, where a study is extended: always; by as
-many seeds as `extra_seeds` says, while it is inconclusive; by one seed at a time until it holds.
+many seeds as `extra_seeds` says, while it is inconclusive; by one seed at a time until it holds. At last verdicts on
+shares that are counted at several settings: `bench.coverage_of_shares`.
 
 Monte Carlo error: 2 standard errors of 95 % are 1.4 points with 1,000 studies.
 """
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from bench import coverage_of_shares
 from bncore.studies.estimand import Effects, Estimand, effects
 from bncore.studies.intervals import t_interval
 from bncore.studies.looks import Looks, level
@@ -151,6 +153,8 @@ def main() -> None:
         random = np.random.default_rng((given.seed, most, *map(ord, kind.name + how)))
         share = _looked(kind, then, first, most, given.studies, random)
         print(f"{kind.name:24} {how:24} {first:3}-{most:3}", share, flush=True)
+    for line in coverage_of_shares.lines(given.studies, given.seed):
+        print(line, flush=True)
 
 
 def _rows() -> Iterator[tuple[Kind, str, int]]:

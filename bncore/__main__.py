@@ -22,8 +22,7 @@ from bncore.stop_request import StopRequest
 
 def main() -> int:
     """Parse the command line and work."""
-    # A directory of that name is what `python -m bncore run` has always meant.
-    if sys.argv[1:2] == ["run"] and not (len(sys.argv) == 2 and Path("run").is_dir()):
+    if sys.argv[1:2] == ["run"]:
         return _run_by_hand(sys.argv[2:])
     description = "Train what spec.json in a run directory says, or import or evaluate what import.json or"
     parser = argparse.ArgumentParser(
@@ -59,6 +58,8 @@ def _run_by_hand(arguments: list[str]) -> int:
     parser.add_argument(
         "dir", type=Path, nargs="?", help="where all is written, new or empty; else called as the file, here"
     )
+    if not arguments and Path("run").is_dir():
+        parser.error("the following arguments are required: spec; the run directory that is here is ./run")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
     from bncore.by_hand import Refused, Reporter, prepare

@@ -99,8 +99,7 @@ def _part(part: Mapping[str, Any]) -> Json:
 
 def _question(verdict: Mapping[str, Any]) -> Json:
     estimated = verdict.get("estimated") or {}
-    tests = estimated.get("tests") or {}
-    p = tests.get("decision_holm") if tests else (verdict.get("measured") or {}).get("p")
+    p = (estimated.get("tests") or verdict.get("counted") or {}).get("decision_holm")
     shown = {key: _rounded(value) for key, value in (estimated.get("shown") or {}).items()}
     failed = [guard["name"] for guard in verdict["guards"] if not guard["passed"]]
     about = {key: verdict[key] for key in ("name", "outcome", "label", "n", "sentence")}

@@ -18,6 +18,7 @@ from bncore.events import Finished
 from store import checkpoints, files, work
 from store.database import Database
 from store.errors import DatasetDamaged, DatasetUnusable, FileDamaged, FileNotFound, QuotaExceeded, StaleLease
+from store.jobs.failures import QUOTA
 from store.jobs.moves import Moved
 from store.queueing import Limits as StoredLimits
 from store.work import Claim, Concluded, Failed, Outcome
@@ -131,7 +132,7 @@ class Attempt:
         except (FileNotFound, DatasetDamaged) as error:
             return Failed("invalid_data", str(error))
         except QuotaExceeded as error:
-            return Failed("quota", f"{error} Delete what is not needed, and retry.")
+            return Failed(QUOTA, f"{error} Delete what is not needed, and retry.")
         except OSError as error:
             if not is_disk_full(error):
                 raise

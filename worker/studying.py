@@ -16,6 +16,7 @@ from bncore.studies.results import Place, setting
 from store import evaluations as stored
 from store.errors import DatasetUnusable, QuotaExceeded
 from store.experiments import Submission
+from store.jobs.failures import QUOTA
 from store.queueing import Limits
 from store.studies.working import Judged, Member, NextStage, Rest, Step, ToEvaluate
 from store.work import Failed, Outcome, Stepped
@@ -25,7 +26,14 @@ _MESSAGE_CHARS = 500
 
 
 def outcome_of(study_id: str, found: Mapping[str, Any], said: Mapping[str, Any], limits: Limits) -> Outcome:
-    """What the step of a study comes to, given what it had found and what its process made of that."""
+    """What the step of a study comes to, given what it had found and what its process made of that.
+
+    Want of room says nothing of a setting: nothing is chosen without those that failed for it.
+    """
+    lacking = [row for row in found.get("rows", ()) if row["missing"] == QUOTA]
+    if "batch" in said and lacking:
+        chosen = f"what comes next would be chosen without {len(lacking)} of its experiments"
+        return Failed(QUOTA, f"There was no room for checkpoints, and {chosen}. Delete what is not needed, and retry.")
     try:
         return Stepped(_step(study_id, found, said, limits))
     except SpecError as error:
@@ -40,7 +48,7 @@ def refused(error: QuotaExceeded | DatasetUnusable, outcome: Outcome) -> Failed:
     count = len(step.submissions) if isinstance(step, NextStage) else 1
     if error.passes and count <= error.limit:
         return Failed("queue_full", str(error))
-    return Failed("quota", f"{error} The next stage has {count} experiments.")
+    return Failed(QUOTA, f"{error} The next stage has {count} experiments.")
 
 
 def _step(study_id: str, found: Mapping[str, Any], said: Mapping[str, Any], limits: Limits) -> Step:

@@ -60,22 +60,5 @@ class Validated(Shown):
 
     @classmethod
     def of(cls, spec: ExperimentSpec, living: Living, of_classes: Collection[Fault] = ()) -> "Validated":
-        found = plan(spec)
-        layers = [
-            Layer(name=layer.name, kind=layer.kind, output_shape=list(layer.output_shape), parameters=layer.parameters)
-            for layer in found.layers
-        ]
-        shown = SpecPlan(
-            layers=layers,
-            parameters=found.parameters,
-            input_shape=list(found.input_shape),
-            task=found.task,
-            outputs=found.outputs,
-            classes=found.classes,
-            train_examples=found.train_examples,
-            validation_examples=found.validation_examples,
-            test_examples=found.test_examples,
-            steps_per_epoch=found.steps_per_epoch,
-            total_steps=found.total_steps,
-        )
+        shown = SpecPlan.model_validate(plan(spec), from_attributes=True)
         return cls(spec=spec.model_dump(mode="json"), plan=shown, warnings=warnings_of(spec, living, found=of_classes))

@@ -174,7 +174,8 @@ class StudyVerdict(Shown):
     judged_at: datetime
     verdicts: list[dict[str, Any]] = Field(
         description="One a question: outcome, label, sentence, reasons, n, guards, estimand, margin, effects by seed, "
-        "and `estimated`: effect, interval, tests, power, extra_seeds, looks. Of an article, `claim` and `study` too; "
+        "and `estimated`: effect, interval, tests, power, extra_seeds, looks; or `counted`, where networks that train "
+        "were counted: shares, p, looks, seeds_needed. Of an article, `claim` and `study` too; "
         "corrected for all questions of the report together."
     )
     taken: dict[str, list[int]] = Field(description="By question, how many pairs each look so far had.")

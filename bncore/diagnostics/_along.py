@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bncore.diagnostics._on_host import numbers
 from bncore.diagnostics._probe import Probe
 
 GRID = tuple(float(f"{10 ** (half / 2):.3g}") for half in range(-6, 5))
@@ -36,31 +37,34 @@ def along(probe: Probe, distances: Sequence[float], *, with_gradients: bool) -> 
     if not len(distances) or not all(math.isfinite(eta) for eta in distances):
         raise ValueError(f"distances are finite numbers, one at the least, and here {list(distances)}")
     loss_at_0, gradient = probe.gradient()
-    losses, changes = [], []
+    losses, changes = [loss_at_0], []
     for eta in distances:
         with probe.moved(gradient, -eta):
             if with_gradients:
                 loss, there = probe.gradient()
-                changes.append(norm_of([there[name] - here for name, here in gradient.items()]))
+                changes.append(square_of([there[name] - here for name, here in gradient.items()]))
             else:
                 with torch.no_grad():
-                    loss = probe.loss().item()
-                changes.append(math.nan)
+                    # A copy: it may be a piece of what moves back.
+                    loss = probe.loss().clone()
         losses.append(loss)
+    lengths = [square_of(list(of)) for of in (gradient.values(), (w.detach() for w in probe.learning.values()))]
+    found = numbers([*losses, *lengths, *changes])
+    gradient_norm, weights, *changed = map(math.sqrt, found[len(losses) :])
     return Along(
         eta=np.array(distances, float),
-        loss=np.array(losses),
-        change=np.array(changes),
-        loss_at_0=loss_at_0,
-        gradient_norm=norm_of(list(gradient.values())),
-        weights_squared=norm_of([value.detach() for value in probe.learning.values()]) ** 2,
+        loss=np.array(found[1 : len(losses)]),
+        change=np.array(changed or [math.nan] * len(distances)),
+        loss_at_0=found[0],
+        gradient_norm=gradient_norm,
+        weights_squared=weights**2,
     )
 
 
-def norm_of(tensors: Sequence[Tensor]) -> float:
-    """Of all of them as one vector, in float64."""
+def square_of(tensors: Sequence[Tensor]) -> Tensor:
+    """The squared length () of all of them as one vector, in float64."""
     squares = [torch.linalg.vector_norm(tensor, dtype=_wide(tensor)).double().square() for tensor in tensors]
-    return math.sqrt(torch.stack(squares).sum().item())
+    return torch.stack(squares).sum()
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

@@ -12,10 +12,27 @@ from bncore.norm.masked_batch_norm import MaskedBatchNorm
 from bncore.norm.model.population import seen_values
 
 
-def values_of(tensor: Any, axis: int, valid: Tensor | None) -> Tensor:
+class ValidSteps:
+    """Which steps (N, T) of padded sequences count; asked once where they lie, as that is read from the device."""
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask
+        self._at: dict[int, tuple[Tensor, ...]] = {}
+
+    def of(self, sequences: Tensor) -> Tensor | None:
+        """(M, C) of (N, T, C) without padding; steps that were put in front count; None where it is of other size."""
+        more = sequences.shape[1] - self.mask.shape[1]
+        if more < 0 or len(sequences) != len(self.mask):
+            return None
+        if more not in self._at:
+            self._at[more] = nn.functional.pad(self.mask, (more, 0), value=True).nonzero(as_tuple=True)
+        return sequences[self._at[more]]
+
+
+def values_of(tensor: Any, axis: int, valid: ValidSteps | None) -> Tensor:
     """(M, C): every channel of an output, examples and positions together, without padding.
 
-    `axis` is that of channels. `valid` (N, T) is True where a step counts; steps that were put in front count as well.
+    `axis` is that of channels.
     """
     if isinstance(tensor, PackedSequence):
         tensor = tensor.data
@@ -25,14 +42,13 @@ def values_of(tensor: Any, axis: int, valid: Tensor | None) -> Tensor:
     if tensor.dim() == 0:
         return torch.empty(0, 1, dtype=tensor.dtype, device=tensor.device)
     moved: Tensor = tensor.movedim(min(axis, tensor.dim() - 1), -1)
-    if valid is not None and moved.dim() == 3 and len(moved) == len(valid):
-        more = moved.shape[1] - valid.shape[1]
-        if more >= 0:
-            return moved[nn.functional.pad(valid, (more, 0), value=True)]
-    return moved.reshape(-1, moved.shape[-1])
+    known = valid.of(moved) if valid is not None and moved.dim() == 3 else None
+    return known if known is not None else moved.reshape(-1, moved.shape[-1])
 
 
-def normalized_values(norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], valid: Tensor | None) -> Tensor:
+def normalized_values(
+    norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], valid: ValidSteps | None
+) -> Tensor:
     """(M, C): of the arguments of a normalization, or of what came out in the place of the first, as `values_of`.
 
     One that is told of padding itself, by mask, lengths or packing, is believed.
@@ -45,9 +61,14 @@ def normalized_values(norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, 
     return values_of(given, channel_axis(norm, given), valid)
 
 
-def valid_steps(probe: Probe) -> Tensor | None:
-    """(N, T), True where a step is no padding; None without lengths."""
+def valid_steps(probe: Probe) -> ValidSteps | None:
+    """(N, T), True where a step is no padding; None without lengths. Raises ValueError for inputs of another shape."""
     if probe.lengths is None:
         return None
+    if probe.inputs.dim() < 2 or len(probe.inputs) != len(probe.lengths):
+        raise ValueError(
+            f"lengths are of {len(probe.lengths)} sequences, and inputs (N, T, ...) are {tuple(probe.inputs.shape)}; "
+            "give sequences first, and say by `forward` how the model takes them"
+        )
     steps = torch.arange(probe.inputs.shape[1], device=probe.lengths.device)
-    return (steps < probe.lengths.unsqueeze(1)).to(probe.inputs.device)
+    return ValidSteps((steps < probe.lengths.unsqueeze(1)).to(probe.inputs.device))

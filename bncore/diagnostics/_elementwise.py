@@ -1,5 +1,7 @@
 """Activations that are applied to each value by itself, and where they are flat."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -18,14 +20,14 @@ def is_elementwise(module: nn.Module) -> bool:
     return isinstance(module, _ACTIVATIONS)
 
 
-def saturated_share(activation: nn.Module, values: Tensor) -> float:
-    """Share of values (M, C) at which the magnitude of its derivative is below 5 % of the steepest; NaN of none."""
+def saturated_share(activation: nn.Module, values: Tensor) -> Tensor:
+    """Share () of values (M, C) at which the magnitude of its derivative is below 5 % of the steepest; NaN of none."""
     if values.numel() == 0 or isinstance(activation, nn.PReLU):
         # Its slopes are learned, one a channel, and it saturates nowhere.
-        return 0.0 if values.numel() else float("nan")
+        return values.new_full((), 0.0 if values.numel() else math.nan, dtype=torch.float64)
     steepest = next((slope for cls, slope in _STEEPEST.items() if isinstance(activation, cls)), 1.0)
     with torch.enable_grad():
         wide = values.detach().double().requires_grad_()
         # A copy, since it may work in place.
         (slopes,) = torch.autograd.grad(activation.forward(wide.clone()).sum(), wide)
-    return float((slopes.abs() < _FLAT * steepest).double().mean())
+    return (slopes.abs() < _FLAT * steepest).double().mean()

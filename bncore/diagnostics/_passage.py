@@ -4,7 +4,6 @@ Found by one pass over a batch: how far a tensor has come is carried along from 
 branches and layers that are called twice have their places. Depth counts matrices of weights on the longest way.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,14 +11,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
-from bncore.diagnostics._axes import axis_after, channel_axis
+from bncore.diagnostics._axes import axis_after, axis_of_weights, channel_axis
+from bncore.diagnostics._own_weights import is_norm, layer_of, layers_of, matrices_of
 from bncore.diagnostics._probe import Probe
-from bncore.norm._torch import AnyConv
-from bncore.norm.model.found import has_batch_statistics, is_normalization
 from bncore.recording import Site
 
 
@@ -40,6 +37,10 @@ class Call:
     order: int
     before: Way
     after: Way = field(default_factory=Way)
+
+    def depth_inside(self, name: str) -> int:
+        """Of a part of the module that is not called by itself; of several layers in it, of its own."""
+        return self.before.depth + 1 + layer_of(self.module, name[len(self.name) :])
 
     @property
     def label(self) -> str:
@@ -120,9 +121,9 @@ def inside_a_norm(calls: Iterable[Call]) -> Iterator[str]:
     return (f"{call.name}." for call in calls if is_norm(call.module) and call.name)
 
 
-def is_norm(module: nn.Module) -> bool:
-    """Whether it normalizes activations, in a recurrence or elsewhere."""
-    return is_normalization(module) or has_batch_statistics(module)
+def is_within(name: str, other: str) -> bool:
+    """Whether it is the name of a part of the other module."""
+    return name.startswith(f"{other}." if other else "")
 
 
 _MARK = "_way_through_a_network"
@@ -149,7 +150,7 @@ class _Walk:
     def __init__(self, network: nn.Module) -> None:
         self._network = network
         self._names = {module: name for name, module in network.named_modules()}
-        self._owned = {module: attributes for module in self._names if (attributes := _attributes(module))}
+        self._owned = {module: attributes for module in self._names if (attributes := matrices_of(module))}
         self._calls: list[Call] = []
         self._open: list[int] = []
         self._times: dict[nn.Module, int] = {}
@@ -162,6 +163,8 @@ class _Walk:
             self._times[module] = again + 1
             given = [tensor for tensor in _tensors((args, kwargs)) if hasattr(tensor, _MARK)]
             before = _way_of(given) if given else self._furthest
+            if is_norm(module):
+                before = self._inside_a_layer(name, before)
             self._open.append(len(self._calls))
             self._calls.append(Call(name, module, again, len(self._calls), before))
 
@@ -189,7 +192,13 @@ class _Walk:
             return Way(call.before.depth, channel_axis(module, next(_tensors(output), None)))
         if not held or any(self._is_inside(owner, module) and owner not in held for owner in self._owned):
             return come
-        return Way(call.before.depth + _layers(module), 1 if isinstance(module, AnyConv) else -1)
+        return Way(call.before.depth + layers_of(module), axis_of_weights(module, next(_tensors(output), None)))
+
+    def _inside_a_layer(self, name: str, before: Way) -> Way:
+        """Of a normalization that is a part of a cell, which is not called itself: as deep as the cell's layer."""
+        cell = next((one for one in self._uncalled() if name.startswith(f"{one}.")), None)
+        around = [call for call in map(self._calls.__getitem__, self._open) if cell and is_within(cell, call.name)]
+        return Way(around[-1].depth_inside(name), before.axis) if around else before
 
     def _passed_by(self, owner: nn.Module, module: nn.Module) -> bool:
         if owner not in self._holders:
@@ -198,9 +207,12 @@ class _Walk:
             self._holders[owner] = module
         return self._holders[owner] is module
 
+    def _uncalled(self) -> list[str]:
+        """Names of what has matrices and was not called so far."""
+        return [self._names[owner] for owner in self._owned if owner not in self._times and self._names[owner]]
+
     def _is_inside(self, owner: nn.Module, module: nn.Module) -> bool:
-        name = self._names[module]
-        return owner is not module and self._names[owner].startswith(f"{name}." if name else "")
+        return owner is not module and is_within(self._names[owner], self._names[module])
 
     def _matrices(self, first: dict[nn.Module, Call]) -> list[Matrix]:
         found, known = [], set()
@@ -213,7 +225,7 @@ class _Walk:
                 known.add(id(tensor))
                 full = f"{name}.{attribute}" if name else attribute
                 order = self._order_of(first, name, full)
-                depth = first[self._holders[owner]].before.depth + min(1, _layers(owner)) + order[1]
+                depth = first[self._holders[owner]].before.depth + min(1, layers_of(owner)) + order[1]
                 shown = name if len(attributes) == 1 and name else full
                 found.append(Matrix(shown, owner, attribute, self._holders[owner], order, depth))
         return sorted(found, key=lambda matrix: matrix.order)
@@ -227,40 +239,7 @@ class _Walk:
             if not owner:
                 return len(self._calls), 0
             owner = owner.rpartition(".")[0]
-        return first[module].order, _number(module, name[len(owner) :])
-
-
-def _attributes(module: nn.Module) -> tuple[str, ...]:
-    """Names of the matrices that are the module's own."""
-    if is_norm(module) or isinstance(module, parametrize.ParametrizationList | nn.ParameterList | nn.ParameterDict):
-        return ()
-    own = [name for name, value in module._parameters.items() if value is not None and value.dim() > 1]
-    if parametrize.is_parametrized(module):
-        chains: Any = module.parametrizations
-        own += [name for name in chains if max((one.dim() for one in chains[name].parameters()), default=0) > 1]
-    elif "weight_v" in own and "weight_g" in module._parameters:
-        # The weight norm that torch had before parametrizations.
-        own = [name for name in own if name not in ("weight_v", "weight_g")] + ["weight"]
-    return tuple(own)
-
-
-def _number(module: nn.Module, name: str) -> int:
-    """Of a parameter of a module with several layers, which of them it is of."""
-    if isinstance(module, nn.MultiheadAttention):
-        return int("out_proj" in name)
-    # torch's recurrent layers name matrices `weight_hh_l1`, those of `bncore.recurrent` `cells.1.weight_hh`.
-    found = re.search(r"(?:_l|cells\.)(\d+)", name) if _layers(module) > 1 else None
-    return 0 if found is None else int(found[1])
-
-
-def _layers(module: nn.Module) -> int:
-    """How many matrices lie behind one another in it; of one that only adds its matrix, none."""
-    if getattr(module, "only_adds", False):
-        return 0
-    if isinstance(module, nn.MultiheadAttention):
-        return 2
-    found = getattr(module, "num_layers", 1)
-    return found if isinstance(found, int) and found > 0 else 1
+        return first[module].order, layer_of(module, name[len(owner) :])
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

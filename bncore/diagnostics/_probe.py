@@ -26,9 +26,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class How(TypedDict, total=False):
     """What every diagnostic may be told besides the model and a batch.
 
-    `lengths`: integers (N,), of padded sequences; the model is then called as `model(inputs, lengths)`. `loss`: a mean
-    over what counts; without it, `usual_loss`. `forward`: how to run the model instead, `forward(model, inputs)`.
-    `seed`: of dropout and the like. `step`: what the recording says of its time.
+    `lengths`: integers (N,), of padded sequences (N, T, ...); the model is then called as `model(inputs, lengths)`.
+    `loss`: a mean over what counts; without it, `usual_loss`. `forward`: how to run the model instead,
+    `forward(model, inputs)`. `seed`: of dropout and the like. `step`: what the recording says of its time.
     """
 
     lengths: Tensor | None
@@ -100,11 +100,11 @@ class Probe:
         """Of one pass, with its graph."""
         return self.loss_of(self.outputs())
 
-    def gradient(self) -> tuple[float, dict[str, Tensor]]:
-        """The loss, and by name its gradient by all that learns; zeros by what takes no part in it."""
+    def gradient(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss (), and by name its gradient by all that learns; zeros by what takes no part in it."""
         learning = self.learning
         loss = self.loss()
-        return loss.item(), dict(zip(learning, gradients(loss, list(learning.values())), strict=True))
+        return loss.detach().clone(), dict(zip(learning, gradients(loss, list(learning.values())), strict=True))
 
     @contextmanager
     def moved(self, by: Mapping[str, Tensor], distance: float) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """How the statistics of one batch lie to the running ones of a layer, and how old these are."""
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -17,8 +17,8 @@ _DROWNED = 1e-2
 """Share of eps below which a variance counts as none: the output's standard deviation is below 0.1 then."""
 
 
-class Look(Protocol):
-    """What was seen of a layer by its calls."""
+class Look(NamedTuple):
+    """What was seen of a layer by its calls, on the host."""
 
     population: Population | None
     values: Moments | None

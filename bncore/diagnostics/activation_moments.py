@@ -1,5 +1,6 @@
 """How the moments of activations change with depth."""
 
+import itertools
 import math
 from contextlib import ExitStack
 from typing import Any, NamedTuple, Unpack
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from bncore.diagnostics._channels import normalized_values, valid_steps, values_of
 from bncore.diagnostics._elementwise import is_elementwise, saturated_share
-from bncore.diagnostics._passage import Call, Passage, inside_a_norm, is_norm, passage
+from bncore.diagnostics._on_host import on_host
+from bncore.diagnostics._own_weights import is_norm
+from bncore.diagnostics._passage import Call, Passage, inside_a_norm, passage
 from bncore.diagnostics._probe import How, Probe, probing
 from bncore.diagnostics._recorded import recorded
 from bncore.norm.model.population import in_double
@@ -52,7 +55,7 @@ def activation_moments(
         )
     rows = sorted(watch.rows, key=lambda row: row.order)
     sites = tuple(row.site for row in rows)
-    arrays = {name: np.array([row.found[number] for row in rows]) for number, name in enumerate(_MEASURES)}
+    arrays = dict(zip(_MEASURES, _read(rows), strict=True))
     scalars = _slopes(sites, arrays["variance"], from_depth)
     with_axes = {name: (array, ("site",)) for name, array in arrays.items()}
     return recorded("activation_moments", how, with_axes, sites=sites, scalars=scalars)
@@ -61,11 +64,21 @@ def activation_moments(
 _MEASURES = ("mean", "mean_magnitude", "variance", "kurtosis", "dead", "saturated")
 
 
+class _Moments(NamedTuple):
+    """Of values (M, C), where they were measured: means (4,) of mean, its magnitude and variance, and the
+    dead share; by unit (C,) the kurtosis, and whether it varies."""
+
+    means: Tensor
+    kurtosis: Tensor
+    varies: Tensor
+
+
 class _Row(NamedTuple):
     order: tuple[int, int]
     """Of its call, and 0 before it or 1 after it."""
     site: Site
-    found: tuple[float, ...]
+    moments: _Moments
+    saturated: Tensor | None
 
 
 class _Watch:
@@ -90,9 +103,9 @@ class _Watch:
     def __exit__(self, *_: Any) -> None:
         self._until.close()
 
-    def see(self, site: Site, order: int, values: Tensor, saturated: float = math.nan, *, after: int = 1) -> None:
+    def see(self, site: Site, order: int, values: Tensor, saturated: Tensor | None = None, *, after: int = 1) -> None:
         """Measure values (M, C)."""
-        self.rows.append(_Row((order, after), site, (*_moments(values), saturated)))
+        self.rows.append(_Row((order, after), site, _moments(values), saturated))
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         call = self._calls[module][0]
@@ -133,18 +146,30 @@ def _adds(module: nn.Module, args: tuple[Any, ...], output: Any) -> bool:
     return all(isinstance(branch, Tensor) and branch.shape == output.shape for branch in args)
 
 
-def _moments(values: Tensor) -> tuple[float, ...]:
-    """Mean, mean magnitude, variance, kurtosis and dead share of values (M, C)."""
-    if values.numel() == 0:
-        return (math.nan,) * 5
+def _moments(values: Tensor) -> _Moments:
+    """Of values (M, C)."""
     wide = in_double(values.detach())
+    if values.numel() == 0:
+        return _Moments(wide.new_full((4,), math.nan), wide.new_empty(0), wide.new_empty(0, dtype=torch.bool))
     mean = wide.mean(0)
     squares = (wide - mean).square()
     variance = squares.mean(0)
     varies = wide.amax(0) != wide.amin(0)
-    kurtosis = (squares.square().mean(0) / variance.square())[varies]
-    found = (mean.mean(), mean.abs().mean(), variance.mean(), kurtosis.mean(), (~varies).double().mean())
-    return tuple(float(one) for one in found)
+    means = (mean.mean(), mean.abs().mean(), variance.mean(), (~varies).double().mean())
+    return _Moments(torch.stack(means), squares.square().mean(0) / variance.square(), varies)
+
+
+def _read(rows: list[_Row]) -> np.ndarray:
+    """(measure, site) of `_MEASURES`, all brought to the host together."""
+    asked = [row.saturated for row in rows if row.saturated is not None]
+    read = iter(on_host([*itertools.chain.from_iterable(row.moments for row in rows), *asked]))
+    moments = [_Moments(next(read), next(read), next(read)) for _ in rows]
+    shares = [math.nan if row.saturated is None else next(read).item() for row in rows]
+    found = []
+    for (means, kurtosis, varies), share in zip(moments, shares, strict=True):
+        mean, magnitude, variance, dead = means.tolist()
+        found.append((mean, magnitude, variance, kurtosis[varies].mean().item(), dead, share))
+    return np.array(found).reshape(-1, len(_MEASURES)).T
 
 
 def _slopes(sites: tuple[Site, ...], variance: np.ndarray, from_depth: int) -> dict[str, float]:

@@ -9,17 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bncore.diagnostics._along import norm_of
+from bncore.diagnostics._along import square_of
 from bncore.diagnostics._channels import valid_steps, values_of
 from bncore.diagnostics._elementwise import is_elementwise
+from bncore.diagnostics._on_host import on_host
 from bncore.diagnostics._passage import Call, Passage, inside_a_norm, passage
 from bncore.diagnostics._passes import by_weights
 from bncore.diagnostics._probe import How, Probe, probing
 from bncore.diagnostics._recorded import recorded
-from bncore.norm.model.population import in_double
 from bncore.recording import Recording, Site
 
 PERCENTILES = (15, 50, 85)
+_AT_ONCE = 2**26
+"""Bytes."""
 
 
 def covariate_shift(
@@ -99,13 +101,13 @@ def _distributions(probe: Probe, passed: Passage) -> tuple[tuple[Site, ...], lis
     waiting: dict[nn.Module, list[Call]] = {}
     for call in calls:
         waiting.setdefault(call.module, []).append(call)
-    units: dict[int, np.ndarray] = {}
+    units = _Units()
 
     def look(module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
         call = waiting[module].pop(0)
         given = args[0] if before else output
         way = call.before if before else call.after
-        units[call.order] = _percentiles(values_of(given[0] if isinstance(given, tuple) else given, way.axis, valid))
+        units.see(call.order, values_of(given[0] if isinstance(given, tuple) else given, way.axis, valid))
 
     with ExitStack() as until, torch.no_grad():
         for module in waiting:
@@ -113,12 +115,34 @@ def _distributions(probe: Probe, passed: Passage) -> tuple[tuple[Site, ...], lis
             until.callback(register(look).remove)
         probe.outputs()
     sites = tuple(Site(c.label, (c.before if before else c.after).depth, "pre_activation") for c in calls)
-    return sites, [units[call.order] for call in calls]
+    found = units.percentiles()
+    return sites, [found[call.order] for call in calls]
+
+
+class _Units:
+    """The units of each site, brought to the host together, but for so many of them as memory should hold at once."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Tensor] = {}
+        self._found: dict[int, np.ndarray] = {}
+
+    def see(self, order: int, values: Tensor) -> None:
+        """Take values (M, C), which a neighbour may overwrite afterwards."""
+        self._waiting[order] = values.detach().clone()
+        if sum(one.nbytes for one in self._waiting.values()) > _AT_ONCE:
+            self.percentiles()
+
+    def percentiles(self) -> dict[int, np.ndarray]:
+        """By order, those of each unit (C, percentile)."""
+        for order, values in zip(self._waiting, on_host([*self._waiting.values()]), strict=True):
+            self._found[order] = _percentiles(values)
+        self._waiting.clear()
+        return self._found
 
 
 def _percentiles(values: Tensor) -> np.ndarray:
     """Of values (M, C), those of each unit (C, percentile)."""
-    wide = in_double(values.detach()).cpu().numpy()
+    wide = values.to(torch.float64).numpy()
     if len(wide) == 0:
         return np.full((wide.shape[1], len(PERCENTILES)), math.nan)
     with np.errstate(all="ignore"):
@@ -145,6 +169,7 @@ def _drift(units: Sequence[np.ndarray], sites: Sequence[Site], earlier: Recordin
 def _shifts(probe: Probe, passed: Passage, lr: float, layers: int) -> tuple[np.ndarray, np.ndarray]:
     """Cosine and relative change of the gradient by each matrix once what is before it was updated."""
     cosine, relative = _blank(passed), _blank(passed)
+    compared: dict[int, Tensor] = {}
     here, _ = by_weights(probe, passed)
     _, gradient = probe.gradient()
     for order in _some(sorted({m.order for m, g in zip(passed.matrices, here, strict=True) if g is not None}), layers):
@@ -154,7 +179,9 @@ def _shifts(probe: Probe, passed: Passage, lr: float, layers: int) -> tuple[np.n
         for number, matrix in enumerate(passed.matrices):
             one, two = here[number], there[number]
             if matrix.order == order and one is not None and two is not None:
-                cosine[number], relative[number] = _compared(one.double(), two.double())
+                compared[number] = _compared(one.double(), two.double())
+    for number, read in zip(compared, on_host([*compared.values()]), strict=True):
+        cosine[number], relative[number] = _alike(*read.tolist())
     return cosine, relative
 
 
@@ -165,11 +192,16 @@ def _some(orders: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
     return [orders[at] for at in sorted({round(at) for at in np.linspace(0, len(orders) - 1, most)})]
 
 
-def _compared(one: Tensor, two: Tensor) -> tuple[float, float]:
-    lengths = norm_of([one]), norm_of([two])
-    if not all(lengths):
+def _compared(one: Tensor, two: Tensor) -> Tensor:
+    """(4,): the squares of both, of their difference, and their product."""
+    return torch.stack([square_of([one]), square_of([two]), square_of([one - two]), (one * two).sum()])
+
+
+def _alike(one: float, two: float, between: float, product: float) -> tuple[float, float]:
+    """Cosine and relative distance."""
+    if not one or not two:
         return math.nan, math.nan
-    return float((one * two).sum()) / (lengths[0] * lengths[1]), norm_of([one - two]) / lengths[0]
+    return product / (math.sqrt(one) * math.sqrt(two)), math.sqrt(between) / math.sqrt(one)
 
 
 def _means(drift: np.ndarray, passed: Passage, shift: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bncore.diagnostics._on_host import numbers
 from bncore.diagnostics._passage import Matrix, passage
 from bncore.diagnostics._passes import applied, catching, is_plain
 from bncore.diagnostics._probe import How, Probe, gradients, probing
@@ -25,11 +26,11 @@ def gradient_heatmap(
     "loss / logit"; for cross entropy, softmax minus one-hot. Of tagged sequences a row is a step that is no padding.
     The first `rows` are kept; scalars are of all. Array `ratio` (site,), "1": b / a for each linear and convolutional
     layer, with b = sum |sum g| and a = sum sum |g|; the inner sums are over what adds up to one weight's gradient,
-    examples and positions, the outer ones over the weights.
+    examples and positions (and layers that share it), the outer ones over the weights.
 
     Scalars, "1": `mode` (share of the class that is predicted most), `colcons` (sum_k |sum_i G_ik| / sum_ik |G_ik|; 1
     if all images pull a class the same way), `cosine` (mean over pairs of rows), `maxcol` (max_k sum_i |G_ik| / sum),
-    and `median_ratio`. Rows of zeros have no cosine. NaN where something is divided by 0.
+    and `median_ratio`. Rows of zeros have no cosine. NaN where something is divided by 0, or a logit is NaN.
 
     Source: arXiv 1806.02375, section 3.3, figure 4 (one bright column at initialization without batch norm) and
     table 1 (b / a of .4 to .6 without, below .02 with it). Traps: balanced labels give `colcons` a floor, so compare
@@ -42,17 +43,19 @@ def gradient_heatmap(
     with probing(model, inputs, labels, how) as probe:
         passed = passage(probe)
         plain = [matrix for matrix in passed.matrices if is_plain(matrix.owner) and matrix.holder is matrix.owner]
-        with catching((), tuple(matrix.owner for matrix in plain)) as caught:
+        users = [_users(probe.network, matrix) for matrix in plain]
+        with catching((), tuple(user for of_one in users for user in of_one)) as caught:
             outputs = probe.outputs()
             classes = _class_axis(probe.labels, outputs)
             if outputs.dim() not in (2, 3) and classes == -1:
                 raise ValueError(f"outputs are (N, C), or (N, T, C) for each step, and here {tuple(outputs.shape)}")
-            sums = [pair for matrix in plain for pair in caught.calls[matrix.owner]]
-            by_outputs, *blamed = gradients(probe.loss_of(outputs), [outputs, *(output for _, output in sums)])
+            calls = [[(user, *pair) for user in of_one for pair in caught.calls.get(user, ())] for of_one in users]
+            sums = [call for of_one in calls for call in of_one]
+            by_outputs, *blamed = gradients(probe.loss_of(outputs), [outputs, *(output for *_, output in sums)])
             by_outputs, outputs = (tensor.movedim(classes, -1) for tensor in (by_outputs, outputs))
             counted = _counted(probe, outputs)
-        of_call = iter([(x.detach(), blame) for (x, _), blame in zip(sums, blamed, strict=True)])
-        ratios = [_ratio(matrix, [next(of_call) for _ in caught.calls[matrix.owner]]) for matrix in plain]
+        of_call = iter([(user, x.detach(), blame) for (user, x, _), blame in zip(sums, blamed, strict=True)])
+        ratios = numbers([_ratio(one, [next(of_call) for _ in its]) for one, its in zip(plain, calls, strict=True)])
     logits = outputs.detach().double()[counted]
     gradient = by_outputs.double()[counted] * len(logits)
     return recorded(
@@ -97,28 +100,37 @@ def _likeness(gradient: Tensor, logits: Tensor) -> dict[str, float]:
     # The sum of all cosines is the squared length of the sum of rows; each row's own is 1.
     cosine = (unit.sum(0).square().sum() - len(unit)) / pairs if pairs else total * math.nan
     predicted = logits.argmax(1).bincount(minlength=logits.shape[1])
+    mode = predicted.max().double() / max(len(logits), 1)
     found = {
-        "mode": predicted.max().double() / max(len(logits), 1),
+        # torch takes NaN for the greatest: a network that diverged would predict one class.
+        "mode": torch.where(logits.isnan().any(), math.nan, mode),
         "colcons": gradient.sum(0).abs().sum() / total,
         "cosine": cosine,
         "maxcol": gradient.abs().sum(0).max() / total,
     }
-    return {name: float(value) for name, value in found.items()}
+    return dict(zip(found, numbers(list(found.values())), strict=True))
 
 
-def _ratio(matrix: Matrix, calls: list[tuple[Tensor, Tensor]]) -> float:
-    """b / a over all calls of a layer.
+def _users(network: nn.Module, matrix: Matrix) -> list[nn.Module]:
+    """The layers that have these weights: one, unless they are shared, where one gradient is the sum over all."""
+    weight = matrix.owner._parameters.get("weight")
+    shared = () if weight is None else network.modules()
+    others = [one for one in shared if is_plain(one) and one._parameters.get("weight") is weight]
+    return list(dict.fromkeys([matrix.owner, *others]))
+
+
+def _ratio(matrix: Matrix, calls: list[tuple[nn.Module, Tensor, Tensor]]) -> Tensor:
+    """b / a () over all calls of the layers that have these weights.
 
     A weight's gradient is a sum of products of an input and of what its output is blamed for, and the magnitude of a
     product is the product of magnitudes: a is the gradient that the magnitudes would give.
     """
-    layer: Any = matrix.owner
     weight = torch.zeros_like(matrix.value, dtype=torch.float64)
     pulled, pulling = torch.zeros_like(weight), torch.zeros_like(weight)
-    for x, blame in calls:
+    for layer, x, blame in calls:
         pulled += _by_weight(layer, weight, x.double(), blame.double())
         pulling += _by_weight(layer, weight, x.double().abs(), blame.double().abs())
-    return float(pulled.abs().sum() / pulling.sum())
+    return pulled.abs().sum() / pulling.sum()
 
 
 def _by_weight(layer: nn.Module, weight: Tensor, x: Tensor, blame: Tensor) -> Tensor:

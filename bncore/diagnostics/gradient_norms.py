@@ -6,6 +6,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from bncore.diagnostics._on_host import numbers
 from bncore.diagnostics._passage import passage
 from bncore.diagnostics._passes import by_weights
 from bncore.diagnostics._probe import How, probing
@@ -34,7 +35,8 @@ def gradient_norms(model: nn.Module, inputs: Any, labels: Tensor | None = None, 
     with probing(model, inputs, labels, how) as probe:
         passed = passage(probe)
         gradients, _ = by_weights(probe, passed)
-    norms = [math.nan if one is None else float(torch.linalg.vector_norm(one.double())) for one in gradients]
+    found = iter(numbers([torch.linalg.vector_norm(one.double()) for one in gradients if one is not None]))
+    norms = [math.nan if one is None else next(found) for one in gradients]
     total = math.hypot(*(norm for norm, one in zip(norms, gradients, strict=True) if one is not None))
     deepest = max((site.depth for site in passed.sites), default=0)
     return recorded(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bncore.diagnostics._along import norm_of
+from bncore.diagnostics._along import square_of
+from bncore.diagnostics._on_host import numbers
 from bncore.diagnostics._probe import How, Probe, gradients, probing
 from bncore.diagnostics._recorded import recorded
 from bncore.recording import Recording
@@ -62,9 +63,10 @@ def _iterate(probe: Probe, iterations: int, tolerance: float, seed: int) -> _Fou
     v = _start(learning, seed)
     for iteration in range(1, iterations + 1):
         product = _product(slope, learning, v)
-        eigenvalue = sum(float((one.double() * two.double()).sum()) for one, two in zip(product, v, strict=True))
-        rest = norm_of([one - eigenvalue * two for one, two in zip(product, v, strict=True)])
-        length = norm_of(product)
+        along = [(one.double() * two.double()).sum() for one, two in zip(product, v, strict=True)]
+        square, *parts = numbers([square_of(product), *along])
+        length, eigenvalue = math.sqrt(square), sum(parts)
+        rest = math.sqrt(square_of([one - eigenvalue * two for one, two in zip(product, v, strict=True)]).item())
         found = _Found(eigenvalue, rest / abs(eigenvalue) if eigenvalue else math.nan, iteration)
         if not math.isfinite(length) or length == 0.0 or found.residual < tolerance:
             break
@@ -85,7 +87,7 @@ def _product(slope: list[Tensor], by: list[nn.Parameter], v: list[Tensor]) -> li
 def _start(learning: list[nn.Parameter], seed: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     drawn = [torch.randn(one.shape, generator=generator).to(one) for one in learning]
-    length = norm_of(drawn)
+    length = math.sqrt(square_of(drawn).item())
     return [one / length for one in drawn]
 
 

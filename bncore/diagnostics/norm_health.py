@@ -5,16 +5,18 @@ It measures what `diagnose` does, and compares running statistics with those of 
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Unpack
 
 from torch import Tensor, nn
 
-from bncore.diagnostics._passage import Passage, passage
+from bncore.diagnostics._on_host import on_host
+from bncore.diagnostics._passage import passage
 from bncore.diagnostics._probe import How, inside, probing, run_on, seed_all
 from bncore.diagnostics._recorded import recorded
-from bncore.diagnostics.normalization import diagnose, read_off
+from bncore.diagnostics._saying import Said
+from bncore.diagnostics.normalization import looked_through, read_off
 from bncore.diagnostics.report import LayerDiagnosis
 from bncore.norm.model.found import normalizations
 from bncore.recording import Recording, Site
@@ -72,7 +74,7 @@ def norm_health(
       and statistics are not finite.
     - `clipped_r`, `clipped_d`: of batch renorm, shares of channels at the bounds that hold now.
     - `values` per channel in the batch; `updates`: batches that the running statistics have seen, and
-      `updates_wanted`, 5 / momentum, after which 1 % is left of what they began with.
+      `updates_wanted`, 5 / momentum, after which 1 % is left of what they began with, both in "batches".
 
     Scalars: the greatest of each of the first nine, as `max_<name>`; `layers`; `accuracy_*` and `examples_*` as given.
 
@@ -95,9 +97,9 @@ def norm_health(
         at_end: whether training is over; before that, running statistics may still be young.
     """
     looked = _looked_through(model, inputs, labels, how) if depths is None else _looked_at(model, inputs, depths, how)
-    said = sorted(looked.layers, key=lambda layer: looked.places[layer.name][:2])
-    sites = tuple(Site(layer.name, looked.places[layer.name][2], _role(layer.name)) for layer in said)
-    rows = [_row(layer, looked.modules[layer.name], earlier) for layer in said]
+    said = [one.diagnosis for one in looked]
+    sites = tuple(Site(one.diagnosis.name, one.depth, _role(one.diagnosis.name)) for one in looked)
+    rows = [_row(one.diagnosis, one.layer, earlier) for one in looked]
     arrays = {name: [row[name] for row in rows] for name in _NAMES}
     scalars = {f"max_{name}": _greatest(arrays[name]) for name in NormHealthSpec.greatest}
     scalars |= {"layers": float(len(rows)), **{f"accuracy_{name}": value for name, value in (accuracy or {}).items()}}
@@ -118,12 +120,16 @@ def norm_health(
 
 
 def running_statistics(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of the running statistics of all normalization layers, by their names in the state, for `earlier`."""
-    return {
-        f"{name}.{key}" if name else key: buffer.detach().clone()
+    """Copies on the CPU of the running statistics of all normalization layers, by their names in the state.
+
+    For `earlier`.
+    """
+    found = {
+        f"{name}.{key}" if name else key: buffer
         for name, layer in normalizations(model, batch_statistics=True)
         for key, buffer in layer.named_buffers()
     }
+    return {name: copied.clone() for name, copied in zip(found, on_host([*found.values()]), strict=True)}
 
 
 _NAMES = (*NormHealthSpec.greatest, "values", "updates", "updates_wanted")
@@ -145,29 +151,33 @@ _CURES = {
 
 
 class _Looked(NamedTuple):
-    """What was found of the layers, the modules of the network that was looked at, and where in it each layer is."""
+    """A layer as it was found, and where in the network it lies."""
 
-    layers: tuple[LayerDiagnosis, ...]
-    modules: Mapping[str, nn.Module]
-    places: Mapping[str, tuple[int, int, int]]
-    """Turn, number among the modules, depth."""
+    diagnosis: LayerDiagnosis
+    layer: nn.Module
+    """A copy on the host."""
+    place: tuple[int, int]
+    """In order."""
+    depth: int
 
 
-def _looked_through(model: nn.Module, inputs: Any, labels: Tensor | None, how: How) -> _Looked:
+def _looked_through(model: nn.Module, inputs: Any, labels: Tensor | None, how: How) -> list[_Looked]:
     """Of a copy, which is passed once more to find where its layers lie."""
     with probing(model, inputs, labels, how) as probe:
-        modules = dict(probe.network.named_modules())
         if inputs is None:
-            found = read_off(probe.network)
-            return _Looked(found.layers, modules, {layer.name: (0, at, 0) for at, layer in enumerate(found.layers)})
+            return _placed(read_off(probe.network), probe.network, {})
         passed = passage(probe)
         probe.begin()
-        found = diagnose(probe.network, inputs, forward=lambda *_: probe.run())
-    return _Looked(found.layers, modules, {layer.name: _place(passed, modules, layer.name) for layer in found.layers})
+        found = looked_through(probe.network, inputs, lambda *_: probe.run())
+    depths: dict[str, int] = {}
+    for call in passed.calls:
+        # Of a layer that is called again, the first call says where it lies.
+        depths.setdefault(call.name, call.after.depth)
+    return _placed(found, probe.network, depths, {call.name: call.depth_inside for call in reversed(passed.calls)})
 
 
-def _looked_at(model: nn.Module, inputs: Any, depths: Mapping[str, int], how: How) -> _Looked:
-    """As evaluation runs it, on the model itself: `diagnose` leaves it as it was, and nothing of it is trained."""
+def _looked_at(model: nn.Module, inputs: Any, depths: Mapping[str, int], how: How) -> list[_Looked]:
+    """As evaluation runs it, on the model itself: looking leaves it as it was, and nothing of it is trained."""
     network = inside(model)
 
     def forward(*_: Any) -> Any:
@@ -175,28 +185,31 @@ def _looked_at(model: nn.Module, inputs: Any, depths: Mapping[str, int], how: Ho
         seed_all(how.get("seed", 0))
         return run_on(network, inputs, how.get("forward"), how.get("lengths"))
 
-    found = read_off(network) if inputs is None else diagnose(network, inputs, forward=forward)
-    modules = dict(network.named_modules())
-    turns, numbers = ({name: at for at, name in enumerate(names)} for names in (depths, modules))
+    found = read_off(network) if inputs is None else looked_through(network, inputs, forward)
+    return _placed(found, network, depths)
 
-    def place(name: str) -> tuple[int, int, int]:
-        owner = name
+
+def _placed(
+    found: Iterable[Said],
+    network: nn.Module,
+    depths: Mapping[str, int],
+    inside: Mapping[str, Callable[[str], int]] | None = None,
+) -> list[_Looked]:
+    """In the order of the pass, that of `depths`.
+
+    What is not among them lies where what it is a part of does, unless `inside` says of that how deep its parts lie.
+    """
+    turns, numbers = ({name: at for at, name in enumerate(names)} for names in (depths, dict(network.named_modules())))
+
+    def looked(said: Said) -> _Looked:
+        name = owner = said.diagnosis.name
         while owner and owner not in depths:
             owner = owner.rpartition(".")[0]
-        return turns.get(owner, len(depths)), numbers[name], depths.get(owner, 0)
+        part = None if inside is None or owner == name else inside.get(owner)
+        depth = depths.get(owner, 0) if part is None else part(name)
+        return _Looked(*said, (turns.get(owner, len(depths)), numbers[name]), depth)
 
-    return _Looked(found.layers, modules, {layer.name: place(layer.name) for layer in found.layers})
-
-
-def _place(passed: Passage, layers: Mapping[str, nn.Module], name: str) -> tuple[int, int, int]:
-    """Of a layer, or of the layer that it is a part of: its turn, its place among the modules, its depth."""
-    number = list(layers).index(name)
-    owner = name
-    while True:
-        call = next((call for call in passed.calls if call.name == owner), None)
-        if call is not None or not owner:
-            return (len(passed.calls), number, 0) if call is None else (call.order, number, call.after.depth)
-        owner = owner.rpartition(".")[0]
+    return sorted(map(looked, found), key=lambda one: one.place)
 
 
 def _role(name: str) -> str:

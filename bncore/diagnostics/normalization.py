@@ -3,33 +3,28 @@
 Invariant: the model is after it what it was before, bit for bit: buffers, modes, gradients, and the random streams.
 """
 
-import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from bncore.diagnostics._statistics import clipped, of_batch, of_steps, updates_wanted, where
-from bncore.diagnostics.report import Diagnosis, LayerDiagnosis
-from bncore.norm._moments import Moments, channel_axes, merge, moments, statistics_dtype
+from bncore.diagnostics._saying import Said, Sight, said_of
+from bncore.diagnostics._twin import twin
+from bncore.diagnostics.report import Diagnosis
+from bncore.norm._moments import Moments, channel_axes, merge, moments
 from bncore.norm._native import batch_norm
 from bncore.norm._valid import TakesValid
-from bncore.norm.dynamic_tanh import DynamicTanh
-from bncore.norm.frozen_batch_norm import FrozenBatchNorm
-from bncore.norm.global_response_norm import GlobalResponseNorm
 from bncore.norm.model.feed import Forward, evaluating, run
 from bncore.norm.model.found import averages_instances, has_batch_statistics, normalizations
 from bncore.norm.model.last_axis import ValidLastAxis
 from bncore.norm.model.observe import observing
-from bncore.norm.model.overlay import own_class
 from bncore.norm.model.population import Population, population_of, seen_values
 from bncore.norm.model.untouched import untouched
 from bncore.norm.noisy_batch_norm import NoisyBatchNorm
 from bncore.norm.sync_batch_norm import SyncBatchNorm
-
-_SMALL_SCALE = 1e-3
 
 
 def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) -> Diagnosis:
@@ -51,6 +46,11 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
             training, if the numbers are to be those of training.
         forward: how to run the model on a batch, `forward(model, batch)`.
     """
+    return Diagnosis(tuple(said.diagnosis for said in looked_through(model, batch, forward)))
+
+
+def looked_through(model: nn.Module, batch: Any, forward: Forward | None) -> list[Said]:
+    """The same, each layer with a copy of it on the host."""
     layers = _layers_of(model)
     looks = {layer: _Look(layer) for _, layer in layers}
     with untouched(model), evaluating(model):
@@ -62,16 +62,12 @@ def diagnose(model: nn.Module, batch: Any, *, forward: Forward | None = None) ->
         finally:
             for handle in handles:
                 handle.remove()
-    found = observed.found
-    for layer, look in looks.items():
-        if look.is_observed:
-            look.values = found.get(layer)
-    return Diagnosis(tuple(_said(name, layer, looks[layer], found.get(layer)) for name, layer in layers))
+    return said_of([(name, layer, looks[layer].sight(observed.found.get(layer))) for name, layer in layers])
 
 
-def read_off(model: nn.Module) -> Diagnosis:
+def read_off(model: nn.Module) -> list[Said]:
     """What the layers keep says of them, without a pass: what is not finite, scales near 0, batches they have seen."""
-    return Diagnosis(tuple(_said(name, layer, _Unseen(), None) for name, layer in _layers_of(model)))
+    return said_of([(name, layer, Sight()) for name, layer in _layers_of(model)])
 
 
 def _layers_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -81,35 +77,16 @@ def _layers_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, found[name]) for name, _ in model.named_modules() if name in found and not name.startswith(inside)]
 
 
-class _Unseen:
-    """What is said of a layer when nobody has asked whether a batch comes by."""
-
-    reached = finite_input = True
-    erases = overflows = False
-    gap: float | None = None
-
-    def __init__(self) -> None:
-        self.population: Population | None = None
-        self.values: Moments | None = None
-        self.together = 0
-
-
 class _Look:
     """What one layer does with the inputs that come by."""
 
     def __init__(self, layer: Any) -> None:
-        self.reached = False
-        self.finite_input = True
-        self.erases = False
-        self.squares = not isinstance(layer, DynamicTanh | FrozenBatchNorm)
-        self.overflows = False
+        self._sight = Sight(reached=False)
         self.population: Population | None = None
-        self.values: Moments | None = None
+        self._values: Moments | None = None
         # The layer itself goes on with the statistics of the batch in its buffers.
-        self.twin: Any = _twin(layer)
-        self.squared_gap = self.squared_output = 0.0
+        self.twin: Any = twin(layer)
         self.keeps_statistics = has_batch_statistics(layer)
-        self.together = 0
         self.is_observed = False
         """Whether `observing` measures the very moments that are looked for, which are not measured twice."""
         if self.keeps_statistics and self.twin.num_batches_tracked is not None:
@@ -120,24 +97,22 @@ class _Look:
 
     def see(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before each forward pass of the layer."""
-        self.reached = True
+        sight = self._sight
+        sight.reached = True
         values = seen_values(layer, args, kwargs)
-        self.erases = self.erases or _values_of_one_mean(layer, values) == 1
+        sight.erases = sight.erases or _values_of_one_mean(layer, values) == 1
         if values.numel() == 0:
             return
-        # In one pass: it is not a number if one of them is not, and none has a larger square.
-        largest = torch.linalg.vector_norm(values, math.inf)
-        self.finite_input = self.finite_input and math.isfinite(largest)
-        if self.squares and self.finite_input and not self.overflows:
-            self.overflows = not math.isfinite(largest.to(statistics_dtype(values.dtype)).square())
+        # In one pass: it is not a number if one of them is not.
+        sight.largest.append(torch.linalg.vector_norm(values, math.inf))
         if not self.keeps_statistics:
             return
         population = self.population
         together = values.numel() // values.shape[1] if population is None else population.together(values)
         if not self.is_observed:
             one = moments(values.to(torch.float64), channel_axes(values))
-            self.values = one if self.values is None else merge(self.values, one)
-        self.together = together if population is not None and population.by_itself else self.together + together
+            self._values = one if self._values is None else merge(self._values, one)
+        sight.together = together if population is not None and population.by_itself else sight.together + together
         if population is None or together == 1:
             return
         if isinstance(layer, TakesValid):
@@ -145,21 +120,18 @@ class _Look:
             self.twin._handed = layer._handed
         evaluation = self._counted(self.twin.eval().forward(*args, **kwargs))
         gap = self._train(values, args, kwargs).reshape(evaluation.shape) - evaluation
-        self.squared_gap += _squared_norm(gap)
-        self.squared_output += _squared_norm(evaluation + gap)
+        sight.norms.append((_norm(gap), _norm(evaluation + gap)))
 
-    @property
-    def gap(self) -> float | None:
-        """None where the batch showed none, or no output to compare it with."""
-        if self.population is None or self.squared_output == 0.0:
-            return None
-        return math.sqrt(self.squared_gap / self.squared_output)
+    def sight(self, found: Any) -> Sight:
+        """What was seen, with what `observing` has found."""
+        values = found if self.is_observed else self._values
+        return replace(self._sight, is_compared=self.population is not None, values=values, found=found)
 
     def _train(self, values: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         if isinstance(self.twin, SyncBatchNorm | nn.SyncBatchNorm | NoisyBatchNorm):
             # Of this process alone: the others are not in this call. And without the noise, which is meant to be there.
             return batch_norm(values, None, None, self.twin.weight, self.twin.bias, 0.0, self.twin.eps)
-        return self._counted(_twin(self.twin).train().forward(*args, **kwargs))
+        return self._counted(twin(self.twin).train().forward(*args, **kwargs))
 
     def _counted(self, output: Any) -> Tensor:
         """Of an output, what is no padding to a layer that is shown nothing else."""
@@ -169,9 +141,10 @@ class _Look:
         return frames
 
 
-def _squared_norm(values: Tensor) -> float:
-    """Summed in double precision, without a copy in it."""
-    return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2
+def _norm(values: Tensor) -> Tensor:
+    """() summed in double precision, without a copy in it."""
+    found: Tensor = torch.linalg.vector_norm(values, dtype=torch.float64)
+    return found
 
 
 def _values_of_one_mean(layer: nn.Module, values: Tensor) -> int | None:
@@ -183,56 +156,8 @@ def _values_of_one_mean(layer: nn.Module, values: Tensor) -> int | None:
     return None
 
 
-def _twin(layer: nn.Module) -> Any:
-    """A copy with buffers of its own; whatever else others hung on the layer is shared, as not all can be copied."""
-    own = ("_parameters", "_buffers", "_modules")
-    if layer._modules:
-        return copy.deepcopy(layer, {id(value): value for name, value in vars(layer).items() if name not in own})
-    twin = copy.copy(layer)
-    twin._parameters = dict(layer._parameters)
-    twin._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in layer._buffers.items()}
-    return twin
-
-
 def _known(layer: nn.Module) -> Population | None:
     try:
         return population_of(layer)
     except ValueError:
         return None
-
-
-def _said(name: str, layer: Any, look: _Look | _Unseen, found: Any) -> LayerDiagnosis:
-    tensors = [*layer.named_parameters(), *layer.named_buffers()]
-    by_step = found is not None and isinstance(found.count, Tensor)
-    measured = of_steps(layer, found) if by_step else of_batch(layer, look, found)
-    clipped_r, clipped_d, is_ramping = clipped(layer, found)
-    return LayerDiagnosis(
-        name=name,
-        kind=own_class(layer).__name__,
-        reached=look.reached or found is not None,
-        finite_input=look.finite_input and not (by_step and not bool(found.mean.isfinite().all())),
-        erases=look.erases,
-        overflows=look.overflows,
-        not_finite=tuple(key for key, tensor in tensors if not bool(tensor.isfinite().all())),
-        small_scales=_small_scales(layer),
-        values=measured.values,
-        gap=look.gap,
-        mean_shift=measured.shift,
-        log_variance_ratio=measured.ratio,
-        channels=measured.channels,
-        dead=measured.dead,
-        batches_seen=measured.seen,
-        cold_start=measured.cold,
-        updates_wanted=None if measured.seen is None else updates_wanted(layer),
-        clipped_r=clipped_r,
-        clipped_d=clipped_d,
-        is_ramping=is_ramping,
-    )
-
-
-def _small_scales(layer: nn.Module) -> tuple[int, ...]:
-    scale = getattr(layer, "weight", None)
-    if scale is None or scale.dim() != 1 or isinstance(layer, GlobalResponseNorm):
-        # Global response norm scales what it adds to its input: 0 leaves that alone.
-        return ()
-    return where(scale.detach().abs() < _SMALL_SCALE)

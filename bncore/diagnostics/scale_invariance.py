@@ -1,6 +1,7 @@
 """Whether the scale of weights in front of a normalization makes no difference, and how much of one eps makes."""
 
 import copy
+import itertools
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from bncore.diagnostics._passage import Passage, is_norm, passage
+from bncore.diagnostics._on_host import numbers
+from bncore.diagnostics._own_weights import is_norm
+from bncore.diagnostics._passage import Passage, passage
 from bncore.diagnostics._passes import applied, is_plain
 from bncore.diagnostics._probe import How, Probe, gradients, probing
 from bncore.diagnostics._recorded import recorded
@@ -66,11 +69,15 @@ def scale_invariance(
                 "no linear or convolutional layer goes straight into a normalization: no scale to be invariant to"
             )
         with torch.autocast(pairs[0].x.device.type, enabled=False):
-            found = {
-                eps: np.array([_errors(pair, eps, factors) for pair in pairs]).transpose(2, 1, 0) for eps in WAYS_OF_EPS
-            }
+            found = [_errors(pair, eps, factors) for eps in WAYS_OF_EPS for pair in pairs]
     errors = ScaleInvarianceSpec.errors
-    arrays = {f"{name}_{eps}": found[eps][number] for eps in WAYS_OF_EPS for number, name in enumerate(errors)}
+    read = np.array(numbers([*itertools.chain.from_iterable(found)]))
+    by_eps = read.reshape(len(WAYS_OF_EPS), len(pairs), len(factors), len(errors)).transpose(0, 3, 2, 1)
+    arrays = {
+        f"{name}_{eps}": of_eps[number]
+        for eps, of_eps in zip(WAYS_OF_EPS, by_eps, strict=True)
+        for number, name in enumerate(errors)
+    }
     return recorded(
         "scale_invariance",
         how,
@@ -92,6 +99,8 @@ class _Pair:
     """What else the normalization was given."""
     v: Tensor
     """Until then, what goes into the normalization."""
+    usual_eps: float
+    """Of torch's normalizations that name none: it is that of the type that they get."""
 
 
 class _Watch:
@@ -119,7 +128,8 @@ class _Watch:
                     if isinstance(part, TakesValid) and isinstance(own, TakesValid):
                         # Which positions are valid is known while the network runs.
                         part._handed = own._handed
-                self.pairs.append(_Pair(self.sites[layer], layer, twin, x.detach().double(), rest, output))
+                usual = torch.finfo(output.dtype).eps
+                self.pairs.append(_Pair(self.sites[layer], layer, twin, x.detach().double(), rest, output, usual))
 
     def leaves(self, _norm: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         if not self.pairs or not args or self.pairs[-1].v is not args[0]:
@@ -146,21 +156,20 @@ def _pairs(probe: Probe, passed: Passage) -> list[_Pair]:
     return watch.pairs
 
 
-def _errors(pair: _Pair, eps: Eps, factors: Sequence[float]) -> list[tuple[float, ...]]:
-    """For each factor, the four errors."""
+def _errors(pair: _Pair, eps: Eps, factors: Sequence[float]) -> list[Tensor]:
+    """For each factor, the four errors, () each."""
     y, by_weight, by_x = _at(pair, eps, 1.0)
-    found = []
+    found: list[Tensor] = []
     for factor in factors:
         scaled, by_scaled, by_its_x = _at(pair, eps, factor)
         weight = pair.layer.weight.detach().double() * factor
         inner = (weight * by_scaled).sum().abs() / (_length(weight) * _length(by_scaled))
-        errors = (
+        found += (
             (scaled - y).abs().max() / y.abs().max(),
             _length(by_scaled * factor - by_weight) / _length(by_weight),
             _length(by_its_x - by_x) / _length(by_x),
             inner,
         )
-        found.append(tuple(float(error) for error in errors))
     return found
 
 
@@ -169,6 +178,8 @@ def _at(pair: _Pair, eps: Eps, factor: float) -> tuple[Tensor, Tensor, Tensor]:
     norm = copy.deepcopy(pair.norm)
     for part in norm.modules():
         own: Any = part
+        if isinstance(own, nn.RMSNorm) and own.eps is None:
+            own.eps = pair.usual_eps
         if eps != "as_trained" and isinstance(getattr(own, "eps", None), float):
             own.eps = own.eps * factor**2 if eps == "eps_scaled" else _NO_EPS
     weight = (pair.layer.weight.detach().double() * factor).requires_grad_()

@@ -6,6 +6,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from bncore.diagnostics._on_host import numbers
 from bncore.diagnostics._passage import passage
 from bncore.diagnostics._passes import catching
 from bncore.diagnostics._probe import How, probing
@@ -19,7 +20,7 @@ def weight_norms(
     """The norm of each matrix of weights, and the effective learning rate eta / |W|^2.
 
     Sites are matrices in the order of the pass (role `weights`). Arrays (site,): `norm`, |W|_F, in the unit "weight";
-    `effective_lr`, lr / |W|^2, NaN without `lr`. Scalar: `total`, over all matrices.
+    `effective_lr`, lr / |W|^2 ("1 / loss"), NaN without `lr`. Scalar: `total`, over all matrices.
 
     Where a normalization follows, the function does not depend on |W|, and a step of gradient descent turns W as one of
     this rate would turn a W of length 1: weight decay acts by it alone (arXiv 1706.05350, section 2.3).
@@ -33,7 +34,7 @@ def weight_norms(
         with catching(passed.matrices) as caught, torch.no_grad():
             probe.outputs()
         weights = [caught.weights[number] for number in range(len(passed.matrices))]
-    norms = [float(torch.linalg.vector_norm(weight.detach().double())) for weight in weights]
+    norms = numbers([torch.linalg.vector_norm(weight.detach().double()) for weight in weights])
     rates = [_ratio(math.nan if lr is None else lr, norm**2) for norm in norms]
     return recorded(
         "weight_norms",
@@ -46,4 +47,4 @@ def weight_norms(
 
 
 def _ratio(rate: float, square: float) -> float:
-    return rate / square if square > 0.0 else rate * math.inf
+    return rate * math.inf if square == 0.0 else rate / square

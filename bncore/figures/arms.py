@@ -1,15 +1,17 @@
 """Experiments that differ in nothing but the seed are one arm, as in a comparison; arms are called by what tells them
 apart.
 
-Invariant: two runs with the same seed are no two observations: of each seed an arm has one run, the first.
+Invariant: two runs with the same seed are no two observations: of each seed an arm has one run, the one that a
+comparison has, too: the newest that has ended.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bncore.comparison.differing import as_text, differences, where
+from bncore.figures.results import Results
 
 Path = tuple[str, ...]
 
@@ -36,15 +38,23 @@ class Arms:
         return [arm.label for arm in self.arms]
 
 
-def arms_of(specs: Mapping[str, Mapping[str, Any]]) -> Arms:
-    """The arms of some experiments, by their ids; a spec with a seed."""
+def arms_of_results(results: Results) -> Arms:
+    """The arms of these experiments."""
+    unfinished = {experiment for experiment, result in results.items() if not result.ended}
+    return arms_of({experiment: result.spec for experiment, result in results.items()}, unfinished)
+
+
+def arms_of(specs: Mapping[str, Mapping[str, Any]], unfinished: Collection[str] = ()) -> Arms:
+    """The arms of some experiments, by their ids, which sort by the time they were made; a spec with a seed."""
     paths = differences(list(specs.values()))
     groups: dict[str, dict[str, str]] = {}
     leaves: dict[str, dict[Path, str]] = {}
     for experiment, spec in specs.items():
         at = where(spec, paths)
         whole = as_text(at)
-        groups.setdefault(whole, {}).setdefault(as_text(where(spec, ["train.seed"])), experiment)
+        of_seeds, seed = groups.setdefault(whole, {}), as_text(where(spec, ["train.seed"]))
+        both = (experiment, of_seeds.get(seed, experiment))
+        of_seeds[seed] = max(both, key=lambda one: (one not in unfinished, one))
         leaves[whole] = {leaf: text for path, value in at.items() for leaf, text in _leaves(value, (*path.split("."),))}
     said, labels = _labelled(_telling(list(leaves.values())), [leaves[whole] for whole in groups])
     if len(groups) == 1:

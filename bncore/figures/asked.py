@@ -3,7 +3,7 @@
 `packed` is its other side: results as such an object and such bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,9 @@ def packed(
     specs: Mapping[str, Mapping[str, Any]],
     series: Mapping[str, Mapping[str, tuple[Steps, Values]]],
     recordings: Mapping[str, Mapping[str, Sequence[bytes]]],
+    unfinished: Collection[str] = (),
 ) -> Packed:
-    """Of each experiment its spec, its series and the files of its recordings by kind."""
+    """Of each experiment its spec, its series and the files of its recordings by kind, and which have not ended."""
     blobs: list[bytes] = []
 
     def placed(*parts: bytes) -> list[int]:
@@ -69,6 +70,7 @@ def packed(
                 for key, (steps, values) in series.get(one, {}).items()
             },
             "recordings": {kind: placed(*files) for kind, files in recordings.get(one, {}).items()},
+            "ended": one not in unfinished,
         }
         for one, spec in specs.items()
     ]
@@ -88,6 +90,7 @@ def _unpacked(experiments: Sequence[Mapping[str, Any]], blobs: Sequence[bytes]) 
             one["spec"],
             {key: series(places) for key, places in one["series"].items()},
             {kind: read(places) for kind, places in one["recordings"].items()},
+            one["ended"],
         )
         for one in experiments
     }

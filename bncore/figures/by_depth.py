@@ -3,6 +3,7 @@
 One panel a quantity, one line a recording. Of one arm colours are steps; of several they are arms, and dashes steps.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,13 +69,17 @@ def by_depth(results: Results, kind: str, panels: Sequence[Panel], title: str, o
     if not there:
         raise FigureRefused("nothing_to_draw", f"The recordings of {kind} hold no numbers of layers")
     roles = _roles(found, there) if found.is_one else []
+    found = found.for_dashes(roles or found.arms, options)
     columns = 1 if len(there) <= _MOST_IN_A_COLUMN else 2
     height = _FULL_HEIGHT if len(there) == 1 else _HEIGHT
     size = {"width": plot_width(options, columns, columns), "height": height}
     lines = _lines(found, roles, options)
     views = [_view(panel, found, roles, lines, size) for panel in there]
     return figure(
-        below(views, columns), title, ", ".join(filter(None, [found.subtitle, ROLES.get(str(role), "")])), options
+        below(views, columns, over="one"),
+        title,
+        ", ".join(filter(None, [found.subtitle, ROLES.get(str(role), "")])),
+        options,
     )
 
 
@@ -125,26 +130,22 @@ def _roles(found: Chosen, panels: Sequence[Panel]) -> list[str]:
 def _lines(found: Chosen, roles: list[str], options: Options) -> dict[str, Any]:
     if roles and found.is_one:
         # Roles by colour, and only then steps by dashes.
-        return told_apart("role", roles, "", options) | dashed("step", _ends(found), "", options)
+        return told_apart("role", roles, "", options) | dashed("moment", found.moments, "", options)
     if found.is_one:
         return in_order("step", found.steps, "", options)
-    return told_apart("arm", found.arms, found.said, options) | dashed("step", _ends(found), "", options)
-
-
-def _ends(found: Chosen) -> list[str]:
-    return list(dict.fromkeys([found.steps[0], found.steps[-1]]))
+    return told_apart("arm", found.arms, found.said, options) | dashed("moment", found.moments, "", options)
 
 
 def _kept(found: Chosen, roles: list[str]) -> list[Shown]:
     """Without the steps that no line of this figure can stand for."""
-    return [one for one in found.shown if one.step in _ends(found)] if roles else found.shown
+    return [one for one in found.shown if one.moment] if roles else found.shown
 
 
 def _view(panel: Panel, found: Chosen, roles: list[str], lines: dict[str, Any], size: Mapping[str, int]) -> View:
     rows = [row for one in _kept(found, roles) if _has(one, panel) for row in _rows(one, panel)]
     units = next((one.recording.units for one in found.shown if _has(one, panel)), {})
     y = quantity("value", titled(panel.title, units, panel.array), _values(rows), log=panel.log)
-    detail = [{"field": name} for name in ("run", "step", "role")]
+    detail = [{"field": name} for name in ("run", "step", "role", "part")]
     encoding = {"x": depth_axis(rows), "y": y, "detail": detail, **lines, "tooltip": _tooltip()}
     # The order of sites: where two lie equally deep a line goes from the first to the second.
     line = {"mark": {"type": "line"}, "encoding": {"order": {"field": "place"}}}
@@ -161,11 +162,14 @@ def _values(rows: Sequence[Row]) -> list[float]:
 
 
 def _rows(one: Shown, panel: Panel) -> list[Row]:
+    """Those that can be drawn; `part` counts what cannot, so that no line of a role goes across it."""
     values = np.asarray(one.recording.arrays[panel.array], dtype=np.float64)
-    about = {"arm": one.arm, "run": one.experiment, "step": one.step}
-    return [
-        {**about, "site": site.name, "role": _words(site)}
-        | {"depth": site.depth, "place": place, "value": number(value)}
-        for place, (site, value) in enumerate(zip(one.recording.sites, values.tolist(), strict=True))
-        if np.isfinite(value) and (value > 0 or not panel.log)
-    ]
+    about = {"arm": one.arm, "run": one.experiment, "step": one.step, "moment": one.moment}
+    rows, parts = [], Counter[str]()
+    for place, (site, value) in enumerate(zip(one.recording.sites, values.tolist(), strict=True)):
+        if np.isfinite(value) and (value > 0 or not panel.log):
+            row = {**about, "site": site.name, "role": _words(site), "part": parts[site.role]}
+            rows.append({**row, "depth": site.depth, "place": place, "value": number(value)})
+        else:
+            parts[site.role] += 1
+    return rows

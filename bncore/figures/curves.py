@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bncore.figures import theme
-from bncore.figures.arms import Arm, Arms, arms_of
+from bncore.figures.arms import Arm, Arms, arms_of_results
 from bncore.figures.bands import Trace, band, bucketed
 from bncore.figures.document import (
     PANEL_HEIGHT,
@@ -46,7 +46,7 @@ def curves(results: Results, options: Options) -> Figure:
     Raises `FigureRefused`.
     """
     keys = _keys(results, options)
-    arms = arms_of({experiment: result.spec for experiment, result in results.items()})
+    arms = arms_of_results(results)
     if len(arms.arms) > theme.most_lines(options):
         detail = f"{len(arms.arms)} kinds of experiments are more than can be told apart, {theme.most_lines(options)}"
         raise FigureRefused("too_many_arms", detail)
@@ -56,7 +56,7 @@ def curves(results: Results, options: Options) -> Figure:
         panels.append(_panel(key, drawn, arms, options))
         notes += [] if drawn.width == 1 else [f"{key} as means of {drawn.width} steps each."]
     title = keys[0] if len(keys) == 1 else "Learning curves"
-    return figure(below(panels), title, " ".join([_said(arms), *notes, options.note]).strip(), options)
+    return figure(below(panels, over="one"), title, " ".join([_said(arms), *notes, options.note]).strip(), options)
 
 
 def chosen_keys(keys: Sequence[str]) -> list[str]:

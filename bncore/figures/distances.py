@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bncore.figures import theme
 from bncore.figures.chosen import Chosen, Shown, chosen
 from bncore.figures.document import (
     PANEL_HEIGHT,
@@ -34,6 +35,7 @@ def step_probe(results: Results, options: Options) -> Figure:
     Raises `FigureRefused`.
     """
     found = chosen(results, "step_probe", options)
+    found = found.for_dashes([] if found.is_one else found.arms, options)
     rows = [
         row
         for one in found.shown
@@ -51,29 +53,32 @@ def step_probe(results: Results, options: Options) -> Figure:
 def scale_invariance(results: Results, options: Options) -> Figure:
     """How far outputs and gradients are from what scale invariance says, by factor (1502.03167, section 3.3).
 
-    The greatest over layers, with the eps of training, with one scaled like the weights, and with none. Raises
-    `FigureRefused`.
+    The greatest over layers, with the eps of training, with one scaled like the weights, and with none; of more than
+    three arms, with that of training. Of the last step of each run. Raises `FigureRefused`.
     """
-    found = chosen(results, "scale_invariance", options)
-    last = [one for one in found.shown if one.step == found.steps[-1]] or found.shown[-1:]
-    rows = [row for one in last for row in _error_rows(one)]
+    found = chosen(results, "scale_invariance", options).last
+    ways = list(_EPS.values()) if len(found.arms) <= len(theme.DASHES) else [_EPS["as_trained"]]
+    rows = [row for one in found.shown for row in _error_rows(one) if row["eps"] in ways]
     if not rows:
         raise FigureRefused("nothing_to_draw", "The recordings of scale_invariance hold no errors by factor")
-    said = [words for words in _EPS.values() if any(row["eps"] == words for row in rows)]
-    lines = told_apart("eps", said, "", options) | dashed("arm", found.arms, found.said, options)
+    said = [words for words in ways if any(row["eps"] == words for row in rows)]
+    if len(found.arms) <= len(theme.DASHES):
+        lines = told_apart("eps", said, "", options) | dashed("arm", found.arms, found.said, options)
+    else:
+        lines = told_apart("arm", found.arms, found.said, options)
     panels = []
     for name in [name for name in _ERRORS if any(row["error"] == name for row in rows)]:
         of_panel = [row for row in rows if row["error"] == name]
         view = _view(of_panel, "factor of the weights", name.replace("_", " "), lines)
         panels.append({"width": plot_width(options), "height": _HEIGHT, "data": {"values": of_panel}, **view})
-    return figure(below(panels), "Scale invariance: the greatest error", found.subtitle, options)
+    words = ", ".join(filter(None, [found.subtitle, said[0] if len(said) == 1 else ""]))
+    return figure(below(panels), "Scale invariance: the greatest error", words, options)
 
 
 def _lines(found: Chosen, options: Options) -> dict[str, Any]:
     if found.is_one:
         return in_order("step", found.steps, "", options)
-    ends = list(dict.fromkeys([found.steps[0], found.steps[-1]]))
-    return told_apart("arm", found.arms, found.said, options) | dashed("step", ends, "", options)
+    return told_apart("arm", found.arms, found.said, options) | dashed("moment", found.moments, "", options)
 
 
 def _view(rows: Sequence[Row], x: str, y: str, lines: Mapping[str, Any]) -> View:
@@ -100,7 +105,7 @@ def _rows(one: Shown, x: npt.ArrayLike, y: npt.ArrayLike) -> Iterator[Row]:
         if not np.isfinite(value):
             part += 1
         elif length > 0:
-            about = {"arm": one.arm, "run": one.experiment, "step": one.step, "part": part}
+            about = {"arm": one.arm, "run": one.experiment, "step": one.step, "moment": one.moment, "part": part}
             yield about | {"x": number(length), "value": number(value)}
 
 

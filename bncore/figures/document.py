@@ -7,7 +7,7 @@ gaps that are seen.
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from bncore.figures import theme
 from bncore.figures.results import Options
@@ -53,14 +53,18 @@ def plot_width(options: Options, columns: int = 1, axes: int = 1) -> int:
     return max(60, (options.width - _BESIDE_PLOT * axes - 14 * (columns - 1)) // columns)
 
 
-def below(panels: Sequence[View], columns: int = 1) -> View:
-    """Panels below each other that share what their lines mean; the last ones alone say what their x is."""
+def below(panels: Sequence[View], columns: int = 1, *, over: Literal["each", "one"] = "each") -> View:
+    """Panels below each other that share what their lines mean; the last ones alone say what their x is.
+
+    `over` one x, or each over as much of it as it has.
+    """
     for panel in panels[:-columns]:
         _without_title(panel)
     if len(panels) == 1:
         return panels[0]
     shared = {"color": "shared", "strokeDash": "shared"}
-    return {"concat": list(panels), "columns": columns, "resolve": {"scale": shared, "legend": shared}}
+    scale = shared | ({"x": "shared"} if over == "one" else {})
+    return {"concat": list(panels), "columns": columns, "resolve": {"scale": scale, "legend": shared}}
 
 
 def quantity(name: str, title: str | list[str], values: Iterable[float | None], *, log: bool = False) -> dict[str, Any]:

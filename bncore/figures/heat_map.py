@@ -59,6 +59,7 @@ def _name(one: Shown, found: Chosen) -> str:
 
 def _said(found: Chosen, tables: Sequence[npt.NDArray[np.float64]]) -> str:
     words = [found.arms[0] if found.is_one else f"by {found.said}"]
+    words += found.left_out(1 if found.is_one else len({one.arm for one in found.shown}), _MOST_PANELS)
     rows, columns = max(len(table) for table in tables), max(table.shape[1] for table in tables)
     if rows > _MOST_ROWS:
         words.append(f"{_MOST_ROWS} of {rows} images")

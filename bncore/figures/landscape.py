@@ -4,6 +4,7 @@ At each step the loss and its gradient are measured at several distances along t
 to the greatest of them.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,19 +75,37 @@ def _has(one: Shown, panel: _Band) -> bool:
 
 
 def _view(panel: _Band, found: Chosen, lines: dict[str, Any], options: Options) -> View:
-    rows = [row for one in found.shown if _has(one, panel) for row in _row(one, panel)]
+    rows = _rows(found, panel)
     units = next((one.recording.units for one in found.shown if _has(one, panel)), {})
     values = [row[name] for row in rows for name in ("low", "high")]
     y = quantity("low", titled(panel.title, units, panel.array), values, log=True)
     ends = {"y": y, "y2": {"field": "high"}}
-    encoding = {"x": step_axis(), "detail": [{"field": "run"}], **lines}
+    encoding = {"x": step_axis(), "detail": [{"field": "run"}, {"field": "part"}], **lines}
     edges = [
         {"mark": {"type": "line", "strokeWidth": 1}, "encoding": {"y": {**y, "field": name}}}
         for name in ("low", "high")
     ]
     area = {"mark": {"type": "area", "fillOpacity": 0.3}, "encoding": ends}
+    lengths = Counter((row["run"], row["part"]) for row in rows)
+    alone = [row for row in rows if lengths[row["run"], row["part"]] == 1]
+    rule = {
+        "data": {"values": alone},
+        "mark": {"type": "rule", "strokeWidth": 2, "strokeDash": [1, 0]},
+        "encoding": ends,
+    }
     size = {"width": plot_width(options), "height": _HEIGHT}
-    return {**size, "data": {"values": rows}, "encoding": encoding, "layer": [area, *edges]}
+    layer = [area, *edges, *([rule] if alone else [])]
+    return {**size, "data": {"values": rows}, "encoding": encoding, "layer": layer}
+
+
+def _rows(found: Chosen, panel: _Band) -> list[Row]:
+    """In parts of each run without a gap; one that is a single step has no line and no area."""
+    rows, parts = [], Counter[str]()
+    for one in found.shown:
+        measured = _row(one, panel) if _has(one, panel) else []
+        rows += [{**row, "part": parts[one.experiment]} for row in measured]
+        parts[one.experiment] += not measured
+    return rows
 
 
 def _row(one: Shown, panel: _Band) -> list[Row]:

@@ -1,5 +1,6 @@
 """The distribution of a layer's inputs over training: 15th, 50th and 85th percentile (1502.03167, figure 1)."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -22,19 +23,20 @@ def percentiles(results: Results, options: Options) -> Figure:
     A panel an arm, of the last layer before the output, all on one axis. Raises `FigureRefused`.
     """
     found = chosen_all(results, KIND, options)
-    rows = [row for one in _of_first_runs(found) for row in _rows(one)]
+    rows = _in_parts(_of_first_runs(found))
     if not rows:
         raise FigureRefused("nothing_to_draw", f"The recordings of {KIND} hold no percentiles")
-    names = list(dict.fromkeys(row["panel"] for row in rows))[:_MOST_PANELS]
+    every = list(dict.fromkeys(row["panel"] for row in rows))
+    names, left_out = every[:_MOST_PANELS], found.left_out(len(every), _MOST_PANELS)
     rows = [row for row in rows if row["panel"] in names]
     columns = 1 if len(names) == 1 else 2
     spec = _view(found, columns, options)
     title = "Percentiles 15, 50, 85 of a layer's inputs"
     if len(names) == 1:
-        return figure(spec, title, rows[0]["panel"], options, rows)
+        return figure(spec, title, ", ".join([rows[0]["panel"], *left_out]), options, rows)
     facet = {"field": "panel", "type": "nominal", "sort": names, "header": {"title": None}}
     view = {"facet": facet, "columns": columns, "spec": spec}
-    return figure(view, title, f"by {found.said}", options, rows)
+    return figure(view, title, ", ".join([f"by {found.said}", *left_out]), options, rows)
 
 
 def _of_first_runs(found: Chosen) -> list[Shown]:
@@ -42,6 +44,17 @@ def _of_first_runs(found: Chosen) -> list[Shown]:
     for one in found.shown:
         firsts.setdefault(one.arm, one.experiment)
     return [one for one in found.shown if one.experiment == firsts[one.arm]]
+
+
+def _in_parts(shown: list[Shown]) -> list[Row]:
+    """In parts without a step that has no numbers; `is_alone` where a part is one step, which no line shows."""
+    rows, parts = [], Counter[str]()
+    for one in shown:
+        measured = _rows(one)
+        rows += [{**row, "part": parts[one.arm]} for row in measured]
+        parts[one.arm] += not measured
+    lengths = Counter((row["panel"], row["part"]) for row in rows)
+    return [{**row, "is_alone": lengths[row["panel"], row["part"]] == 1} for row in rows]
 
 
 def _rows(one: Shown) -> list[Row]:
@@ -71,10 +84,13 @@ def _view(found: Chosen, columns: int, options: Options) -> dict[str, Any]:
         {"mark": {"type": "line", "strokeWidth": 1}, "encoding": {"y": {**y, "field": name}}}
         for name in ("low", "high")
     ]
+    alone = [{"filter": "datum.is_alone"}]
     layers = [
+        {"transform": alone, "mark": {"type": "rule", "strokeDash": [1, 0], "strokeWidth": 2}, "encoding": ends},
+        {"transform": alone, "mark": {"type": "point", "size": 40}, "encoding": {"y": {**y, "field": "middle"}}},
         {"mark": {"type": "area", "fillOpacity": 0.25}, "encoding": ends},
         *outer,
         {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": {**y, "field": "middle"}}},
     ]
     size = {"width": plot_width(options, columns), "height": _HEIGHT}
-    return {**size, "encoding": {"x": x, "color": colour}, "layer": layers}
+    return {**size, "encoding": {"x": x, "color": colour, "detail": [{"field": "part"}]}, "layer": layers}

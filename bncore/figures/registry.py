@@ -19,7 +19,7 @@ from bncore.figures.layers import (
     weight_norms,
 )
 from bncore.figures.percentiles import percentiles
-from bncore.figures.results import FigureRefused, Options, Result, Results
+from bncore.figures.results import FigureRefused, Options, Result, Results, chosen
 from bncore.recording import Recording
 
 
@@ -74,9 +74,7 @@ def allowed(keys: Collection[str], kinds: Collection[str]) -> list[Drawable]:
 
 def draw(name: str, results: Results, options: Options | None = None) -> Figure:
     """A figure by its name. Raises `FigureRefused`."""
-    if name not in FIGURES:
-        raise FigureRefused("no_such_figure", f"There is no figure {name}; there are {', '.join(FIGURES)}")
-    return FIGURES[name].draw(results, options or Options())
+    return chosen(name, FIGURES).draw(results, options or Options())
 
 
 def of(recording: Recording, options: Options | None = None) -> Figure:

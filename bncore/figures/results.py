@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from bncore.recording import Recording
+from bncore.spec.wording import meant_or_all
 
 Steps = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 Theme = Literal["light", "dark"]
+One = TypeVar("One")
 
 COLUMN_WIDTH = 330
 """Pixels: a column of a printed page, 3.3 inches, at 100 a inch."""
@@ -26,6 +28,8 @@ class Result(NamedTuple):
     """Steps, which increase, and the values measured after them."""
     recordings: Mapping[str, Sequence[Recording]] = {}
     """By kind, in order of their steps."""
+    ended: bool = True
+    """Whether it has come to its end: of two with one seed, one that has is what counts."""
 
 
 Results = Mapping[str, Result]
@@ -55,3 +59,10 @@ class FigureRefused(ValueError):
         """`field` is what was asked for and would have to be otherwise, where that is one thing: `scale`."""
         super().__init__(detail)
         self.code, self.field = code, field
+
+
+def chosen(name: str, there: Mapping[str, One]) -> One:
+    """The figure of that name. Raises `FigureRefused`."""
+    if name not in there:
+        raise FigureRefused("no_such_figure", f"There is no figure {name}; {meant_or_all(name, there)}")
+    return there[name]

@@ -9,7 +9,7 @@ from typing import Any
 
 from bncore.figures import study_effects, study_runs
 from bncore.figures.document import Figure
-from bncore.figures.results import FigureRefused, Options
+from bncore.figures.results import FigureRefused, Options, chosen
 
 Judged = Mapping[str, Any]
 """`verdicts`, `design`, `runs` and `series` of a study, as its report has them."""
@@ -71,9 +71,7 @@ def allowed(judged: Judged) -> list[StudyFigure]:
 
 def draw_judged(name: str, judged: Judged, options: Options | None = None) -> Figure:
     """A figure by its name. Raises `FigureRefused`."""
-    if name not in STUDY_FIGURES:
-        raise FigureRefused("no_such_figure", f"There is no figure {name}; there are {', '.join(STUDY_FIGURES)}")
-    return STUDY_FIGURES[name].draw(judged, options or Options())
+    return chosen(name, STUDY_FIGURES).draw(judged, options or Options())
 
 
 def figure(asked: Mapping[str, Any], _blobs: Sequence[bytes]) -> bytes:

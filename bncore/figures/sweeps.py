@@ -6,7 +6,7 @@ from typing import Any
 
 from bncore.figures.document import Figure
 from bncore.figures.parallel import parallel_coordinates
-from bncore.figures.results import FigureRefused, Options
+from bncore.figures.results import Options, chosen
 from bncore.figures.sensitivity import sensitivity
 from bncore.figures.swept import Swept, swept_of
 from bncore.figures.swept_map import heat_map
@@ -42,9 +42,7 @@ SWEEP_FIGURES: dict[str, SweepFigure] = {
 
 def draw_swept(name: str, swept: Swept, options: Options | None = None, **axes: str) -> Figure:
     """A figure by its name. Raises `FigureRefused`."""
-    if name not in SWEEP_FIGURES:
-        raise FigureRefused("no_such_figure", f"There is no figure {name}; there are {', '.join(SWEEP_FIGURES)}")
-    return SWEEP_FIGURES[name].draw(swept, options or Options(), **axes)
+    return chosen(name, SWEEP_FIGURES).draw(swept, options or Options(), **axes)
 
 
 def figure(asked: Mapping[str, Any], _blobs: Sequence[bytes]) -> bytes:

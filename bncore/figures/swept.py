@@ -13,6 +13,7 @@ from bncore import moments
 from bncore.figures.bands import t_quantile
 from bncore.figures.document import number
 from bncore.figures.results import FigureRefused
+from bncore.spec.wording import meant_or_all
 
 _LOG_FROM = 10.0
 """The ratio of greatest and least positive value from which on an axis is logarithmic."""
@@ -116,7 +117,7 @@ def require_axis(swept: Swept, axis: str | None, others: Sequence[str] = ()) -> 
         raise FigureRefused("too_few_axes", "The sweep has too few axes with several values for this figure")
     chosen = free[0] if axis is None else axis
     if chosen not in swept.axes:
-        detail = f"There is no axis {chosen}; there are {', '.join(swept.axes) or 'none'}"
+        detail = f"There is no axis {chosen}; {meant_or_all(chosen, swept.axes)}"
         raise FigureRefused("no_such_axis", detail[:1000])
     if len(swept.along(chosen)) > _MOST_VALUES:
         detail = f"The axis {chosen} has {len(swept.along(chosen))} values; this figure shows at most {_MOST_VALUES}"

@@ -99,9 +99,14 @@ def ramp(options: Options) -> dict[str, Any]:
     return {"name": "viridis", "extent": _RAMP[options.theme]}
 
 
+def most_colours(options: Options) -> int:
+    """Beyond which colours come again."""
+    return len(PALETTES[options.theme])
+
+
 def most_lines(options: Options) -> int:
     """That can be told apart."""
-    return len(PALETTES[options.theme]) * len(DASHES)
+    return most_colours(options) * len(DASHES)
 
 
 def lines(labels: list[str], options: Options) -> tuple[list[str], list[list[int]]]:

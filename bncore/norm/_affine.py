@@ -1,9 +1,12 @@
 """The scale and shift per channel with which most layers end."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
 from bncore.norm._moments import along_channels
+from bncore.norm._torch import is_tracing
 
 
 class Affine(nn.Module):
@@ -74,4 +77,17 @@ def scale_and_shift(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Te
         y = y * along_channels(weight, y)
     if bias is not None:
         y = y + along_channels(bias, y)
+    return y
+
+
+def is_empty(x: Tensor) -> bool:
+    """Whether there is no value in it; not asked where sizes are not known yet."""
+    return not torch.compiler.is_exporting() and not is_tracing() and x.numel() == 0
+
+
+def pass_empty(x: Tensor, parameters: Iterable[Tensor]) -> Tensor:
+    """`x`, which has no values, as a function of these: with zero for their gradients, where a mean of none is NaN."""
+    y = x
+    for parameter in parameters:
+        y = y + parameter.sum().to(x.dtype)
     return y

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from bncore.norm._affine import is_empty, pass_empty
 from bncore.norm._moments import along_channels
 from bncore.norm._other_formula import OtherFormula
 from bncore.norm._sample_statistics import Spread, instances, pooled
@@ -28,6 +29,8 @@ class InstanceAndBatch(OtherFormula, BatchNorm, ABC):
     def _normalize_with_running(self, x: Tensor) -> Tensor:
         assert self.running_mean is not None
         assert self.running_var is not None
+        if is_empty(x):
+            return pass_empty(x, self.parameters())
         instance = instances(x)
         running = as_of_now(self.running_mean, self.running_var)
         mean, var = (along_channels(one.to(instance.var.dtype), x) for one in running)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
 from bncore.norm._moments import moments, statistics_dtype
+from bncore.norm._native import in_one_piece
 from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
 from bncore.norm._torch import batch_norm_backward
@@ -44,7 +45,7 @@ def normalize_rows(
         rows = scale_and_shift(rows, weight, bias)
     else:
         # With momentum 1 the kernel leaves the batch's own statistics in the running ones.
-        rows = apply(_NormalizeRows, rows, weight, bias, mean, var, eps)
+        rows = apply(_NormalizeRows, rows, in_one_piece(weight), bias, mean, var, eps)
     y: Tensor = apply(_PutBack, rows, valid, places)
     return y.view(in_memory.shape).movedim(-1, 1), mean, var, count
 

@@ -52,7 +52,7 @@ def batch_norm_of_one_type(
     eps: float,
 ) -> Tensor:
     """`batch_norm` of vectors that the kernel `takes`."""
-    weight = scale_beside(bias, weight)
+    weight = in_one_piece(scale_beside(bias, weight))
     return right_to_second_order(torch.batch_norm(x, weight, bias, mean, var, True, momentum, eps, cudnn_enabled()))
 
 
@@ -64,7 +64,8 @@ def evaluate_batch_norm(
     if not takes(x, mean, var, weight, bias):
         mean, var = mean.to(statistics_dtype(x.dtype)), var.to(statistics_dtype(x.dtype))
         weight, bias = as_taken(x, weight, bias)
-    return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, cudnn_enabled())
+    weight = in_one_piece(weight)
+    return torch.batch_norm(x, weight, bias, packed(mean), packed(var), False, 0.0, eps, cudnn_enabled())
 
 
 def takes(x: Tensor, *vectors: Tensor | None) -> bool:
@@ -85,6 +86,20 @@ def as_taken(x: Tensor, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
 def scale_beside(bias: Tensor | None, weight: Tensor | None) -> Tensor | None:
     """The scale for a kernel: ones where there is a shift alone, with which their second derivatives do not run."""
     return torch.ones_like(bias) if weight is None and bias is not None else weight
+
+
+def in_one_piece(vector: Tensor | None) -> Tensor | None:
+    """The vector as `packed`, where there is one."""
+    return None if vector is None else packed(vector)
+
+
+def packed(vector: Tensor) -> Tensor:
+    """The vector with its numbers one behind the other.
+
+    torch's backward pass for batch norm on CPUs, and its group norm, read so many numbers from where a vector begins:
+    of one that is a part of something larger, such as a column, other numbers, without a word.
+    """
+    return vector if vector.is_contiguous() else vector.contiguous()
 
 
 @contextmanager

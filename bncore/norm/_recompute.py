@@ -6,8 +6,9 @@ what it used, and recalls it by the batch that it was used for.
 """
 
 import sys
+import weakref
 from collections import deque
-from types import FrameType
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,13 +16,41 @@ import torch
 from torch import Tensor, nn
 
 from bncore.norm._dispatch import being_transformed
-from bncore.norm._torch import BACKWARDS, ENGINE, UNPACKS, graph_task, saves_elsewhere
+from bncore.norm._torch import checkpoint_that_repeats, checkpoints_at_first, graph_task, saves_elsewhere
 
 _MOST = 64
 """Forward passes of one layer whose backward pass may still come: micro-batches in flight in a pipeline."""
 
-_used: WeakKeyDictionary[nn.Module, deque[tuple[Tensor, Tensor]]] = WeakKeyDictionary()
-_told: WeakKeyDictionary[nn.Module, deque[tuple[Tensor, Any]]] = WeakKeyDictionary()
+
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """What a forward pass used or was told, and what may run it again."""
+
+    batch_mean: Tensor
+    kept: Any
+    checkpoints: tuple[weakref.ref[Any], ...]
+
+
+@dataclass
+class _Remembered:
+    """The forward passes of a layer, and how often each checkpoint has asked for one in the backward pass it is in."""
+
+    passes: deque[_Pass] = field(default_factory=lambda: deque(maxlen=_MOST))
+    asked: WeakKeyDictionary[Any, tuple[int, int]] = field(default_factory=WeakKeyDictionary)
+
+    def turn(self, checkpoint: Any) -> int:
+        """How often this checkpoint has asked before, in this backward pass."""
+        if checkpoint is None:
+            return 0
+        task, times = self.asked.get(checkpoint, (None, 0))
+        times = times if task == graph_task() else 0
+        self.asked[checkpoint] = graph_task(), times + 1
+        return times
+
+
+_Passes = WeakKeyDictionary[nn.Module, _Remembered]
+_used: _Passes = WeakKeyDictionary()
+_told: _Passes = WeakKeyDictionary()
 
 
 def recomputing() -> bool:
@@ -29,7 +58,11 @@ def recomputing() -> bool:
 
     A hook of the backward pass may also run a forward pass, and that one is as new as any.
     """
-    return not torch.compiler.is_compiling() and graph_task() != -1 and _called_to_repeat()
+    return (
+        not torch.compiler.is_compiling()
+        and graph_task() != -1
+        and checkpoint_that_repeats(sys._getframe()) is not None
+    )
 
 
 def refuse_to_run_again() -> None:
@@ -58,23 +91,26 @@ def remember(layer: nn.Module, batch_mean: Tensor, *used: Tensor) -> None:
     """Keep what `layer` used for the batch with this mean (C,), if its forward pass may run again; all of one shape."""
     if torch.compiler.is_compiling() or being_transformed(batch_mean) or recomputing() or not may_run_again():
         return
-    _used.setdefault(layer, deque(maxlen=_MOST)).append((batch_mean.detach(), torch.stack(used).detach()))
+    _keep(_used, layer, batch_mean, torch.stack(used).detach())
 
 
 def recall(layer: nn.Module, batch_mean: Tensor) -> Tensor:
-    """What `layer` used for the remembered batch whose mean is nearest, stacked; nothing is read back from the device.
+    """What `layer` used in the forward pass that this one repeats, stacked; nothing is read back from the device.
 
-    Of batches with the same mean, the last one: training on one batch over and over repeats the newest forward pass.
+    That is one of the same checkpoint, where the checkpoint is known, and the one whose batch has the nearest mean; of
+    batches with the same mean, the first that was not recalled yet. Of passes whose checkpoint is not known, the last
+    one: training on one batch over and over repeats the newest.
 
     Raises:
         RuntimeError: nothing was remembered: the first run was not seen as one that may run again.
     """
-    # The last one comes first.
-    remembered = [pair for pair in reversed(_used.get(layer, deque())) if pair[0].shape == batch_mean.shape]
+    remembered = [one for one in _in_order(_used, layer) if one.batch_mean.shape == batch_mean.shape]
     if not remembered:
         raise RuntimeError("a forward pass runs in the backward pass of a function and does not repeat an earlier one")
-    nearest = _nearest([mean for mean, _ in remembered], batch_mean.detach())
-    return torch.stack([used for _, used in remembered]).index_select(0, nearest.view(1)).squeeze(0)
+    nearest = _nearest([one.batch_mean for one in remembered], batch_mean.detach())
+    used = torch.stack([one.kept for one in remembered]).index_select(0, nearest.view(1)).squeeze(0)
+    _keep_for_those_within(_used, layer, batch_mean, used)
+    return used
 
 
 def told_at_first(layer: nn.Module, batch_mean: Tensor, told: Any) -> Any:
@@ -84,11 +120,35 @@ def told_at_first(layer: nn.Module, batch_mean: Tensor, told: Any) -> Any:
     None for a batch that nothing was kept of.
     """
     if recomputing():
-        remembered = list(reversed(_told.get(layer, ())))
-        return remembered[int(_nearest([mean for mean, _ in remembered], batch_mean))][1] if remembered else None
+        remembered = list(_in_order(_told, layer))
+        return (
+            remembered[int(_nearest([one.batch_mean for one in remembered], batch_mean))].kept if remembered else None
+        )
     if may_run_again():
-        _told.setdefault(layer, deque(maxlen=_MOST)).append((batch_mean, told))
+        _keep(_told, layer, batch_mean, told)
     return told
+
+
+def _keep(passes: _Passes, layer: nn.Module, batch_mean: Tensor, kept: Any) -> None:
+    checkpoints = tuple(weakref.ref(one) for one in checkpoints_at_first(sys._getframe()))
+    passes.setdefault(layer, _Remembered()).passes.append(_Pass(batch_mean.detach(), kept, checkpoints))
+
+
+def _keep_for_those_within(passes: _Passes, layer: nn.Module, batch_mean: Tensor, kept: Any) -> None:
+    """The same in a pass that runs again: what it is the first run of are checkpoints within the one that repeats."""
+    if checkpoints_at_first(sys._getframe()):
+        _keep(passes, layer, batch_mean, kept)
+
+
+def _in_order(passes: _Passes, layer: nn.Module) -> list[_Pass]:
+    """What is remembered of `layer`, what it is first: of the checkpoint that is running again, then the newest."""
+    if layer not in passes:
+        return []
+    remembered, checkpoint = passes[layer], checkpoint_that_repeats(sys._getframe())
+    same = [one for one in remembered.passes if any(known() is checkpoint for known in one.checkpoints)]
+    others = [one for one in reversed(remembered.passes) if one not in same]
+    turn = remembered.turn(checkpoint) % max(len(same), 1)
+    return same[turn:] + same[:turn] + others
 
 
 def _nearest(means: list[Tensor], batch_mean: Tensor) -> Tensor:
@@ -98,21 +158,3 @@ def _nearest(means: list[Tensor], batch_mean: Tensor) -> Tensor:
     same = (table == batch_mean) | (table.isnan() & batch_mean.isnan())
     gaps = torch.where(same, 0.0, (table - batch_mean).square().nan_to_num(nan=torch.inf, posinf=torch.inf))
     return gaps.sum(tuple(range(1, table.dim()))).argmin()
-
-
-def _called_to_repeat() -> bool:
-    """Whether the engine of the backward pass, which is running, has come here by a function or by saved tensors.
-
-    It calls Python for the backward pass of a function (checkpointing with `use_reentrant=True`, and what others write
-    like it), for tensors that were saved as something else (with False), and for hooks. Nothing but the stack tells
-    which.
-    """
-    caller: FrameType | None = sys._getframe()
-    while caller is not None:
-        code, module = caller.f_code, caller.f_globals.get("__name__")
-        if code in BACKWARDS or (module, code.co_name) == UNPACKS:
-            return True
-        if module == ENGINE:
-            return False
-        caller = caller.f_back
-    return False

@@ -7,6 +7,7 @@ also looks at what is as little promised and not here, because layers are made o
 
 from collections import OrderedDict
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import torch
@@ -34,6 +35,8 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_in",
     "batch_statistics",
+    "checkpoint_that_repeats",
+    "checkpoints_at_first",
     "clamp_max_all_",
     "clamp_min_all_",
     "cudnn_enabled",
@@ -155,3 +158,43 @@ def hook_without_handle(y: Tensor, node: Any, hook: Callable[[Tensor], None]) ->
 def saves_elsewhere() -> bool:
     """Whether hooks get the tensors that are saved for the backward pass."""
     return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
+def checkpoints_at_first(frame: FrameType | None) -> list[Any]:
+    """What this may be the first run of: contexts of functions, from the innermost, and checkpointing's own record.
+
+    In a run that repeats, those within it.
+    """
+    found = []
+    while frame is not None and not _repeats(frame):
+        if frame.f_code.co_varnames[:1] == ("ctx",) and isinstance(frame.f_locals["ctx"], BackwardCFunction):
+            found.append(frame.f_locals["ctx"])
+        frame = frame.f_back
+    if frame is not None and frame.f_code in BACKWARDS:
+        found = [one for one in found if one is not frame.f_locals["self"]]
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if hooks is not None and getattr(hooks[0], "__module__", None) == UNPACKS[0]:
+        names, cells = hooks[0].__code__.co_freevars, hooks[0].__closure__ or ()
+        found += [cell.cell_contents for name, cell in zip(names, cells, strict=True) if name == "frame"]
+    return found
+
+
+def checkpoint_that_repeats(frame: FrameType | None) -> Any:
+    """What `checkpoint_at_first` found in the run that this one repeats; None where nothing repeats or is not known.
+
+    The engine of the backward pass calls Python for the backward pass of a function (checkpointing with
+    `use_reentrant=True`, and what others write like it), for tensors that were saved as something else (with False),
+    and for hooks. Nothing but the stack tells which.
+    """
+    while frame is not None and not _repeats(frame):
+        if frame.f_globals.get("__name__") == ENGINE:
+            return None
+        frame = frame.f_back
+    if frame is None:
+        return None
+    return frame.f_locals["self" if frame.f_code in BACKWARDS else "frame"]
+
+
+def _repeats(frame: FrameType) -> bool:
+    """Whether the engine of a backward pass has called this, which may run a forward pass again."""
+    return frame.f_code in BACKWARDS or (frame.f_globals.get("__name__"), frame.f_code.co_name) == UNPACKS

@@ -37,7 +37,8 @@ def adaptive_clip_grad_(parameters: Tensor | Iterable[Tensor], clipping: float =
     """
     if not clipping >= 0.0:
         raise ValueError(f"clipping must be at least 0, got {clipping}")
-    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    # Each once: twice clipped, the gradient of a tied weight would be a hundredth of a hundredth.
+    given = [parameters] if isinstance(parameters, Tensor) else list(dict.fromkeys(parameters))
     weights = [parameter for parameter in given if parameter.grad is not None]
     if not weights:
         return

@@ -27,11 +27,12 @@ class BatchNorm(AnyBatchNorm):
     the same with the running statistics. Input and output: (N, C, ...).
 
     Difference from `torch.nn.BatchNorm1d/2d/3d`: one class for every rank, which wants the batch axis; `momentum=None`
-    (equal-weight average) reads no number back from the device; a forward pass that activation checkpointing repeats
-    is not counted again, unless it is a compiled one that runs with `use_reentrant=True`; under `torch.func`
-    transforms, forward-mode differentiation and on the meta device it is made of primitive operations, so that
-    derivatives of every order are right. On CPUs, torch's kernel for channels_last rounds the mean more: where that is
-    m times the spread, the output is off by up to 1e-5 m, a hundred times what it is for contiguous input; the numbers
+    (equal-weight average) reads no number back from the device; a forward pass that activation checkpointing repeats is
+    not counted again, unless it is a compiled one that runs with `use_reentrant=True`; under `torch.func` transforms,
+    forward-mode differentiation and on the meta device it is made of primitive operations, so that derivatives of every
+    order are right. On CPUs, torch's kernel for channels_last, and for vectors, adds up one value after the other:
+    where the mean is m times the spread, the output is off by up to 1e-5 m for 100,000 values per channel, a hundred
+    times what it is for contiguous images, and for a million it may be worth nothing (off by 1 at m = 300); the numbers
     are torch's there too. Input and layer may be of different floating-point types, as for all layers here: statistics
     are taken in the type of the input, or in float32 if that is narrower; the output has the type of the input, the
     running statistics that of the layer. The gradient of an evaluation is that of the statistics with which it ran,

@@ -109,6 +109,16 @@ class DomainBatchNorm(BatchNorm):
             return value
         return value[self._domain]
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        axes = _AXES_OF_ONE.get(name)
+        whole = None if axes is None else self.__dict__.get("_buffers", {}).get(name)
+        if whole is not None and isinstance(value, Tensor) and value.dim() == axes < whole.dim():
+            # One domain's, as it is read: in the place of all of them, they would be one from now on.
+            whole = whole.clone()
+            whole[self._domain] = value
+            value = whole
+        super().__setattr__(name, value)
+
     def _vectors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         return self.running_mean, self.running_var, self.weight, self.bias
 

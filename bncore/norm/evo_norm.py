@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bncore.norm._affine import Affine, scale_and_shift
+from bncore.norm._affine import Affine, is_empty, pass_empty, scale_and_shift
 from bncore.norm._dispatch import times_
 from bncore.norm._instance_and_batch import InstanceAndBatch
 from bncore.norm._leaf import as_leaf
@@ -131,6 +131,8 @@ class EvoNormS0(Affine):
             return as_leaf(self, x)
         check_channels(x, self.num_features)
         check_more_than_one_value_per_group(x, self.num_groups)
+        if is_empty(x):
+            return pass_empty(x, self.parameters())
         size = self.num_features // self.num_groups
         instance = instances(x)
         grouped = (self.num_groups, size)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bncore.norm._affine import Affine
+from bncore.norm._affine import Affine, is_empty, pass_empty
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels
 from bncore.norm._rescale import rescale
@@ -71,6 +71,8 @@ class FilterResponseNorm(Affine):
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         check_channels(x, self.num_features)
+        if is_empty(x):
+            return pass_empty(x, self.parameters())
         square = mean_square(x) + self.eps
         if self.learned_eps is not None:
             square = square + along_channels(self.learned_eps.abs(), x)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.fx import Proxy
 
-from bncore.norm._affine import Affine
+from bncore.norm._affine import Affine, is_empty, pass_empty
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._native import batch_norm, scale_beside
@@ -61,6 +61,8 @@ class InstanceNorm(Affine):
         # Torch's kernel wants this layout, and would copy there and back.
         if may_use_native(x) and x.is_contiguous() and x.numel() > 0:
             return self._as_one_batch(x)
+        if is_empty(x):
+            return pass_empty(x, self.parameters())
         instance = instances(x)
         scale = (instance.var + self.eps).rsqrt()
         return standardize_instances(x, instance, scale, torch.zeros_like(scale), self.weight, self.bias).to(x.dtype)

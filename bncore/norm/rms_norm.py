@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.fx import Proxy
 
-from bncore.norm._affine import Affine, scale_and_shift
+from bncore.norm._affine import Affine, is_empty, pass_empty, scale_and_shift
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._sample_statistics import mean_square
@@ -58,6 +58,8 @@ class RMSNorm(Affine):
         # Torch's kernel takes input and scale of one type only.
         if x.dim() == 2 and (weight is None or weight.dtype is x.dtype) and may_use_native(x):
             return torch.rms_norm(x, (self.num_features,), weight, self.eps)
+        if is_empty(x):
+            return pass_empty(x, self.parameters())
         square = mean_square(x).mean(1, keepdim=True)
         scale = (square + (torch.finfo(square.dtype).eps if self.eps is None else self.eps)).rsqrt()
         return (x * scale_and_shift(scale, weight, None)).to(x.dtype)

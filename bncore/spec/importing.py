@@ -56,6 +56,7 @@ class CsvSpec(SpecModel):
 
     delimiter: Literal[",", ";", "\t", "|", " "] | None = None
     header: bool | None = Field(default=None, description="Whether the first line names the columns.")
+    decimal: Literal[".", ","] | None = Field(default=None, description="The decimal mark of its numbers.")
 
 
 class HuggingFaceSpec(SpecModel):

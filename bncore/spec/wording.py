@@ -61,6 +61,13 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name[:_LONGEST_WORD], sorted(known), n=1)), None)
 
 
+def meant_or_all(name: str, known: Iterable[str]) -> str:
+    """Which known name was probably meant, else all of them; as the end of a sentence."""
+    there = list(known)
+    close = nearest(name.lower(), there)
+    return f"did you mean {close}?" if close else f"there are {', '.join(there) or 'none'}"
+
+
 def nearest_kind(name: str, known: Iterable[str]) -> str | None:
     """The same for a kind, which other tools may call by another name."""
     there = [*known]

@@ -165,7 +165,8 @@ def _require_measured(design: Design, specs: Sequence[ExperimentSpec]) -> None:
     """A measure may be of some arms alone, and of none it is no use."""
     for measure in design.measures:
         if not any(recorded_of(spec).has(measure.series) for spec in specs):
-            detail = f"Training would not record {measure.series}, by which the claim is judged; leave that as it is"
+            said = f"Training would leave no number for {measure.series}, by which the claim is judged"
+            detail = f"{said}; leave that as it is"
             raise SpecError([Fault("/overrides", detail, "not_measured")])
 
 

@@ -110,8 +110,10 @@ def _unmeasured(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) -> I
     pointer = "/estimand/target/metric" if estimand.is_time else "/estimand/metric"
     lacking = [name for name, spec in specs.items() if not recorded_of(spec).has(estimand.series)]
     if lacking:
-        who = "No arm records" if len(lacking) == len(specs) else f"{_listed(lacking)} does not record"
-        cure = recorded_of(specs[lacking[0]]).cure(estimand.series)
+        recorded = recorded_of(specs[lacking[0]])
+        no, has = ("has no number for", "has a number for") if estimand.series in recorded.series else ("", "records")
+        who = f"No arm {has}" if len(lacking) == len(specs) else f"{_listed(lacking)} {no or 'does not record'}"
+        cure = recorded.cure(estimand.series)
         yield Fault(pointer, f"{who} {estimand.series}; {cure}", "no_such_series")
     elif estimand.over is not None:
         yield from _never_within(estimand.series, estimand.over, specs)
@@ -220,7 +222,7 @@ def _faults_at(
     else:
         faults = []
         if not recorded_of(spec).has(asked.estimand.series):
-            detail = f"Would not record {asked.estimand.series}, which is compared; leave it out"
+            detail = f"Would leave no number for {asked.estimand.series}, which is compared; leave it out"
             faults.append(Fault("", detail, "no_such_series"))
         if _is_of_a_course(asked) and steps_of(spec) != steps_of(load_spec(whole)):
             faults = [Fault("/train", f"Would have {steps_of(spec):,} steps, and others have not", "budgets_differ")]

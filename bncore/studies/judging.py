@@ -22,7 +22,7 @@ from bncore.studies.margin import Interval, Label, Outcome, Side, decided, label
 from bncore.studies.power import extra_seeds, power
 from bncore.studies.predictions import mcnemar
 from bncore.studies.times import times
-from bncore.studies.verdict import ArmTimes, Estimated, Evidence, Exact, Fractions, Tests, Verdict
+from bncore.studies.verdict import ArmTimes, Counted, Estimated, Evidence, Exact, Fractions, Tests, Verdict
 
 
 def judge(asked: Evidence | Exact | Fractions, looks: Looks | None = None) -> Verdict:
@@ -37,7 +37,7 @@ def judge(asked: Evidence | Exact | Fractions, looks: Looks | None = None) -> Ve
     if isinstance(asked, Exact):
         return _judge_exact(asked)
     if isinstance(asked, Fractions):
-        return _judge_fractions(asked)
+        return _judge_fractions(asked, looks)
     return _judge_effect(asked, looks)
 
 
@@ -193,29 +193,40 @@ def _nan_is_largest(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def _judge_fractions(asked: Fractions) -> Verdict:
+def _judge_fractions(asked: Fractions, looks: Looks | None) -> Verdict:
     """See `fractions`."""
-    failed = tuple(guard.sentence for guard in asked.guards if not guard.passed)
-    reached, p = fractions.decided(asked)
-    outcome = "inconclusive" if failed else reached
     n = min(seeds for _, seeds in (*asked.treatment.values(), *asked.baseline.values()))
+    reached, counted = fractions.counted(asked, (looks or Looks(most=n)).at(n))
+    failed = tuple(guard.sentence for guard in asked.guards if not guard.passed)
+    outcome: Outcome = "inconclusive" if failed else reached
+    reasons = failed or ((_undecided(asked, counted, n),) if outcome == "inconclusive" else ())
     least = min(trained / seeds for trained, seeds in asked.treatment.values())
     most = max(trained / seeds for trained, seeds in asked.baseline.values())
     ours = f"with {asked.words.treatment} at least {least:.0%} of the networks train at every setting"
     found = f"{ours}, and with {asked.words.baseline} at most {most:.0%}"
     wanted = f"At least {asked.high:.0%} and at most {asked.low:.0%} were asked for."
-    text = sentences.sentence(outcome, None, failed, found, wanted, n)
-    arms = ((asked.words.treatment, asked.treatment), (asked.words.baseline, asked.baseline))
-    shares = {f"share at {at}, {words}": of[0] / of[1] for words, counts in arms for at, of in counts.items()}
-    measured = {"least_of_treatment": least, "most_of_baseline": most, "p": p, **shares}
+    shares = {f"share at {one.setting}, {one.arm}": one.trained / one.seeds for one in counted.shares}
+    beside = {"least_of_treatment": least, "most_of_baseline": most, "p by Fisher's test": fractions.fisher(asked)}
     return Verdict(
         asked.name,
         asked.words,
         outcome,
         _label(asked.guards),
-        failed,
-        text,
+        reasons,
+        sentences.sentence(outcome, None, reasons, found, wanted, n),
         n,
         asked.guards,
-        measured=measured,
+        measured={**beside, **shares},
+        counted=counted,
+    )
+
+
+def _undecided(asked: Fractions, counted: Counted, n: int) -> str:
+    """What would be seen if the claim were true, and with how many seeds it would show."""
+    if n >= counted.seeds_needed:
+        return "At some setting the interval reaches to both sides of that."
+    where = "" if counted.seeds_needed <= counted.most else ", in a study that begins with so many"
+    return (
+        f"{n} seeds cannot show a share of {asked.high:.0%} even if all of them train: it takes "
+        f"{counted.seeds_needed}{where}."
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from bncore.studies.figuring import Draw, course, effects, figure_style, readable, seeds
 from bncore.studies.markup import Markup, element, table
-from bncore.studies.page_details import details
+from bncore.studies.page_details import details, shares
 from bncore.studies.page_style import STYLE
 from bncore.studies.reporting import STANDINGS
 from bncore.studies.sentences import written
@@ -137,6 +137,8 @@ def _card(verdict: Report, draw: Draw, *, is_alone: bool) -> Markup:
 
 def _numbers(verdict: Report) -> Markup | None:
     estimated = verdict.get("estimated")
+    if verdict.get("counted"):
+        return shares(verdict["counted"])
     if not estimated:
         rows = [(name, written(value) if value is not None else "none") for name, value in verdict["measured"].items()]
         return table("What was measured", ("quantity", "value"), rows, numbers=(1,)) if rows else None
@@ -200,8 +202,9 @@ def _effect(verdict: Report) -> str:
 
 
 def _holm(verdict: Report) -> str:
-    estimated = verdict.get("estimated")
-    return _p(estimated["tests"]["decision_holm"]) if estimated else ""
+    estimated, counted = verdict.get("estimated"), verdict.get("counted")
+    tests = estimated["tests"] if estimated else counted
+    return _p(tests["decision_holm"]) if tests else ""
 
 
 def _p(value: float | None) -> str:

@@ -28,6 +28,26 @@ def details(report: Report, level: str) -> Iterator[Markup]:
     yield element("details", element("summary", "Design"), _json(report["design"]))
 
 
+def shares(counted: Report) -> Markup:
+    """How many networks train at each setting, and what joins them to one verdict."""
+    rows = [
+        (one["setting"], one["arm"], f"{one['trained']} of {one['seeds']}", _span(one["interval"]))
+        for one in counted["shares"]
+    ]
+    decided = [f"p of the decision, in all looks {counted['decision']:.2g}"]
+    decided += (
+        [] if counted["decision_holm"] is None else [f"among all questions {counted['decision_holm']:.2g} (Holm)"]
+    )
+    looks = f"looks taken, in seeds: {', '.join(map(str, counted['looks']))}, of at most {counted['most']}"
+    about = "Networks that train; shares with intervals that hold for all of them and all looks together (95 %)"
+    head = ("setting", "arm", "train", "share")
+    return element("div", table(about, head, rows), element("p", "; ".join((*decided, looks)), class_="faint"))
+
+
+def _span(interval: Report) -> str:
+    return f"{interval['low']:.0%} to {interval['high']:.0%}"
+
+
 def _arms(report: Report) -> Markup:
     about = "Arms, and where each differs from the first"
     if all(arm["words"] == arm["name"] for arm in report["arms"]):

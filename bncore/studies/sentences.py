@@ -28,7 +28,7 @@ def shown(words: Words, estimand: Estimand, effect: float, interval: Interval) -
 
 def sentence(outcome: Outcome, label: Label | None, reasons: tuple[str, ...], found: str, asked: str, n: int) -> str:
     """The opening, what was found, what was asked for, and why it stays open or what the label means."""
-    closing = " ".join(reasons) if reasons else _meaning(label, outcome)
+    closing = " ".join(reasons) if reasons else meaning(label, outcome)
     parts = (f"{_OPENING[outcome]}: {found}, over {n} {'seed' if n == 1 else 'seeds'}.", asked, closing)
     return " ".join(part for part in parts if part)
 
@@ -82,7 +82,8 @@ def _amount(words: Words, estimand: Estimand, value: float) -> str:
     return _at(value * words.factor, words.unit)
 
 
-def _meaning(label: Label | None, outcome: Outcome) -> str:
+def meaning(label: Label | None, outcome: Outcome) -> str:
+    """What a label says beyond the outcome; "" where it says nothing."""
     if label == "contradicted":
         return "It is the other way round."
     if label == "equivalent" and outcome == "does_not_hold":

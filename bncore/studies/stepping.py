@@ -95,13 +95,13 @@ def _judged(asked: Asked, questions: Sequence[Question], found: Mapping[str, Any
     from bncore.studies.reports import judged
 
     try:
-        return judged(questions, asked.design.most, found["taken"])
+        return judged(questions, asked.design, found["taken"])
     except LookRefused as error:
         raise Stuck(str(error)) from None
 
 
 def _said(verdicts: Sequence[Verdict], facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    looks = {each.name: list(each.estimated.looks) for each in verdicts if each.estimated}
+    looks = {each.name: list(each.looks) for each in verdicts if each.looks}
     return {"verdicts": [{**document(each), **facts.get(each.name, {})} for each in verdicts], "taken": looks}
 
 

@@ -7,7 +7,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,10 @@ class Fractions:
     high: float = 0.9
     low: float = 0.1
 
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < 1:
+            raise ValueError("no number of networks shows a share of 1 or 0")
+
 
 @dataclass(frozen=True)
 class Tests:
@@ -138,6 +142,36 @@ class Estimated:
 
 
 @dataclass(frozen=True)
+class Share:
+    """How many networks of an arm train at a setting, and what that says of the share of all that would."""
+
+    arm: str
+    """In words."""
+    setting: str
+    trained: int
+    seeds: int
+    interval: Interval
+    """Clopper and Pearson's; 95 % for all settings, both arms and all looks together."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """All numbers of a verdict that rests on shares, in all looks together: see `fractions`."""
+
+    shares: tuple[Share, ...]
+    decision: float
+    """The error at which the shares would just decide, for or against."""
+    level: float
+    """Two-sided error of this look."""
+    looks: tuple[int, ...]
+    most: int
+    seeds_needed: int
+    """The fewest with which it could hold, were all shares 1 and 0: in a study of so many where this one has fewer."""
+    decision_holm: float | None = None
+    """The same among all questions of the report (Holm 1979)."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The answer to one question."""
 
@@ -161,6 +195,28 @@ class Verdict:
     measured: Mapping[str, float] = field(default_factory=dict)
     alone: Outcome | None = None
     """What it was before other questions of the same report were taken into account, if that differs."""
+    counted: Counted | None = None
+
+    @property
+    def decision(self) -> float | None:
+        """p of what was decided by chance; None where there is none in it, or nothing to judge."""
+        if self.counted is not None:
+            return self.counted.decision
+        return self.estimated.tests.decision if self.estimated is not None else None
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Those that were taken, this one included; none where there is no chance in it."""
+        looked = self.counted or self.estimated
+        return looked.looks if looked is not None else ()
+
+    def among(self, p: float) -> "Verdict":
+        """With the p that its decision has among all questions of a report."""
+        if self.counted is not None:
+            return replace(self, counted=replace(self.counted, decision_holm=p))
+        assert self.estimated is not None
+        tests = replace(self.estimated.tests, decision_holm=p)
+        return replace(self, estimated=replace(self.estimated, tests=tests))
 
 
 def document(verdict: Any) -> dict[str, Any]:

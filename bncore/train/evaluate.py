@@ -45,7 +45,9 @@ def evaluate(network: nn.Module, task: Task, batches: Iterable[Examples]) -> dic
             for total, part in zip(sums, task.totals(outputs_of(network, batch), batch), strict=True):
                 total += part
             count += task.weight(batch)
-    return {name: total.item() / float(count) for name, total in zip(names, sums, strict=True)}
+    # One number after another would be waited for.
+    *totals, whole = torch.stack([*sums, torch.as_tensor(count, dtype=torch.float64).to(sums[0])]).tolist()
+    return {name: total / whole for name, total in zip(names, totals, strict=True)}
 
 
 def slices(examples: Part, size: int) -> Iterator[Examples]:

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from bncore import diagnostics
 from bncore.data import DataSet, Examples
+from bncore.data.sampling import order_of
 from bncore.diagnostics import How
 from bncore.recording import Recording, from_bytes
 from bncore.seeds import derive_seed
 from bncore.spec import ExperimentSpec, Plan, data_shape, lr_factor
 from bncore.spec.blueprint import depths
+from bncore.spec.data.sampler import ShuffledSampler
 from bncore.spec.diagnostics import (
     ActivationMomentsSpec,
     CovariateShiftSpec,
@@ -131,7 +133,8 @@ class Measuring:
         return depths(self._spec.network.blueprint(data_shape(self._spec.data).signal, self._planned.outputs))
 
     def _given(self, asked: DiagnosticSpec, step: int) -> tuple[_Given, How]:
-        probe = self._probe(asked.measured_on(self._data.train.size, self._together))
+        examples = asked.measured_on(self._data.train.size, self._together)
+        probe = self._as_trained(examples) if isinstance(asked, NormHealthSpec) else self._probe(examples)
         how: How = {"lengths": probe.lengths, "loss": self._loss, "seed": self._spec.train.seed, "step": step}
         return (self._network, probe.inputs, probe.targets), how
 
@@ -163,6 +166,18 @@ class Measuring:
         """The first of an order that the seed draws, as they lie: those of a smaller probe are among a larger one's."""
         part = self._data.train
         return part.gather(self._drawn[:examples].sort().values.to(part.index_device))
+
+    def _as_trained(self, examples: int) -> Examples:
+        """As they come together in training: where a sampler says which do, in the order in which it would draw them.
+
+        What normalizations do to a batch of one class, one of all classes does not show.
+        """
+        part, sampler, train = self._data.train, self._spec.data.sampler, self._spec.train
+        if isinstance(sampler, ShuffledSampler):
+            return self._probe(examples)
+        seed = derive_seed(train.seed, "diagnostics")
+        order = order_of(sampler, part.size, part.all_targets, train.batch_size, seed)(0)
+        return part.gather(order[:examples].to(part.index_device))
 
     def _lr(self, step: int) -> float:
         """That of the next step."""

@@ -1,5 +1,6 @@
 """`bnlab diagnose`: what an experiment measured of its network, and what is wrong with its normalizations."""
 
+import math
 from typing import Annotated, Any
 
 import numpy as np
@@ -61,9 +62,11 @@ def _print(found: Json, *, whole: bool) -> None:
             for at, site in enumerate(found["sites"])
         ]
         show(table(("layer", "what", *(name.replace("_", " ") for name in names)), rows))
-    units = found["units"]
-    rows = [(name.replace("_", " "), value, units.get(name, "1")) for name, value in sorted(found["scalars"].items())]
-    show(table(("found", "value", "unit"), rows))
+    units, scalars = found["units"], sorted(found["scalars"].items())
+    said = [(name.replace("_", " "), _number(value), units.get(name, "1")) for name, value in scalars]
+    show(table(("found", "value", "unit"), said))
+    if any(None in row for row in (*(rows if names else ()), *said)):
+        show("-: there is no such number: nothing of the kind is in the layer or the network, or 0 was divided by 0")
     # A server of before has none.
     for note in found.get("notes", ()):
         show(f"note: {inline(note)}")
@@ -78,11 +81,16 @@ def _by_site(arrays: Json) -> list[str]:
 
 
 def _cell(array: Json, at: int) -> float | None:
-    """None where the array was thinned."""
+    """None where the array was thinned, too."""
     kept = array["kept"].get("site")
     if kept is None:
-        return float(array["values"][at])
-    return float(array["values"][kept.index(at)]) if at in kept else None
+        return _number(array["values"][at])
+    return _number(array["values"][kept.index(at)]) if at in kept else None
+
+
+def _number(value: float) -> float | None:
+    """None where there is none."""
+    return None if math.isnan(value) else float(value)
 
 
 def _print_cost(results: Json) -> None:

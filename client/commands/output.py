@@ -59,7 +59,7 @@ def show(*parts: Any, **options: Any) -> None:
     # Into a file or a pipe, lines are never folded: somebody looks for words in them.
     folded = sys.stdout.isatty() or "COLUMNS" in os.environ
     safe = [printable(part) if isinstance(part, str) else part for part in parts]
-    Console(width=None if folded else UNFOLDED_WIDTH).print(*safe, highlight=False, **options)
+    _console(width=None if folded else UNFOLDED_WIDTH).print(*safe, highlight=False, **options)
 
 
 def pass_on(text: str) -> None:
@@ -70,13 +70,13 @@ def pass_on(text: str) -> None:
 
 def tell(text: str) -> None:
     """For people, beside the answer: on standard error."""
-    _console().print(escape(printable(text)), highlight=False)
+    _aside().print(escape(printable(text)), highlight=False)
 
 
 def ask(question: str) -> bool:
     """A question to whoever sits at the terminal; anything but a yes is a no."""
     try:
-        answer = _console().input(f"{escape(printable(question))} \\[y/N] ")
+        answer = _aside().input(f"{escape(printable(question))} \\[y/N] ")
     except EOFError:
         answer = ""
     return answer.strip().lower() in ("y", "yes")
@@ -90,7 +90,7 @@ def warn_of(answer: Mapping[str, Any]) -> None:
 
 def complain(text: str) -> None:
     """Say on standard error what is wrong."""
-    _console().print(f"[bold red]error:[/] {escape(printable(text))}", highlight=False)
+    _aside().print(f"[bold red]error:[/] {escape(printable(text))}", highlight=False)
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str | None = None) -> Table:
@@ -213,7 +213,7 @@ def duration(seconds: float) -> str:
 def byte_bar(name: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """A live bar on standard error for what is sent; told how many bytes are there, and of how many."""
     layout = (TextColumn("{task.description}"), BarColumn(bar_width=30), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*layout, console=Console(stderr=True), disable=not shown) as progress:
+    with Progress(*layout, console=_console(stderr=True), disable=not shown) as progress:
         task = progress.add_task(inline(name), total=None)
         yield lambda done, of: progress.update(task, completed=done, total=of)
 
@@ -236,9 +236,14 @@ def bars(*, shown: bool = True) -> Iterator[Bars]:
         TextColumn("{task.fields[numbers]}"),
         Clock(),
     )
-    with Progress(*layout, console=Console(stderr=True), disable=not shown) as progress:
+    with Progress(*layout, console=_console(stderr=True), disable=not shown) as progress:
         yield Bars(progress)
 
 
-def _console() -> Console:
-    return Console(stderr=True, soft_wrap=True)
+def _aside() -> Console:
+    return _console(stderr=True, soft_wrap=True)
+
+
+def _console(**how: Any) -> Console:
+    # A name with colons in it is no emoji.
+    return Console(emoji=False, **how)

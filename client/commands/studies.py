@@ -56,7 +56,7 @@ def list_claims(url: Url = None, as_json: AsJson = False) -> None:
         emit(found)
         return
     rows = [(one["number"], one["name"], one["says"], one["source"], ", ".join(one["scales"])) for one in found]
-    show(table(("", "claim", "says", "source", "scales"), rows))
+    show(table(("number", "claim", "says", "source", "scales"), rows))
 
 
 @reported

@@ -9,7 +9,7 @@ from sqlalchemy import Boolean, ColumnElement, func, literal_column
 
 from store.columns import core
 from store.database import clock
-from store.jobs.failures import PRUNED, WAIT_SECONDS
+from store.jobs.failures import PRUNED, QUOTA, WAIT_SECONDS
 from store.jobs.states import RESTING, TERMINAL, State
 from store.tables import Job
 
@@ -38,6 +38,8 @@ WAS_CLAIMED: ColumnElement[bool] = _JOB.state != literal_column("'queued'")
 RESTS: ColumnElement[bool] = func.coalesce(_JOB.phase, "") == RESTING
 """Of a paused job: that no owner has paused it."""
 WAS_PRUNED: ColumnElement[bool] = func.coalesce(_JOB.failure_code, "") == PRUNED
+LACKS_ROOM: ColumnElement[bool] = still_in_state(State.FAILED) & (func.coalesce(_JOB.failure_code, "") == QUOTA)
+"""Of a job that is named already: its owner has to make room for it, and to retry it."""
 IS_VISIBLE: ColumnElement[bool] = _JOB.deleted_at.is_(None)
 
 

@@ -40,6 +40,8 @@ class Code:
 
 PRUNED = "pruned"
 """The code of what was cancelled by no wish."""
+QUOTA = "quota"
+"""The code of what lacked room for its checkpoints: it says nothing of what was trained."""
 WAIT_SECONDS = 30.0
 """How long a job rests after a failure of its machine, before any worker takes it."""
 
@@ -53,7 +55,7 @@ CODES: dict[str, Code] = {
     "queue_full": Code(Remedy.WAIT, "its owner's queue has no room for the next experiments"),
     PRUNED: Code(Remedy.FINAL, "it fell behind the other points of its sweep, which ended it as `cancelled`"),
     "deadline": Code(Remedy.FINAL, "`deadline_seconds` have passed since the first start"),
-    "quota": Code(Remedy.FINAL, "its owner has no room left for checkpoints"),
+    QUOTA: Code(Remedy.FINAL, "its owner has no room left for checkpoints"),
     "worker_lost": Code(Remedy.RESTART, "the worker vanished"),
     "trainer_killed": Code(Remedy.RESTART, "the trainer was killed by a signal"),
     "trainer_stalled": Code(Remedy.RESTART, "the trainer said nothing for `stall_seconds`"),

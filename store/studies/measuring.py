@@ -77,8 +77,8 @@ def _row(
     row |= {"experiment": one["job_id"], "seconds": (one["summary"] or {}).get("seconds")}
     row |= {"device": one["pinned_device_model"], "torch": one["pinned_torch_version"]}
     if one["deleted_at"] is not None or one["state"] is not State.SUCCEEDED:
-        state = "deleted" if one["deleted_at"] is not None else one["state"].value
-        return {**row, "metrics": {}, "diverged": False, "missing": one["failure_code"] or state}
+        why = "deleted" if one["deleted_at"] is not None else one["failure_code"] or one["state"].value
+        return {**row, "metrics": {}, "diverged": False, "missing": why}
     keys = [key for measure in design.measures for key in (measure.series, getattr(measure, "by", None)) if key]
     series = {
         key: (found.steps.tolist(), found.values.tolist())

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from bncore.comparison import Ends, Run
 from store.columns import core, one_of
-from store.jobs.conditions import owned_by
+from store.jobs.conditions import LACKS_ROOM, owned_by
 from store.jobs.failures import PRUNED
 from store.tables import Experiment, Job, MetricSeries, Sweep, SweepExperiment
 
@@ -23,6 +23,7 @@ _FACTS = (
         core(SweepExperiment),
         _JOB.state,
         _JOB.failure_code,
+        LACKS_ROOM.label("lacks_room"),
         _EXPERIMENT.stop_reason,
         _EXPERIMENT.total_steps,
         _EXPERIMENT.summary,
@@ -38,7 +39,7 @@ _ENDS = select(
 ).join_from(core(SweepExperiment), core(MetricSeries), _SERIES.experiment_id == _MEMBER.experiment_id)
 
 
-@dataclass(frozen=True)
+@dataclass
 class MeasuredPoint:
     """A point of a sweep: its values, its arm, and its runs, a seed each."""
 
@@ -48,6 +49,8 @@ class MeasuredPoint:
     runs: list[Run] = field(default_factory=list)
     pruned_at: int | None = None
     """The step at which it was ended, if it was."""
+    lacks_room: bool = False
+    """Whether any of its runs failed since its owner had no room left for checkpoints: it is to be tried again."""
 
 
 def measured(session: Session, sweep: Sweep, keys: Collection[str] | None) -> list[MeasuredPoint]:
@@ -62,6 +65,7 @@ def measured(session: Session, sweep: Sweep, keys: Collection[str] | None) -> li
             row["point"], MeasuredPoint(row["point"], row["values"], row["arm"], pruned_at=row["pruned_at"])
         )
         point.runs.append(_run(row, series[row["experiment_id"]]))
+        point.lacks_room |= bool(row["lacks_room"])
     return [points[number] for number in sorted(points)]
 
 

@@ -19,7 +19,7 @@ from store import owners, results
 from store.columns import core, one_of
 from store.database import clock
 from store.jobs import wishes
-from store.jobs.conditions import owned_by
+from store.jobs.conditions import LACKS_ROOM, owned_by
 from store.jobs.eventlog import Entry
 from store.jobs.failures import PRUNED
 from store.jobs.moves import Moved, move_all
@@ -43,6 +43,7 @@ _MEMBERS = (
         _JOB.phase,
         _EXPERIMENT.stop_reason,
         _EXPERIMENT.rest_at,
+        LACKS_ROOM.label("lacks_room"),
     )
     .join_from(core(SweepExperiment), core(Job), _JOB.id == _MEMBER.experiment_id)
     .join(core(Experiment), _EXPERIMENT.id == _MEMBER.experiment_id)
@@ -80,8 +81,8 @@ class Bracket:
 
     @property
     def awaited(self) -> int:
-        """How many experiments have yet to come to the rung, or to end."""
-        return sum(1 for row in self.members if row.state not in TERMINAL and not self.rests(row))
+        """How many experiments have yet to come to the rung, or to end: want of room is no end, and ranks nobody."""
+        return sum(1 for row in self.members if row.lacks_room or (row.state not in TERMINAL and not self.rests(row)))
 
     def rests(self, row: Any) -> bool:
         """Whether an experiment has come to the rung."""

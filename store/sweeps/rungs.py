@@ -12,14 +12,14 @@ from sqlalchemy.orm import Session
 
 from bncore.spec.sweep import PruneSpec
 from store.columns import core
-from store.jobs.conditions import RESTS, owned_by, still_in_state
+from store.jobs.conditions import LACKS_ROOM, RESTS, owned_by, still_in_state
 from store.jobs.states import TERMINAL, State
 from store.tables import Experiment, Job, Sweep, SweepExperiment, SweepRung
 
 _JOB, _EXPERIMENT, _MEMBER, _SWEEP, _RUNG = (
     core(one).c for one in (Job, Experiment, SweepExperiment, Sweep, SweepRung)
 )
-_HAS_COME = still_in_state(*TERMINAL) | (still_in_state(State.PAUSED) & RESTS)
+_HAS_COME = (still_in_state(*TERMINAL) & ~LACKS_ROOM) | (still_in_state(State.PAUSED) & RESTS)
 _ON_THE_WAY = (
     select(_MEMBER.arm, func.count(_MEMBER.point.distinct()), func.sum(case((_HAS_COME, 0), else_=1)))
     .join_from(core(SweepExperiment), core(Job), _JOB.id == _MEMBER.experiment_id)
@@ -56,7 +56,8 @@ class Rung:
     kept: int
     decided_at: float | None = None
     awaited: int | None = None
-    """Experiments that have yet to come to it, where it is the next one of its bracket."""
+    """Experiments that have yet to come to it, where it is the next one of its bracket; those which failed for want of
+    their owner's room are among them."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def _asked(
 
 def _trial(point: MeasuredPoint, measure: Measure, seeds: int) -> dict[str, Any]:
     cell = group_of(point.values, point.runs, [measure]).cells[measure.name]
-    outcome = _outcome(point.runs, cell.n == seeds)
+    outcome = OPEN if point.lacks_room else _outcome(point.runs, cell.n == seeds)
     mean = cell.mean if outcome == MEASURED else None
     if mean is not None and not math.isfinite(mean):
         outcome, mean = LOST, None

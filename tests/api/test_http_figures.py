@@ -107,6 +107,13 @@ def test_an_experiment_lists_the_figures_that_its_results_allow(shared_api: Any,
         "There is no figure gradient_norms of this experiment, for it has no gradient_norms; what it has allows curves."
     )
     assert missing.json()["detail"] == said
+    wrong = get(shared_api, f"/v1/experiments/{filled['first']}/figures/curvs.png").json()
+    said = (
+        "There is no figure curvs of this experiment; did you mean curves? What it has allows curves, gradient_norms."
+    )
+    assert wrong["detail"] == said
+    series = get(shared_api, f"/v1/experiments/{filled['first']}/figures/curves.png", keys="train/los").json()
+    assert series["errors"][0]["detail"].startswith("There is no series train/los; did you mean train/loss?")
 
 
 def test_each_format_is_what_it_says_and_its_tag_holds(shared_api: Any, filled: dict[str, str]) -> None:

@@ -5,7 +5,6 @@ import contextlib
 import json
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -221,9 +220,8 @@ def test_a_database_that_stands_still_stops_neither_probes_nor_the_end(
             assert client.get(address).status_code == 200
         proxy.withhold_answers()
         stuck = [pool.submit(client.get, "/v1/experiments") for _ in range(30)]
-        began = time.monotonic()
         assert client.get("/healthz").json() == {"status": "ok"}
-        assert time.monotonic() - began < 2
+        assert not all(one.done() for one in stuck)
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["database"]) == (503, "unreachable")
         assert {answer.result().status_code for answer in stuck} == {503}

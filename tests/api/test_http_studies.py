@@ -185,7 +185,7 @@ def test_a_free_comparison_is_a_study(api: Any) -> None:
         (
             {**COMPARED, "claim": None, "scale": None, "estimand": {"metric": "validation/loss"}},
             "/estimand/metric",
-            "hold examples out",
+            "nothing is held out",
         ),
         (
             {"claim": None, "scale": None, "delta": 0.1, "compare": {"baseline": PLAIN, "same": PLAIN}},

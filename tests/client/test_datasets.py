@@ -35,3 +35,16 @@ def test_classes_are_shown_by_name_and_an_import_is_asked_like_an_experiment(
     assert cli("delete", found["id"]).exit_code == 0
     assert cli("dataset", "delete", "birds", "--yes").exit_code == 0
     assert cli("dataset", "show", "birds").exit_code != 0
+
+
+def test_a_file_is_called_as_it_is_called_from_the_upload_to_the_refusal(cli: Any, tmp_path: Path) -> None:
+    name = "Größe der Häuser :house: (2).csv"
+    (tmp_path / name).write_text("a;y\n1,500;u\n2,750;v\n")
+    refused = cli("dataset", "add", str(tmp_path / name), "--wait")
+    assert refused.exit_code == 1
+    assert f"invalid_data: {name} has 1,500, which may be a fraction or thousands" in refused.stdout
+    listed = cli("dataset", "list").stdout
+    assert name in listed
+    assert cli("dataset", "delete", name, "--yes").exit_code == 0
+    lacking = cli("dataset", "add", str(tmp_path / f"no {name}"))
+    assert f"no {name}" in " ".join(lacking.stderr.split())

@@ -40,6 +40,18 @@ def test_the_command_shows_norms_by_layer_what_is_wrong_and_what_others_found(cl
     assert "kurtosis" in one.stdout
 
 
+def test_a_number_that_is_not_there_is_a_dash_and_said_to_be(cli: Any, client: Any, diagnosed: Any) -> None:
+    # The network has three matrices, and growth but for the last needs four.
+    assert np.isnan(client.diagnostic(diagnosed["id"], "gradient_norms")["scalars"]["hidden_growth"])
+    shown = cli("diagnose", diagnosed["id"], "gradient_norms").stdout
+    assert "hidden growth - 1" in " ".join(shown.split())
+    assert "nan" not in shown
+    assert "-: there is no such number" in shown
+    whole = cli("diagnose", diagnosed["id"], "norm_health").stdout
+    assert "nan" not in whole
+    assert ("-: there is no such number" in whole) == (" - " in whole)
+
+
 def test_of_a_short_run_it_is_said_what_was_not_measured_and_how_to_have_it(cli: Any, client: Any) -> None:
     short = client.wait(client.submit({**SPEC, "diagnostics": []})["id"], timeout_seconds=120)
     found = client.diagnostic(short["id"], "norm_health")

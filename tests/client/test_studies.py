@@ -125,6 +125,8 @@ def test_what_a_server_says_of_a_study_is_shown_and_never_obeyed(command: list[s
         result = CliRunner().invoke(app, ["study", *command, "--url", url], env={"COLUMNS": "400"})
     assert result.exit_code == (1 if command[0] == "wait" else 0), result.output
     assert "evil" in result.output
+    if command == ["claims"]:
+        assert result.output.split()[:5] == ["number", "claim", "says", "source", "scales"]
     assert not set(result.output) & set("\x1b\x07\x9b\r\x00\x7f\u202e\u2028")
 
 

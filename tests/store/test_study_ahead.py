@@ -11,7 +11,7 @@ def standing(*rows: tuple[State, int, int, int, float]) -> Standing:
     found = Standing()
     for state, count, steps, total, seconds in rows:
         reason = "budget" if state is State.SUCCEEDED else None
-        found.add((state, reason, count, 0, steps, total, 1, seconds, 0, 0))
+        found.add((state, reason, count, 0, steps, total, 1, seconds, 0, 0, 0))
     return found
 
 

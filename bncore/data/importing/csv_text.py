@@ -1,4 +1,4 @@
-"""CSV: what delimiter and header a file has, found from its first lines or told; its rows as batches of texts.
+"""CSV: delimiter, header and decimal mark of a file, found from its first lines or told; its rows as batches of texts.
 
 Invariant: each row has as many cells as the first, every byte is UTF-8, and what is not so is refused by its line.
 """
@@ -6,7 +6,7 @@ Invariant: each row has as many cells as the first, every byte is UTF-8, and wha
 import codecs
 import csv
 import io
-import re
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from pyarrow import csv as arrow_csv
 
 from bncore.data.dataset import InvalidData
 from bncore.data.importing import bounds
+from bncore.data.importing.decimals import Decimal, decimal_of, with_point, with_points
 from bncore.data.importing.streams import Capped, is_packed, plain, unpacked
 from bncore.data.importing.table import MISSING, Table
 from bncore.spec.importing import CsvSpec
@@ -25,7 +26,6 @@ from bncore.spec.importing import CsvSpec
 Delimiter = Literal[",", ";", "\t", "|", " "]
 _DELIMITERS: tuple[Delimiter, ...] = ("\t", ";", ",", "|", " ")
 """The likeliest first: commas stand in numbers, too, where these are separated by semicolons."""
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _NAMED = {"\t": "a tab", " ": "a space"}
 _HEAD_BYTES = 2**20
 _LINES = 50
@@ -86,6 +86,7 @@ class _Form:
     delimiter: str
     header: bool
     names: tuple[str, ...]
+    decimal: Decimal
 
 
 def csv_table(path: Path, what: str, spec: CsvSpec | None, check: Callable[[], None], part: str | None = None) -> Table:
@@ -97,6 +98,8 @@ def csv_table(path: Path, what: str, spec: CsvSpec | None, check: Callable[[], N
         notes.append(f"Cells are separated by {_NAMED.get(form.delimiter, repr(form.delimiter))}.")
     if told.header is None:
         notes.append("The first line names the columns." if form.header else "No line names the columns.")
+    if told.decimal is None and form.decimal == ",":
+        notes.append("Numbers have a decimal comma.")
 
     def batches() -> Iterator[pa.RecordBatch]:
         return _batches(path, what, form, check)
@@ -134,13 +137,14 @@ def _form(head: str, told: CsvSpec, what: str) -> _Form:
         raise InvalidData(f"{what} has {width:,} columns; at most {bounds.COLUMNS:,} are taken, and more as an npz")
     if width < 2:
         raise InvalidData(f"{what} has one column only; a label and an input are wanted, separated by csv.delimiter")
-    _refuse_decimal_commas(lines, what)
-    header = _is_header(lines) if told.header is None else told.header
+    decimal = decimal_of(itertools.chain(*lines), told.decimal, what)
+    read = [[with_point(cell) for cell in line] for line in lines] if decimal == "," else lines
+    header = _is_header(read) if told.header is None else told.header
     names = _names(lines[0]) if header else tuple(map(str, range(width)))
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < width else []
     if twice:
         raise InvalidData(f"{what} has columns of the same name: {', '.join(map(repr, twice[:10]))}; rename them")
-    return _Form(delimiter, header, names)
+    return _Form(delimiter, header, names, decimal)
 
 
 def _names(cells: list[str]) -> tuple[str, ...]:
@@ -173,13 +177,6 @@ def _delimiter(rows: dict[Delimiter, list[list[str]]]) -> Delimiter:
         if len(widths) == 1 and max(widths) > 1:
             return delimiter
     return max(rows, key=lambda delimiter: len(rows[delimiter][0]) if rows[delimiter] else 0)
-
-
-def _refuse_decimal_commas(lines: list[list[str]], what: str) -> None:
-    for line in lines:
-        for cell in line:
-            if _DECIMAL_COMMA.fullmatch(cell.strip()):
-                raise InvalidData(f"{what} has a comma within the number {cell.strip()[:20]}; write it with a point")
 
 
 def _is_header(rows: list[list[str]]) -> bool:
@@ -260,7 +257,11 @@ def _in_blocks(
             )
             while True:
                 check()
-                yield reader.read_next_batch()
+                batch = reader.read_next_batch()
+                if form.decimal == ",":
+                    columns = [with_points(column, what) for column in batch.columns]
+                    batch = pa.RecordBatch.from_arrays(columns, batch.schema.names)
+                yield batch
         except StopIteration:
             return
         except pa.ArrowException as error:

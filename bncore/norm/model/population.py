@@ -20,6 +20,7 @@ from bncore.norm._quadratic import QuadraticNorm
 from bncore.norm._whitening import Whitening
 from bncore.norm.batch_norm import BatchNorm
 from bncore.norm.batch_renorm import BatchRenorm
+from bncore.norm.ghost_batch_norm import GhostBatchNorm
 from bncore.norm.l1_batch_norm import L1BatchNorm
 from bncore.norm.lp_batch_norm import LpBatchNorm, NormBatchNorm
 from bncore.norm.masked_batch_norm import MaskedBatchNorm
@@ -100,6 +101,19 @@ class _Deviation(Population):
 
     def kept(self, of: Moments) -> dict[str, Tensor]:
         return self.shown(of)
+
+
+class _Ghosts(Population):
+    """Evaluation is of all values, as of batch norm; training normalizes a group of examples together."""
+
+    def together(self, x: Tensor) -> int:
+        """Of the smallest group."""
+        examples, positions = len(x), x.numel() // (len(x) * x.shape[1])
+        size: int = self.layer.virtual_batch_size
+        groups = -(-examples // size)
+        # As the layer has it: no group has a single value, unless a larger one is not allowed.
+        most = groups if positions > 1 or size == 1 else max(1, examples // 2)
+        return examples // min(groups, most) * positions
 
 
 class _Norms(_Deviation):
@@ -210,6 +224,7 @@ _MEASURED_AS: list[tuple[type[nn.Module], type[Population]]] = [
     (QuadraticNorm, _Square),
     (Whitening, _Covariance),
     (BatchRenorm, _Deviation),
+    (GhostBatchNorm, _Ghosts),
     *((cls, Population) for cls in (BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)),
 ]
 """The first class that a layer is of says how it is measured."""

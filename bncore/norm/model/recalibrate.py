@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bncore.norm._moments import Moments
@@ -94,9 +95,9 @@ def recalibrate(
         for stage in stages:
             of_stage = {layer: populations[layer] for _, layer in stage}
             measured = _measured(model, names, of_stage, batches, forward, by_batch=not sequential)
-            for name, layer in stage:
-                if layer in measured:
-                    install(layer, _checked(path(name, layer), populations[layer], measured[layer]))
+            _keep(
+                [(path(name, layer), populations[layer], measured[layer]) for name, layer in stage if layer in measured]
+            )
     return model
 
 
@@ -172,16 +173,27 @@ def _check_none_erased(observed: Observation, names: Mapping[nn.Module, str]) ->
         )
 
 
-def _checked(where: str, population: Population, found: Moments) -> dict[str, Tensor]:
-    """What the layer keeps of all values."""
-    if not population.suffices(found):
-        raise ValueError(f"{where} has seen one value per channel, which has no variance; give more batches")
-    # In the type of the buffers: a variance may be too large for half precision.
-    layer = population.layer
-    kept = {name: tensor.to(getattr(layer, name).dtype) for name, tensor in population.kept(found).items()}
-    if not all(bool(tensor.isfinite().all()) for tensor in kept.values()):
-        raise ValueError(f"{where} has seen values that are not finite, or too large for their variance")
-    return kept
+def _keep(measured: list[tuple[str, Population, Moments]]) -> None:
+    """In each layer, what it keeps of all values; whether all is finite is asked once, as the device is waited for."""
+    kept = []
+    for where, population, found in measured:
+        if not population.suffices(found):
+            raise ValueError(f"{where} has seen one value per channel, which has no variance; give more batches")
+        # In the type of the buffers: a variance may be too large for half precision.
+        own = population.layer
+        kept.append({name: tensor.to(getattr(own, name).dtype) for name, tensor in population.kept(found).items()})
+    for (where, *_), is_finite in zip(measured, _are_finite(kept), strict=True):
+        if not is_finite:
+            raise ValueError(f"{where} has seen values that are not finite, or too large for their variance")
+    for (_, population, _), tensors in zip(measured, kept, strict=True):
+        install(population.layer, tensors)
+
+
+def _are_finite(kept: list[dict[str, Tensor]]) -> list[bool]:
+    said = [torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).all() for tensors in kept]
+    # Layers of one model may be on several devices.
+    found: list[bool] = torch.stack([one.to(said[0].device) for one in said]).tolist() if said else []
+    return found
 
 
 @contextmanager

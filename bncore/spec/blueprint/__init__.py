@@ -1,6 +1,6 @@
 """A network before it is built: a tree of layers that knows shapes, parameters and faults without torch."""
 
-from bncore.spec.blueprint.depth import depths
+from bncore.spec.blueprint.depth import Passed, depths, has_matrix, passed
 from bncore.spec.blueprint.lay import Laid, LayerPlan, in_head, lay
 from bncore.spec.blueprint.layers import (
     Activation,
@@ -47,6 +47,7 @@ __all__ = [
     "Linear",
     "Norm",
     "OverTime",
+    "Passed",
     "Patches",
     "Pool",
     "Positions",
@@ -59,6 +60,8 @@ __all__ = [
     "Weights",
     "WithoutWeights",
     "depths",
+    "has_matrix",
     "in_head",
     "lay",
+    "passed",
 ]

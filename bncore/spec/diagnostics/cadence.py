@@ -28,6 +28,10 @@ class DiagnosticModel(SpecModel):
     scalars: ClassVar[tuple[str, ...]] = ()
     """What it finds in every network, by which its series are called: `diagnostics/<kind>/<scalar>`."""
 
+    blocked: ClassVar[frozenset[str]] = frozenset()
+    """Scalars that are no number before the first step where normalizations begin with scales of 0: nothing varies
+    behind these, and what lies before them has no gradient."""
+
     every_steps: Steps | None = Field(
         default=None, description="Measure before the first step, every so many steps, and at the end; or give at."
     )
@@ -85,6 +89,21 @@ class DiagnosticModel(SpecModel):
     def found_in(self, sighted: Sighted) -> tuple[str, ...]:  # noqa: ARG002  (of some kinds it depends on the network)
         """The scalars that a run leaves whose numbers are finite."""
         return self.scalars
+
+    def known_at(self, name: str, sighted: Sighted) -> tuple[int, ...]:
+        """After which steps a scalar of these is a number; none, where the network makes it none for any weights."""
+        if self.why_unknown(name, sighted):
+            return ()
+        return tuple(step for step in sighted.moments if step) if self._waits(name, sighted) else sighted.moments
+
+    def why_unknown(self, name: str, sighted: Sighted) -> str:
+        """Why a scalar is a number after no step, as a sentence begins, and what would help; "" where it is one."""
+        if self._waits(name, sighted) and set(sighted.moments) == {0}:
+            return "before the first step nothing passes scales that begin with 0; measure it later"
+        return ""
+
+    def _waits(self, name: str, sighted: Sighted) -> bool:
+        return name in self.blocked and sighted.begins_with_zeros
 
     def measured_on(self, train_examples: int, batch_size: int) -> int:
         """How many examples each measurement takes."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field
 
 from bncore.spec.diagnostics.cadence import OnBatch, OnProbe
+from bncore.spec.diagnostics.sighted import Sighted
 
 Factor = Annotated[float, Field(gt=0.0, le=1e6)]
 Eps = Literal["as_trained", "eps_scaled", "eps_zero"]
@@ -19,6 +20,8 @@ class GradientHeatmapSpec(OnProbe):
 
     usual: ClassVar[dict[str, Any]] = {"at": (0,)}
     scalars: ClassVar[tuple[str, ...]] = ("mode", "colcons", "cosine", "maxcol", "median_ratio")
+
+    blocked: ClassVar[frozenset[str]] = frozenset({"median_ratio"})
 
     kind: Literal["gradient_heatmap"] = "gradient_heatmap"
 
@@ -35,7 +38,18 @@ class GradientNormsSpec(OnProbe):
     usual: ClassVar[dict[str, Any]] = {"at": (0,)}
     scalars: ClassVar[tuple[str, ...]] = ("growth", "hidden_growth", "total")
 
+    blocked: ClassVar[frozenset[str]] = frozenset({"hidden_growth"})
+    """The deepest hidden layer is the last branch's."""
+    deepest: ClassVar[dict[str, int]] = {"growth": 3, "hidden_growth": 4}
+    """Layers of weights behind one another from which on it is a number."""
+
     kind: Literal["gradient_norms"] = "gradient_norms"
+
+    def why_unknown(self, name: str, sighted: Sighted) -> str:
+        least, there = self.deepest.get(name, 0), sighted.depth
+        if there < least:
+            return f"it takes {least} layers of weights behind one another, and there are {there}"
+        return super().why_unknown(name, sighted)
 
     def passes(self, weight_layers: int) -> float:  # noqa: ARG002
         return 3.0
@@ -50,6 +64,8 @@ class ScaleInvarianceSpec(OnProbe):
     scalars: ClassVar[tuple[str, ...]] = tuple(
         f"max_{error}_{eps}" for eps, error in itertools.product(WAYS_OF_EPS, errors)
     )
+
+    blocked: ClassVar[frozenset[str]] = frozenset(scalars)
 
     kind: Literal["scale_invariance"] = "scale_invariance"
     factors: Annotated[tuple[Factor, ...], Field(strict=False, min_length=1, max_length=16)] = Field(

@@ -43,8 +43,8 @@ class NormHealthSpec(OnBatch):
         default=None,
         ge=2,
         le=MOST_EXAMPLES,
-        description="Of the training data, drawn once by the seed and never augmented; null, as many as are normalized "
-        "together in training.",
+        description="Of the training data, drawn once by the seed, as a sampler has them come together, and never "
+        "augmented; null, as many as are normalized together in training.",
     )
 
     full: bool | None = Field(
@@ -81,6 +81,16 @@ class NormHealthSpec(OnBatch):
             there &= _WITHOUT_A_PASS
         greatest = [f"max_{name}" for name in self.greatest if name in there]
         return (*greatest, "layers", *(self.accuracies if self._judges(sighted) else ()), "warnings")
+
+    def known_at(self, name: str, sighted: Sighted) -> tuple[int, ...]:
+        if name in self.accuracies:
+            return (sighted.total_steps,)
+        of_layers = name.removeprefix("max_")
+        if of_layers in _DRIFTS:
+            return sighted.moments[1:]
+        if of_layers == name or of_layers in _WITHOUT_A_PASS:
+            return sighted.moments
+        return tuple(step for step in sighted.moments if self.passes_at(step))
 
     def _judges(self, sighted: Sighted) -> bool:
         is_afforded = self.is_full or sighted.evaluates_each or sighted.affordable is not None

@@ -3,10 +3,10 @@
 Torch-free: a study that compares one of these numbers is refused before anything runs where a run would not leave it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from bncore.spec.blueprint import Chain, Primitive, Residual
+from bncore.spec.blueprint import Chain, Norm, Primitive, Residual, has_matrix, passed
 from bncore.spec.diagnostics.affordable import Measured
 from bncore.spec.norm.place import NormModel
 
@@ -27,35 +27,28 @@ class Sighted:
     """Whether evaluations are with statistics of every kind."""
     affordable: Measured | None
     """On what the steps allow accuracies by statistics."""
+    is_drawn: bool = True
+    """Whether it begins as its spec says, and not with what another run has learned."""
 
     @property
     def is_at_end(self) -> bool:
         """Whether the end of training is among the moments."""
         return self.total_steps in self.moments
 
-    @property
-    def primitives(self) -> Iterator[Primitive]:
-        """The layers, those of branches, too."""
-        return _primitives(self.blueprint)
+    def depths(self, is_it: Callable[[Primitive | Residual], bool]) -> list[int]:
+        """How deep layers of a sort lie, each, those of branches, too; sums are the `Residual`s."""
+        return [one.depth for one in passed(self.blueprint) if is_it(one.layer)]
 
     @property
-    def adds_branches(self) -> bool:
-        """Whether two branches meet anywhere."""
-        return any(isinstance(layer, Residual) for layer in _layers(self.blueprint))
+    def depth(self) -> int:
+        """How many layers of weights lie behind one another on the longest way."""
+        return max(self.depths(has_matrix), default=0)
+
+    @property
+    def begins_with_zeros(self) -> bool:
+        """Whether scales of normalizations are 0 before the first step, so that what they scale has no gradient."""
+        return self.is_drawn and bool(self.depths(_is_zeroed))
 
 
-def _layers(chain: Chain) -> Iterator[Primitive | Residual]:
-    for _, layer in chain.layers:
-        match layer:
-            case Chain():
-                yield from _layers(layer)
-            case Residual():
-                yield layer
-                yield from _layers(layer.body)
-                yield from _layers(layer.shortcut)
-            case _:
-                yield layer
-
-
-def _primitives(chain: Chain) -> Iterator[Primitive]:
-    return (layer for layer in _layers(chain) if not isinstance(layer, Residual))
+def _is_zeroed(layer: Primitive | Residual) -> bool:
+    return isinstance(layer, Norm) and layer.is_zeroed and layer.spec.has_layer

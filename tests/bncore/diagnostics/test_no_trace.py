@@ -57,7 +57,7 @@ def state(network: nn.Module) -> Iterator[Any]:
     for name, module in network.named_modules():
         yield name, type(module), module.training, id(module)
         yield {key: len(value) for key, value in vars(module).items() if key.endswith("_hooks")}
-        yield sorted(vars(module)), len(_used.get(module, ())), len(_told.get(module, ()))
+        yield sorted(vars(module)), *(len(known[module].passes) if module in known else 0 for known in (_used, _told))
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         yield name, id(tensor), bits(tensor), bits(tensor.grad), tensor.requires_grad, bool(tensor._backward_hooks)
     yield bits(torch.get_rng_state())[:2], torch.is_grad_enabled(), torch.is_inference_mode_enabled()

@@ -53,6 +53,14 @@ def test_every_figure_is_a_document_that_compiles(name: str, results: str, theme
     assert document["title"]["text"]
 
 
+@pytest.mark.parametrize("name", ["curves", "moments", "activation_shapes", "norm_health"])
+def test_panels_below_each_other_have_one_axis_from_left_to_right(name: str) -> None:
+    compiled = vl_convert.vegalite_to_vega(json.dumps(figures.draw(name, RESULTS["one"])), vl_version="5.21")
+    views = [mark for mark in _marks(compiled) if mark["type"] == "group" and mark.get("axes")]
+    assert len(views) > 1
+    assert {axis["scale"] for view in views for axis in view["axes"] if axis["orient"] == "bottom"} == {"x"}
+
+
 def _marks(vega: Any) -> Iterator[dict[str, Any]]:
     for mark in vega.get("marks", ()):
         yield mark
@@ -155,7 +163,7 @@ def test_arms_are_named_by_what_differs_and_a_seed_counts_once() -> None:
     arms = arms_of(specs)
     assert arms.said == "norm, lr"
     assert [(arm.label, arm.experiments) for arm in arms.arms] == [
-        ("batch_norm, 0.5", ("a", "b")), ("none, 0.5", ("c",)), ("none, 2", ("e",)),
+        ("batch_norm, 0.5", ("a", "b")), ("none, 0.5", ("d",)), ("none, 2", ("e",)),
     ]  # fmt: skip
     assert arms_of({"a": specs["a"], "b": specs["b"]}).labels == ["x"]
     near = arms_of({"a": spec(lr=0.1), "b": spec(lr=math.nextafter(0.1, 1.0), seed=1)})
@@ -227,6 +235,8 @@ def test_what_results_do_not_allow_is_refused_with_a_code() -> None:
     with pytest.raises(FigureRefused, match="told apart"):
         figures.draw("curves", many)
     assert [one.name for one in figures.allowed([], ["norm_health"])] == ["norm_health"]
+    with pytest.raises(FigureRefused, match=r"There is no figure Curvs; did you mean curves\?$"):
+        figures.draw("Curvs", alone)
 
 
 @pytest.mark.parametrize(

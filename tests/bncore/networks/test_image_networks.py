@@ -1,7 +1,6 @@
 """Networks of images are those of their papers: parameters counted by formulas, outputs by modules made by hand."""
 
 import re
-import time
 
 import pytest
 import torch
@@ -177,15 +176,8 @@ def test_vgg_is_the_papers(head: tuple[int, ...]) -> None:
     compared({"kind": "vgg", "depth": 11, "width": 4, "pools": 3, "head": list(head)}, shape, twin, names)
 
 
-def test_resnet_110_is_planned_at_once_builds_and_takes_a_step() -> None:
+def test_resnet_110_builds_and_takes_a_step() -> None:
     spec = spec_of(kind="resnet", depth=110)
-    seconds = []
-    # The fastest of a few: whatever else the machine does, a collection of garbage among it, is not the plan's.
-    for _ in range(5):
-        began = time.process_time()
-        laid(CIFAR, 10, kind="resnet", depth=110)
-        seconds.append(time.process_time() - began)
-    assert min(seconds) < 0.05
     network = build_network(spec, DIGITS, 10)
     before = network.output.weight.clone()
     network(torch.rand(4, *DIGITS)).square().mean().backward()

@@ -112,3 +112,10 @@ def test_lengths_of_weight_norm_are_one_unit_and_its_directions_one_each() -> No
 def test_a_negative_limit_would_turn_gradients_around_and_is_refused() -> None:
     with pytest.raises(ValueError, match="clipping must be at least 0"):
         adaptive_clip_grad_([], clipping=-0.01)
+
+
+def test_a_tied_parameter_that_is_given_twice_is_clipped_once() -> None:
+    tied, alone = parameter((5, 6), 10.0), parameter((5, 6), 10.0)
+    adaptive_clip_grad_([tied, tied], 0.1)
+    adaptive_clip_grad_(alone, 0.1)
+    assert torch.equal(tied.grad, alone.grad)

@@ -120,15 +120,19 @@ def test_what_asks_for_channels_can_be_traced_without_a_warning(make: Callable[[
 
 
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
-def test_an_empty_batch_gives_an_empty_batch_and_moves_no_average(
-    case: Case, shape_of: tuple[int, ...], mode: str
+@pytest.mark.parametrize("without", ["examples", "positions"])
+def test_an_empty_batch_gives_an_empty_batch_and_moves_no_average_and_no_parameter(
+    case: Case, shape_of: tuple[int, ...], without: str, mode: str
 ) -> None:
     layer = case.prepared().train(mode == "training")
     before = twin(layer)
-    x = torch.zeros(0, *shape_of[1:], dtype=torch.float64, requires_grad=True)
+    shape = (0, *shape_of[1:]) if without == "examples" else (*shape_of[:2], 0, *shape_of[3:])
+    x = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
     y = layer(x)
     assert y.shape == x.shape
     y.sum().backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is None or not parameter.grad.any(), name
     for name, value in before.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             torch.testing.assert_close(layer.state_dict()[name], value, rtol=0, atol=0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bncore.norm.domain_batch_norm import DomainBatchNorm, select_domain
+from tests.bncore.norm.case import sample
 
 
 def batches(count: int) -> Iterator[Tensor]:
@@ -170,3 +171,24 @@ def test_compiled_it_follows_the_choice() -> None:
         torch.testing.assert_close(compiled(batch), eager(batch))
     for name, value in eager.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], value, msg=name)
+
+
+def test_statistics_that_are_assigned_are_those_of_the_chosen_domain_alone() -> None:
+    layer = DomainBatchNorm(4, 3).double()
+    for domain in range(3):
+        layer.domain = domain
+        layer(sample((6, 4), domain))
+    before = [layer.statistics_of(domain) for domain in range(3)]
+    layer.domain = 1
+    layer.running_mean = torch.full((4,), 7.0)
+    layer.running_var = torch.full((4,), 2.0).double()
+    layer.num_batches_tracked += 4
+    assert layer.running_mean.tolist() == [7.0] * 4
+    assert layer.num_batches_tracked == 5
+    for domain in (0, 2):
+        for name, value in layer.statistics_of(domain).items():
+            assert torch.equal(value, before[domain][name]), name
+    x = sample((6, 4), 9)
+    torch.testing.assert_close(layer.eval()(x), (x - 7.0) / (2.0 + layer.eps) ** 0.5)
+    layer.running_mean = layer.state_dict()["running_mean"] * 0.0
+    assert layer.state_dict()["running_mean"].shape == (3, 4)

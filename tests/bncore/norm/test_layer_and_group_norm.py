@@ -132,6 +132,37 @@ def test_a_large_mean_costs_no_digits_in_channels_last(make: Callable[[], nn.Mod
             assert torch.equal(y, torch.nn.functional.group_norm(x, groups, layer.weight, layer.bias))
 
 
+@pytest.mark.parametrize("make", [lambda: LayerNorm(4), lambda: GroupNorm(4, num_groups=2)], ids=["layer", "group"])
+@pytest.mark.parametrize("ratio", [0.0, 1e3])
+def test_a_million_values_in_a_group_cost_no_digits_in_channels_last(
+    make: Callable[[], nn.Module], ratio: float
+) -> None:
+    torch.manual_seed(1)
+    x = (torch.randn(1, 4, 1024, 512) + ratio).to(memory_format=torch.channels_last)
+    y, expected = make()(x), make().double()(x.double().contiguous())
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert (y.double() - expected).abs().max() <= (2e-6 if ratio == 0.0 else 2e-4)
+
+
+@pytest.mark.parametrize("make", [lambda: LayerNorm(4), lambda: GroupNorm(4, num_groups=2)], ids=["layer", "group"])
+@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize("shape", [(1, 4, 5, 2), (1, 4, 1, 3), (1, 4, 3, 5, 2), (1, 4, 2, 1, 1)], ids=str)
+def test_one_example_in_channels_last_is_normalized_as_in_any_other_layout(
+    make: Callable[[], nn.Module], learned: bool, shape: tuple[int, ...]
+) -> None:
+    last = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    layer, grad = moved(make()).double().requires_grad_(learned), sample(shape, seed=3)
+    for offset in (0.0, 1e4):
+        found = []
+        for memory_format in (torch.contiguous_format, last):
+            x = (sample(shape) + offset).clone(memory_format=memory_format).requires_grad_()
+            y = layer(x)
+            inputs = [x, *(one for one in layer.parameters() if learned)]
+            found.append([y.detach(), *torch.autograd.grad(y, inputs, grad)])
+        for mine, theirs in zip(*found, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-7)
+
+
 def test_what_is_not_finite_stays_what_it_is_in_channels_last() -> None:
     x = torch.randn(2, 4, 3, 3).to(memory_format=torch.channels_last)
     x[0, 0, 0, 0] = float("nan")

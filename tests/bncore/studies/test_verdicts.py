@@ -15,7 +15,7 @@ from bncore.studies.looks import LookRefused, Looks
 from bncore.studies.margin import Interval, Margin, decided, label, one_sided
 from bncore.studies.reports import report
 from bncore.studies.results import Metric, Place, Results, Run
-from bncore.studies.verdict import Disagreements, Evidence, Exact, Fractions, Right, Verdict, Words, document
+from bncore.studies.verdict import Disagreements, Evidence, Exact, Right, Verdict, Words, document
 
 WORDS = Words("Is it better?", "test accuracy", "batch normalization", "none", "points", 100)
 ACCURACY = Estimand(Metric("test/accuracy", when_diverged=0.1))
@@ -244,22 +244,39 @@ def test_what_theory_says_exactly_is_judged_exactly(error: float, expected: str)
     json.dumps(document(verdict), allow_nan=False)
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "expected"),
-    [(10, 0, "holds"), (9, 1, "holds"), (10, 2, "inconclusive"), (5, 0, "does_not_hold"), (10, 4, "does_not_hold")],
-)
-def test_fractions_that_train_are_counted_at_every_setting(ours: int, theirs: int, expected: str) -> None:
-    counts = {"lr 0.1": (10, 10), "lr 1": (ours, 10)}
-    verdict = judge(Fractions("trains", WORDS, counts, {"lr 0.1": (0, 10), "lr 1": (theirs, 10)}))
-    assert verdict.outcome == expected
-    # Fisher by hand: all tables with the same sums that are no likelier, of the worse setting.
-    total = ours + theirs
-    likely = [
-        math.comb(10, k) * math.comb(10, total - k) / math.comb(20, total) for k in range(11) if 0 <= total - k <= 10
-    ]
-    seen = math.comb(10, ours) * math.comb(10, theirs) / math.comb(20, total)
-    fisher = sum(each for each in likely if each <= seen * (1 + 1e-9))
-    assert verdict.measured["p"] == pytest.approx(max(fisher, 2 / math.comb(20, 10)))
+def replace_decision(one: Verdict) -> Verdict:
+    """As the only question of a report."""
+    assert one.decision is not None
+    return one.among(one.decision)
+
+
+@pytest.mark.parametrize(("mean", "sd", "label"), [(-0.3, 0.4, "contradicted"), (0.3, 0.9, "equivalent")])
+def test_what_is_said_beyond_an_outcome_holds_for_all_questions_at_once_or_is_not_said(mean, sd, label) -> None:
+    """That it is the other way round, or no difference that matters, is no part of what Holm's procedure pays for."""
+    one = judge(asked(spread(mean, sd), name="one"))
+    assert (one.outcome, one.label) == ("does_not_hold", label)
+    assert report([one]).verdicts[0] == replace_decision(one)
+    others = [judge(asked(spread(9, 0.1), name=str(place))) for place in range(9)]
+    found = report([one, *others]).verdicts[0]
+    # Of ten questions an interval with a tenth of the error each.
+    reach = stats.t.isf(0.005 / 2, 9) * sd / math.sqrt(10)
+    assert mean + reach > 0
+    expected = "equivalent" if max(abs(mean - reach), abs(mean + reach)) < 1 else None
+    assert (found.outcome, found.label) == ("does_not_hold", expected)
+    assert ("Taken by itself" in found.sentence) == (expected is None)
+    # A clear one keeps it, and a loss beyond what was allowed is the other way round by its outcome.
+    clear = judge(asked(spread(-3, 0.4), name="clear"))
+    assert report([clear, *others]).verdicts[0].label == "contradicted"
+    lost = judge(asked(spread(-1.3, 0.4), Margin("non_inferiority", 1.0), name="lost"))
+    assert (lost.label, report([lost, *others[:1]]).verdicts[0].label) == ("contradicted", "contradicted")
+
+
+def test_what_stays_open_says_nothing_beyond_that() -> None:
+    one = judge(asked(spread(0.3, 0.85), name="one"))
+    assert one.sentence.endswith("The difference is too small to matter.")
+    found = report([one, *(judge(asked(spread(1.1, 1), name=str(place))) for place in range(4))]).verdicts[0]
+    assert (found.outcome, found.alone, found.label) == ("inconclusive", "does_not_hold", None)
+    assert "too small" not in found.sentence
 
 
 def test_the_order_of_the_rows_changes_no_bit() -> None:

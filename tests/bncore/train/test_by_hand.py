@@ -58,6 +58,17 @@ def test_a_run_says_how_far_it_is_stops_when_asked_and_goes_on_bit_for_bit(spec:
 
 
 @pytest.mark.usefixtures("spec")
+def test_without_a_spec_a_directory_of_the_commands_name_is_not_taken() -> None:
+    Path("run").mkdir()
+    Path("run/spec.json").write_bytes(Path("mine.json").read_bytes())
+    with run() as process:
+        said, complaint = process.communicate()
+    assert (process.returncode, said) == (2, "")
+    assert "required: spec; the run directory that is here is ./run" in complaint
+    assert [path.name for path in Path("run").iterdir()] == ["spec.json"]
+
+
+@pytest.mark.usefixtures("spec")
 def test_what_cannot_be_trained_is_one_line_and_makes_no_directory() -> None:
     Path("full").mkdir()
     Path("full/thesis.txt").touch()

@@ -1,5 +1,6 @@
 """Which series a run leaves is known before it runs, from its spec alone: of every diagnostic, in every network."""
 
+import math
 from typing import Any
 
 import pytest
@@ -46,8 +47,10 @@ def assert_as_foretold(runs: Any, spec: dict[str, Any]) -> None:
         measured = {step for key in series if key.startswith(f"diagnostics/{kind}/") for step in series[key]}
         assert tuple(sorted(measured)) == moments, kind
     for key in series:
-        for step in range(spec["train"]["steps"] + 1):
-            assert recorded.has_between(key, step, step) >= (step in series[key]), (key, step)
+        numbers = {step for step, value in series[key].items() if not math.isnan(value)}
+        assert recorded.has(key) == bool(numbers), key
+        foretold = {step for step in range(spec["train"]["steps"] + 1) if recorded.has_between(key, step, step)}
+        assert foretold == numbers if key.startswith("diagnostics/") else foretold >= numbers, key
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,33 @@ def test_of_every_normalization_inside_of_a_recurrent_layer(runs: Any, kind: str
     """Where nothing else in the network is normalized."""
     spec = {"data": DATA[kind], "network": {"kind": kind, "norm": {"kind": norm}, **SMALL[kind]}, "train": TRAIN}
     assert_as_foretold(runs, with_all(spec, only=("norm_health", "activation_moments"), every_steps=2))
+
+
+SHALLOW: dict[str, dict[str, Any]] = {
+    **{f"mlp of {depth}": {"kind": "mlp", "hidden": [6] * depth} for depth in (1, 2, 3)},
+    "one matrix": {"kind": "deep_linear", "depth": 1},
+    "two matrices": {"kind": "deep_linear", "depth": 2},
+    "recurrent": {"kind": "rnn", "hidden": [6]},
+    "one block": {"kind": "transformer_encoder", "blocks": 1, "width": 8, "heads": 2, "mlp_width": 12},
+    "linear": {"kind": "mlp", "hidden": [6, 6, 6], "activation": "identity"},
+    # With shortcut A the channels that it fills with zeros would stay 0: a rectifier has no slope there.
+    "scales of 0": {"kind": "resnet", "depth": 8, "width": 2, "shortcut": "B", "zero_init_last_gamma": True},
+}
+
+
+@pytest.mark.parametrize("cadence", [{"every_steps": 2}, {"at": [0]}], ids=str)
+@pytest.mark.parametrize("norm", ["none", "batch_norm"])
+@pytest.mark.parametrize("network", SHALLOW)
+def test_of_what_is_no_number_in_a_network(runs: Any, network: str, norm: str, cadence: dict[str, Any]) -> None:
+    """Growth takes three layers, a slope two depths, a drift two times: whatever the weights are."""
+    kind = SHALLOW[network]["kind"]
+    if (kind, norm) == ("rnn", "batch_norm"):
+        norm = "step_batch_norm"
+    data = DATA["deep_linear"] if kind == "deep_linear" else DATA["lstm"] if kind in DATA else {}
+    spec = {"data": data, "network": {**SHALLOW[network], "norm": {"kind": norm}}, "train": TRAIN}
+    if (kind, norm) == ("resnet", "none"):
+        pytest.skip("without normalizations there are no scales")
+    assert_as_foretold(runs, with_all(spec, **cadence))
 
 
 @pytest.mark.parametrize("cadence", [{"at": [0]}, {"at": [3]}, {"at": [1]}, {}], ids=str)

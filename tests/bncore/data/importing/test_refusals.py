@@ -150,7 +150,6 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "no label": (lambda: (ROWS + "1,2,\n").encode(), "no label in row 9"),
     "missing cells": (lambda: (ROWS + ",?,1\n").encode(), "2 features are missing.*example 9 of train, feature 'a'"),
     "fractions in a CSV": (lambda: (ROWS + "1,2,0.5\n").encode(), "0.5.*task: regression"),
-    "decimal commas": (lambda: b"a;b;y\n1,5;2;u\n2,5;3;v\n", "comma within the number 1,5"),
     "one column": (lambda: b"a\n1\n2\n", "one column"),
     "many words": (
         lambda: ("w,label\n" + "".join(f"w{n},{n % 2}\n" for n in range(99))).encode(),

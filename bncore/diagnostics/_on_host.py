@@ -1,0 +1,30 @@
+"""What was measured on a device, brought to the host together: to read each number by itself waits for it each time.
+
+Invariant: a diagnostic reads so often as its equation makes it (an iteration, say), whatever the depth of the network.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+
+def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The same values in the same types and shapes, on the CPU, by one copy for each type (and device)."""
+    found = list(tensors)
+    alike: dict[tuple[torch.dtype, torch.device], list[int]] = {}
+    for at, one in enumerate(tensors):
+        alike.setdefault((one.dtype, one.device), []).append(at)
+    for places in alike.values():
+        of_type = [tensors[at].detach() for at in places]
+        brought = _flatten_dense_tensors(of_type).cpu()  # type: ignore[no-untyped-call]
+        apart = _unflatten_dense_tensors(brought, of_type)  # type: ignore[no-untyped-call]
+        for at, one in zip(places, apart, strict=True):
+            found[at] = one
+    return found
+
+
+def numbers(tensors: Sequence[Tensor]) -> list[float]:
+    """Of scalars () each."""
+    return [one.item() for one in on_host(tensors)]
