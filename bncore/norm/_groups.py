@@ -14,10 +14,16 @@ from torch import Tensor
 from bncore.norm._dispatch import can_be_asked, may_use_native
 from bncore.norm._group_passes import differentiate_block, standardize_block
 from bncore.norm._moments import statistics_dtype
-from bncore.norm._native import as_taken, batch_norm_of_one_type, takes
+from bncore.norm._native import (
+    as_taken,
+    in_one_piece,
+    scale_beside,
+    takes,
+    together_right_to_second_order,
+)
 from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients
-from bncore.norm._torch import is_stack_of_gradients
+from bncore.norm._torch import cudnn_enabled, is_stack_of_gradients
 
 _FEW = 8
 """Groups, for which a call each of the kernel costs less than a function in Python, as long as they are small."""
@@ -31,8 +37,8 @@ def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tens
 
     With the average over groups of their means and unbiased variances (C,).
     """
-    primitive = torch.compiler.is_compiling() or not may_use_native(x) or not can_be_asked(x)
-    if not primitive and groups <= _FEW and x.numel() < groups * (_SMALL if x.is_contiguous() else _SMALL_IN_ROWS):
+    primitive = _is_spelled_out(x)
+    if not primitive and _are_few_and_small(x, groups):
         return _each_by_itself(x, groups, weight, bias, eps)
     standardize = _in_primitives if primitive else _by_function
     # Not `divmod`, of which the compiler makes no graph where the number of examples is left open.
@@ -48,6 +54,46 @@ def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tens
     y = torch.cat((first[0].movedim(1, -1), others[0].movedim(1, -1))).movedim(-1, 1)
     mean, var = (one.lerp(other, 1 - larger / groups) for one, other in zip(first[1:], others[1:], strict=True))
     return y, mean, var
+
+
+def takes_few(x: Tensor, groups: int) -> bool:
+    """Whether `normalize_few` is the way that costs least, where it is one."""
+    return _are_few_and_small(x, groups) and not _is_spelled_out(x)
+
+
+def normalize_few(
+    x: Tensor,
+    groups: int,
+    mean: Tensor,
+    var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """The output alone, by a call of the kernel for each group.
+
+    They move `mean` and `var` (C,), of the type of statistics, by `momentum` (0 to 1) towards the averages over groups.
+    The kernel takes the other vectors beside those.
+    """
+    each, larger = divmod(len(x), groups)
+    parts = x.split([each + 1] * larger + [each] * (groups - larger))
+    weight, share = in_one_piece(scale_beside(bias, weight)), momentum / groups
+    # What a group moves, the later ones take a part of: with these momenta, all have the same share in the end.
+    momenta = [share / (1.0 - later * share) for later in range(groups - 1, -1, -1)]
+    kernel, cudnn = torch.batch_norm, cudnn_enabled()
+    normalized = [
+        kernel(part, weight, bias, mean, var, True, own, eps, cudnn) for part, own in zip(parts, momenta, strict=True)
+    ]
+    return together_right_to_second_order(normalized)
+
+
+def _are_few_and_small(x: Tensor, groups: int) -> bool:
+    return groups <= _FEW and x.numel() < groups * (_SMALL if x.is_contiguous() else _SMALL_IN_ROWS)
+
+
+def _is_spelled_out(x: Tensor) -> bool:
+    return torch.compiler.is_compiling() or not may_use_native(x) or not can_be_asked(x)
 
 
 def _in_primitives(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Results:
@@ -68,14 +114,7 @@ def _each_by_itself(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor 
     mean, var = (torch.zeros(x.shape[1], dtype=statistics_dtype(x.dtype), device=x.device) for _ in range(2))
     if not takes(x, mean, weight, bias):
         weight, bias = as_taken(x, weight, bias)
-    each, larger = divmod(len(x), groups)
-    sizes = [each + 1] * larger + [each] * (groups - larger)
-    # With such a momentum, the kernel leaves the average of all groups so far.
-    parts = [
-        batch_norm_of_one_type(part, mean, var, weight, bias, 1 / number, eps)
-        for number, part in enumerate(x.split(sizes), 1)
-    ]
-    return torch.cat(parts), mean, var
+    return normalize_few(x, groups, mean, var, weight, bias, 1.0, eps), mean, var
 
 
 def _by_function(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Results:

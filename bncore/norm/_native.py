@@ -5,7 +5,7 @@ Their third derivative by reverse mode is another number: the second takes mean 
 pass builds a graph, that costs three microseconds; the gradients of the second such pass end in an error.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -119,6 +119,18 @@ def first_derivatives_only() -> Iterator[None]:
 
 def right_to_second_order(y: Tensor) -> Tensor:
     """`y`, which has to be the output of a kernel itself: derivatives of it beyond the second raise RuntimeError."""
+    return _hooked(y, _watch)
+
+
+def together_right_to_second_order(parts: list[Tensor]) -> Tensor:
+    """Outputs of kernels put together along the first axis; of each, derivatives beyond the second raise RuntimeError.
+
+    By one hook for all of them, which is called before the backward pass gets to the kernels.
+    """
+    return _hooked(torch.cat(parts), _watch_parts)
+
+
+def _hooked(y: Tensor, hook: Callable[[Tensor], None]) -> Tensor:
     # Only of a tensor: what traces a program by its operations would write the hook down.
     if torch.compiler.is_compiling() or not isinstance(y, Tensor) or not _WATCHES.get():
         return y
@@ -126,18 +138,27 @@ def right_to_second_order(y: Tensor) -> Tensor:
     if node is None:
         return y
     if type(y) is Tensor:
-        hook_without_handle(y, node, _watch)
+        hook_without_handle(y, node, hook)
     else:
-        y.register_hook(_watch)
+        y.register_hook(hook)
     return y
 
 
 @unserializable_hook  # type: ignore[untyped-decorator]
 def _watch(_grad: Tensor) -> None:
     """Before a first backward pass through the kernel: look at what comes out of it, if it builds a graph."""
-    if not torch.is_grad_enabled():
-        return
+    if torch.is_grad_enabled():
+        _watch_node(autograd_node())
 
+
+@unserializable_hook  # type: ignore[untyped-decorator]
+def _watch_parts(_grad: Tensor) -> None:
+    if torch.is_grad_enabled():
+        for node, _ in autograd_node().next_functions:
+            _watch_node(node)
+
+
+def _watch_node(kernel: Any) -> None:
     def once(into: Gradients, _from: Gradients) -> None:
         handle.remove()
         nodes = (grad.grad_fn for grad in into if grad is not None)
@@ -146,7 +167,7 @@ def _watch(_grad: Tensor) -> None:
             # One node gives all of them.
             node.register_hook(_end_second)
 
-    handle = autograd_node().register_hook(once)
+    handle = kernel.register_hook(once)
 
 
 def _end_second(into: Gradients, _from: Gradients) -> Gradients | None:

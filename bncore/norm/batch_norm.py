@@ -124,7 +124,7 @@ class BatchNorm(AnyBatchNorm):
         assert running_var is not None
         fits = takes(x, running_mean, running_var, weight, bias)
         momentum = None if self.nan_guard or not fits else self.momentum
-        if momentum is not None and not recomputing() and not _others_write_buffers():
+        if momentum is not None and not recomputing() and not others_write_buffers():
             count = self.num_batches_tracked
             assert count is not None
             count.add_(1)
@@ -217,7 +217,7 @@ class BatchNorm(AnyBatchNorm):
         return self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
 
 
-def _others_write_buffers() -> bool:
+def others_write_buffers() -> bool:
     """Whether buffers may change between a forward pass and its backward pass, as where processes synchronize them.
 
     The kernel keeps the running statistics that it is given for the backward pass, which then refuses to run.

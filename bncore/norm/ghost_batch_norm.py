@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
-from bncore.norm._groups import standardize_groups
+from bncore.norm._groups import normalize_few, standardize_groups, takes_few
 from bncore.norm._moments import number_of_values, statistics_dtype
+from bncore.norm._native import takes
 from bncore.norm._torch import is_tracing
-from bncore.norm.batch_norm import BatchNorm
+from bncore.norm.batch_norm import BatchNorm, others_write_buffers
 
 
 class GhostBatchNorm(BatchNorm):
@@ -81,10 +82,23 @@ class GhostBatchNorm(BatchNorm):
             return self._normalize_any_number(x, groups)
         if groups == 1:
             return super()._normalize_with_batch(x)
+        if takes_few(x, groups) and self._counts_by_kernel(x):
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+            return normalize_few(x, groups, *self._vectors(), self.momentum, self.eps)
         *_, weight, bias = self._vectors()
         y, mean, var = standardize_groups(x, groups, weight, bias, self.eps)
         self._take_in(mean, var)
         return y
+
+    def _counts_by_kernel(self, x: Tensor) -> bool:
+        """Whether the kernel may move the running statistics, group by group."""
+        if self.nan_guard or self.momentum is None or not 0.0 <= self.momentum <= 1.0 or not self._updates():
+            return False
+        mean, *others = self._vectors()
+        # Narrower ones would be rounded after each group.
+        wide = mean.dtype == statistics_dtype(x.dtype)
+        return wide and takes(x, mean, *others) and not others_write_buffers()
 
     def _number_of_groups(self, x: Tensor) -> int:
         examples = x.shape[0]
