@@ -10,7 +10,7 @@ for the sums over long rows, which are quicker by the kernel, group by group. In
 the kernel does all of it, group by group, and writes into pieces of one result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -30,66 +30,81 @@ _RUN = 2**20
 """Values that the cache holds between two passes over them."""
 _FAR = 8.0
 """Deviations between a mean and zero, beyond which the digits count that are saved by subtracting it first."""
-Moments = tuple[Tensor, Tensor, Tensor, Tensor]
+Moments = tuple[Tensor, Tensor, Tensor, Tensor, bool]
 
 
 def standardize_block(block: Tensor, into: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Moments:
     """Fill `into`.
 
-    Returns mean and inverse deviation of each group, and the averages over groups of means and unbiased variances (C,).
+    Returns mean and inverse deviation of each group, the averages over groups of means and unbiased variances (C,), and
+    whether a mean is so far from zero that the backward pass has to subtract it first.
     """
     standardize = _by_passes if _takes_passes(block) else _by_kernel
     return standardize(block, into, weight, bias, eps)
 
 
 def differentiate_block(
-    block: Tensor, grad: Tensor, into: Tensor | None, weight: Tensor | None, mean: Tensor, inverse_sigma: Tensor
-) -> tuple[Tensor, Tensor]:
+    block: Tensor,
+    grad: Tensor,
+    into: Tensor | None,
+    weight: Tensor | None,
+    mean: Tensor,
+    inverse_sigma: Tensor,
+    is_far: bool,
+) -> Tensor:
     """Fill `into` with the gradient of the block, if it is wanted.
 
-    Returns what each group adds to the gradients of weight and bias.
+    Returns what each group adds to the gradients of weight and bias, (2, G, ...).
     """
-    differentiate = _back_by_passes if _takes_passes(block) else _back_by_kernel
-    return differentiate(block, grad, into, weight, mean, inverse_sigma)
+    if _takes_passes(block):
+        return _back_by_passes(block, grad, into, weight, mean, inverse_sigma, is_far)
+    return _back_by_kernel(block, grad, into, weight, mean, inverse_sigma)
 
 
 def _by_passes(block: Tensor, into: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Moments:
     count = _values(block)
-    means, variances, deviations = [], [], []
+    tables, deviations, is_far = [], [], False
     for values, memory in zip(_runs(block, block), _runs(into, block), strict=True):
-        mean, var = _moments_by_kernel(values) if _takes_kernel_for_sums(values) else _moments(values, memory)
+        table = _moments_by_kernel(values) if _takes_kernel_for_sums(values) else _moments(values, memory)
+        mean, var = table.unbind()
         inverse_sigma = (var + eps).rsqrt_()
         if _are_far(mean, inverse_sigma):
-            gap = _sums(torch.sub(values, mean, out=memory)).div_(count)
-            var = var - gap.square()
+            is_far = True
+            gap = _sums(torch.sub(values, mean, out=memory)).mul_(1.0 / count)
+            var.sub_(gap.square())
             inverse_sigma = (var + eps).rsqrt_()
             scale = inverse_sigma if weight is None else inverse_sigma * weight
             # Before it is added to the mean, where it loses its digits.
             memory.sub_(gap).mul_(scale).add_(0.0 if bias is None else bias)
-            mean = mean + gap
+            mean.add_(gap)
         else:
             scale = inverse_sigma if weight is None else inverse_sigma * weight
             shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
             _scale_and_shift_in(memory, values, scale, shift)
-        means.append(mean)
-        variances.append(var)
+        tables.append(table)
         deviations.append(inverse_sigma)
-    mean, var, inverse_sigma = _together(means), _together(variances), _together(deviations)
-    return mean, inverse_sigma, mean.mean(0).view(-1), var.mean(0).view(-1).mul_(count / (count - 1))
+    table = _together(tables, 1)
+    average, average_var = table.sum(1).view(2, -1).mul_(1.0 / len(block)).unbind()
+    return table[0], _together(deviations), average, average_var.mul_(count / (count - 1)), is_far
 
 
 def _back_by_passes(
-    block: Tensor, grad: Tensor, into: Tensor | None, weight: Tensor | None, mean: Tensor, inverse_sigma: Tensor
-) -> tuple[Tensor, Tensor]:
+    block: Tensor,
+    grad: Tensor,
+    into: Tensor | None,
+    weight: Tensor | None,
+    mean: Tensor,
+    inverse_sigma: Tensor,
+    is_far: bool,
+) -> Tensor:
     found, spoilt = [], torch.empty_like(block) if into is None else into
     batch = (_runs(one, block) for one in (block, grad, spoilt, mean, inverse_sigma))
     for values, of, memory, middle, inverse in zip(*batch, strict=True):
-        products, sums = _sums_of_gradient(values, of, memory, middle, inverse)
+        table = _sums_of_gradient(values, of, memory, middle, inverse)
         if into is not None:
-            _gradient_in(memory, values, of, weight, middle, inverse, products, sums)
-        found.append((products, sums))
-    products, sums = (_together(one) for one in zip(*found, strict=True))
-    return products, sums
+            _gradient_in(memory, values, of, weight, middle, inverse, *table.unbind(), is_far)
+        found.append(table)
+    return _together(found, 1)
 
 
 def _gradient_in(
@@ -101,11 +116,12 @@ def _gradient_in(
     inverse_sigma: Tensor,
     products: Tensor,
     sums: Tensor,
+    is_far: bool,
 ) -> None:
     scale = inverse_sigma if weight is None else inverse_sigma * weight
-    share = scale / -_values(block)
+    share = scale * (-1.0 / _values(block))
     slope = (share * inverse_sigma).mul_(products)
-    if _are_far(mean, inverse_sigma):
+    if is_far:
         torch.sub(block, mean, out=memory).mul_(slope).add_(share.mul_(sums))
     else:
         _scale_and_shift_in(memory, block, slope, torch.addcmul(share.mul_(sums), slope, mean, value=-1))
@@ -120,12 +136,12 @@ def _by_kernel(block: Tensor, into: Tensor, weight: Tensor | None, bias: Tensor 
     for number, (values, memory, middle, inverse) in enumerate(each, 1):
         # With such a momentum, the kernel leaves the average of all groups so far.
         batch_norm_in(memory, middle, inverse, values, scale, shift, average, average_var, 1 / number, eps)
-    return mean, inverse_sigma, average.clone(), average_var.clone()
+    return mean, inverse_sigma, average.clone(), average_var.clone(), False
 
 
 def _back_by_kernel(
     block: Tensor, grad: Tensor, into: Tensor | None, weight: Tensor | None, mean: Tensor, inverse_sigma: Tensor
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     found, scale = [], None if weight is None else weight.view(-1)
     each = zip(block, grad, mean.flatten(1), inverse_sigma.flatten(1), strict=True)
     for number, (values, of, *own) in enumerate(each):
@@ -134,38 +150,48 @@ def _back_by_kernel(
         if into is not None:
             into[number].copy_(dx)
         found.append(sums)
-    products, plain = (torch.stack(one) for one in zip(*found, strict=True))
-    return products, plain
+    return torch.stack([one for of_groups in zip(*found, strict=True) for one in of_groups]).view(2, len(block), -1)
 
 
-def _moments(block: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each group; `memory` is spoilt."""
-    mean = _sums(block).div_(_values(block))
+def _moments(block: Tensor, memory: Tensor) -> Tensor:
+    """Mean and biased variance of each group, (2, G, ...); `memory` is spoilt."""
+    table = block.new_empty(2, *_shape(block))
+    mean, var = table.unbind()
+    axes = _axes(block)
+    torch.sum(block, axes, keepdim=True, out=mean).mul_(1.0 / _values(block))
     squared_distances_in(memory, block, mean)
-    return mean, _sums(memory).div_(_values(block))
+    torch.sum(memory, axes, keepdim=True, out=var).mul_(1.0 / _values(block))
+    return table
 
 
-def _moments_by_kernel(rows: Tensor) -> tuple[Tensor, Tensor]:
-    means, variances = zip(*map(batch_statistics, rows.unbind()), strict=True)
-    return torch.stack(means).unsqueeze(1), torch.stack(variances).unsqueeze(1)
+def _moments_by_kernel(rows: Tensor) -> Tensor:
+    found = zip(*map(batch_statistics, rows.unbind()), strict=True)
+    return _as_table(found, rows)
 
 
-def _sums_of_gradient(
-    block: Tensor, grad: Tensor, memory: Tensor, mean: Tensor, inverse_sigma: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The sums over each group of products of a gradient with standardized values, and of itself."""
+def _sums_of_gradient(block: Tensor, grad: Tensor, memory: Tensor, mean: Tensor, inverse_sigma: Tensor) -> Tensor:
+    """The sums over each group of products of a gradient with standardized values, and of itself, (2, G, ...)."""
     if not _takes_kernel_for_sums(block):
         doubled_products_in(memory, grad, block, mean)
-        return _sums(memory).mul_(inverse_sigma).mul_(0.5), _sums(grad)
+        return torch.stack((_sums(memory).mul_(inverse_sigma).mul_(0.5), _sums(grad)))
     only = [False, True, True]
-    each = zip(grad, block, mean.flatten(1), inverse_sigma.flatten(1), strict=True)
+    each = zip(grad.unbind(), block.unbind(), *(one.squeeze(1).unbind() for one in (mean, inverse_sigma)), strict=True)
     found = [batch_norm_backward(of, values, None, None, None, *own, True, 0.0, only)[1:] for of, values, *own in each]
-    products, sums = zip(*found, strict=True)
-    return torch.stack(products).unsqueeze(1), torch.stack(sums).unsqueeze(1)
+    return _as_table(zip(*found, strict=True), block)
+
+
+def _as_table(vectors: Iterable[Sequence[Tensor]], rows: Tensor) -> Tensor:
+    """Two vectors of each group as (2, G, 1, C), all in one piece."""
+    return torch.stack([one for of_groups in vectors for one in of_groups]).view(2, len(rows), 1, -1)
 
 
 def _sums(block: Tensor) -> Tensor:
-    return block.sum(1, keepdim=True) if block.dim() == 3 else block.sum((1, 3), keepdim=True)
+    return block.sum(_axes(block), keepdim=True)
+
+
+def _axes(block: Tensor) -> tuple[int, ...]:
+    """Those of the values of a group."""
+    return (1,) if block.dim() == 3 else (1, 3)
 
 
 def _scale_and_shift_in(memory: Tensor, block: Tensor, scale: Tensor, shift: Tensor) -> None:
@@ -177,7 +203,9 @@ def _scale_and_shift_in(memory: Tensor, block: Tensor, scale: Tensor, shift: Ten
 
 
 def _are_far(mean: Tensor, inverse_sigma: Tensor) -> bool:
-    return bool((mean * inverse_sigma).abs_().gt(_FAR).any())
+    # Also where it is no number: that takes longer, and is right for the other channels.
+    return not (mean * inverse_sigma).abs_().max().item() <= _FAR
+
 
 
 def _takes_passes(x: Tensor) -> bool:
@@ -195,8 +223,8 @@ def _runs(of_groups: Tensor, block: Tensor) -> Sequence[Tensor]:
     return (of_groups,) if size >= groups else of_groups.split(max(1, size))
 
 
-def _together(runs: Sequence[Tensor]) -> Tensor:
-    return runs[0] if len(runs) == 1 else torch.cat(list(runs))
+def _together(runs: list[Tensor], axis: int = 0) -> Tensor:
+    return runs[0] if len(runs) == 1 else torch.cat(runs, axis)
 
 
 def _shape(block: Tensor) -> tuple[int, ...]:

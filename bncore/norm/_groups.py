@@ -37,8 +37,8 @@ def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tens
 
     With the average over groups of their means and unbiased variances (C,).
     """
-    primitive = _is_spelled_out(x)
-    if not primitive and _are_few_and_small(x, groups):
+    primitive = is_spelled_out(x)
+    if not primitive and are_few_and_small(x, groups):
         return _each_by_itself(x, groups, weight, bias, eps)
     standardize = _in_primitives if primitive else _by_function
     # Not `divmod`, of which the compiler makes no graph where the number of examples is left open.
@@ -54,11 +54,6 @@ def standardize_groups(x: Tensor, groups: int, weight: Tensor | None, bias: Tens
     y = torch.cat((first[0].movedim(1, -1), others[0].movedim(1, -1))).movedim(-1, 1)
     mean, var = (one.lerp(other, 1 - larger / groups) for one, other in zip(first[1:], others[1:], strict=True))
     return y, mean, var
-
-
-def takes_few(x: Tensor, groups: int) -> bool:
-    """Whether `normalize_few` is the way that costs least, where it is one."""
-    return _are_few_and_small(x, groups) and not _is_spelled_out(x)
 
 
 def normalize_few(
@@ -88,11 +83,13 @@ def normalize_few(
     return together_right_to_second_order(normalized)
 
 
-def _are_few_and_small(x: Tensor, groups: int) -> bool:
+def are_few_and_small(x: Tensor, groups: int) -> bool:
+    """Whether `normalize_few` is the way that costs least, where it is one."""
     return groups <= _FEW and x.numel() < groups * (_SMALL if x.is_contiguous() else _SMALL_IN_ROWS)
 
 
-def _is_spelled_out(x: Tensor) -> bool:
+def is_spelled_out(x: Tensor) -> bool:
+    """Whether groups are normalized by primitive operations, and nothing may be asked of `x` but its shape."""
     return torch.compiler.is_compiling() or not may_use_native(x) or not can_be_asked(x)
 
 
@@ -135,7 +132,7 @@ class _StandardizeGroups(torch.autograd.Function):
         y = torch.empty_like(x)
         block, into = _block(x, groups, rows), _block(y, groups, rows)
         scale, shift = _beside(block, weight, bias)
-        mean, inverse_sigma, *newest = standardize_block(block, into, scale, shift, eps)
+        mean, inverse_sigma, *newest, ctx.is_far = standardize_block(block, into, scale, shift, eps)
         ctx.save_for_backward(x, weight, bias, mean, inverse_sigma)
         ctx.groups, ctx.eps, ctx.rows = groups, eps, rows
         ctx.mark_non_differentiable(*newest)
@@ -154,12 +151,14 @@ class _StandardizeGroups(torch.autograd.Function):
         block, of = _block(x, ctx.groups, ctx.rows), _block(grad, ctx.groups, ctx.rows)
         into = torch.empty_like(block)
         (scale,) = _beside(block, weight)
-        products, sums = differentiate_block(block, of, into if wants[0] else None, scale, mean, inverse_sigma)
+        moments = mean, inverse_sigma, ctx.is_far
+        found = differentiate_block(block, of, into if wants[0] else None, scale, *moments)
         into_x = None
         if wants[0]:
             into_x = into.view(len(x), *x.shape[2:], -1).movedim(-1, 1) if ctx.rows else into.view(x.shape)
-        into_weight = products.sum(0).view(-1).to(weight.dtype) if wants[2] else None
-        into_bias = sums.sum(0).view(-1).to(bias.dtype) if wants[3] else None
+        of_weight, of_bias = found.sum(1).view(2, -1).unbind()
+        into_weight = of_weight.to(weight.dtype) if wants[2] else None
+        into_bias = of_bias.to(bias.dtype) if wants[3] else None
         return into_x, None, into_weight, into_bias, None
 
 
@@ -186,13 +185,13 @@ def _lies_in_rows(x: Tensor) -> bool:
 
 def _block(x: Tensor, groups: int, rows: bool) -> Tensor:
     """A view where the batch lies so."""
-    channels = x.shape[1]
     if rows:
-        return (x if x.dim() == 2 else x.movedim(1, -1)).contiguous().view(groups, -1, channels)
-    return x.contiguous().view(groups, x.shape[0] // groups, channels, -1)
+        return (x if x.dim() == 2 else x.movedim(1, -1)).contiguous().view(groups, -1, x.shape[1])
+    return x.contiguous().view(groups, x.shape[0] // groups, x.shape[1], -1)
 
 
 def _beside(block: Tensor, *vectors: Tensor | None) -> list[Tensor | None]:
     """Vectors (C,) in the type of statistics, shaped to broadcast against the block."""
-    dtype, shape = statistics_dtype(block.dtype), (-1,) if block.dim() == 3 else (-1, 1)
-    return [None if vector is None else vector.to(dtype).view(shape) for vector in vectors]
+    dtype = statistics_dtype(block.dtype)
+    wide = [vector if vector is None or vector.dtype is dtype else vector.to(dtype) for vector in vectors]
+    return wide if block.dim() == 3 else [None if vector is None else vector.view(-1, 1) for vector in wide]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
-from bncore.norm._groups import normalize_few, standardize_groups, takes_few
+from bncore.norm._groups import are_few_and_small, is_spelled_out, normalize_few, standardize_groups
 from bncore.norm._moments import number_of_values, statistics_dtype
 from bncore.norm._native import takes
 from bncore.norm._torch import is_tracing
@@ -82,17 +82,28 @@ class GhostBatchNorm(BatchNorm):
             return self._normalize_any_number(x, groups)
         if groups == 1:
             return super()._normalize_with_batch(x)
-        if takes_few(x, groups) and self._counts_by_kernel(x):
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked.add_(1)
-            return normalize_few(x, groups, *self._vectors(), self.momentum, self.eps)
-        *_, weight, bias = self._vectors()
+        if is_spelled_out(x) or not self._may_be_moved(x):
+            *_, weight, bias = self._vectors()
+            y, mean, var = standardize_groups(x, groups, weight, bias, self.eps)
+            self._take_in(mean, var)
+            return y
+        running_mean, running_var, weight, bias = self._vectors()
+        assert running_mean is not None
+        assert running_var is not None
+        assert self.momentum is not None
+        count = self.num_batches_tracked
+        assert count is not None
+        count.add_(1)
+        if are_few_and_small(x, groups):
+            return normalize_few(x, groups, running_mean, running_var, weight, bias, self.momentum, self.eps)
+        # What `_take_in` does, which asks as much again as is computed for a small batch.
         y, mean, var = standardize_groups(x, groups, weight, bias, self.eps)
-        self._take_in(mean, var)
+        running_mean.lerp_(mean, self.momentum)
+        running_var.lerp_(var, self.momentum)
         return y
 
-    def _counts_by_kernel(self, x: Tensor) -> bool:
-        """Whether the kernel may move the running statistics, group by group."""
+    def _may_be_moved(self, x: Tensor) -> bool:
+        """Whether the running statistics move by nothing but a number of their own type, as a kernel can do it."""
         if self.nan_guard or self.momentum is None or not 0.0 <= self.momentum <= 1.0 or not self._updates():
             return False
         mean, *others = self._vectors()
