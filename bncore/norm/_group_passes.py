@@ -102,7 +102,7 @@ def _back_by_passes(
     for values, of, memory, middle, inverse in zip(*batch, strict=True):
         table = _sums_of_gradient(values, of, memory, middle, inverse)
         if into is not None:
-            _gradient_in(memory, values, of, weight, middle, inverse, *table.unbind(), is_far)
+            _gradient_in(memory, values, of, weight, middle, inverse, table, is_far)
         found.append(table)
     return _together(found, 1)
 
@@ -114,10 +114,10 @@ def _gradient_in(
     weight: Tensor | None,
     mean: Tensor,
     inverse_sigma: Tensor,
-    products: Tensor,
-    sums: Tensor,
+    table: Tensor,
     is_far: bool,
 ) -> None:
+    products, sums = table.unbind()
     scale = inverse_sigma if weight is None else inverse_sigma * weight
     share = scale * (-1.0 / _values(block))
     slope = (share * inverse_sigma).mul_(products)
@@ -205,7 +205,6 @@ def _scale_and_shift_in(memory: Tensor, block: Tensor, scale: Tensor, shift: Ten
 def _are_far(mean: Tensor, inverse_sigma: Tensor) -> bool:
     # Also where it is no number: that takes longer, and is right for the other channels.
     return not (mean * inverse_sigma).abs_().max().item() <= _FAR
-
 
 
 def _takes_passes(x: Tensor) -> bool:

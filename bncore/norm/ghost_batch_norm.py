@@ -82,34 +82,33 @@ class GhostBatchNorm(BatchNorm):
             return self._normalize_any_number(x, groups)
         if groups == 1:
             return super()._normalize_with_batch(x)
-        if is_spelled_out(x) or not self._may_be_moved(x):
-            *_, weight, bias = self._vectors()
+        running_mean, running_var, weight, bias = self._vectors()
+        momentum = None if is_spelled_out(x) or not self._moves_as_a_kernel_can(x) else self.momentum
+        if momentum is None or running_mean is None or running_var is None:
             y, mean, var = standardize_groups(x, groups, weight, bias, self.eps)
             self._take_in(mean, var)
             return y
-        running_mean, running_var, weight, bias = self._vectors()
-        assert running_mean is not None
-        assert running_var is not None
-        assert self.momentum is not None
         count = self.num_batches_tracked
         assert count is not None
         count.add_(1)
-        if are_few_and_small(x, groups):
-            return normalize_few(x, groups, running_mean, running_var, weight, bias, self.momentum, self.eps)
-        # What `_take_in` does, which asks as much again as is computed for a small batch.
+        if are_few_and_small(x, groups) and takes(x, running_mean, running_var, weight, bias):
+            return normalize_few(x, groups, running_mean, running_var, weight, bias, momentum, self.eps)
+        # What `_take_in` does, less its questions, which take as long as what a small batch is asked for.
         y, mean, var = standardize_groups(x, groups, weight, bias, self.eps)
-        running_mean.lerp_(mean, self.momentum)
-        running_var.lerp_(var, self.momentum)
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(var, momentum)
         return y
 
-    def _may_be_moved(self, x: Tensor) -> bool:
-        """Whether the running statistics move by nothing but a number of their own type, as a kernel can do it."""
-        if self.nan_guard or self.momentum is None or not 0.0 <= self.momentum <= 1.0 or not self._updates():
+    def _moves_as_a_kernel_can(self, x: Tensor) -> bool:
+        """Whether this batch moves the running statistics, by a plain number, and they have the type of its own.
+
+        In a narrower one, they would be rounded after each group.
+        """
+        momentum = self.momentum
+        if self.nan_guard or momentum is None or not 0.0 <= momentum <= 1.0 or not self._updates():
             return False
-        mean, *others = self._vectors()
-        # Narrower ones would be rounded after each group.
-        wide = mean.dtype == statistics_dtype(x.dtype)
-        return wide and takes(x, mean, *others) and not others_write_buffers()
+        wide, running = statistics_dtype(x.dtype), self._vectors()[:2]
+        return all(one is not None and one.dtype == wide for one in running) and not others_write_buffers()
 
     def _number_of_groups(self, x: Tensor) -> int:
         examples = x.shape[0]

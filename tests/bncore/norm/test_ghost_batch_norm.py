@@ -206,6 +206,45 @@ def test_the_running_statistics_of_many_steps_are_the_average_over_groups(layout
         torch.testing.assert_close(getattr(ghost, name), mean, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.1, 0.5, 1.0, 2.0, -0.5, None])
+@pytest.mark.parametrize(("examples", "size"), [(8, 4), (11, 3), (32, 4), (18, 2), (31, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_running_statistics_move_to_the_average_over_groups_by_any_momentum(
+    examples: int, size: int, momentum: float | None, dtype: torch.dtype
+) -> None:
+    # In single precision, the kernel moves them once for each group, which costs what a sum of as many numbers does.
+    ghost, groups = GhostBatchNorm(5, size, momentum=momentum).to(dtype), -(-examples // size)
+    mean, var = torch.zeros(5).double(), torch.ones(5).double()
+    for step in range(20):
+        x = batch(examples, step).to(dtype) + 3.0
+        ghost(x)
+        parts = x.double().tensor_split(groups)
+        newest = torch.stack([torch.stack((part.mean((0, 2, 3)), part.var((0, 2, 3)))) for part in parts]).mean(0)
+        share = 1.0 / (step + 1) if momentum is None else momentum
+        mean, var = (1.0 - share) * mean + share * newest[0], (1.0 - share) * var + share * newest[1]
+    error = 1e-11 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(ghost.running_mean.double(), mean, rtol=error, atol=error)
+    torch.testing.assert_close(ghost.running_var.double(), var, rtol=error, atol=error)
+    assert ghost.num_batches_tracked == 20
+
+
+@pytest.mark.parametrize("kept", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("given", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize(("examples", "size"), [(16, 2), (36, 2)], ids=["few", "many"])
+def test_running_statistics_are_rounded_once_a_batch(
+    examples: int, size: int, given: torch.dtype, kept: torch.dtype
+) -> None:
+    ghost, x = GhostBatchNorm(5, size, momentum=0.3).to(kept), batch(examples).to(given)
+    before = [one.double().clone() for one in (ghost.running_mean.fill_(1.7), ghost.running_var.fill_(0.3))]
+    ghost(x)
+    parts = torch.stack(x.double().tensor_split(-(-examples // size)))
+    of_groups = parts.mean((1, 3, 4)), parts.transpose(1, 2).flatten(2).var(2)
+    for running, start, newest in zip((ghost.running_mean, ghost.running_var), before, of_groups, strict=True):
+        # Half a unit in the last place for the newest that is rounded, and for the sum.
+        error = 2.0**-8 if kept == torch.bfloat16 else 1e-6
+        torch.testing.assert_close(running.double(), start.lerp(newest.mean(0), 0.3), rtol=error, atol=0)
+
+
 def test_groups_of_one_image_are_instance_norm_and_of_one_vector_are_refused() -> None:
     ghost, x = GhostBatchNorm(5, virtual_batch_size=1).double(), batch(4)
     torch.testing.assert_close(ghost(x), F.instance_norm(x), rtol=1e-11, atol=1e-11)
