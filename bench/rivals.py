@@ -71,6 +71,27 @@ class Masked(nn.Module):
         return torch.where(valid, centred * scale + self.bias.view(1, -1, 1, 1), 0.0)
 
 
+class Frozen(nn.Module):
+    """Batch norm as it evaluates, of buffers that nothing moves, as it is written in detection libraries."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight: Tensor
+        self.bias: Tensor
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = [1, -1, *[1] * (x.dim() - 2)]
+        scale = self.weight.view(shape) * (self.running_var.view(shape) + self.eps).rsqrt()
+        return x * scale + (self.bias.view(shape) - self.running_mean.view(shape) * scale)
+
+
 class LayerNormOverImages(nn.Module):
     """Layer norm of a sample by torch's kernel, which takes values in the order in which they lie in memory."""
 

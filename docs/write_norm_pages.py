@@ -191,9 +191,11 @@ def _list_of(notes: dict[str, dict[str, Any]], schemas: dict[str, Any]) -> str:
     text = (
         "[Which one?](which_one.md) leads by situation, [two features at once](pairs.md) says what goes together. A "
         "page for each: the equation, when to use it, what it costs, the paper. `make pages` writes them from the "
-        "docstrings, the spec and the YAML files there. What each costs on your machine: `python -m bench.norms`.\n\n"
+        "docstrings, the spec and the YAML files there. What each costs on your machine: `python -m bench.norms`; what "
+        "those that wrap one of torch's kernels cost a small network: `python -m bench.norm_steps`.\n\n"
         "Third derivatives by reverse mode, which torch's kernels give wrong, end in an error; watching for them costs "
-        "some percent of a small network's step. Who takes first and second ones alone trains within "
+        "a layer some three microseconds of a backward pass. Who takes first and second ones alone trains "
+        "within "
         "`bncore.norm.first_derivatives_only()`, as the service does."
     )
     table = "\n".join(["| Normalization | `kind` in a spec | In `bncore` |", "| --- | --- | --- |", *rows])

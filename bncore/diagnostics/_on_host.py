@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 
 def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -18,10 +17,10 @@ def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
         alike.setdefault((one.dtype, one.device), []).append(at)
     for places in alike.values():
         of_type = [tensors[at].detach() for at in places]
-        brought = _flatten_dense_tensors(of_type).cpu()  # type: ignore[no-untyped-call]
-        apart = _unflatten_dense_tensors(brought, of_type)  # type: ignore[no-untyped-call]
-        for at, one in zip(places, apart, strict=True):
-            found[at] = one
+        brought = torch.cat([one.reshape(-1) for one in of_type]).cpu()
+        apart = brought.split_with_sizes([one.numel() for one in of_type])
+        for at, one, like in zip(places, apart, of_type, strict=True):
+            found[at] = one.view(like.shape)
     return found
 
 

@@ -2,7 +2,8 @@
 
 Their third derivative by reverse mode is another number: the second takes mean and deviation for constants (pytorch
 186256). It cannot be told beforehand that one will be wanted, so each output is watched by a hook. Until a backward
-pass builds a graph, that costs three microseconds; the gradients of the second such pass end in an error.
+pass builds a graph, that costs three microseconds, most of them in the backward pass; the gradients of the second such
+pass end in an error.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils.hooks import unserializable_hook
 
 from bncore.norm._moments import statistics_dtype
-from bncore.norm._torch import autograd_node, cudnn_enabled, hook_without_handle
+from bncore.norm._torch import autograd_node, cudnn_enabled, output_hook
 
 Gradients = tuple[Tensor | None, ...]
 _WATCHES = ContextVar("_WATCHES", default=True)
@@ -78,6 +79,15 @@ def takes(x: Tensor, *vectors: Tensor | None) -> bool:
     return True
 
 
+def are_taken_as_they_are(dtype: torch.dtype, weight: Tensor | None, bias: Tensor | None) -> bool:
+    """Whether scale and shift, where there are any, are of this type and `packed`, and no shift is without a scale."""
+    if weight is None:
+        return bias is None
+    if weight.dtype is not dtype or not weight.is_contiguous():
+        return False
+    return bias is None or (bias.dtype is dtype and bias.is_contiguous())
+
+
 def as_taken(x: Tensor, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
     """The vectors in the type of the statistics of `x`; gradients go back into theirs."""
     return tuple(None if vector is None else vector.to(statistics_dtype(x.dtype)) for vector in vectors)
@@ -106,7 +116,7 @@ def packed(vector: Tensor) -> Tensor:
 def first_derivatives_only() -> Iterator[None]:
     """Within it, forward passes of this thread do not watch for third derivatives, of which nobody takes any.
 
-    That saves a layer that wraps one of torch's kernels three microseconds a step, some percent of a small network's. A
+    That saves a layer that wraps one of torch's kernels three microseconds a step, a percent of a small network's. A
     third derivative by reverse mode of what was computed within is a wrong number, as with torch's own layers; first
     and second derivatives are right.
     """
@@ -119,46 +129,59 @@ def first_derivatives_only() -> Iterator[None]:
 
 def right_to_second_order(y: Tensor) -> Tensor:
     """`y`, which has to be the output of a kernel itself: derivatives of it beyond the second raise RuntimeError."""
-    return _hooked(y, _watch)
+    # Only of a tensor: what traces a program by its operations would write the hook down.
+    if torch.compiler.is_compiling() or not isinstance(y, Tensor):
+        return y
+    return watched(y)
+
+
+def watched(y: Tensor) -> Tensor:
+    """`right_to_second_order` of a tensor, where nothing is compiled."""
+    if _WATCHES.get() and (node := y.grad_fn) is not None:
+        if type(y) is Tensor:
+            _watch_output_of(node)
+        else:
+            y.register_hook(_watch)
+    return y
+
+
+def watched_behind_view(y: Tensor) -> Tensor:
+    """`watched`, of a plain tensor that is a view of a kernel's output."""
+    if _WATCHES.get() and (view := y.grad_fn) is not None:
+        _watch_output_of(view.next_functions[0][0])
+    return y
 
 
 def together_right_to_second_order(parts: list[Tensor]) -> Tensor:
     """Outputs of kernels put together along the first axis; of each, derivatives beyond the second raise RuntimeError.
 
-    By one hook for all of them, which is called before the backward pass gets to the kernels.
+    By one hook for all of them, which is called before the backward pass gets to the kernels. Nothing is compiled.
     """
-    return _hooked(torch.cat(parts), _watch_parts)
-
-
-def _hooked(y: Tensor, hook: Callable[[Tensor], None]) -> Tensor:
-    # Only of a tensor: what traces a program by its operations would write the hook down.
-    if torch.compiler.is_compiling() or not isinstance(y, Tensor) or not _WATCHES.get():
-        return y
-    node = y.grad_fn
-    if node is None:
-        return y
-    if type(y) is Tensor:
-        hook_without_handle(y, node, hook)
-    else:
-        y.register_hook(hook)
+    y = torch.cat(parts)
+    if _WATCHES.get() and (node := y.grad_fn) is not None:
+        if type(y) is Tensor:
+            _watch_parts_of(node)
+        else:
+            y.register_hook(_watch_parts)
     return y
 
 
 @unserializable_hook  # type: ignore[untyped-decorator]
-def _watch(_grad: Tensor) -> None:
+def _watch(_grad: Tensor, builds_graph: Callable[[], bool] = torch.is_grad_enabled) -> None:
     """Before a first backward pass through the kernel: look at what comes out of it, if it builds a graph."""
-    if torch.is_grad_enabled():
-        _watch_node(autograd_node())
+    # In every backward pass, after kernels that have emptied the caches: a name of `torch` would take a microsecond.
+    if builds_graph():
+        _watch_kernel(autograd_node())
 
 
 @unserializable_hook  # type: ignore[untyped-decorator]
-def _watch_parts(_grad: Tensor) -> None:
-    if torch.is_grad_enabled():
+def _watch_parts(_grad: Tensor, builds_graph: Callable[[], bool] = torch.is_grad_enabled) -> None:
+    if builds_graph():
         for node, _ in autograd_node().next_functions:
-            _watch_node(node)
+            _watch_kernel(node)
 
 
-def _watch_node(kernel: Any) -> None:
+def _watch_kernel(kernel: Any) -> None:
     def once(into: Gradients, _from: Gradients) -> None:
         handle.remove()
         nodes = (grad.grad_fn for grad in into if grad is not None)
@@ -168,6 +191,9 @@ def _watch_node(kernel: Any) -> None:
             node.register_hook(_end_second)
 
     handle = kernel.register_hook(once)
+
+
+_watch_output_of, _watch_parts_of = output_hook(_watch), output_hook(_watch_parts)
 
 
 def _end_second(into: Gradients, _from: Gradients) -> Gradients | None:

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, scale_and_shift
+from bncore.norm._batches import check_channels
 from bncore.norm._dispatch import guarded
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
 from bncore.norm._override import refuse_to_export
 from bncore.norm._recompute import recall, recomputing, remember
 from bncore.norm._snapshot import snapshot
-from bncore.norm.batch_norm import check_channels
 
 
 class QuadraticNorm(Affine, ABC):

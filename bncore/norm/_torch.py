@@ -7,6 +7,8 @@ also looks at what is as little promised and not here, because layers are made o
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
+from operator import attrgetter, methodcaller
 from types import FrameType
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import BackwardCFunction
+from torch.compiler import is_dynamo_compiling
 from torch.jit._trace import is_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -40,15 +43,18 @@ __all__ = [
     "clamp_max_all_",
     "clamp_min_all_",
     "cudnn_enabled",
+    "cudnn_flag",
     "dispatch_modes",
     "divide_all_",
     "doubled_products_in",
     "forward_mode",
     "graph_task",
-    "hook_without_handle",
     "is_stack_of_gradients",
     "is_tracing",
+    "is_undisturbed",
     "multiply_all_",
+    "output_hook",
+    "process_group",
     "saves_elsewhere",
     "squared_distances_in",
     "transform",
@@ -69,10 +75,19 @@ divide_all_ = torch._foreach_div_
 multiply_all_ = torch._foreach_mul_
 autograd_node = torch._C._current_autograd_node
 """The node of the graph whose backward pass is running; None outside of one."""
+cudnn_flag = torch._C._get_cudnn_enabled
+"""`cudnn_enabled`, where nothing is compiled."""
 dispatch_modes = torch._C._len_torch_dispatch_stack
 """How many modes see each operation: what traces a program by its operations is one."""
 graph_task = torch._C._current_graph_task_id
 """The number of the backward pass that is running; -1 outside of one."""
+process_group: Callable[[], Any] = (
+    partial(attrgetter("_world.default_pg"), torch.distributed.distributed_c10d)
+    if torch.distributed.is_available()
+    else lambda: None
+)
+"""That of all processes; None where `torch.distributed` is not initialized. With one function between, and not four."""
+_tracing_state = torch._C._get_tracing_state
 transform = torch._C._functorch.peek_interpreter_stack
 """The innermost transform of `torch.func` that is running; None outside of one."""
 
@@ -88,7 +103,7 @@ def cudnn_enabled() -> bool:
     """`torch.backends.cudnn.enabled`, at half of what that costs; the compiler knows that one alone."""
     if torch.compiler.is_compiling():
         return torch.backends.cudnn.enabled
-    return torch._C._get_cudnn_enabled()
+    return cudnn_flag()
 
 
 def batch_norm_in(
@@ -149,10 +164,32 @@ def is_stack_of_gradients(tensor: Tensor) -> bool:
     return functorch.is_legacy_batchedtensor(tensor) or functorch.is_functorch_wrapped_tensor(tensor)
 
 
-def hook_without_handle(y: Tensor, node: Any, hook: Callable[[Tensor], None]) -> None:
-    """`y.register_hook(hook)` for a plain tensor of `node` that has none, less the handle: it takes as long again."""
-    y._backward_hooks = OrderedDict(((-1, hook),))
-    node._register_hook_dict(y)
+def output_hook(hook: Callable[[Tensor], None]) -> Callable[[Any], None]:
+    """A function of a node that does `y.register_hook(hook)` for its first output `y`, at a fraction of the cost.
+
+    There is no handle, and `y` knows nothing of it: it takes other hooks, and is saved, as any tensor.
+    """
+    carrier = torch.empty(0, device="cpu")
+    carrier._backward_hooks = OrderedDict(((-1, hook),))
+    return methodcaller("_register_hook_dict", carrier)
+
+
+def is_undisturbed(x: Any) -> bool:
+    """Whether `x` is a plain tensor with numbers, and operations on it are run by torch and autograd alone.
+
+    That is, no compiler, tracer, transform of `torch.func` or forward-mode differentiation takes part, all of which a
+    layer else asks for one by one. No subclass of Tensor is plain, and no parameter; programs are exported by such.
+    It is asked in every call, of which it is a part where the input is small: even to find a function in `torch`, whose
+    dictionary is in no cache, takes as long as to call it.
+    """
+    return (
+        type(x) is Tensor
+        and not is_dynamo_compiling()
+        and _tracing_state() is None
+        and forward_ad._current_level < 0
+        and transform() is None
+        and not x.is_meta
+    )
 
 
 def saves_elsewhere() -> bool:

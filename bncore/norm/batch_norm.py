@@ -3,20 +3,33 @@
 Shapes: N examples, C channels (axis 1), any further axes are positions and count as examples.
 """
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import reset_scale_and_shift, scale_and_shift
+from bncore.norm._batches import check_channels, check_more_than_one_value
 from bncore.norm._dispatch import blend, guarded, may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, channel_axes, moments, statistics_dtype
-from bncore.norm._native import batch_norm, batch_norm_of_one_type, evaluate_batch_norm, takes
+from bncore.norm._native import (
+    are_taken_as_they_are,
+    batch_norm,
+    batch_norm_of_one_type,
+    evaluate_batch_norm,
+    takes,
+    watched,
+)
 from bncore.norm._recompute import recomputing
 from bncore.norm._snapshot import as_of_now
-from bncore.norm._torch import AnyBatchNorm, is_tracing
+from bncore.norm._torch import AnyBatchNorm, cudnn_flag, graph_task, is_undisturbed, process_group
 
-_HAS_PROCESS_GROUPS = torch.distributed.is_available()
+Kept = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
+"""Running mean, running variance, the number of batches seen, scale and shift."""
+_ONE = torch.ones((), dtype=torch.long, device="cpu")
+"""Added to a count, a tensor costs half of what a number does, which becomes one each time."""
 
 
 class BatchNorm(AnyBatchNorm):
@@ -60,6 +73,9 @@ class BatchNorm(AnyBatchNorm):
             wrong; under `torch.func` it is right.
     """
 
+    _trains_plainly: ClassVar[bool] = True
+    """Whether training is what this class does, and not a formula of a subclass."""
+
     def __init__(
         self,
         num_features: int,
@@ -85,10 +101,12 @@ class BatchNorm(AnyBatchNorm):
         reset_scale_and_shift(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._trains_plainly and (y := self._train_at_once(x)) is not None:
+            return y
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         check_channels(x, self.num_features)
-        if not self.training and self.running_mean is not None:
+        if not self.training and (self._buffers.get("running_mean") is not None or self.running_mean is not None):
             return self._normalize_with_running(x)
         values = x.numel()
         if values == 0:
@@ -96,6 +114,25 @@ class BatchNorm(AnyBatchNorm):
         if values == self.num_features:
             check_more_than_one_value(x)
         return self._normalize_with_batch(x)
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        cls._trains_plainly = cls._normalize_with_batch is BatchNorm._normalize_with_batch
+
+    def _train_at_once(self, x: Tensor) -> Tensor | None:
+        """What training gives for a plain batch, counted, if there is nothing to it but the kernel; None elsewhere.
+
+        Everything else goes the long way, `_normalize_with_batch`, which gives the same. A small network is made of
+        little else than what is asked here, so that each Python function would be a part of its time.
+        """
+        if not (self.training and self.track_running_stats and is_undisturbed(x)) or self.nan_guard:
+            return None
+        momentum, kept = self.momentum, self._kept_for(x)
+        if kept is None or momentum is None or graph_task() != -1 or process_group() is not None:
+            return None
+        mean, var, count, weight, bias = kept
+        count.add_(_ONE)
+        return watched(torch.batch_norm(x, weight, bias, mean, var, True, momentum, self.eps, cudnn_flag()))
 
     def _check_input_dim(self, input: Tensor) -> None:
         check_channels(input, self.num_features)
@@ -105,9 +142,16 @@ class BatchNorm(AnyBatchNorm):
         mean, var, weight, bias = self._vectors()
         assert mean is not None
         assert var is not None
-        if not may_use_native(x):
+        if is_undisturbed(x):
+            if torch.is_grad_enabled() and (x.requires_grad or _learns(weight) or _learns(bias)):
+                mean, var = mean.clone(), var.clone()
+            dtype, packed = x.dtype, mean.is_contiguous() and var.is_contiguous()
+            fit = packed and mean.dtype is dtype and var.dtype is dtype
+            if fit and are_taken_as_they_are(dtype, weight, bias):
+                return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, self.eps, cudnn_flag())
+        elif not may_use_native(x):
             return standardize(x, mean, var, self.eps, weight, bias)
-        if torch.is_grad_enabled():
+        elif torch.is_grad_enabled():
             mean, var = as_of_now(mean, var)
         return evaluate_batch_norm(x, mean, var, weight, bias, self.eps)
 
@@ -124,12 +168,19 @@ class BatchNorm(AnyBatchNorm):
         assert running_var is not None
         fits = takes(x, running_mean, running_var, weight, bias)
         momentum = None if self.nan_guard or not fits else self.momentum
-        if momentum is not None and not recomputing() and not others_write_buffers():
+        if momentum is not None and not recomputing() and self._may_be_moved_by_the_kernel():
             count = self.num_batches_tracked
             assert count is not None
             count.add_(1)
             return batch_norm_of_one_type(x, running_mean, running_var, weight, bias, momentum, self.eps)
         return self._normalize_beside(x)
+
+    def _may_be_moved_by_the_kernel(self) -> bool:
+        """Whether nobody writes running statistics between a pass and its backward pass, as joined processes may do.
+
+        The kernel keeps those that it is given for the backward pass, which would then refuse to run.
+        """
+        return torch.compiler.is_compiling() or process_group() is None
 
     def _normalize_beside(self, x: Tensor) -> Tensor:
         """By a kernel that leaves the batch's own statistics in buffers to throw away: with momentum 1, it does.
@@ -156,6 +207,24 @@ class BatchNorm(AnyBatchNorm):
             return buffers["running_mean"], buffers["running_var"], parameters["weight"], parameters["bias"]
         # Parametrized, or a plain tensor in the place.
         return self.running_mean, self.running_var, self.weight, self.bias
+
+    def _kept_for(self, x: Tensor) -> Kept | None:
+        """`_vectors` and the number of batches seen (), if the kernel takes them as they are beside `x`.
+
+        None where one is missing or of another type, where there is a shift without a scale, which no kernel takes, and
+        where `x` is not a batch of several values per channel, or has not these channels.
+        """
+        parameters, buffers, shape, dtype = self._parameters, self._buffers, x.shape, x.dtype
+        if len(shape) < 2 or shape[1] != self.num_features or x.numel() <= shape[1]:
+            return None
+        try:
+            mean, var, count = buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]
+            weight, bias = parameters["weight"], parameters["bias"]
+        except KeyError:
+            return None
+        if mean is None or mean.dtype is not dtype or var is None or var.dtype is not dtype or count is None:
+            return None
+        return (mean, var, count, weight, bias) if are_taken_as_they_are(dtype, weight, bias) else None
 
     def _pass_empty(self, x: Tensor) -> Tensor:
         if self._updates() and self.momentum is not None:
@@ -217,50 +286,11 @@ class BatchNorm(AnyBatchNorm):
         return self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
 
 
-def others_write_buffers() -> bool:
-    """Whether buffers may change between a forward pass and its backward pass, as where processes synchronize them.
-
-    The kernel keeps the running statistics that it is given for the backward pass, which then refuses to run.
-    """
-    return _HAS_PROCESS_GROUPS and not torch.compiler.is_compiling() and torch.distributed.is_initialized()
+def _learns(vector: Tensor | None) -> bool:
+    return vector is not None and vector.requires_grad
 
 
 def standardize(x: Tensor, mean: Tensor, var: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """`weight * (x - mean) / sqrt(var + eps) + bias` with vectors (C,), in primitive operations."""
     centred = x.to(torch.promote_types(x.dtype, mean.dtype)) - along_channels(mean, x)
     return scale_and_shift(centred * along_channels((var + eps).rsqrt(), x), weight, bias).to(x.dtype)
-
-
-def check_rank(x: Tensor) -> None:
-    """Raise ValueError unless `x` has a batch axis and a channel axis."""
-    if x.dim() < 2:
-        raise ValueError(f"expected a batch of shape (N, C, ...), got {x.dim()} axes; add the batch axis")
-
-
-def check_channels(x: Tensor, num_features: int) -> None:
-    """Raise ValueError unless `x` is a batch of floating-point numbers with so many channels.
-
-    Kernels would read past the end of a vector, and broadcasting takes shapes that are not meant.
-    """
-    if x.dim() < 2:
-        check_rank(x)
-    # Traced, sizes are tensors, and to ask one is a warning.
-    if not is_tracing() and x.shape[1] != num_features:
-        raise ValueError(f"expected {num_features} channels along axis 1, got input size {tuple(x.shape)}")
-    if not x.is_floating_point():
-        check_floating_point(x)
-
-
-def check_floating_point(x: Tensor) -> None:
-    """Raise ValueError for whole numbers: the output has the type of the input, and would be rounded to them."""
-    if not x.is_floating_point():
-        raise ValueError(f"expected input of a floating-point type, got {x.dtype}")
-
-
-def check_more_than_one_value(x: Tensor) -> None:
-    """Raise ValueError for one value per channel: its variance is 0, and normalization would erase the input."""
-    if x.numel() == x.shape[1]:
-        raise ValueError(
-            f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}; "
-            "use a larger batch or drop the last partial one"
-        )

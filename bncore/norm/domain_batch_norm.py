@@ -13,10 +13,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bncore.norm.batch_norm import BatchNorm
+from bncore.norm.batch_norm import BatchNorm, Kept
 
 _AXES_OF_ONE = {"running_mean": 1, "running_var": 1, "num_batches_tracked": 0}
 """The statistics, with the number of axes that one domain's have."""
+
+
+class _Rows:
+    """Views of the statistics of each domain, kept as long as they are views of these: to make them takes as long as
+    half of the rest of a small layer's pass. Neither copies of a layer nor files have them."""
+
+    def __init__(self) -> None:
+        self._made: tuple[tuple[Tensor, ...], list[int], list[tuple[Tensor, Tensor, Tensor]]] | None = None
+
+    def __reduce__(self) -> tuple[type["_Rows"], tuple[()]]:
+        return _Rows, ()
+
+    def of(self, mean: Tensor, var: Tensor, count: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Mean (C,), variance (C,) and count () of each domain, of those of all: (D, C), (D, C) and (D,)."""
+        made, at = self._made, [mean.data_ptr(), var.data_ptr(), count.data_ptr()]
+        # The memory of views that are kept is no other tensor's, so that a tensor which was given another has moved.
+        if made is not None and made[0][0] is mean and made[0][1] is var and made[0][2] is count and made[1] == at:
+            return made[2]
+        # Detached, they hold on to the memory alone, and the tensors can be swapped.
+        rows = list(zip(*(one.detach().unbind() for one in (mean, var, count)), strict=True))
+        # Two threads at once: each has its own, and the last one's are kept.
+        self._made = None if torch.is_inference_mode_enabled() else ((mean, var, count), at, rows)
+        return rows
 
 
 class DomainBatchNorm(BatchNorm):
@@ -67,6 +90,7 @@ class DomainBatchNorm(BatchNorm):
         )
         self.num_domains = num_domains
         self._domain = 0
+        self._rows = _Rows()
         if num_domains > 1:
             for name in _AXES_OF_ONE:
                 of_one: Tensor = getattr(self, name)
@@ -120,13 +144,26 @@ class DomainBatchNorm(BatchNorm):
         super().__setattr__(name, value)
 
     def _vectors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        return self.running_mean, self.running_var, self.weight, self.bias
+        mean, var, weight, bias = super()._vectors()
+        if mean is None or var is None or mean.dim() == 1:
+            return mean, var, weight, bias
+        domain = self._domain
+        return mean[domain], var[domain], weight, bias
 
-    def _normalize_with_batch(self, x: Tensor) -> Tensor:
-        if not (torch.compiler.is_compiling() and self.num_domains > 1 and self._updates()):
-            return super()._normalize_with_batch(x)
+    def _kept_for(self, x: Tensor) -> Kept | None:
+        kept = super()._kept_for(x)
+        if kept is None or self.num_domains == 1:
+            return kept
+        mean, var, count, weight, bias = kept
+        return *self._rows.of(mean, var, count)[self._domain], weight, bias
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.__dict__.setdefault("_rows", _Rows())
+
+    def _may_be_moved_by_the_kernel(self) -> bool:
         # Under vmap, what torch's kernel writes to a row of a buffer is lost, and the compiler cannot ask for vmap.
-        return self._normalize_beside(x)
+        return super()._may_be_moved_by_the_kernel() and not (self.num_domains > 1 and torch.compiler.is_compiling())
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, scale_and_shift
+from bncore.norm._batches import check_channels
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels
 from bncore.norm._rescale import rescale
-from bncore.norm.batch_norm import check_channels
 
 
 class DynamicTanh(Affine):

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, is_empty, pass_empty, scale_and_shift
+from bncore.norm._batches import check_channels
 from bncore.norm._dispatch import times_
 from bncore.norm._instance_and_batch import InstanceAndBatch
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels
 from bncore.norm._override import apply
 from bncore.norm._sample_statistics import Spread, instances, pooled, spelled_out
-from bncore.norm.batch_norm import check_channels
 from bncore.norm.group_norm import check_groups, check_more_than_one_value_per_group
 
 

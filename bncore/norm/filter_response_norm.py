@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, is_empty, pass_empty
+from bncore.norm._batches import check_channels
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels
 from bncore.norm._rescale import rescale
 from bncore.norm._sample_statistics import mean_square
-from bncore.norm.batch_norm import check_channels
 
 
 class FilterResponseNorm(Affine):

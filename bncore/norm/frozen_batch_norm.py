@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
+from bncore.norm._batches import check_channels
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, statistics_dtype
-from bncore.norm._native import evaluate_batch_norm
-from bncore.norm._torch import is_tracing
-from bncore.norm.batch_norm import check_channels
+from bncore.norm._native import evaluate_batch_norm, takes
+from bncore.norm._torch import is_tracing, is_undisturbed
+
+_VECTORS = ("running_mean", "running_var", "weight", "bias")
 
 
 class FrozenBatchNorm(nn.Module):
@@ -82,18 +84,31 @@ class FrozenBatchNorm(nn.Module):
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         check_channels(x, self.num_features)
+        plain = is_undisturbed(x)
         # A graph that is kept for later must not depend on whether anybody wanted gradients while it was made.
-        kept = torch.compiler.is_exporting() or is_tracing()
+        kept = not plain and (torch.compiler.is_exporting() or is_tracing())
         wants_gradient = torch.is_grad_enabled() and x.requires_grad and not kept
-        if may_use_native(x) and not wants_gradient:
-            return evaluate_batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.eps)
+        mean, var, weight, bias = self._vectors()
+        if not wants_gradient and (plain or may_use_native(x)):
+            return evaluate_batch_norm(x, mean, var, weight, bias, self.eps)
         # The kernel would keep x for the gradients of scale and shift, which nobody wants here.
-        dtype = torch.promote_types(statistics_dtype(x.dtype), statistics_dtype(self.running_var.dtype))
-        k = (self.running_var.to(dtype) + self.eps).rsqrt()
-        k = k if self.weight is None else self.weight.to(dtype) * k
-        shift = self.running_mean.to(dtype) * -k
-        c = shift if self.bias is None else self.bias.to(dtype) + shift
-        return torch.addcmul(along_channels(c, x), x.to(dtype), along_channels(k, x)).to(x.dtype)
+        if plain and x.dtype is mean.dtype is torch.float32 and takes(x, var, weight, bias):
+            return _rescale(x, mean, var, weight, bias, self.eps)
+        dtype = torch.promote_types(statistics_dtype(x.dtype), statistics_dtype(var.dtype))
+        scale, shift = (None if vector is None else vector.to(dtype) for vector in (weight, bias))
+        return _rescale(x.to(dtype), mean.to(dtype), var.to(dtype), scale, shift, self.eps).to(x.dtype)
+
+    def _vectors(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Mean, variance, scale and shift, each (C,), from where a module keeps them."""
+        buffers = self._buffers
+        try:
+            mean, var, weight, bias = (buffers[name] for name in _VECTORS)
+        except KeyError:
+            # Parametrized, or a plain tensor in the place.
+            return self.running_mean, self.running_var, self.weight, self.bias
+        assert mean is not None
+        assert var is not None
+        return mean, var, weight, bias
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, weight={self.weight is not None}, bias={self.bias is not None}"
@@ -118,3 +133,14 @@ class FrozenBatchNorm(nn.Module):
         if count not in state_dict and self.num_batches_tracked.is_meta:
             # Made on the meta device and loaded by assignment, it has to be where the rest is.
             self.num_batches_tracked = torch.zeros((), dtype=torch.long, device=self.running_mean.device)
+
+
+def _rescale(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """`k * x + c` of tensors of one type."""
+    k = (var + eps).rsqrt()
+    k = k if weight is None else weight * k
+    shift = mean * -k
+    c = shift if bias is None else bias + shift
+    if x.dim() == 2:
+        return torch.addcmul(c, x, k)
+    return torch.addcmul(along_channels(c, x), x, along_channels(k, x))

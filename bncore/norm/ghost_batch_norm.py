@@ -14,8 +14,8 @@ from bncore.norm._affine import scale_and_shift
 from bncore.norm._groups import are_few_and_small, is_spelled_out, normalize_few, standardize_groups
 from bncore.norm._moments import number_of_values, statistics_dtype
 from bncore.norm._native import takes
-from bncore.norm._torch import is_tracing
-from bncore.norm.batch_norm import BatchNorm, others_write_buffers
+from bncore.norm._torch import is_tracing, is_undisturbed
+from bncore.norm.batch_norm import BatchNorm
 
 
 class GhostBatchNorm(BatchNorm):
@@ -77,6 +77,8 @@ class GhostBatchNorm(BatchNorm):
         return f"{super().extra_repr()}, virtual_batch_size={self.virtual_batch_size}"
 
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
+        if is_undisturbed(x) and x.shape[0] <= self.virtual_batch_size and (y := self._train_at_once(x)) is not None:
+            return y
         groups = self._number_of_groups(x)
         if torch.compiler.is_exporting() or is_tracing():
             return self._normalize_any_number(x, groups)
@@ -108,7 +110,7 @@ class GhostBatchNorm(BatchNorm):
         if self.nan_guard or momentum is None or not 0.0 <= momentum <= 1.0 or not self._updates():
             return False
         wide, running = statistics_dtype(x.dtype), self._vectors()[:2]
-        return all(one is not None and one.dtype == wide for one in running) and not others_write_buffers()
+        return all(one is not None and one.dtype == wide for one in running) and self._may_be_moved_by_the_kernel()
 
     def _number_of_groups(self, x: Tensor) -> int:
         examples = x.shape[0]

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, is_empty, scale_and_shift
+from bncore.norm._batches import check_channels
 from bncore.norm._dispatch import can_be_asked, may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import moments
-from bncore.norm._native import in_one_piece, scale_beside
+from bncore.norm._native import are_taken_as_they_are, in_one_piece, scale_beside
 from bncore.norm._override import apply
-from bncore.norm._torch import is_tracing
-from bncore.norm.batch_norm import check_channels
+from bncore.norm._torch import is_tracing, is_undisturbed
 
 _LARGE = 4.0
 """Of a mean beside the spread. At 4, the kernel for channels_last is off by 1e-5 where the spread is 1."""
@@ -73,9 +73,14 @@ class GroupNorm(Affine):
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Proxy):
             return as_leaf(self, x)
+        groups = self.num_groups
         check_channels(x, self.num_features)
-        check_more_than_one_value_per_group(x, self.num_groups)
-        return standardize_groups(x, self.num_groups, *self._scale_and_shift(), self.eps)
+        if groups == self.num_features:
+            check_more_than_one_value_per_group(x, groups)
+        weight, bias = self._scale_and_shift()
+        if x.numel() > 0 and is_undisturbed(x) and x.is_contiguous() and are_taken_as_they_are(x.dtype, weight, bias):
+            return torch.group_norm(x, groups, weight, bias, self.eps)
+        return standardize_groups(x, groups, weight, bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, num_groups={self.num_groups}"

@@ -8,12 +8,13 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, is_empty, pass_empty
+from bncore.norm._batches import check_channels, check_rank
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
-from bncore.norm._native import batch_norm, scale_beside
+from bncore.norm._native import are_taken_as_they_are, batch_norm, scale_beside, watched_behind_view
 from bncore.norm._rescale import standardize_instances
 from bncore.norm._sample_statistics import instances, positions_of
-from bncore.norm.batch_norm import check_channels, check_rank
+from bncore.norm._torch import cudnn_flag, is_undisturbed
 
 
 class InstanceNorm(Affine):
@@ -57,6 +58,12 @@ class InstanceNorm(Affine):
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         check_channels(x, self.num_features)
+        if is_undisturbed(x) and x.is_contiguous() and x.numel() > x.shape[0] * x.shape[1]:
+            scale, shift = self._scale_and_shift()
+            if are_taken_as_they_are(x.dtype, scale, shift):
+                y = torch.instance_norm(x, scale, shift, None, None, True, 0.0, self.eps, cudnn_flag())
+                if type(y) is Tensor:
+                    return watched_behind_view(y)
         check_more_than_one_position(x)
         # Torch's kernel wants this layout, and would copy there and back.
         if may_use_native(x) and x.is_contiguous() and x.numel() > 0:

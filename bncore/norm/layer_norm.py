@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine
+from bncore.norm._batches import check_channels
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
-from bncore.norm._native import right_to_second_order, scale_beside
-from bncore.norm.batch_norm import check_channels
+from bncore.norm._native import right_to_second_order, scale_beside, watched
+from bncore.norm._torch import is_undisturbed
 from bncore.norm.group_norm import check_more_than_one_value_per_group, of_one_type, standardize_groups
 
 
@@ -55,16 +56,21 @@ class LayerNorm(Affine):
         super().__init__(num_features, eps, affine, device=device, dtype=dtype, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        channels = self.num_features
+        if is_undisturbed(x) and x.dim() == 2 and x.shape[1] == channels > 1:
+            parameters, dtype = self._parameters, x.dtype
+            scale, shift = parameters.get("weight"), parameters.get("bias")
+            # Others are asked for below: without any, or in other places, or of other types.
+            if scale is not None and scale.dtype is dtype and shift is not None and shift.dtype is dtype:
+                return watched(torch.layer_norm(x, (channels,), scale, shift, self.eps))
         if isinstance(x, Proxy):
             return as_leaf(self, x)
-        check_channels(x, self.num_features)
-        if self.num_features == 1:
+        check_channels(x, channels)
+        if channels == 1:
             check_more_than_one_value_per_group(x, 1)
+        weight, bias = self._scale_and_shift()
         if x.dim() == 2 and may_use_native(x):
-            weight, bias = self._scale_and_shift()
-            shape, dtype = (self.num_features,), x.dtype
-            if weight is not None and bias is not None and weight.dtype is bias.dtype is dtype:
-                return right_to_second_order(torch.layer_norm(x, shape, weight, bias, self.eps))
-            wide, scale, shift = of_one_type(x, scale_beside(bias, weight), bias)
-            return right_to_second_order(torch.layer_norm(wide, shape, scale, shift, self.eps)).to(dtype)
-        return standardize_groups(x, 1, *self._scale_and_shift(), self.eps)
+            shape, dtype = (channels,), x.dtype
+            wide, weight, bias = of_one_type(x, scale_beside(bias, weight), bias)
+            return right_to_second_order(torch.layer_norm(wide, shape, weight, bias, self.eps)).to(dtype)
+        return standardize_groups(x, 1, weight, bias, self.eps)

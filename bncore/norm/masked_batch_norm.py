@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from bncore.norm._affine import scale_and_shift
+from bncore.norm._batches import check_channels, check_more_than_one_value
 from bncore.norm._dispatch import being_transformed, blend, can_be_asked
 from bncore.norm._leaf import as_leaf
 from bncore.norm._masked_kernels import masked_gradients, masked_moments, masked_standardize, words_of
@@ -22,7 +23,7 @@ from bncore.norm._parts import differentiable_gradients
 from bncore.norm._recompute import may_run_again, recomputing, told_at_first
 from bncore.norm._torch import is_tracing
 from bncore.norm._valid import TakesValid, Valid
-from bncore.norm.batch_norm import BatchNorm, check_channels, check_more_than_one_value, standardize
+from bncore.norm.batch_norm import BatchNorm, standardize
 
 _ALL = Valid()
 
@@ -92,6 +93,8 @@ class MaskedBatchNorm(BatchNorm, TakesValid):
         """
         if isinstance(x, Proxy):
             return as_leaf(self, x, mask, lengths)
+        if mask is None and lengths is None and self._handed is None and not self._was_told:
+            return super().forward(x)
         check_channels(x, self.num_features)
         mask = self.mask_of(x, mask, lengths)
         if mask is None:

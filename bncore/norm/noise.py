@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine
+from bncore.norm._batches import check_channels
 from bncore.norm._leaf import as_leaf
 from bncore.norm._noised import Noised, check_noise
 from bncore.norm._recompute import recomputing
-from bncore.norm.batch_norm import check_channels
 
 
 class Noise(Noised, Affine):

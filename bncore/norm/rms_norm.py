@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import Affine, is_empty, pass_empty, scale_and_shift
+from bncore.norm._batches import check_channels
 from bncore.norm._dispatch import may_use_native
 from bncore.norm._leaf import as_leaf
 from bncore.norm._sample_statistics import mean_square
-from bncore.norm.batch_norm import check_channels
+from bncore.norm._torch import is_undisturbed
 
 
 class RMSNorm(Affine):
@@ -51,9 +52,15 @@ class RMSNorm(Affine):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        channels = self.num_features
+        if is_undisturbed(x) and len(shape := x.shape) == 2 and shape[1] == channels:
+            kept = self._parameters.get("weight")
+            # Others are asked for below: without one, or in another place, or of another type.
+            if kept is not None and kept.dtype is x.dtype:
+                return torch.rms_norm(x, (channels,), kept, self.eps)
         if isinstance(x, Proxy):
             return as_leaf(self, x)
-        check_channels(x, self.num_features)
+        check_channels(x, channels)
         weight, _ = self._scale_and_shift()
         # Torch's kernel takes input and scale of one type only.
         if x.dim() == 2 and (weight is None or weight.dtype is x.dtype) and may_use_native(x):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import scale_and_shift
+from bncore.norm._batches import check_channels
 from bncore.norm._dispatch import being_transformed
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import along_channels, channel_axes, statistics_dtype
@@ -20,7 +21,7 @@ from bncore.norm._override import apply
 from bncore.norm._parts import differentiable_gradients, merge_parts
 from bncore.norm._sync import Group, add_up, differentiable_gather, gather, group_size
 from bncore.norm._torch import batch_norm_backward
-from bncore.norm.batch_norm import BatchNorm, check_channels, standardize
+from bncore.norm.batch_norm import BatchNorm, standardize
 
 
 class SyncBatchNorm(BatchNorm):

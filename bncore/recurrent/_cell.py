@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bncore.norm._batches import check_floating_point
 from bncore.norm._moments import statistics_dtype
-from bncore.norm.batch_norm import check_floating_point
 from bncore.recurrent._masked import check_valid, without_padding
 from bncore.recurrent._step_pass import Pass, PlainPass, SequencePass
 from bncore.recurrent.sequence_batch_norm import SequenceBatchNorm

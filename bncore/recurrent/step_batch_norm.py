@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
+from bncore.norm._batches import check_floating_point
 from bncore.norm._dispatch import blend
 from bncore.norm._leaf import as_leaf
 from bncore.norm._moments import statistics_dtype
 from bncore.norm._recompute import recall, recomputing, remember
-from bncore.norm.batch_norm import check_floating_point
 from bncore.recurrent._masked import check_valid, pool
 from bncore.recurrent._step_pass import StepPass
 

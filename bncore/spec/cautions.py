@@ -11,6 +11,7 @@ from bncore.spec.diagnostics.fitting import cost
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.faults import Fault
 from bncore.spec.network.recurrent import RecurrentSpec
+from bncore.spec.network.resnet import ResnetSpec
 from bncore.spec.norm.cold_start import COLD_START, warm_momentum
 from bncore.spec.norm.recurrent import RecurrentLayerNormSpec, StepBatchNormSpec
 from bncore.spec.optimizer import MAX_LR
@@ -23,8 +24,8 @@ _BYTES = 4
 
 def cautions(spec: ExperimentSpec) -> list[Fault]:
     """With a pointer, in words, and with a code, like faults; of equal layers the first is named."""
-    found = [*_cold_starts(spec), *_dead_biases(spec), *_blank_starts(spec), *_lonely_batches(spec), *_rates(spec)]
-    return [*found, *_memory(spec), *_costs(spec)]
+    found = [*_cold_starts(spec), *_dead_biases(spec), *_dead_channels(spec), *_blank_starts(spec)]
+    return [*found, *_lonely_batches(spec), *_rates(spec), *_memory(spec), *_costs(spec)]
 
 
 def _cold_starts(spec: ExperimentSpec) -> Iterator[Fault]:
@@ -68,6 +69,20 @@ def _name_of_dead(chain: Chain, prefix: str) -> str | None:
         if found is not None:
             return found
     return None
+
+
+def _dead_channels(spec: ExperimentSpec) -> Iterator[Fault]:
+    network = spec.network
+    if not isinstance(network, ResnetSpec):
+        return
+    dead, channels = network.channels_at_zero()
+    if dead:
+        detail = (
+            f"{dead} of the last stage's {channels} channels stay 0 for ever: shortcut A fills them with zeros, and "
+            f"with a scale of 0 in front of {network.activation} no gradient reaches them; use shortcut B, or "
+            "leave zero_init_last_gamma out"
+        )
+        yield Fault("/network/zero_init_last_gamma", detail, "dead_channels")
 
 
 def _blank_starts(spec: ExperimentSpec) -> Iterator[Fault]:

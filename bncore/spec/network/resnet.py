@@ -13,6 +13,9 @@ from bncore.spec.network.staged import StagedPositions, StagedSpec, convolutions
 _IMAGENET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """Blocks of each stage; table 1 of the paper. From 50 layers on they are bottlenecks."""
 
+_FLAT_AT_ZERO = ("relu", "relu6")
+"""Activations whose slope at 0 torch takes for 0."""
+
 
 def _a_depth(depth: int) -> int:
     if depth in _IMAGENET or (depth - 2) % 6 == 0:
@@ -59,13 +62,22 @@ class ResnetSpec(StagedSpec):
     def takes_a(self) -> bool:
         return self.shortcut == "A" or (self.shortcut == "auto" and self.depth not in _IMAGENET)
 
+    def channels_at_zero(self) -> tuple[int, int]:
+        """How many of the last stage's channels can never be anything but 0, and how many there are.
+
+        Shortcut A fills channels with zeros. Where the body's last scale begins at 0 too, so does their sum, at which
+        the slope of the activation is 0: nothing that is behind can move it.
+        """
+        width, last = self._first_width, self._expansion * self._first_width * 2 ** (len(self._blocks) - 1)
+        is_kept = self.zero_init_last_gamma and self.takes_a() and self.activation in _FLAT_AT_ZERO
+        return last - width if is_kept else 0, last
+
     def _layers(self, is_stem_large: bool, classes: int) -> Layers:
         yield from self.input_norm()
-        width, expansion = self.width or (64 if self.depth in _IMAGENET else 16), 4 if self._is_bottleneck else 1
+        width, expansion = self._first_width, self._expansion
         yield "stem", self.image_stem(width, is_large=is_stem_large)
-        blocks = _IMAGENET.get(self.depth) or ((self.depth - 2) // 6,) * 3
         channels = width
-        for stage, count in enumerate(blocks, start=1):
+        for stage, count in enumerate(self._blocks, start=1):
             changes = {} if stage == 1 else halving(f"Stage {stage}", is_stem_large=is_stem_large)
             yield f"stage{stage}", Chain(tuple(self._stage(count, width, channels, changes)))
             channels, width = expansion * width, 2 * width
@@ -85,6 +97,18 @@ class ResnetSpec(StagedSpec):
             body = self.body("conv", weights, is_zeroed=self.zero_init_last_gamma)
             yield f"block{number}", Chain(tuple(self.residual_block(body, shortcut)))
             channels = end
+
+    @property
+    def _blocks(self) -> tuple[int, ...]:
+        return _IMAGENET.get(self.depth) or ((self.depth - 2) // 6,) * 3
+
+    @property
+    def _first_width(self) -> int:
+        return self.width or (64 if self.depth in _IMAGENET else 16)
+
+    @property
+    def _expansion(self) -> int:
+        return 4 if self._is_bottleneck else 1
 
     @property
     def _is_bottleneck(self) -> bool:

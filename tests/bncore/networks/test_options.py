@@ -1,6 +1,6 @@
 """What every network can be told: which layers are normalized, dead biases left out, the scale of what is drawn."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from bncore.networks import build_network
-from bncore.spec import InitSpec, NetworkSpec, SpecError, load_spec, members, plan
+from bncore.spec import InitSpec, NetworkSpec, SpecError, cautions, load_spec, members, plan
 from bncore.spec.blueprint import Signal
+from bncore.spec.blueprint.layers import ActivationName
 from bncore.spec.network.layered import HiddenLayers
 from tests.norm_specs import FITTING, admitted, network_with
 
@@ -250,6 +251,31 @@ def test_blocks_start_as_their_shortcuts_where_the_last_gamma_is_zero(norm: str)
 def test_a_last_gamma_that_is_not_there_is_refused(parts: dict[str, Any]) -> None:
     network = {"kind": "resnet", "zero_init_last_gamma": True, **parts}
     assert refused(**network) == [("/network/zero_init_last_gamma", "no_last_gamma")]
+
+
+@pytest.mark.parametrize(
+    ("depth", "shortcut", "activation"),
+    [
+        *((8, shortcut, activation) for shortcut in "AB" for activation in get_args(ActivationName)),
+        *((depth, shortcut, "relu") for depth, shortcut in ((20, "auto"), (18, "A"), (50, "A"), (50, "auto"))),
+    ],
+)
+def test_channels_that_are_said_to_stay_zero_do_and_no_others(depth: int, shortcut: str, activation: str) -> None:
+    spec = {"kind": "resnet", "depth": depth, "width": 3, "shortcut": shortcut, "activation": activation}
+    assert not cautions(load_spec({"network": spec}))
+    loaded = load_spec({"network": {**spec, "zero_init_last_gamma": True}})
+    torch.manual_seed(0)
+    network = build_network(loaded.network, SHAPE, 10, seed=2)
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    images, classes = torch.randn(40, *SHAPE), torch.arange(40) % 10
+    for _ in range(6):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(images), classes).backward()
+        optimizer.step()
+    by_channel = network.output.weight.grad.abs().sum(0)
+    dead, channels = int((by_channel == 0).sum()), len(by_channel)
+    assert [one.code for one in cautions(loaded)] == ["dead_channels"] * (dead > 0)
+    assert all(f" {channels} channels" in one.detail and one.detail.startswith(f"{dead} ") for one in cautions(loaded))
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru", "transformer_encoder"])

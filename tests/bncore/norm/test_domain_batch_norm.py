@@ -2,12 +2,14 @@
 
 import copy
 import pickle
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from bncore.norm import BatchNorm
 from bncore.norm.domain_batch_norm import DomainBatchNorm, select_domain
 from tests.bncore.norm.case import sample
 
@@ -159,6 +161,116 @@ def test_what_cannot_be_chosen_is_refused() -> None:
         DomainBatchNorm(5).domain = 0.5
     with pytest.raises(ValueError, match="no DomainBatchNorm"), select_domain(nn.BatchNorm2d(5), 0):
         pass
+
+
+def replaced(layer: DomainBatchNorm) -> None:
+    layer.running_mean = layer.state_dict()["running_mean"].clone()
+
+
+def given_other_memory(layer: DomainBatchNorm) -> None:
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        layer._buffers[name].data = layer._buffers[name].clone()
+
+
+def loaded(layer: DomainBatchNorm) -> None:
+    layer.load_state_dict(copy.deepcopy(layer.state_dict()), assign=True)
+
+
+def there_and_back(layer: DomainBatchNorm) -> None:
+    layer.double()
+    layer(next(batches(1)).double())
+    layer.float()
+
+
+def shared(layer: DomainBatchNorm) -> None:
+    layer.share_memory()
+
+
+def swapped(layer: DomainBatchNorm) -> None:
+    torch.utils.swap_tensors(layer._buffers["running_mean"], layer._buffers["running_mean"].clone())
+
+
+def evaluated_in_inference_mode(layer: DomainBatchNorm) -> None:
+    with torch.inference_mode():
+        layer.eval()(next(batches(1)))
+        layer.train()(next(batches(1)))
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [replaced, given_other_memory, loaded, there_and_back, shared, swapped, evaluated_in_inference_mode],
+)
+def test_whatever_becomes_of_its_statistics_training_moves_those_that_it_has(
+    happens: Callable[[DomainBatchNorm], None],
+) -> None:
+    layer, other = trained(), trained()
+    happens(layer)
+    other.load_state_dict(copy.deepcopy(layer.state_dict()))
+    (batch,) = batches(1)
+    # By the long way, which keeps nothing: as a parameter, it is not a plain tensor.
+    torch.testing.assert_close(layer(batch), other(nn.Parameter(batch)), rtol=0, atol=0)
+    for name, value in other.state_dict().items():
+        assert torch.equal(layer.state_dict()[name], value)
+    assert layer.state_dict()["num_batches_tracked"][0] > trained().state_dict()["num_batches_tracked"][0]
+
+
+def test_copies_in_threads_choose_and_move_their_own() -> None:
+    first = trained()
+    layers = [first, copy.deepcopy(first), copy.copy(pickle.loads(pickle.dumps(first)))]
+    started = threading.Barrier(len(layers))
+
+    def train(layer: DomainBatchNorm, domain: int) -> None:
+        started.wait()
+        for batch in batches(30):
+            with select_domain(layer, domain):
+                layer(batch * (domain + 1))
+
+    threads = [threading.Thread(target=train, args=(layer, domain)) for domain, layer in enumerate(layers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for domain, layer in enumerate(layers):
+        expected = trained()
+        expected.domain = domain
+        for batch in batches(30):
+            expected(batch * (domain + 1))
+        assert layer.domain == 0
+        for name, value in expected.state_dict().items():
+            assert torch.equal(layer.state_dict()[name], value)
+
+
+def test_its_hooks_run_once_a_pass_and_one_may_choose_the_domain() -> None:
+    layer, plain = trained(), nn.BatchNorm2d(5)
+    plain.load_state_dict(layer.statistics_of(2))
+    seen: list[str] = []
+    layer.register_forward_pre_hook(lambda layer, _: seen.append("before") or setattr(layer, "domain", 2))
+    layer.register_forward_hook(lambda *_: seen.append("behind"))
+    layer.register_full_backward_hook(lambda *_: seen.append("back"))
+    x = next(batches(1)).requires_grad_()
+    y = layer(x)
+    torch.testing.assert_close(y, plain(x), rtol=0, atol=0)
+    y.sum().backward()
+    assert seen == ["before", "behind", "back"]
+
+
+def test_a_subclass_may_normalize_in_another_way_or_see_every_pass() -> None:
+    seen: list[int] = []
+
+    class Doubled(DomainBatchNorm):
+        def _normalize_with_batch(self, x: Tensor) -> Tensor:
+            return 2.0 * super()._normalize_with_batch(x)
+
+    class Seen(BatchNorm):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return super().forward(x) + 1.0
+
+    (batch,) = batches(1)
+    plain = nn.BatchNorm2d(5)(batch)
+    torch.testing.assert_close(Doubled(5, 2)(batch), 2.0 * plain, rtol=0, atol=0)
+    torch.testing.assert_close(Seen(5)(batch), plain + 1.0, rtol=0, atol=0)
+    assert seen == [len(batch)]
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")

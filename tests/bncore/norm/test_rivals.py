@@ -14,6 +14,7 @@ PAIRS: dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]] 
     "renorm": (lambda c: norms.BatchRenorm(c, warmup_steps=0), rivals.Renorm),
     "layer norm": (norms.LayerNorm, rivals.LayerNormOverImages),
     "rms norm": (lambda c: norms.RMSNorm(c, eps=1e-6), rivals.RmsOverImages),
+    "frozen": (norms.FrozenBatchNorm, rivals.Frozen),
     "masked": (norms.MaskedBatchNorm, rivals.Masked),
 }
 

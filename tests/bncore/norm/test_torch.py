@@ -35,6 +35,15 @@ HOOKS = {
 }
 
 
+class Calls(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
 @pytest.mark.parametrize(
     ("ours", "torchs"),
     [
@@ -169,16 +178,62 @@ def test_it_can_still_be_told_whether_hooks_get_saved_tensors() -> None:
         assert private.saves_elsewhere()
 
 
-def test_a_hook_without_handle_still_is_one_and_knows_the_node_that_runs() -> None:
+def test_a_hook_of_a_nodes_output_still_is_one_and_knows_the_node_that_runs() -> None:
     x = torch.ones(2, requires_grad=True)
-    y, seen = x * 2, []
-    private.hook_without_handle(y, y.grad_fn, lambda grad: seen.append((grad.tolist(), private.autograd_node())))
-    y.register_hook(lambda grad: grad * 2)
-    assert private.autograd_node() is None
-    y.sum().backward()
-    assert [grad for grad, _ in seen] == [[1.0, 1.0]]
-    assert seen[0][1] is not None
-    assert x.grad.tolist() == [4.0, 4.0]
+    seen = []
+    hook = private.output_hook(lambda grad: seen.append((grad.tolist(), private.autograd_node())))
+    for factor in (2, 3):
+        y = x * factor
+        hook(y.grad_fn)
+        # It is no hook of the output, which takes others.
+        assert y._backward_hooks is None
+        y.register_hook(lambda grad: grad * 2)
+        assert private.autograd_node() is None
+        y.sum().backward()
+    assert [grad for grad, _ in seen] == [[1.0, 1.0], [1.0, 1.0]]
+    assert all(node is not None for _, node in seen)
+    assert x.grad.tolist() == [10.0, 10.0]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:DeprecationWarning")
+def test_whoever_takes_part_in_operations_on_a_plain_tensor_can_still_be_told() -> None:
+    x, seen = torch.ones(2), []
+
+    def ask(x: Tensor) -> Tensor:
+        seen.append(private.is_undisturbed(x))
+        return x + 1
+
+    ask(x)
+    with torch.no_grad():
+        ask(x.clone().requires_grad_())
+    assert seen == [True, True]
+    seen.clear()
+    torch.func.vmap(ask)(torch.ones(3, 2))
+    torch.func.grad(lambda x: ask(x).sum())(x)
+    torch.func.jvp(ask, (x,), (x,))
+    # The transform sees operations on a tensor that is none of its own, too.
+    torch.func.vmap(lambda y: ask(x) + y)(torch.ones(3, 2))
+    with forward_ad.dual_level():
+        ask(x)
+    torch.jit.trace(ask, x, check_trace=False)
+    make_fx(ask, tracing_mode="fake")(x)
+    torch.export.export(Calls(ask), (x,))
+    torch.compile(ask, backend="eager")(x)
+    ask(x.to("meta"))
+    ask(nn.Parameter(x))
+    assert seen == [False] * len(seen)
+    assert len(seen) >= 11
+
+
+def test_joined_processes_can_still_be_told(tmp_path: Path) -> None:
+    assert private.process_group() is None
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        assert torch.distributed.is_initialized()
+        assert private.process_group() is not None
+    finally:
+        torch.distributed.destroy_process_group()
+    assert private.process_group() is None
 
 
 def test_what_traces_a_program_by_its_operations_can_still_be_told() -> None:
