@@ -152,13 +152,36 @@ def watched_behind_view(y: Tensor) -> Tensor:
     return y
 
 
+def together_right_to_second_order(parts: list[Tensor]) -> Tensor:
+    """Outputs of kernels put together along the first axis; of each, derivatives beyond the second raise RuntimeError.
+
+    By one hook for all of them, which is called before the backward pass gets to the kernels. Nothing is compiled.
+    """
+    y = torch.cat(parts)
+    if _WATCHES.get() and (node := y.grad_fn) is not None:
+        if type(y) is Tensor:
+            _watch_parts_of(node)
+        else:
+            y.register_hook(_watch_parts)
+    return y
+
+
 @unserializable_hook  # type: ignore[untyped-decorator]
 def _watch(_grad: Tensor, builds_graph: Callable[[], bool] = torch.is_grad_enabled) -> None:
     """Before a first backward pass through the kernel: look at what comes out of it, if it builds a graph."""
     # In every backward pass, after kernels that have emptied the caches: a name of `torch` would take a microsecond.
-    if not builds_graph():
-        return
+    if builds_graph():
+        _watch_kernel(autograd_node())
 
+
+@unserializable_hook  # type: ignore[untyped-decorator]
+def _watch_parts(_grad: Tensor, builds_graph: Callable[[], bool] = torch.is_grad_enabled) -> None:
+    if builds_graph():
+        for node, _ in autograd_node().next_functions:
+            _watch_kernel(node)
+
+
+def _watch_kernel(kernel: Any) -> None:
     def once(into: Gradients, _from: Gradients) -> None:
         handle.remove()
         nodes = (grad.grad_fn for grad in into if grad is not None)
@@ -167,10 +190,10 @@ def _watch(_grad: Tensor, builds_graph: Callable[[], bool] = torch.is_grad_enabl
             # One node gives all of them.
             node.register_hook(_end_second)
 
-    handle = autograd_node().register_hook(once)
+    handle = kernel.register_hook(once)
 
 
-_watch_output_of = output_hook(_watch)
+_watch_output_of, _watch_parts_of = output_hook(_watch), output_hook(_watch_parts)
 
 
 def _end_second(into: Gradients, _from: Gradients) -> Gradients | None:

@@ -36,6 +36,7 @@ __all__ = [
     "TorchWeightNorm",
     "autograd_node",
     "batch_norm_backward",
+    "batch_norm_in",
     "batch_statistics",
     "checkpoint_that_repeats",
     "checkpoints_at_first",
@@ -103,6 +104,37 @@ def cudnn_enabled() -> bool:
     if torch.compiler.is_compiling():
         return torch.backends.cudnn.enabled
     return cudnn_flag()
+
+
+def batch_norm_in(
+    memory: Tensor,
+    mean: Tensor,
+    inverse_sigma: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    momentum: float,
+    eps: float,
+) -> None:
+    """Batch norm of (N, C, ...) in training, into `memory`, and what its backward pass needs into vectors (C,).
+
+    It moves the running statistics (C,).
+    """
+    torch.ops.aten.native_batch_norm.out(
+        x,
+        weight,
+        bias,
+        running_mean,
+        running_var,
+        True,
+        momentum,
+        eps,
+        out=memory,
+        save_mean=mean,
+        save_invstd=inverse_sigma,
+    )
 
 
 def squared_distances_in(memory: Tensor, x: Tensor, y: Tensor) -> None:

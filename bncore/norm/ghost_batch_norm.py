@@ -2,8 +2,7 @@
 
 Shapes: N examples, C channels (axis 1), any further axes are positions and count as examples.
 
-Invariant: example i of N is in group i mod G, whatever the memory layout. So the examples of a contiguous batch, seen
-as a table with G columns, are rows of a batch of G * C channels: one plain batch norm, on a view, does them all.
+Invariant: the G groups are neighbours in the batch, those of `torch.tensor_split`, whatever the memory layout.
 """
 
 from typing import Any
@@ -12,29 +11,31 @@ import torch
 from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
-from bncore.norm._columns import examples, standardize_groups, tables
-from bncore.norm._dispatch import may_use_native
-from bncore.norm._moments import channel_axes, moments, number_of_values, statistics_dtype
-from bncore.norm._native import batch_norm, takes
+from bncore.norm._groups import are_few_and_small, is_spelled_out, normalize_few, standardize_groups
+from bncore.norm._moments import number_of_values, statistics_dtype
+from bncore.norm._native import takes
 from bncore.norm._torch import is_tracing, is_undisturbed
-from bncore.norm.batch_norm import BatchNorm, standardize
+from bncore.norm.batch_norm import BatchNorm
 
 
 class GhostBatchNorm(BatchNorm):
     """Standardizes each group of examples with its own mean and variance, as if it were a smaller batch.
 
-    Training: the N examples form `G = ceil(N / virtual_batch_size)` groups, example i in group i mod G, so that sizes
-    differ by one at most; each is normalized as by `BatchNorm`, with shared `weight` and `bias` (C,). With one value
-    per example and channel, G is at most N // 2, which leaves no group a single value. Then the running statistics move
-    towards the average over groups of the groups' means and unbiased variances, each group counting once. Evaluation is
-    plain batch normalization of the whole batch. Input and output: (N, C, ...).
+    Training: the N examples form `G = ceil(N / virtual_batch_size)` groups of neighbours, as `torch.tensor_split` cuts
+    a batch: the first N mod G groups have one example more than the others. Each is normalized as by `BatchNorm`, with
+    shared `weight` and `bias` (C,); output and gradients are those of a plain batch norm over micro-batches in order.
+    With one value per example and channel, G is at most N // 2, which leaves no group a single value. Then the running
+    statistics move towards the average over groups of the groups' means and unbiased variances, each group counting
+    once. Evaluation is plain batch normalization of the whole batch. Input and output: (N, C, ...).
 
     Difference from `torch.nn.BatchNorm*`: the groups; with `virtual_batch_size >= N` it is the same. Keys are the same.
-    Differences from the paper: there, groups are neighbours in the batch, which changes nothing for a shuffled one, and
-    the running statistics take the groups one after the other, the last one weighing most. The average variance leaves
-    out how far the groups' means lie apart, as it does there.
+    Large and many groups are normalized by passes of our own on CPUs: there, derivatives of every order are right, and
+    a mean far from zero costs no digits that it costs torch. Differences from the paper: there, the running statistics
+    take the groups one after the other, the last one weighing most. The average variance leaves out how far the groups'
+    means lie apart, as it does there.
 
-    A contiguous batch that G does not divide is copied on the way in and on the way out.
+    Batches of more than eight groups, or of large ones, are copied on the way in and on the way out where G does not
+    divide them; up to eight small groups are put together from their parts.
 
     arXiv 1705.08741, algorithm 1.
 
@@ -83,16 +84,33 @@ class GhostBatchNorm(BatchNorm):
             return self._normalize_any_number(x, groups)
         if groups == 1:
             return super()._normalize_with_batch(x)
-        if _is_channels_last(x):
-            y, mean, var = standardize_groups(x, groups, self.weight, self.bias, self.eps)
+        running_mean, running_var, weight, bias = self._vectors()
+        momentum = None if is_spelled_out(x) or not self._moves_as_a_kernel_can(x) else self.momentum
+        if momentum is None or running_mean is None or running_var is None:
+            y, mean, var = standardize_groups(x, groups, weight, bias, self.eps)
             self._take_in(mean, var)
             return y
-        flat = x.reshape(x.shape[0], x.shape[1], -1)
-        results = [self._normalize_table(table) for table in tables(flat, groups)]
-        outputs, statistics = zip(*results, strict=True)
-        mean, var = torch.cat(statistics, 1).mean(1)
-        self._take_in(mean, var)
-        return examples(outputs).view(x.shape)
+        count = self.num_batches_tracked
+        assert count is not None
+        count.add_(1)
+        if are_few_and_small(x, groups) and takes(x, running_mean, running_var, weight, bias):
+            return normalize_few(x, groups, running_mean, running_var, weight, bias, momentum, self.eps)
+        # What `_take_in` does, less its questions, which take as long as what a small batch is asked for.
+        y, mean, var = standardize_groups(x, groups, weight, bias, self.eps)
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(var, momentum)
+        return y
+
+    def _moves_as_a_kernel_can(self, x: Tensor) -> bool:
+        """Whether this batch moves the running statistics, by a plain number, and they have the type of its own.
+
+        In a narrower one, they would be rounded after each group.
+        """
+        momentum = self.momentum
+        if self.nan_guard or momentum is None or not 0.0 <= momentum <= 1.0 or not self._updates():
+            return False
+        wide, running = statistics_dtype(x.dtype), self._vectors()[:2]
+        return all(one is not None and one.dtype == wide for one in running) and self._may_be_moved_by_the_kernel()
 
     def _number_of_groups(self, x: Tensor) -> int:
         examples = x.shape[0]
@@ -113,7 +131,9 @@ class GhostBatchNorm(BatchNorm):
         """The same, without a question that has another answer for another number of examples."""
         examples, positions = x.shape[0], number_of_values(x, range(2, x.dim()))
         wide = x.to(statistics_dtype(x.dtype))
-        group_of = torch.arange(examples, device=x.device) % groups
+        each, larger = examples // groups, examples % groups
+        places = torch.arange(examples, device=x.device)
+        group_of = torch.maximum(places // (each + 1), (places - larger) // each)
         # As many rows as there are examples, of which the first are the groups: a table of as many rows as there are
         # groups would ask whether there is only one.
         count = wide.new_zeros(examples, 1).index_add(0, group_of, wide.new_ones(examples, 1)) * positions
@@ -133,33 +153,3 @@ class GhostBatchNorm(BatchNorm):
         self._take_in(mean.sum(0) / groups, (var * (count / (count - 1))).sum(0) / groups)
         y = centred * of_examples((var + self.eps).rsqrt())
         return scale_and_shift(y, self.weight, self.bias).to(x.dtype)
-
-    def _normalize_table(self, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalize each column of a table (rows, columns, C, S) by itself.
-
-        Returns the table, and each column's mean and unbiased variance (2, columns, C).
-        """
-        columns = table.shape[1]
-        y, statistics = self._normalize_columns(table.flatten(1, 2), columns)
-        return y.view(table.shape), statistics
-
-    def _normalize_columns(self, x: Tensor, columns: int) -> tuple[Tensor, Tensor]:
-        """Plain batch norm of (rows, columns * C, ...), and its statistics (2, columns, C)."""
-        weight, bias = (one if one is None else one.expand(columns, -1).flatten() for one in (self.weight, self.bias))
-        if may_use_native(x):
-            vector = bias if weight is None else weight
-            fits = vector is not None and takes(x, weight, bias)
-            dtype = vector.dtype if vector is not None and fits else statistics_dtype(x.dtype)
-            # With momentum 1 the kernel leaves the batch's own statistics here.
-            statistics = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device)
-            y = batch_norm(x, statistics[0], statistics[1], weight, bias, 1.0, self.eps)
-            return y, statistics.view(2, columns, -1)
-        batch = moments(x, channel_axes(x))
-        mean, var = batch.mean.flatten(), batch.var.flatten()
-        statistics = torch.stack((mean, var * (batch.count / (batch.count - 1)))).unflatten(1, (columns, -1))
-        return standardize(x, mean, var, self.eps, weight, bias), statistics
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    # vmap cannot be asked for a memory format.
-    return not x.is_contiguous() and x.movedim(1, -1).is_contiguous()

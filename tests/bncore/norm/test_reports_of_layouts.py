@@ -126,11 +126,11 @@ def running_variance_is_unbiased_and_the_batch_is_divided_by_the_biased_one() ->
     x = sample((6, 2, 3))
     for layer, groups in ((BatchNorm(2, momentum=1.0), 1), (GhostBatchNorm(2, 3, momentum=1.0), 2)):
         y = layer.double()(x)
-        own: list[Tensor] = [x[group::groups] for group in range(groups)]
+        own = x.tensor_split(groups)
         expected = torch.stack([part.transpose(0, 1).flatten(1).var(1, correction=1) for part in own]).mean(0)
         torch.testing.assert_close(layer.running_var, expected, rtol=1e-12, atol=1e-12)
-        for group, part in enumerate(own):
-            torch.testing.assert_close(y[group::groups], standardized(part, (0, 2), layer.eps))
+        for part, normalized in zip(own, y.tensor_split(groups), strict=True):
+            torch.testing.assert_close(normalized, standardized(part, (0, 2), layer.eps))
 
 
 REPORTS: dict[str, Callable[[], None]] = {

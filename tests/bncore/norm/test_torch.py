@@ -126,6 +126,23 @@ def test_twice_the_products_with_distances_still_broadcast() -> None:
     torch.testing.assert_close(memory, 2 * factor * (x - y), rtol=1e-14, atol=1e-14)
 
 
+def test_the_kernel_of_batch_norm_still_writes_where_it_is_told() -> None:
+    x, weight, bias, running = (
+        sample((4, 5, 3)),
+        sample((5,), seed=2),
+        sample((5,), seed=3),
+        sample((2, 5), seed=4).exp(),
+    )
+    memory, saved, moved = torch.empty(3, 4, 5, 3).double(), torch.empty(4, 5).double(), running.clone()
+    private.batch_norm_in(memory[1], saved[1], saved[2], x, weight, bias, *moved, 0.25, 1e-3)
+    mean, var = x.mean((0, 2)), x.var((0, 2), correction=0)
+    scaled = standardized(x, (0, 2), 1e-3) * weight.unsqueeze(1) + bias.unsqueeze(1)
+    torch.testing.assert_close(memory[1], scaled, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(saved[1:3], torch.stack((mean, (var + 1e-3).rsqrt())), rtol=1e-12, atol=1e-12)
+    newest = torch.stack((mean, x.var((0, 2), correction=1)))
+    torch.testing.assert_close(moved, running.lerp(newest, 0.25), rtol=1e-12, atol=1e-12)
+
+
 def test_the_kernel_of_batch_norm_still_gives_statistics_alone() -> None:
     x = sample((7, 5))
     mean, var = private.batch_statistics(x)

@@ -76,6 +76,8 @@ def test_the_page_names_layers_and_features_that_there_are() -> None:
         ("cross_iteration_batch_norm, following", ("amp", "export")),
         # A row of a buffer, which torch's kernel wrote to in vain.
         pytest.param("domain_batch_norm, second of three", ("vmap", "compile"), marks=pytest.mark.system),
+        # Statistics that torch's kernel wrote to, of no batch of vmap's.
+        pytest.param("ghost_batch_norm", ("vmap", "compile"), marks=pytest.mark.system),
         # Another power iteration where a pass runs again, which is refused now.
         pytest.param("spectral_norm", ("checkpoint", "compile"), marks=pytest.mark.system),
         # A memory format that vmap does not tell of.

@@ -8,10 +8,11 @@ from tests.bncore.norm.case import Case, affine, batch_axes, batch_norm_evaluati
 
 
 def groups_of(x: Tensor, size: int) -> list[list[int]]:
-    """The fewest groups of at most `size` examples, none with a single value per channel, dealt out like cards."""
+    """The fewest groups of at most `size` neighbours, none with a single value per channel, the larger ones first."""
     smallest = 1 if x[0, 0].numel() > 1 else 2
     count = next(count for count in range(1, len(x) + 1) if count * size >= len(x) or (count + 1) * smallest > len(x))
-    return [list(range(first, len(x), count)) for first in range(count)]
+    sizes = [len(range(group, len(x), count)) for group in range(count)]
+    return [list(range(sum(sizes[:group]), sum(sizes[: group + 1]))) for group in range(count)]
 
 
 def _ghost(layer: nn.Module, x: Tensor) -> Tensor:
