@@ -15,6 +15,7 @@ from client.commands.filters import Name, tag_of
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import emit, emit_csv, inline, show, table, tell, words
+from client.commands.target import target_option
 from client.errors import Json
 from client.printable import one_line
 
@@ -42,7 +43,7 @@ Sort = Annotated[
 ]
 Target = Annotated[
     Path | None,
-    typer.Option(
+    target_option(
         "--output",
         "-o",
         help="Also draw their curves into a file, of the series named by --metric; the suffix says the format.",

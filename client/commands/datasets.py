@@ -12,6 +12,7 @@ from client.commands.connection import AsJson, Url, connect
 from client.commands.naming import only
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import ask, byte_bar, coloured, emit, inline, message, minute, show, table, tell, words
+from client.commands.target import target_option
 from client.documents import assign
 from client.errors import Json, Unreachable
 from client.http import Client
@@ -113,7 +114,7 @@ def show_dataset(
     wanted: DatasetId,
     contact_sheet: Annotated[
         Path | None,
-        typer.Option("--contact-sheet", help="Save a few of its images there, as PNG.", metavar="PATH"),
+        target_option("--contact-sheet", help="Save a few of its images there, as PNG.", metavar="PATH"),
     ] = None,
     url: Url = None,
     as_json: AsJson = False,
