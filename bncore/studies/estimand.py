@@ -81,7 +81,7 @@ class Effects:
     bounds: Bounds | None = None
     reaching: Mapping[str, Reaching] = field(default_factory=dict)
     size: float = 0.0
-    """The largest of the numbers that effects are differences of, where it is known: they are rounded to so many bits."""
+    """The largest of the numbers that effects are differences of, where it is known: rounding is relative to it."""
 
     def read(self, value: float) -> float:
         """A mean of them, or an end of its interval, as people read it: 0 where it may be nothing but rounding."""

@@ -15,7 +15,9 @@ _OPENING: Mapping[Outcome, str] = {
 _LOGARITHMIC = ("log_ratio", "log_time_ratio")
 
 
-def shown(words: Words, estimand: Estimand, found: Effects, effect: float, interval: Interval) -> dict[str, float | str]:
+def shown(
+    words: Words, estimand: Estimand, found: Effects, effect: float, interval: Interval
+) -> dict[str, float | str]:
     """Effect and interval in the unit of the words, nothing where they are rounding; ratios for their logarithms."""
     each = [found.read(x) for x in (effect, interval.low, interval.high)]
     if estimand.scale in _LOGARITHMIC:

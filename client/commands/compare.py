@@ -128,7 +128,12 @@ def _print(found: Json) -> None:
 def _said(value: Any) -> str | None:
     if value is None:
         return None
-    return json.dumps(value) if isinstance(value, dict | list) else words(value)
+    if isinstance(value, dict):
+        kind, rest = value.get("kind"), [f"{key} {_said(inner)}" for key, inner in value.items() if key != "kind"]
+        return " ".join(
+            filter(None, (kind and inline(kind), f"({', '.join(rest)})" if kind and rest else ", ".join(rest)))
+        )
+    return json.dumps(value) if isinstance(value, list) else words(value)
 
 
 def _cell(cell: Json) -> str:

@@ -21,7 +21,9 @@ _CONTACT_SHEET = "contact.png"
 DatasetId = Annotated[
     str,
     typer.Argument(
-        help="A data set: its id, the beginning of that, its name, or `last` for the newest.", metavar="DATASET", show_default=False
+        help="A data set: its id, the beginning of that, its name, or `last` for the newest.",
+        metavar="DATASET",
+        show_default=False,
     ),
 ]
 Source = Annotated[

@@ -46,7 +46,11 @@ Target = Annotated[
 Higher = Annotated[bool | None, typer.Option("--higher/--lower", help="What is better, where the name does not say.")]
 Delta = Annotated[
     float | None,
-    typer.Option("--delta", help="Required, here or in FILE: the smallest effect that matters; 0.01 of an accuracy is a point.", metavar="X"),
+    typer.Option(
+        "--delta",
+        help="Required, here or in FILE: the smallest effect that matters; 0.01 of an accuracy is a point.",
+        metavar="X",
+    ),
 ]
 Margin = Annotated[
     Literal["superiority", "non_inferiority", "equality"] | None,

@@ -11,7 +11,9 @@ from tests.client.answers import answering
 
 EXPERIMENT = f"exp_{1:032x}"
 IDS = [f"dat_{number:032x}" for number in (0x20 << 120, 0x10 << 120)]
-MADE = [{"id": each, "name": name, "state": "succeeded"} for each, name in zip(IDS, ("birds", "flowers.csv"), strict=True)]
+MADE = [
+    {"id": each, "name": name, "state": "succeeded"} for each, name in zip(IDS, ("birds", "flowers.csv"), strict=True)
+]
 NETWORK = {"network": {"kind": "mlp"}}
 SPEC = {**NETWORK, "data": {"kind": "dataset", "id": "flowers.csv"}}
 NAMED = "{kind: dataset, id: %s}"
@@ -21,7 +23,10 @@ def answer(method: str, path: str) -> tuple[int, Any]:
     if method == "GET":
         page = [] if "uploading" in path else MADE
         found = next((each for each in MADE if path.endswith(each["id"])), None)
-        return 200, found or {"data": page[:1] if "limit=1" in path and "limit=10" not in path else page, "next_cursor": None}
+        return 200, found or {
+            "data": page[:1] if "limit=1" in path and "limit=10" not in path else page,
+            "next_cursor": None,
+        }
     return 422, {"title": "Enough", "status": 422}
 
 
@@ -32,7 +37,9 @@ def posted_by(*words: str, text: str | None = None) -> list[Any]:
     return posted
 
 
-@pytest.mark.parametrize(("called", "number"), [("birds", 0), ("flowers.csv", 1), ("last", 0), (IDS[1][:8], 1), (IDS[1], 1)])
+@pytest.mark.parametrize(
+    ("called", "number"), [("birds", 0), ("flowers.csv", 1), ("last", 0), (IDS[1][:8], 1), (IDS[1], 1)]
+)
 def test_evaluations_take_what_a_data_set_is_called(called: str, number: int) -> None:
     for said in (called, NAMED % called):
         (posted,) = posted_by("evaluate", EXPERIMENT, "--data", said)

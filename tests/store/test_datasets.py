@@ -218,7 +218,7 @@ def test_a_name_in_the_place_of_an_id_is_answered_with_the_id(lab):
             using.readable(session, "own_1", name)
         with pytest.raises(DatasetUnusable, match="no such data set of yours"):
             using.readable(session, "own_2", name)
-    other = lab.dataset()
+    other = lab.dataset(b"another")
     with lab.database.read() as session, pytest.raises(DatasetUnusable, match=f"{other}, {dataset_id}"):
         using.readable(session, "own_1", name)
 

@@ -23,7 +23,9 @@ def refused(document: dict[str, Any]) -> dict[str, str]:
 @pytest.mark.parametrize(("document", "own"), [(LACKING, {"/delta": "missing"}), (FEW, {"/seeds": "too_few_seeds"})])
 def test_what_is_wrong_with_the_specs_is_said_at_once(document: dict[str, Any], own: dict[str, str]) -> None:
     assert refused(document) == own
-    assert refused({**document, "estimand": {"metric": "test/loss@batch"}}) == own | {"/estimand/metric": "no_such_series"}
+    assert refused({**document, "estimand": {"metric": "test/loss@batch"}}) == own | {
+        "/estimand/metric": "no_such_series"
+    }
     found = refused({**document, "tune": {"optimizer.lrr": [0.1, 1.0]}})
     assert found.items() >= own.items()
     assert {pointer for pointer in found if pointer not in own} == {"/tune/optimizer.lrr"}

@@ -63,7 +63,9 @@ def test_a_small_effect_stays_one() -> None:
         verdict = judged(ours, [size] * 6)
         assert verdict.estimated.shown["effect"] == pytest.approx(100 * size * 3.5e-9, rel=1e-6)
         assert "higher with bn than with baseline" in verdict.sentence
-    tiny = judge(Evidence("it", WORDS, Estimand(Metric("m")), Margin("superiority", 1e-30), computed(range(6), [1e-30] * 6)))
+    tiny = judge(
+        Evidence("it", WORDS, Estimand(Metric("m")), Margin("superiority", 1e-30), computed(range(6), [1e-30] * 6))
+    )
     assert tiny.estimated.shown["effect"] == pytest.approx(1e-28)
 
 
