@@ -129,10 +129,9 @@ def _said(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, dict):
-        kind, rest = value.get("kind"), [f"{key} {_said(inner)}" for key, inner in value.items() if key != "kind"]
-        return " ".join(
-            filter(None, (kind and inline(kind), f"({', '.join(rest)})" if kind and rest else ", ".join(rest)))
-        )
+        kind = inline(value["kind"]) if "kind" in value else ""
+        rest = ", ".join(f"{inline(key)} {_said(inner) or 'none'}" for key, inner in value.items() if key != "kind")
+        return f"{kind} ({rest})" if kind and rest else kind or rest
     return json.dumps(value) if isinstance(value, list) else words(value)
 
 

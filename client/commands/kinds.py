@@ -16,7 +16,8 @@ Remote = Annotated[bool, typer.Option("--remote", help="Ask the server, which ma
 Noun = Annotated[
     str | None,
     typer.Argument(
-        help=f"One choice alone, with its fields: {', '.join(CATALOG)}; one kind of a choice, such as layer_norm; or a part of a spec, such as train, "
+        help=f"One choice alone, with its fields: {', '.join(CATALOG)}; one kind of it, such as layer_norm; or a "
+        "part of a spec, such as train, "
         "evaluation, checkpoint, resources, data.augment.",
         metavar="[NOUN]",
         show_default=False,
@@ -60,9 +61,7 @@ def _named(noun: str, url: str | None, *, remote: bool) -> _Listed:
         return _remote([noun], url) if remote else {noun: _local(noun)}
     found = [part for part in parts() if noun in part.places]
     if not found and (alone := _kinds_called(noun)):
-        asked = (
-            {name: _remote([name], url)[name] for name in alone} if remote else {name: _local(name) for name in alone}
-        )
+        asked = _remote(alone, url) if remote else {name: _local(name) for name in alone}
         return {name: [kind for kind in members if kind["kind"] == noun] for name, members in asked.items()}
     if not found:
         leave(Exit.USAGE, f"'{one_line(noun)}' is no part of a spec; {_meant(noun)}")

@@ -113,7 +113,7 @@ def compare_study(
 
     Examples:
 
-    bnlab study compare --baseline plain.yaml --treatment bn.yaml --delta 0.01 --tune 'optimizer.lr=[0.01, 0.1, 1]' --wait
+    bnlab study compare --baseline plain.yaml --treatment bn.yaml --delta 0.01 --tune 'optimizer.lr=[0.1, 1]' --wait
 
     bnlab study compare comparison.yaml --wait --output report.html
     """
