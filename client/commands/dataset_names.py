@@ -24,7 +24,7 @@ def usable_id_of(client: Client, wanted: str) -> str:
 
 
 def with_dataset_ids(client: Client, document: Any) -> Any:
-    """A document whose data sets, wherever they are and whatever they are called, have their ids. Raises `ClientError`."""
+    """A document whose data sets, wherever they are and however called, have their ids. Raises `ClientError`."""
     if isinstance(document, list):
         return [with_dataset_ids(client, each) for each in document]
     if not isinstance(document, dict):
