@@ -26,6 +26,15 @@ def pick(checkpoints: Sequence[Json], wanted: str, experiment_id: str) -> Json:
     raise ClientError(f"{experiment_id} has no checkpoint '{one_line(wanted)}'; it has: {one_line(listed)}")
 
 
+def target_of(path: str | Path) -> Path:
+    """Where to write. Raises `ClientError` for a path that ends as a folder's does, and there is no such folder."""
+    text = os.fspath(path)
+    ends = (os.sep, *((os.altsep,) if os.altsep else ()))
+    if text.endswith((*ends, *(f"{end}." for end in ends))) and not os.path.isdir(text):
+        raise ClientError(f"there is no folder {one_line(text)}; make it, or leave out the end, to name a file")
+    return Path(path)
+
+
 def fetch(transport: Transport, content: str, described: Mapping[str, Any], name: str, target: Path) -> Path:
     """Stream `content` beside the target, check it, and rename it into place; in a directory, under that name."""
     if target.is_dir():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from client.calls import Calls, checked_id, path_of, several
-from client.download import whole_file
+from client.download import target_of, whole_file
 from client.errors import ClientError, Json
 
 FORMATS = ("png", "svg", "html", "json")
@@ -42,7 +42,7 @@ class Figure:
 
     def save(self, path: str | Path) -> Path:
         """Write it to a file, whose suffix says the format, and return where that lies."""
-        target = Path(path)
+        target = target_of(path)
         content = self.content(target.suffix.removeprefix(".").lower() or "png")
         with whole_file(target) as file:
             file.write(content)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from client.calls import Calls, checked_id
-from client.download import fetch, safe_name
+from client.download import fetch, safe_name, target_of
 from client.errors import Json
 
 
@@ -22,4 +22,4 @@ class FileCalls(Calls):
         """
         described = self.file(file_id)
         name = safe_name(str(described["name"])) or file_id
-        return fetch(self._transport, f"/v1/files/{checked_id(file_id)}/content", described, name, Path(path))
+        return fetch(self._transport, f"/v1/files/{checked_id(file_id)}/content", described, name, target_of(path))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from client.calls import Calls, path_of, several
-from client.download import checkpoint_name, fetch, pick
+from client.download import checkpoint_name, fetch, pick, target_of
 from client.errors import Json
 from client.numbers import decoded
 from client.series import Series, decode_series, every_point
@@ -74,7 +74,7 @@ class ResultCalls(Calls):
         if not isinstance(checkpoint, Mapping):
             checkpoint = pick(list(self.checkpoints(experiment_id)), checkpoint, experiment_id)
         content = path_of(experiment_id, "checkpoints", str(checkpoint["id"]), "content")
-        return fetch(self._transport, content, checkpoint, checkpoint_name(experiment_id, checkpoint), Path(path))
+        return fetch(self._transport, content, checkpoint, checkpoint_name(experiment_id, checkpoint), target_of(path))
 
 
 def _results(answer: Json) -> Json:

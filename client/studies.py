@@ -8,7 +8,7 @@ from typing import Any
 from bncore.spec.study import StudySpec
 from client.address import checked_idempotency_key
 from client.calls import Calls, checked_id
-from client.download import whole_file
+from client.download import target_of, whole_file
 from client.errors import Json
 
 SUBMIT_SECONDS = 60.0
@@ -68,7 +68,7 @@ class StudyCalls(Calls):
         """The report as one HTML page that needs nothing else, written to a file."""
         page = f"{_path(study_id)}/report.html"
         content = self._transport.request("GET", page, timeout_seconds=_REPORT_SECONDS).content
-        target = Path(path)
+        target = target_of(path)
         with whole_file(target) as file:
             file.write(content)
         return target

@@ -74,9 +74,10 @@ class DatasetUnusable(StoreError):
 
     code = "dataset_unusable"
 
-    def __init__(self, dataset_id: str, state: State | None) -> None:
+    def __init__(self, dataset_id: str, state: State | None, called: Sequence[str] = ()) -> None:
         why = "There is no such data set of yours" if state is None else f"Its import is {state.value}, not succeeded"
-        super().__init__(f"{why}; `bnlab dataset list` shows those that there are")
+        is_name = f"That is a name; {'its id is' if len(called) == 1 else 'ids of that name are'} {', '.join(called)}"
+        super().__init__(is_name if called else f"{why}; `bnlab dataset list` shows those that there are")
         self.dataset_id = dataset_id
 
 

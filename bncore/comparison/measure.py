@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bncore import moments
+from bncore.spec.wording import series_here
 
 BEST, STEPS_TO_TARGET, SECONDS = "best", "steps_to_target", "seconds"
 NO_SERIES = (BEST, STEPS_TO_TARGET, SECONDS)
@@ -20,11 +21,18 @@ class MeasureUnknown(ValueError):
     """No run has what was asked for; `name` is that."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        there = ", ".join([*NO_SERIES, *sorted(known)])
+        known = sorted(known)
+        there = ", ".join([*NO_SERIES, *known])
+        here = series_here(name)
+        meant = f" did you mean {here}{_needing(series_key(here), known)}?" * (here != name)
         super().__init__(
-            f"No run that is compared has {name}; there are {there}; a series may end in :min, :max, :first"
+            f"No run that is compared has {name};{meant} there are {there}; a series may end in :min, :max, :first"
         )
         self.name = name
+
+
+def _needing(key: str, known: Sequence[str]) -> str:
+    return ", which needs data.validation" if key.startswith("validation/") and key not in known else ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A measure over one axis of a sweep, by arm, with its 95 % interval over seeds."""
 
 import math
+from collections import Counter
 from typing import Any
 
 from bncore.figures import theme
@@ -18,6 +19,10 @@ from bncore.figures.swept import (
     require_drawable,
     said_of,
 )
+
+_BAR = {"type": "rule", "strokeWidth": 1.4, "strokeDash": [1, 0]}
+_BESIDE = 9
+"""Pixels between marks of points of several arms that have no mean."""
 
 
 def sensitivity(swept: Swept, options: Options, x: str | None = None) -> Figure:
@@ -75,17 +80,27 @@ def _ordinal(axis: str, labels: list[str]) -> dict[str, Any]:
 
 def _layers(drawn: list[Row], lost: list[Row]) -> list[View]:
     ends = {"y": {"field": "lower", "type": "quantitative"}, "y2": {"field": "upper"}}
-    with_band = [row for row in drawn if "lower" in row]
-    layers: list[View] = []
-    if with_band:
-        layers.append({"data": {"values": with_band}, "mark": {"type": "area", "fillOpacity": 0.22}, "encoding": ends})
+    with_interval = [row for row in drawn if "lower" in row]
+    of_arm = Counter(row["arm"] for row in with_interval)
+    intervals: list[tuple[View, list[Row]]] = [
+        ({"type": "area", "fillOpacity": 0.22}, [row for row in with_interval if of_arm[row["arm"]] > 1]),
+        # A band over a single point has no width.
+        ({**_BAR}, [row for row in with_interval if of_arm[row["arm"]] == 1]),
+    ]
+    layers: list[View] = [
+        {"data": {"values": rows}, "mark": mark, "encoding": ends} for mark, rows in intervals if rows
+    ]
     layers.append({"data": {"values": drawn}, "mark": {"type": "line"}})
     layers.append({"data": {"values": drawn}, "mark": {"type": "point", "filled": True, "size": 28}})
     marks = {
         LOST: {"type": "point", "shape": "cross", "size": 90, "angle": 45, "filled": True, "opacity": 1},
-        PRUNED: {"type": "point", "shape": "triangle-down", "size": 60, "opacity": 1},
+        PRUNED: {"type": "point", "shape": "triangle-down", "size": 60, "filled": True, "opacity": 1},
     }
+    arms = list(dict.fromkeys(row["arm"] for row in lost))
     for fate, mark in marks.items():
-        rows = [row for row in lost if row["fate"] == fate]
-        layers += [{"data": {"values": rows}, "mark": mark}] if rows else []
+        for place, arm in enumerate(arms):
+            rows = [row for row in lost if (row["fate"], row["arm"]) == (fate, arm)]
+            # Beside each other: they are at the same height, and would hide each other.
+            beside = {"xOffset": _BESIDE * (place - (len(arms) - 1) / 2)} if len(arms) > 1 else {}
+            layers += [{"data": {"values": rows}, "mark": {**mark, **beside}}] if rows else []
     return layers

@@ -19,7 +19,7 @@ _LOG_FROM = 10.0
 """The ratio of greatest and least positive value from which on an axis is logarithmic."""
 _MOST_VALUES = 60
 LOST, PRUNED = "lost", "pruned"
-MARKS = {LOST: "×", PRUNED: "▽"}
+MARKS = {LOST: "×", PRUNED: "▼"}
 """Where a point has no mean, what stands in its place."""
 _SAID = {LOST: "a seed or more diverged, or has no such number", PRUNED: "ended early, behind other points"}
 

@@ -31,6 +31,9 @@ PLACES_OF_A_PAIR = 4
 Key = Annotated[Text, Field(min_length=1, max_length=METRIC_KEY_CHARS)]
 ArmName = Annotated[Text, Field(min_length=1, max_length=64, pattern=r"^[^/~]*[^/~\s][^/~]*$")]
 _DELTA = "give the smallest effect that would matter to you, such as 0.01, which of an accuracy is one point"
+_ANY_DELTA = 0.01
+NUMBERS = ("/delta", "/seeds")
+"""What nothing else that is asked depends on."""
 MarginKind = Literal["superiority", "non_inferiority", "equality"]
 Scalar = bool | int | float | Annotated[Text, Field(max_length=200)]
 Values = Annotated[
@@ -164,14 +167,6 @@ class FreeComparison(SpecModel):
     tuning_seeds: int = Field(default=3, ge=1, le=100, description="Of each setting that is tried.")
     seeds: int = Field(default=10, le=1000, description="Pairs that judge; it may be extended to twice as many.")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _has_a_margin(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("delta") is None:
-            fault = ("/delta", f"Is required: {_DELTA}", "missing")
-            raise PydanticCustomError("cross_field", "a comparison", {"faults": [fault]})
-        return value
-
     @model_validator(mode="after")
     def _fits_together(self) -> "FreeComparison":
         faults = [*self._faults_of_arms(), *self._faults_of_numbers(), *self._faults_of_tuning()]
@@ -236,6 +231,19 @@ class FreeComparison(SpecModel):
             yield pointer, detail, "too_many_points"
 
 
+def _beside(value: dict[str, Any]) -> list[Fault]:
+    try:
+        load_comparison(value)
+    except SpecError as error:
+        return error.faults
+    return []
+
+
+def sound_in_numbers(value: dict[str, Any]) -> dict[str, Any]:
+    """A document with a delta and seeds that nobody has to choose, so that all else of it can be looked at."""
+    return {**value, "delta": _ANY_DELTA, "seeds": SEEDS_FLOOR}
+
+
 def better_by_name(metric: str) -> bool | None:
     """Accuracies are better large, losses and steps small; None of what is neither."""
     name = metric.rpartition("/")[2].partition("@")[0]
@@ -243,9 +251,12 @@ def better_by_name(metric: str) -> bool | None:
 
 
 def load_comparison(value: Any) -> FreeComparison:
-    """The comparison of a parsed document. Raises `SpecError`."""
+    """The comparison of a parsed document. Raises `SpecError` with all that is wrong: a missing delta hides nothing."""
     if not isinstance(value, dict):
         raise SpecError([Fault("", "Must be an object", "not_an_object")])
+    if value.get("delta") is None:
+        missing = Fault("/delta", f"Is required: {_DELTA}", "missing")
+        raise SpecError([missing, *_beside({**value, "delta": _ANY_DELTA})])
     try:
         return FreeComparison.model_validate(value)
     except ValidationError as error:

@@ -17,7 +17,7 @@ from bncore.spec.diagnostics.affordable import affordable
 from bncore.spec.diagnostics.sighted import Sighted
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.plan import laid_network, steps_per_epoch, total_steps
-from bncore.spec.wording import meant_or_all, nearest
+from bncore.spec.wording import meant_or_all, nearest, series_here
 
 _DIAGNOSTICS = "diagnostics/"
 _KINDS: tuple[str, ...] = tuple(member.model_fields["kind"].default for member in members(DiagnosticSpec))
@@ -147,6 +147,9 @@ def why_unmeasured(series: str, spec: ExperimentSpec) -> str:
 
 def _cure_of_evaluated(series: str, evaluated: Sequence[str]) -> str:
     """What would have to be otherwise for there to be such a series of an evaluation, as the end of a sentence."""
+    if (here := series_here(series)) != series:
+        cure = "" if here in evaluated else f"; {_cure_of_evaluated(here, evaluated)}"
+        return f"did you mean {here}?{cure}"
     part, _, name = series.partition("/")
     parts = {one.partition("/")[0] for one in evaluated}
     if part == "validation" and part not in parts:

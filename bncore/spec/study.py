@@ -15,12 +15,14 @@ from bncore.spec.faults import Fault, SpecError, faults_of
 from bncore.spec.free_comparison import (
     MOST_ARMS,
     MOST_AXES,
+    NUMBERS,
     ArmName,
     EstimandSpec,
     FreeComparison,
     MarginKind,
     Values,
     load_comparison,
+    sound_in_numbers,
 )
 from bncore.spec.limits import NAME_CHARS, TAGS
 from bncore.spec.strict import SpecModel, Text
@@ -89,6 +91,19 @@ class StudySpec(SpecModel):
         document = self.model_dump(mode="json", include=set(FreeComparison.model_fields))
         return load_comparison({name: value for name, value in document.items() if value is not None})
 
+    def faults_of_comparison(self) -> list[Fault]:
+        """What is wrong with it before its specs are looked at."""
+        try:
+            _ = self.comparison
+        except SpecError as error:
+            return error.faults
+        return []
+
+    def comparison_but_for_numbers(self) -> FreeComparison:
+        """What is compared, with any delta and number of seeds. Raises `SpecError`."""
+        document = self.model_dump(mode="json", include=set(FreeComparison.model_fields))
+        return load_comparison(sound_in_numbers({k: value for k, value in document.items() if value is not None}))
+
     def _faults(self) -> Iterator[Fault]:
         for key in sorted(set(OWN_TAGS) & set(self.tags)):
             yield Fault(f"/tags/{key}", "Is set by the study itself; call it otherwise", "set_by_study")
@@ -99,10 +114,9 @@ class StudySpec(SpecModel):
             yield Fault("/claim", "Give either a claim, or specs to `compare`", "one_of_two")
         elif self.compare is not None:
             yield from self._misplaced("scale", "overrides", of="a claim")
-            try:
-                _ = self.comparison
-            except SpecError as error:
-                yield from error.faults
+            faults = self.faults_of_comparison()
+            # Numbers alone are refused by `studies.asking.checked`, together with what is wrong with the specs.
+            yield from faults if any(fault.pointer not in NUMBERS for fault in faults) else ()
         else:
             yield from self._misplaced("estimand", "delta", "margin", "tune", "tuning_seeds", of="a comparison")
             if self.claim == ARTICLE:

@@ -4,6 +4,7 @@ Invariant: a reader who knows JSON and not Python understands it, and no text re
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,8 +25,12 @@ FIELDS_ELSEWHERE = {
     "maxsteps": "steps", "numsteps": "steps", "iterations": "steps", "randomseed": "seed", "scheduler": "schedule",
     "lrschedule": "schedule", "dataset": "data", "model": "network", "architecture": "network", "optim": "optimizer",
     "normalization": "norm", "normlayer": "norm", "criterion": "loss", "gradclip": "clip_grad_norm",
-    "nonlinearity": "activation", "epsilon": "eps",
+    "nonlinearity": "activation", "epsilon": "eps", "features": "width", "outfeatures": "width",
+    "outchannels": "width", "units": "width", "filters": "width",
 }  # fmt: skip
+
+PARTS_ELSEWHERE = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train", "eval": "test"}
+"""How other tools call the part of the data that a series is of."""
 
 _TYPES = {
     "tuple_type": "Should be a list",
@@ -45,6 +50,8 @@ def worded(details: Mapping[str, Any]) -> str:
         return f"Should have at least {_counted(context['min_length'], context)}"
     if kind == "too_long":
         return f"Should have at most {_counted(context['max_length'], context)}"
+    if kind in ("float_type", "int_type") and _has_decimal_comma(details.get("input")):
+        return "Should be a number; the decimal mark is a point, as in 1.5"
     if kind in _TYPES:
         return _TYPES[kind]
     text = str(details["msg"]).removeprefix("Input ").replace("Field required", "is required")
@@ -54,6 +61,10 @@ def worded(details: Mapping[str, Any]) -> str:
         # Thirty digits are counted by nobody.
         text = f"{text.rpartition(' ')[0]} {bound:g}"
     return text[:1].upper() + text[1:]
+
+
+def _has_decimal_comma(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"\s*[-+]?[0-9]*,[0-9]+\s*", value[:_LONGEST_WORD]))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -66,6 +77,12 @@ def meant_or_all(name: str, known: Iterable[str]) -> str:
     there = list(known)
     close = nearest(name.lower(), there)
     return f"did you mean {close}?" if close else f"there are {', '.join(there) or 'none'}"
+
+
+def series_here(series: str) -> str:
+    """A series whose part is called as in other tools, by the name that it has here; any other as it is."""
+    part, slash, name = series.partition("/")
+    return f"{PARTS_ELSEWHERE.get(part.lower(), part)}{slash}{name}"
 
 
 def nearest_kind(name: str, known: Iterable[str]) -> str | None:

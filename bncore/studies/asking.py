@@ -77,7 +77,7 @@ def checked(spec: StudySpec, complete: Complete) -> tuple[StudySpec, Asked]:
     Raises `SpecError`.
     """
     if spec.compare is not None:
-        comparison = compared(spec.comparison, complete)
+        comparison = _compared(spec, complete)
         spec = spec.model_copy(update={"compare": comparison.asked.compare})
         return spec, Asked(comparison, _design(spec, comparison))
     spec = _completed(spec, complete)
@@ -94,6 +94,18 @@ def checked(spec: StudySpec, complete: Complete) -> tuple[StudySpec, Asked]:
     specs = specs_of(experiments(asked.design, one_seed), "/overrides")
     _require_measured(asked.design, specs)
     return spec, asked
+
+
+def _compared(spec: StudySpec, complete: Complete) -> Comparison:
+    """What is wrong with delta or seeds is said together with what is wrong with the specs."""
+    faults = spec.faults_of_comparison()
+    if not faults:
+        return compared(spec.comparison, complete)
+    try:
+        compared(spec.comparison_but_for_numbers(), complete)
+    except SpecError as error:
+        faults += error.faults
+    raise SpecError(faults)
 
 
 def specs_of(each: Sequence[Experiment], above: str = "") -> list[ExperimentSpec]:

@@ -20,6 +20,8 @@ from bncore.studies.results import Metric, Place, Results, ResultsUnfit, Run
 
 Scale = Literal["value", "difference", "log_ratio", "log_time_ratio"]
 BoundKind = Literal["exact", "lower", "upper", "neither"]
+_ROUNDING = 1e-12
+"""Of the numbers compared: what a mean of their differences has to exceed to be one. They have some sixteen digits."""
 _LARGEST = 1e150
 """What is larger has no square, and so no deviation: a ratio of such numbers has."""
 
@@ -78,6 +80,13 @@ class Effects:
     """By arm; scored as chance or censored, not left out."""
     bounds: Bounds | None = None
     reaching: Mapping[str, Reaching] = field(default_factory=dict)
+    size: float = 0.0
+    """The largest of the numbers that effects are differences of, where it is known: rounding is relative to it."""
+
+    def read(self, value: float) -> float:
+        """A mean of them, or an end of its interval, as people read it: 0 where it may be nothing but rounding."""
+        size = max(self.size, *map(abs, self.values), 0.0)
+        return 0.0 if abs(value) <= _ROUNDING * size else value
 
 
 def effects(
@@ -113,6 +122,7 @@ def effects(
         if timed
         else None,
         {arm: _reaching(estimand, list(runs.values())) for arm, runs in arms.items()} if timed else {},
+        max((_size(estimand, run) for runs in arms.values() for run in runs.values()), default=0.0),
     )
 
 
@@ -157,6 +167,16 @@ def _score_effect(estimand: Estimand, treated: Run | None, compared: Run | None)
         ours, theirs = math.log(ours), math.log(theirs)
     effect = ours - theirs if estimand.metric.higher_is_better else theirs - ours
     return effect if abs(effect) <= _LARGEST else None
+
+
+def _size(estimand: Estimand, run: Run) -> float:
+    """Of the number of a run that is subtracted; that of a logarithm is at least 1, as a ratio may be rounded."""
+    if estimand.scale == "log_time_ratio":
+        return 1.0
+    value = estimand.metric.of(run)
+    if value is None or (estimand.scale == "log_ratio" and value <= 0):
+        return 0.0
+    return max(1.0, abs(math.log(value))) if estimand.scale == "log_ratio" else min(abs(value), _LARGEST)
 
 
 def _time_effect(estimand: Estimand, treated: Run | None, compared: Run | None) -> float | None:

@@ -82,7 +82,7 @@ def _estimated(asked: Evidence, looks: Looks) -> Estimated:
         effect=mean,
         sd=sd,
         interval=interval,
-        shown=sentences.shown(asked.words, asked.estimand, mean, interval),
+        shown=sentences.shown(asked.words, asked.estimand, asked.effects, mean, interval),
         bootstrap=bootstrap_interval(values, significance),
         tests=Tests(
             p_of_no_effect(values),

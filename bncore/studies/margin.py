@@ -87,7 +87,7 @@ def label(margin: Margin, outcome: Outcome, interval: Interval, bounds: Bounds |
         return "equivalent" if outcome == "holds" else None
     if outcome != "does_not_hold":
         return None
-    if interval.high < 0:
+    if margin.past(0.0, interval.high) < 0:
         return "contradicted"
     is_small = margin.past(-margin.value, interval.low) > 0 and _is_known("low", interval, bounds)
     return "equivalent" if is_small else None

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from bncore.studies.estimand import Bounds, Estimand
+from bncore.studies.estimand import Bounds, Effects, Estimand
 from bncore.studies.margin import Interval, Label, Margin, Outcome
 from bncore.studies.verdict import Words
 
@@ -15,13 +15,16 @@ _OPENING: Mapping[Outcome, str] = {
 _LOGARITHMIC = ("log_ratio", "log_time_ratio")
 
 
-def shown(words: Words, estimand: Estimand, effect: float, interval: Interval) -> dict[str, float | str]:
-    """Effect and interval in the unit of the words; ratios for their logarithms."""
+def shown(
+    words: Words, estimand: Estimand, found: Effects, effect: float, interval: Interval
+) -> dict[str, float | str]:
+    """Effect and interval in the unit of the words, nothing where they are rounding; ratios for their logarithms."""
+    each = [found.read(x) for x in (effect, interval.low, interval.high)]
     if estimand.scale in _LOGARITHMIC:
-        numbers = [math.exp(max(-700.0, min(x, 700.0))) for x in (effect, interval.low, interval.high)]
+        numbers = [math.exp(max(-700.0, min(x, 700.0))) for x in each]
         unit = "times"
     else:
-        numbers = [x * words.factor for x in (effect, interval.low, interval.high)]
+        numbers = [x * words.factor for x in each]
         unit = words.unit
     return {"effect": numbers[0], "low": numbers[1], "high": numbers[2], "unit": unit}
 
@@ -41,6 +44,8 @@ def finding(words: Words, estimand: Estimand, numbers: Mapping[str, float | str]
     if estimand.scale == "difference":
         verb = "higher" if (effect >= 0) == estimand.metric.higher_is_better else "lower"
         reach = f"95 % interval {_span(low, high)}; positive is better"
+        if effect == 0:
+            return f"{words.quantity} is as high with {words.treatment} as with {words.baseline} ({reach})"
         return f"{words.quantity} is {_at(abs(effect), words.unit)} {verb} {_arms(words)} ({reach})"
     span = f"95 % interval {written(low)} to {written(high)} times"
     if estimand.scale == "log_time_ratio":

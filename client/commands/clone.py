@@ -8,6 +8,7 @@ from typing import Any
 from bncore.spec import SpecError, load_spec
 from bncore.spec.merging import merged
 from client.commands.connection import AsJson, ExperimentId, Url, connect
+from client.commands.dataset_names import with_dataset_ids
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
 from client.commands.spec_file import Assignments, assigned, faults_located
@@ -32,8 +33,9 @@ def clone(
     with connect(url) as client:
         source = client.get(id_of(client, experiment))
         document = assigned(source["spec"], assignments)
-        patch = patch_between(source["spec"], document.value)
-        _require_sayable(source["spec"], patch, document.value)
+        wanted = with_dataset_ids(client, document.value)
+        patch = patch_between(source["spec"], wanted)
+        _require_sayable(source["spec"], patch, wanted)
         with faults_located(f"the clone of {source['id']}", document):
             made = client.clone(source["id"], patch, idempotency_key=idempotency_key)
         announce(made, as_json, wait)

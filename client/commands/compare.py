@@ -15,6 +15,7 @@ from client.commands.filters import Name, tag_of
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import emit, emit_csv, inline, show, table, tell, words
+from client.commands.target import target_option
 from client.errors import Json
 from client.printable import one_line
 
@@ -42,7 +43,7 @@ Sort = Annotated[
 ]
 Target = Annotated[
     Path | None,
-    typer.Option(
+    target_option(
         "--output",
         "-o",
         help="Also draw their curves into a file, of the series named by --metric; the suffix says the format.",
@@ -127,7 +128,11 @@ def _print(found: Json) -> None:
 def _said(value: Any) -> str | None:
     if value is None:
         return None
-    return json.dumps(value) if isinstance(value, dict | list) else words(value)
+    if isinstance(value, dict):
+        kind = inline(value["kind"]) if "kind" in value else ""
+        rest = ", ".join(f"{inline(key)} {_said(inner) or 'none'}" for key, inner in value.items() if key != "kind")
+        return f"{kind} ({rest})" if kind and rest else kind or rest
+    return json.dumps(value) if isinstance(value, list) else words(value)
 
 
 def _cell(cell: Json) -> str:

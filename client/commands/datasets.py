@@ -1,6 +1,5 @@
 """`bnlab dataset`: data of one's own, from a file to something that an experiment can name."""
 
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,20 +8,22 @@ from typing import Annotated, Any
 import typer
 
 from client.commands.connection import AsJson, Url, connect
-from client.commands.naming import only
+from client.commands.dataset_names import dataset_id_of
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import ask, byte_bar, coloured, emit, inline, message, minute, show, table, tell, words
+from client.commands.target import target_option
 from client.documents import assign
 from client.errors import Json, Unreachable
 from client.http import Client
 
-_WHOLE = re.compile(r"dat_[0-9a-f]{32}")
 _CONTACT_SHEET = "contact.png"
 
 DatasetId = Annotated[
     str,
     typer.Argument(
-        help="A data set: its id, the beginning of that, or its name.", metavar="DATASET", show_default=False
+        help="A data set: its id, the beginning of that, its name, or `last` for the newest.",
+        metavar="DATASET",
+        show_default=False,
     ),
 ]
 Source = Annotated[
@@ -113,7 +114,7 @@ def show_dataset(
     wanted: DatasetId,
     contact_sheet: Annotated[
         Path | None,
-        typer.Option("--contact-sheet", help="Save a few of its images there, as PNG.", metavar="PATH"),
+        target_option("--contact-sheet", help="Save a few of its images there, as PNG.", metavar="PATH"),
     ] = None,
     url: Url = None,
     as_json: AsJson = False,
@@ -191,27 +192,6 @@ def _see_through(client: Client, dataset_id: str, timeout: float | None, as_json
         _print(dataset)
     if dataset["state"] != "succeeded":
         leave(Exit.ENDED_BADLY)
-
-
-def usable_id_of(client: Client, wanted: str) -> str:
-    """As `dataset_id_of`; of several that are called so, one whose import did not fail: it is to be trained on."""
-    return _dataset_id_of(client, wanted, to_train_on=True)
-
-
-def dataset_id_of(client: Client, wanted: str) -> str:
-    return _dataset_id_of(client, wanted)
-
-
-def _dataset_id_of(client: Client, wanted: str, *, to_train_on: bool = False) -> str:
-    if _WHOLE.fullmatch(wanted):
-        return wanted
-    every = [*client.datasets(state="uploading"), *client.datasets()]
-    found = [each for each in every if each["name"] == wanted or str(each["id"]).startswith(wanted)]
-    if to_train_on:
-        found = [each for each in found if each["state"] not in ("failed", "cancelled")] or found
-    # An admin sees those of all owners.
-    owners = {each.get("owner") for each in found}
-    return only("data set", wanted, found, ("id", "state", "name", *(["owner"] if len(owners) > 1 else [])))
 
 
 def _print(dataset: Json) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from bncore.spec import SpecError
+from bncore.spec import SpecError, kinds
 from client.commands.connection import AsJson, ExperimentId, Url, connect
+from client.commands.dataset_names import with_dataset_ids
 from client.commands.listing import Limit
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
@@ -25,7 +26,7 @@ Data = Annotated[
     str,
     typer.Option(
         "--data",
-        help="Measured on: a kind (digits), the id of a data set (dat_...), or a data set as in a spec, in YAML.",
+        help="Measured on: a kind (digits), a data set of yours by id or name, or data as in a spec, in YAML.",
         metavar="DATA",
         show_default=False,
     ),
@@ -74,7 +75,8 @@ def evaluate(
     document = assigned(asked, assignments)
     with connect(url) as client:
         with faults_located("the evaluation", document):
-            made = client.evaluate(id_of(client, experiment), idempotency_key=idempotency_key, **document.value)
+            said = with_dataset_ids(client, document.value)
+            made = client.evaluate(id_of(client, experiment), idempotency_key=idempotency_key, **said)
         if not as_json:
             show(f"{inline(made['id'])} [dim]{inline(made['state'])} on {inline(made['device'])}[/]")
         elif not wait:
@@ -186,10 +188,11 @@ def _named(data: Json) -> str:
 
 
 def _data(text: str) -> Any:
-    if text.startswith("dat_"):
-        return {"kind": "dataset", "id": text}
-    value = _kind(text, "--data")
-    return {"kind": value} if isinstance(value, str) else value
+    """What is called as no kind is a data set of one's own."""
+    if text in {kind.kind for kind in kinds("data")}:
+        return {"kind": text}
+    is_yaml = text.lstrip().startswith("{") or ": " in text
+    return _kind(text, "--data") if is_yaml else {"kind": "dataset", "id": text}
 
 
 def _kind(text: str, option: str) -> Any:

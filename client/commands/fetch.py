@@ -9,10 +9,11 @@ from client.commands.connection import AsJson, ExperimentId, Url, connect
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import emit, inline, show
+from client.commands.target import target_option
 from client.download import pick
 
 Which = Annotated[str, typer.Option("--checkpoint", "-c", help="best, last, or a checkpoint's id.", metavar="WHICH")]
-Target = Annotated[Path, typer.Option("--output", "-o", help="A file, or a directory that exists.", metavar="PATH")]
+Target = Annotated[Path, target_option("--output", "-o", help="A file, or a directory that exists.", metavar="PATH")]
 
 
 @reported

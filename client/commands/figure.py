@@ -10,6 +10,7 @@ from client.commands.filters import tag_of
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import emit, inline, show, table
+from client.commands.target import target_option
 from client.figures import FORMATS
 from client.http import Client
 
@@ -33,7 +34,7 @@ Tags = Annotated[
 Keys = Annotated[list[str] | None, typer.Option("--key", "-k", help="A series of curves; repeatable.", metavar="KEY")]
 Target = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="A file; .png, .svg, .html or .json. By default NAME.png.", metavar="PATH"),
+    target_option("--output", "-o", help="A file; .png, .svg, .html or .json. By default NAME.png.", metavar="PATH"),
 ]
 Theme = Annotated[str | None, typer.Option("--theme", help="light or dark.", metavar="THEME", show_default=False)]
 Width = Annotated[int | None, typer.Option("--width", help="In pixels; 330 is a column.", show_default=False)]

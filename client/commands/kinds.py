@@ -16,7 +16,8 @@ Remote = Annotated[bool, typer.Option("--remote", help="Ask the server, which ma
 Noun = Annotated[
     str | None,
     typer.Argument(
-        help=f"One choice alone, with its fields: {', '.join(CATALOG)}; or a part of a spec, such as train, "
+        help=f"One choice alone, with its fields: {', '.join(CATALOG)}; one kind of it, such as layer_norm; or a "
+        "part of a spec, such as train, "
         "evaluation, checkpoint, resources, data.augment.",
         metavar="[NOUN]",
         show_default=False,
@@ -32,6 +33,8 @@ def kinds(noun: Noun = None, remote: Remote = False, url: Url = None, as_json: A
     Examples:
 
     bnlab kinds normalizers
+
+    bnlab kinds layer_norm
 
     bnlab kinds train
     """
@@ -57,6 +60,9 @@ def _named(noun: str, url: str | None, *, remote: bool) -> _Listed:
     if noun in CATALOG:
         return _remote([noun], url) if remote else {noun: _local(noun)}
     found = [part for part in parts() if noun in part.places]
+    if not found and (alone := _kinds_called(noun)):
+        asked = _remote(alone, url) if remote else {name: _local(name) for name in alone}
+        return {name: [kind for kind in members if kind["kind"] == noun] for name, members in asked.items()}
     if not found:
         leave(Exit.USAGE, f"'{one_line(noun)}' is no part of a spec; {_meant(noun)}")
     if remote:
@@ -65,13 +71,15 @@ def _named(noun: str, url: str | None, *, remote: bool) -> _Listed:
 
 
 def _meant(noun: str) -> str:
-    """One kind of a choice is shown with the others."""
-    among = [name for name in CATALOG if not other_than(name, noun)]
-    if among:
-        return f"it is among those of `bnlab kinds {among[0]}`"
-    names = [*CATALOG, *(part.path for part in parts())]
+    kinds_there = [kind.kind for name in CATALOG for kind in known_kinds(name)]
+    names = [*CATALOG, *(part.path for part in parts()), *kinds_there]
     close = nearest(noun, names)
-    return f"did you mean {close}?" if close else f"there are {', '.join(dict.fromkeys(names))}"
+    return f"did you mean {close}?" if close else f"there are {', '.join(dict.fromkeys(names[: -len(kinds_there)]))}"
+
+
+def _kinds_called(kind: str) -> list[str]:
+    """The choices that have a kind of that name."""
+    return [name for name in CATALOG if not other_than(name, kind)]
 
 
 def _local(noun: str) -> list[dict[str, Any]]:

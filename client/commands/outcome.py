@@ -103,4 +103,7 @@ def _code(error: ApiError) -> Exit:
 def _advice(error: ApiError) -> str:
     if error.status != 401:
         return ""
-    return "\nSet BNLAB_API_KEY to a key of this server; `bnlab up` prints the line that does it for its own."
+    return (
+        "\nSet BNLAB_API_KEY to a key of this server; `bnlab up` prints the line that does it for its own. Where it "
+        "was started with a data directory of its own, BNLAB_DATA_DIR set to that finds its key as well."
+    )

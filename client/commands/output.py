@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -213,9 +213,18 @@ def duration(seconds: float) -> str:
 def byte_bar(name: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """A live bar on standard error for what is sent; told how many bytes are there, and of how many."""
     layout = (TextColumn("{task.description}"), BarColumn(bar_width=30), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*layout, console=_console(stderr=True), disable=not shown) as progress:
-        task = progress.add_task(inline(name), total=None)
-        yield lambda done, of: progress.update(task, completed=done, total=of)
+    with ExitStack() as shown_from_the_first:
+        progress = Progress(*layout, console=_console(stderr=True), disable=not shown)
+        task = progress.add_task(inline(name), total=None, start=False)
+
+        def update(done: int, of: int) -> None:
+            if not progress.tasks[0].started:
+                # What is refused before a byte is sent has no bar.
+                shown_from_the_first.enter_context(progress)
+                progress.start_task(task)
+            progress.update(task, completed=done, total=of)
+
+        yield update
 
 
 def _measured(summary: Json) -> str:

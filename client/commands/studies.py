@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from client.commands.connection import AsJson, Url, connect
+from client.commands.dataset_names import with_dataset_ids
 from client.commands.ending import YesToMany, require_yes_to_all_of
 from client.commands.listing import age_seconds
 from client.commands.outcome import reported
@@ -84,7 +85,7 @@ def run_study(
     placed = Document(document, {}, tuple(f"/overrides{pointer}" for pointer in overrides.assigned))
     with connect(url) as client:
         with faults_located(claim, placed):
-            study = client.submit_study(document, idempotency_key=idempotency_key)
+            study = client.submit_study(with_dataset_ids(client, document), idempotency_key=idempotency_key)
         announced(client, study, wait=wait, timeout=timeout, output=output, opened=opened, as_json=as_json)
 
 

@@ -11,7 +11,7 @@ import typer
 from bncore.spec import SpecError
 from bncore.spec.merging import merged
 from client.commands.connection import AsJson, Url, connect
-from client.commands.datasets import usable_id_of
+from client.commands.dataset_names import usable_id_of, with_dataset_ids
 from client.commands.outcome import Exit, describe, leave, reported
 from client.commands.spec_file import Assignments, load
 from client.commands.studies import Key, Name
@@ -46,7 +46,11 @@ Target = Annotated[
 Higher = Annotated[bool | None, typer.Option("--higher/--lower", help="What is better, where the name does not say.")]
 Delta = Annotated[
     float | None,
-    typer.Option("--delta", help="The smallest effect that matters: 0.01 of an accuracy is a point.", metavar="X"),
+    typer.Option(
+        "--delta",
+        help="Required, here or in FILE: the smallest effect that matters; 0.01 of an accuracy is a point.",
+        metavar="X",
+    ),
 ]
 Margin = Annotated[
     Literal["superiority", "non_inferiority", "equality"] | None,
@@ -63,6 +67,19 @@ TuningSeeds = Annotated[
     int | None, typer.Option("--tuning-seeds", help="Of each setting that is tried; 3 unless said.", metavar="N")
 ]
 _VALIDATION = {"share": 0.2}
+_OPTIONS = {
+    "/name": "--name",
+    "/delta": "--delta",
+    "/margin": "--margin",
+    "/tuning_seeds": "--tuning-seeds",
+    "/seeds": "--seeds",
+    "/tune": "--tune",
+    "/estimand/metric": "--metric",
+    "/estimand/take": "--take",
+    "/estimand/target": "--target",
+    "/estimand/higher_is_better": "--higher/--lower",
+}
+"""What says which field, where no file does."""
 
 
 @reported
@@ -96,7 +113,7 @@ def compare_study(
 
     Examples:
 
-    bnlab study compare --baseline plain.yaml --treatment bn.yaml --tune 'optimizer.lr=[0.01, 0.1, 1]' --wait
+    bnlab study compare --baseline plain.yaml --treatment bn.yaml --delta 0.01 --tune 'optimizer.lr=[0.1, 1]' --wait
 
     bnlab study compare comparison.yaml --wait --output report.html
     """
@@ -109,7 +126,7 @@ def compare_study(
         if data is not None:
             _with_data(document, usable_id_of(client, data))
         with _faults_in(file, files):
-            study = client.submit_study(document, idempotency_key=idempotency_key)
+            study = client.submit_study(with_dataset_ids(client, document), idempotency_key=idempotency_key)
         announced(client, study, wait=wait, timeout=timeout, output=output, opened=opened, as_json=as_json)
 
 
@@ -200,7 +217,7 @@ def _place(pointer: str, file: str | None, files: Mapping[str, tuple[str, Docume
     _, _, rest = pointer.partition("/compare/")
     arm, separator, within = rest.partition("/")
     if arm not in files:
-        return None
+        return next((said for field, said in _OPTIONS.items() if f"{pointer}/".startswith(f"{field}/")), None)
     path, document = files[arm]
     place = document.place_of(f"/{within}") if separator else None
     return f"{path}, {place}" if place else path

@@ -3,15 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from client.commands.connection import AsJson, Url, connect
 from client.commands.figure import Name, Scale, Theme, Width, drawable, list_figures
 from client.commands.outcome import reported
 from client.commands.output import emit, inline, show
 from client.commands.study_outcome import StudyId, study_id_of
+from client.commands.target import target_option
 
-Target = Annotated[Path | None, typer.Option("--output", "-o", help="By default NAME.png.", metavar="PATH")]
+Target = Annotated[Path | None, target_option("--output", "-o", help="By default NAME.png.", metavar="PATH")]
 
 
 @reported

@@ -25,6 +25,7 @@ from client.commands.output import (
     time_left,
     words,
 )
+from client.commands.target import target_option
 from client.errors import Json, Unreachable
 from client.http import Client
 from client.printable import one_line
@@ -46,7 +47,7 @@ Wait = Annotated[bool, typer.Option("--wait", "-w", help="Stay until it was judg
 Timeout = Annotated[float | None, typer.Option("--timeout", min=0.0, help="Wait no longer.", metavar="SECONDS")]
 Page = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Write the report there: a page, or .json.", metavar="PATH"),
+    target_option("--output", "-o", help="Write the report there: a page, or .json.", metavar="PATH"),
 ]
 Opened = Annotated[bool, typer.Option("--open", help="Show the page in a browser.")]
 

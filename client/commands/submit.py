@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from client.commands.connection import AsJson, ExperimentId, Url, connect
+from client.commands.dataset_names import with_dataset_ids
 from client.commands.naming import id_of
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import bars, emit, inline, show, tell, warn_of
@@ -54,7 +55,7 @@ def submit(
     document = load(file, assignments)
     with connect(url) as client:
         with faults_located(file, document):
-            experiment = client.submit(document.value, idempotency_key=idempotency_key)
+            experiment = client.submit(with_dataset_ids(client, document.value), idempotency_key=idempotency_key)
         announce(experiment, as_json, wait)
         if wait:
             see_through(client, experiment, timeout, as_json)

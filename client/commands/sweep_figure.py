@@ -10,12 +10,13 @@ from client.commands.figure import Keys, LogY, Name, Scale, Theme, Width, drawab
 from client.commands.outcome import reported
 from client.commands.output import emit, inline, show
 from client.commands.sweeps import SweepId, sweep_id_of
+from client.commands.target import target_option
 
 Measure = Annotated[
     str | None, typer.Option("--metric", "-m", help="As for `bnlab sweep results`.", metavar="NAME", show_default=False)
 ]
 Axis = typer.Option(help="An axis of the sweep, such as optimizer.lr.", metavar="PATH", show_default=False)
-Target = Annotated[Path | None, typer.Option("--output", "-o", help="By default NAME.png.", metavar="PATH")]
+Target = Annotated[Path | None, target_option("--output", "-o", help="By default NAME.png.", metavar="PATH")]
 
 
 @reported

@@ -3,6 +3,7 @@
 from typing import Any
 
 from client.commands.connection import AsJson, Url, connect
+from client.commands.dataset_names import with_dataset_ids
 from client.commands.outcome import reported
 from client.commands.output import emit, show, table, tell, words
 from client.commands.spec_file import Assignments, SpecFile, faults_located, load
@@ -18,7 +19,7 @@ def validate_sweep(file: SpecFile, assignments: Assignments = None, url: Url = N
     """
     document = load(file, assignments)
     with connect(url) as client, faults_located(file, document):
-        found = client.validate_sweep(document.value)
+        found = client.validate_sweep(with_dataset_ids(client, document.value))
     if as_json:
         emit(found)
         return

@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from client.commands.connection import AsJson, Url, connect
+from client.commands.dataset_names import with_dataset_ids
 from client.commands.ending import YesToMany, require_yes_to_all_of
 from client.commands.listing import age_seconds
 from client.commands.naming import only
@@ -63,7 +64,7 @@ def submit_sweep(
     document = load(file, assignments)
     with connect(url) as client:
         with faults_located(file, document):
-            made = client.submit_sweep(document.value, idempotency_key=idempotency_key)
+            made = client.submit_sweep(with_dataset_ids(client, document.value), idempotency_key=idempotency_key)
         if wait:
             _see_through(client, made, timeout, as_json)
         elif as_json:

@@ -7,6 +7,7 @@ import typer
 
 from bncore.spec import SpecError, cautions, load_spec, plan
 from client.commands.connection import AsJson, Url, connect
+from client.commands.dataset_names import with_dataset_ids
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import emit, show, table, warn_of
 from client.commands.spec_file import Assignments, SpecFile, faults_located, load
@@ -67,7 +68,7 @@ def _answer(document: Document, remote: bool, url: str | None) -> None:
 def _checked(document: Document, remote: bool, url: str | None) -> dict[str, Any]:
     if remote:
         with connect(url) as client:
-            checked = client.validate(document.value)
+            checked = client.validate(with_dataset_ids(client, document.value))
     else:
         spec = load_spec(document.value)
         warnings = [asdict(caution) for caution in cautions(spec)]

@@ -18,6 +18,7 @@ from store.tables import Dataset, DatasetUse, Job
 
 _JOB, _USE = core(Job).c, core(DatasetUse)
 MOST_NAMED = 10
+_MOST_CALLED = 3
 
 
 def hold(session: Asks, owner: str, dataset_ids: Collection[str]) -> None:
@@ -35,8 +36,18 @@ def readable(session: Session, owner: str, dataset_id: str) -> Dataset:
     mine = select(Dataset).where(Dataset.id == dataset_id, *owned_by(owner))
     found = session.scalars(mine).one_or_none()
     if found is None or found.state is not State.SUCCEEDED:
-        raise DatasetUnusable(dataset_id, None if found is None else found.state)
+        raise DatasetUnusable(
+            dataset_id,
+            None if found is None else found.state,
+            _called(session, owner, dataset_id) if found is None else (),
+        )
     return found
+
+
+def _called(session: Session, owner: str, name: str) -> list[str]:
+    """The newest data sets of that name which can be read."""
+    mine = select(Dataset.id).where(Dataset.name == name, *owned_by(owner), _JOB.state == State.SUCCEEDED)
+    return list(session.scalars(mine.order_by(Dataset.id.desc()).limit(_MOST_CALLED)))
 
 
 def use(session: Asks, uses: Mapping[str, str]) -> None:

@@ -136,7 +136,7 @@ def run_out(api: Any, client: Any, sweep: str) -> None:
     table = client.get(f"{sweep}/results", params={"measures": "validation/accuracy", "format": "csv"}).text
     assert [row["pruned"] for row in csv.DictReader(io.StringIO(table))] == ["10", "10", "10", "20", "20", ""]
     drawn = client.get(f"{sweep}/figures/sensitivity.json", params={"measure": "validation/accuracy"}).json()
-    assert "▽ ended early, behind other points" in drawn["description"]
+    assert "▼ ended early, behind other points" in drawn["description"]
     assert "triangle-down" in json.dumps(drawn)
     # More seeds are of what is left.
     grown = client.post(f"{sweep}/extend", json={"seeds": 1})

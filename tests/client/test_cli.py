@@ -313,13 +313,21 @@ def test_kinds_says_what_each_field_takes(cli):
 @pytest.mark.parametrize(
     ("noun", "said"),
     [
-        ("lstm", "it is among those of `bnlab kinds networks`"), ("batch_renorm", "`bnlab kinds normalizers`"),
+        ("layer_nrm", "did you mean layer_norm?"),
         ("optimisers", "did you mean optimizers?"), ("xyz", "there are normalizers, networks"),
     ],
 )  # fmt: skip
-def test_kinds_says_where_a_kind_is_shown(cli, noun, said):
+def test_kinds_says_what_was_probably_meant(cli, noun, said):
     refused = cli("kinds", noun)
     assert (refused.exit_code, said in " ".join(refused.stderr.split())) == (2, True)
+
+
+@pytest.mark.parametrize("more", [[], ["--remote"]])
+def test_kinds_shows_one_kind_with_its_fields(cli, more):
+    for kind, choice in (("layer_norm", "normalizers"), ("layers", "networks"), ("digits", "data")):
+        (alone,) = json.loads(cli("kinds", kind, "--json", *more).stdout)[choice]
+        assert alone["kind"] == kind
+        assert alone["schema"]["properties"]
 
 
 @pytest.mark.parametrize("more", [[], ["--remote"]])

@@ -93,13 +93,15 @@ def test_an_import_that_failed_does_not_stand_in_the_way_of_the_one_that_did_not
 def test_a_fault_of_a_spec_is_said_with_the_line_of_its_file() -> None:
     faults = [{"pointer": "/compare/bn/train/steps", "detail": "Should be less", "code": "x"}]
     faults += [{"pointer": "/delta", "detail": "Is required", "code": "missing"}]
+    faults += [{"pointer": "/tune/optimizer.lrr", "detail": "No such field", "code": "x"}]
     problem = {"title": "Not so", "status": 422, "errors": faults}
     with answering(lambda *_: (422, problem)) as url:
         more = ["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--url", url]
         result = CliRunner().invoke(app, ["study", "compare", *more])
     assert result.exit_code == 3
     assert "/compare/bn/train/steps (bn.yaml, line 2): Should be less" in result.output
-    assert "/delta: Is required" in result.output
+    assert "/delta (--delta): Is required" in result.output
+    assert "/tune/optimizer.lrr (--tune): No such" in result.output
 
 
 @pytest.mark.parametrize("command", [["list"], ["show", STUDY], ["wait", STUDY], ["claims"]])

@@ -210,6 +210,19 @@ def test_a_data_set_is_its_owners_and_read_by_nobody_else(lab):
         submit(lab, dataset_id, owner="own_2")
 
 
+def test_a_name_in_the_place_of_an_id_is_answered_with_the_id(lab):
+    dataset_id = lab.dataset()
+    with lab.database.read() as session:
+        name = using.readable(session, "own_1", dataset_id).name
+        with pytest.raises(DatasetUnusable, match=f"That is a name; its id is {dataset_id}$"):
+            using.readable(session, "own_1", name)
+        with pytest.raises(DatasetUnusable, match="no such data set of yours"):
+            using.readable(session, "own_2", name)
+    other = lab.dataset(b"another")
+    with lab.database.read() as session, pytest.raises(DatasetUnusable, match=f"{other}, {dataset_id}"):
+        using.readable(session, "own_1", name)
+
+
 def test_one_that_is_in_use_is_not_deleted_and_one_that_is_not_ready_is_not_used(lab):
     dataset_id = lab.dataset()
     experiment_id = submit(lab, dataset_id)

@@ -42,8 +42,8 @@ def decimal_of(cells: Iterable[str], told: Decimal | None, what: str) -> Decimal
         )
     if len(thousands) == len(with_comma):
         raise InvalidData(
-            f'{what} has {_shown(with_comma[0])}, which may be a fraction or thousands; say csv.decimal: ",", or '
-            "write thousands without a comma"
+            f'{what} has {_shown(with_comma[0])}, which may be a fraction or thousands; say csv.decimal: ",", '
+            """as by --set 'csv.decimal=","', or write thousands without a comma"""
         )
     return ","
 

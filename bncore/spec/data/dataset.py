@@ -65,7 +65,8 @@ class DatasetSpec(ImageOptions, Standardized, TrainingPart):
         missing = [name for name in _COMPLETED if value.get(name) is None]
         if missing:
             detail = (
-                "Names a data set of the service, which completes it when it is submitted there; without a service, "
+                "Names a data set of the service, which completes it when it is submitted there, or tried out by "
+                "`bnlab validate --remote`; without a service, "
                 f"give {', '.join(missing)} too"
             )
             raise PydanticCustomError("cross_field", "not completed", {"faults": [("/id", detail, "not_completed")]})

@@ -158,6 +158,14 @@ def test_a_misspelt_field_gets_a_suggestion() -> None:
         ),
         ({"network": {"kind": "mlp", "hidden": []}}, "/network/hidden: Should have at least 1 item"),
         ({"train": {"steps": 1e3}}, "/train/steps: Should be a whole number: no quotes, no point, no exponent"),
+        (
+            {"optimizer": {"kind": "sgd", "lr": "1,5"}},
+            "/optimizer/lr: Should be a number; the decimal mark is a point, as in 1.5",
+        ),
+        (
+            {"network": {"kind": "layers", "layers": [{"kind": "linear", "width": 2, "features": 24}]}},
+            "/network/layers/0/features: Unknown field; did you mean width?",
+        ),
         ({"optimizer": {"kind": "sgd", "lr": "0.1"}}, "/optimizer/lr: Should be a number, without quotes"),
         ({"tags": {"seed": 1}}, "/tags/seed: Should be text; what looks like a number stands in quotes"),
         ({"network": {"kind": "mlp", "hidden": "100"}}, "/network/hidden: Should be a list"),
