@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bncore import moments
-from bncore.comparison.differing import differences, where
+from bncore.comparison.meant import told_apart
 from bncore.spec.merging import merged
 from bncore.studies.claim import Claim
 from bncore.studies.claims import CLAIMS
@@ -154,9 +154,9 @@ def _arms(design: Mapping[str, Any]) -> Iterator[Document]:
     """Their specs, and where these differ from that of the first."""
     specs = [_spec(design, arm) for arm in design.get("arms") or []]
     for arm, spec in zip(design.get("arms") or [], specs, strict=True):
-        paths = differences([specs[0], spec]) if spec is not specs[0] else []
-        paths = [path for path in paths if path.partition(".")[0] not in _SPARE]
-        changes = {path: [where(one, [path]).get(path) for one in (specs[0], spec)] for path in paths}
+        told = told_apart([specs[0], spec])
+        paths = [path for path in told.paths if path.partition(".")[0] not in _SPARE]
+        changes = {path: [at.get(path) for at in told.wheres] for path in paths}
         yield {"name": arm["name"], "words": arm["words"], "differs": changes, "spec": spec}
 
 
