@@ -36,7 +36,7 @@ def unused_fields(network: NetworkSpec, signal: Signal, outputs: int) -> frozens
     def changes(name: str, value: Any) -> bool:
         other = network.model_copy(update={name: value})
         try:
-            return bool(_made(other.blueprint(signal, outputs)) != made
+            return bool(_made(other.blueprint(signal, outputs)) != made)
         except Exception:
             return True
 

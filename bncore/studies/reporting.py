@@ -14,6 +14,7 @@ from typing import Any
 from bncore import moments
 from bncore.comparison.meant import told_apart
 from bncore.spec.merging import merged
+from bncore.studies import cautioned
 from bncore.studies.claim import Claim
 from bncore.studies.claims import CLAIMS
 
@@ -66,6 +67,7 @@ def _study(stored: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> Do
         "standing": standing(verdicts),
         "summary": _summary(verdicts),
         "verdicts": verdicts,
+        "warnings": cautioned.documents(_specs(design), runs),
         "looks": dict(stored.get("taken") or {}),
         "places": list(_places(runs)),
         "arms": list(_arms(design)),
@@ -158,6 +160,10 @@ def _arms(design: Mapping[str, Any]) -> Iterator[Document]:
         paths = [path for path in told.paths if path.partition(".")[0] not in _SPARE]
         changes = {path: [at.get(path) for at in told.wheres] for path in paths}
         yield {"name": arm["name"], "words": arm["words"], "differs": changes, "spec": spec}
+
+
+def _specs(design: Mapping[str, Any]) -> dict[str, Document]:
+    return {arm["name"]: _spec(design, arm) for arm in design.get("arms") or []}
 
 
 def _spec(design: Mapping[str, Any], arm: Mapping[str, Any]) -> Document:
