@@ -15,7 +15,8 @@ from api.deps import Admitted
 from api.devices import queue_of
 from api.headers import idempotency_key
 from api.refusals import InvalidBody
-from api.shown.studies import StudyNow, StudyWarning, study_warnings
+from api.shown.studies import StudyNow
+from api.shown.study_warnings import StudyWarning, study_warnings
 from api.shown.waiting import Living
 from bncore.spec import Fault, SpecError
 from bncore.spec.study import ARTICLE, StudySpec

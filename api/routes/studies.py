@@ -20,7 +20,8 @@ from api.parameters import Parameters, Reading
 from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
-from api.shown.studies import Claim, Claims, Study, StudyExperiment, StudyNow, StudySubmitted
+from api.shown.studies import Claim, Claims, Study, StudyExperiment, StudyNow
+from api.shown.study_warnings import StudySubmitted
 from api.shown.waiting import Living
 from api.studying import stored, warnings_about
 from bncore.spec.study import StudySpec

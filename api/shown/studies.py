@@ -8,12 +8,9 @@ from pydantic import Field
 
 from api.shown import Real, Shown, maybe_utc, utc
 from api.shown.experiments import Experiment, Failure, Progress, failure_of
-from api.shown.plans import SpecWarning, warnings_of
 from api.shown.waiting import Living, waiting_for
-from bncore.spec import ExperimentSpec, Fault
 from bncore.spec.study import ARTICLE
 from bncore.studies.asking import has_scale
-from bncore.studies.cautioned import Tried, cautioned
 from bncore.studies.claim import Claim as DesignedClaim
 from store import tables
 from store.jobs.states import TERMINAL, State
@@ -129,51 +126,6 @@ class StudyNow(Study):
     @classmethod
     def seen(cls, row: tables.Study, standing: StudyStanding, living: Living) -> "StudyNow":
         return cls(**_facts(row, standing, living), spec=row.asked, design=row.design)
-
-
-class StudyWarning(SpecWarning):
-    """Something that specs of a study say, and that may not be meant."""
-
-    claim: str | None = Field(description="Of an article, in which of its parts; of a claim itself.")
-    arm: str = Field(description="The first that it is of.")
-    setting: dict[str, Any] = Field(description="At which it is of that, by paths of the spec.")
-    places: int = Field(description="Of how many arms at settings, of those that are trained first.")
-    of: int = Field(description="How many of these there are.")
-
-
-class StudySubmitted(StudyNow):
-    """A study as it was accepted."""
-
-    warnings: list[StudyWarning] = Field(
-        description="What may not be meant so; of equal ones the first is shown. No verdict takes notice of it."
-    )
-
-    @classmethod
-    def accepted(
-        cls, row: tables.Study, standing: StudyStanding, living: Living, warnings: list[StudyWarning]
-    ) -> "StudySubmitted":
-        return cls(**_facts(row, standing, living), spec=row.asked, design=row.design, warnings=warnings)
-
-
-def study_warnings(claim: str | None, places: Sequence[Tried], living: Living) -> list[StudyWarning]:
-    """What is worth saying of the places that a study trains first."""
-
-    def say(spec: ExperimentSpec) -> list[Fault]:
-        return [Fault(one.pointer, one.detail, one.code) for one in warnings_of(spec, living)]
-
-    return [
-        StudyWarning(
-            pointer=one.fault.pointer,
-            detail=one.fault.detail,
-            code=one.fault.code,
-            claim=claim,
-            arm=one.tried.arm,
-            setting=dict(one.tried.setting),
-            places=one.places,
-            of=one.of,
-        )
-        for one in cautioned(places, say)
-    ]
 
 
 class StudyExperiment(Shown):
