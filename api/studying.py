@@ -16,10 +16,12 @@ from api.devices import queue_of
 from api.headers import idempotency_key
 from api.refusals import InvalidBody
 from api.shown.studies import StudyNow
+from api.shown.study_warnings import StudyWarning, study_warnings
 from api.shown.waiting import Living
 from bncore.spec import Fault, SpecError
 from bncore.spec.study import ARTICLE, StudySpec
-from bncore.studies.asking import checked, claims_of
+from bncore.studies.asking import asked_of, checked, claims_of
+from bncore.studies.cautioned import places_tried
 from bncore.studies.claim import Experiment, experiments
 from store import studies, tables
 from store.errors import DatasetUnusable
@@ -45,6 +47,29 @@ async def stored(asked: Admitted, spec: StudySpec, living: Living) -> Stored:
     submission = await service.bodies.run(functools.partial(_submission, asked, spec))
     _require_extras(submission, living)
     return await service.writes.run(functools.partial(_store, asked, scope, submission, living))
+
+
+async def warnings_about(asked: Admitted, study: tables.Study, living: Living) -> list[StudyWarning]:
+    """What is worth saying of what a study trains first, of an article of each of its parts; the same of a repeat."""
+    service = asked.service
+    rows = await service.reads.run(functools.partial(_with_parts, asked, study))
+    return await service.bodies.run(lambda: [one for row in rows for one in _warnings(row, living)])
+
+
+def _with_parts(asked: Admitted, study: tables.Study) -> list[tables.Study]:
+    if study.claim != ARTICLE:
+        return [study]
+    with asked.service.database.read() as session:
+        return studies.parts(session, study.id)
+
+
+def _warnings(study: tables.Study, living: Living) -> list[StudyWarning]:
+    try:
+        one = asked_of(study.asked)
+        return study_warnings(study.claim, places_tried(one.design, one.first), living)
+    except SpecError:
+        # A repeat of what another version has accepted.
+        return []
 
 
 def _replayed(asked: Admitted, scope: Scope, spec: StudySpec) -> tables.Study | None:

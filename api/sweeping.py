@@ -14,6 +14,8 @@ from api.completing import Completing
 from api.deps import Admitted
 from api.headers import idempotency_key
 from api.refusals import InvalidBody
+from api.shown.sweep_plans import SweepWarning, sweep_warnings
+from api.shown.waiting import Living
 from bncore.spec import Fault, SpecError
 from bncore.spec.sweep import Complete, Extension, Point, SweepSpec
 from store import sweeps, tables
@@ -75,6 +77,20 @@ def experiments_of(
         return expanded(complete if completes else _as_it_is)
     except SpecError as error:
         raise InvalidBody(error.faults) from None
+
+
+def warnings_about(
+    asked: Admitted, expanded: Callable[[Complete], list[Point]], known: list[Point], living: Living
+) -> list[SweepWarning]:
+    """What is worth saying of the points of a sweep that is stored: those that are known, or of a repeat its own again.
+
+    Nothing of a repeat whose data set is gone since.
+    """
+    try:
+        points = known or experiments_of(asked, expanded)
+    except InvalidBody:
+        return []
+    return sweep_warnings([one for one in points if one.seed == points[0].seed], living)
 
 
 def _as_it_is(document: Any) -> Any:

@@ -10,8 +10,7 @@ StoreError
 ├── CheckpointNotFound, CheckpointDamaged
 ├── DiagnosticNotFound
 ├── FileNotFound, FileIncomplete, FileDamaged
-├── KeyNotFound, KeyEnded
-├── BeyondGrant
+├── KeyNotFound, KeyEnded, BeyondGrant
 ├── SweepNotFound, SweepChanged
 ├── StaleLease
 ├── IllegalTransition

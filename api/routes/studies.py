@@ -21,8 +21,9 @@ from api.problems import declared
 from api.routes.keyed import KeyedRoutes
 from api.shown import Page
 from api.shown.studies import Claim, Claims, Study, StudyExperiment, StudyNow
+from api.shown.study_warnings import StudySubmitted
 from api.shown.waiting import Living
-from api.studying import stored
+from api.studying import stored, warnings_about
 from bncore.spec.study import StudySpec
 from bncore.studies.claims import CLAIMS
 from store import studies, tables
@@ -65,7 +66,7 @@ def mount(app: FastAPI) -> None:
         submit_study,
         methods=["POST"],
         status_code=202,
-        response_model=StudyNow,
+        response_model=StudySubmitted,
         responses=_ACCEPTED,
         openapi_extra={"parameters": [idempotency_parameter()], "requestBody": model_body(StudySpec)},
         summary="Ask a question",
@@ -104,12 +105,14 @@ async def submit_study(asked: Asked, spec: Annotated[StudySpec, Depends(body(Stu
     """A claim of the article, all of them, or a comparison of one's own specs: paired experiments, and a verdict.
 
     Its experiments are submitted stage by stage, each when the one before has ended. Whatever can be known of it now
-    is refused now: a claim that there is none, too few seeds, a change that makes an arm impossible.
+    is refused now: a claim that there is none, too few seeds, a change that makes an arm impossible. What may not be
+    meant so is said in `warnings`, and changes no verdict.
     """
     study, replayed = await stored(asked, spec, living)
     row, standing = await asked.service.reads.run(functools.partial(_standing, asked, study.id))
     _LOG.info("study_submitted", study_id=row.id, claim=row.claim, replayed=replayed)
-    shown = StudyNow.seen(row, standing, living)
+    warnings = await warnings_about(asked, row, living)
+    shown = StudySubmitted.accepted(row, standing, living, warnings)
     headers = {"Location": shown.links.self_, "Retry-After": "1"}
     return answer(shown, 202, headers | ({"Idempotency-Replayed": "true"} if replayed else {}))
 

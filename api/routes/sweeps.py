@@ -24,9 +24,10 @@ from api.refusals import InvalidBody
 from api.routes.keyed import KeyedRoutes
 from api.searching import first_trials, searchable
 from api.shown import Page
+from api.shown.sweep_plans import SweepSubmitted, SweepWarning
 from api.shown.sweeps import Sweep, SweepExperiment, SweepNow
 from api.shown.waiting import Living
-from api.sweeping import Stored, stored
+from api.sweeping import Stored, stored, warnings_about
 from bncore.spec import Fault
 from bncore.spec.sweep import Complete, Extension, Point, SweepSpec, expand, extended, load_sweep, trial_points
 from store import sweeps, tables
@@ -65,7 +66,7 @@ def mount(app: FastAPI) -> None:
         submit_sweep,
         methods=["POST"],
         status_code=202,
-        response_model=SweepNow,
+        response_model=SweepSubmitted,
         responses=_ACCEPTED,
         openapi_extra={**keyed, "requestBody": model_body(SweepSpec)},
         summary="Submit many experiments of one template",
@@ -113,7 +114,7 @@ async def submit_sweep(asked: Asked, spec: Annotated[SweepSpec, Depends(body(Swe
     experiments, all of them stored or none.
 
     Faults of an experiment point to the axis or arm that makes them, and name its values. Arms and points of one seed
-    are paired: what the seed draws is the same in all of them.
+    are paired: what the seed draws is the same in all of them. What may not be meant so is said in `warnings`.
     """
 
     def store(session: Session, scope: Scope | None, submission: SweepSubmission) -> Stored:
@@ -128,8 +129,16 @@ async def submit_sweep(asked: Asked, spec: Annotated[SweepSpec, Depends(body(Swe
     if spec.search is not None:
         whole = await searchable(asked, spec)
         expanded = functools.partial(trial_points, whole, await first_trials(asked, whole))
-    sweep, replayed = await stored(asked, spec, expanded, store)
-    return await _accepted(asked, sweep, replayed)
+    points: list[Point] = []
+
+    def noted(complete: Complete) -> list[Point]:
+        points[:] = expanded(complete)
+        return points
+
+    sweep, replayed = await stored(asked, spec, noted, store)
+    about = functools.partial(warnings_about, asked, noted, points, living)
+    warnings = await asked.service.bodies.run(about)
+    return await _accepted(asked, sweep, replayed, warnings)
 
 
 async def extend_sweep(
@@ -223,9 +232,13 @@ def _extensible(asked: Admitted, sweep_id: str) -> tuple[tables.Sweep, list[int]
     return sweep, ended
 
 
-async def _accepted(asked: Admitted, sweep: tables.Sweep, replayed: bool) -> Response:
+async def _accepted(
+    asked: Admitted, sweep: tables.Sweep, replayed: bool, warnings: list[SweepWarning] | None = None
+) -> Response:
     row, standing, coming = await asked.service.reads.run(functools.partial(_standing, asked, sweep.id))
     shown = SweepNow.seen(row, standing, coming)
+    if warnings is not None:
+        shown = SweepSubmitted(**dict(shown), warnings=warnings)
     _LOG.info("sweep_submitted", sweep_id=row.id, experiments=shown.experiments, replayed=replayed)
     headers = {"Location": shown.links.self_, "Retry-After": "1"}
     return answer(shown, 202, headers | ({"Idempotency-Replayed": "true"} if replayed else {}))

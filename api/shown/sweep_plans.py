@@ -7,6 +7,7 @@ from pydantic import Field
 
 from api.shown import Shown
 from api.shown.plans import SpecWarning, warnings_of
+from api.shown.sweeps import SweepNow
 from api.shown.waiting import Living
 from bncore.spec import ExperimentSpec
 from bncore.spec.sweep import Point, SweepSpec, examples, extremes, parameters, pruned_steps, steps
@@ -18,6 +19,14 @@ class SweepWarning(SpecWarning):
     points: int = Field(description="Of how many points; `detail` is of the first of them. Of a search, of its ends.")
     values: dict[str, Any] = Field(description="Of the axes, at that point.")
     arm: str | None
+
+
+class SweepSubmitted(SweepNow):
+    """A sweep as it was accepted."""
+
+    warnings: list[SweepWarning] = Field(
+        description="What may not be meant so; of equal ones the first is shown. Of a search, of its first trials."
+    )
 
 
 class PlannedExperiment(Shown):
@@ -132,7 +141,7 @@ class SweepValidated(Shown):
             most_parameters=learned.largest,
             search=search,
             prune=PlannedPruning.of(spec, steps(points[0].spec)),
-            warnings=_warnings(points, living),
+            warnings=sweep_warnings(points, living),
             first=first,
             last=last,
         )
@@ -163,7 +172,8 @@ def _cost(spec: ExperimentSpec) -> int:
     return examples(spec) * parameters(spec)
 
 
-def _warnings(points: Sequence[Point], living: Living) -> list[SweepWarning]:
+def sweep_warnings(points: Sequence[Point], living: Living) -> list[SweepWarning]:
+    """What is worth saying of the points, each with one seed; of equal ones the first."""
     found: dict[tuple[str, str], tuple[SpecWarning, Point, int]] = {}
     for point in points:
         for one in warnings_of(point.spec, living):

@@ -35,11 +35,20 @@ def following(paths: Sequence[str], wheres: Sequence[Mapping[str, Any]]) -> dict
     """Of the paths those whose value a `kind` beside or above them decides, and the path of that: mostly defaults."""
     found = {}
     for path in paths:
-        above = [kind for kind in paths if kind.endswith("kind") and kind != path and path.startswith(kind[:-4])]
+        above = [kind for kind in paths if kind.endswith("kind") and kind != path and f"{path}.".startswith(kind[:-4])]
+        if names_a_norm(path):
+            # Which norm it is is never a mere default; a list that says the same of many layers says it once.
+            above = [kind for kind in paths[: paths.index(path)] if _is_said_alike(kind, path, wheres)][:1]
         decided = [kind for kind in above if _decides(kind, path, wheres)]
         if decided:
             found[path] = decided[-1]
     return found
+
+
+def names_a_norm(path: str) -> bool:
+    """Whether it is the path of the kind of a normalization."""
+    *above, name = path.split(".")
+    return name == "kind" and bool(above) and (above[-1] == "norm" or above[-2:-1] == ["norms_at"])
 
 
 def where(spec: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
@@ -85,6 +94,13 @@ def _is_missed(key: str, values: list[Mapping[str, Any]]) -> bool:
     having = {as_text(value.get("kind")) for value in values if key in value}
     lacking = {as_text(value.get("kind")) for value in values if key not in value}
     return bool(having & lacking)
+
+
+def _is_said_alike(first: str, path: str, wheres: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether two normalizations are of one kind wherever they are."""
+    if not names_a_norm(first) or any((first in one) != (path in one) for one in wheres):
+        return False
+    return all(one.get(first) == one.get(path) for one in wheres)
 
 
 def _decides(kind: str, path: str, wheres: Sequence[Mapping[str, Any]]) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bncore.comparison.differing import as_text, differences, following, where
+from bncore.comparison.differing import as_text, following
+from bncore.comparison.meant import told_apart
 from bncore.comparison.measure import BEST, STEPS_TO_TARGET, Cell, Measure
 from bncore.comparison.runs import PRUNED, Run
 
@@ -60,15 +61,15 @@ class Comparison:
 
 def compare(runs: Sequence[Run], measures: Sequence[Measure]) -> Comparison:
     """The runs in groups, in the order in which each group has its first run."""
-    paths = differences([run.spec for run in runs])
-    wheres = [where(run.spec, paths) for run in runs]
+    told = told_apart([run.spec for run in runs])
+    paths, wheres = told.paths, told.wheres
     members: dict[str, list[Run]] = {}
     for run, at in zip(runs, wheres, strict=True):
         members.setdefault(as_text(at), []).append(run)
     known = {as_text(at): at for at in wheres}
     groups = tuple(group_of(known[text], found, measures) for text, found in members.items())
     warnings = tuple(_warnings(runs, groups, paths))
-    return Comparison(tuple(paths), following(paths, wheres), tuple(measures), groups, warnings)
+    return Comparison(paths, following(paths, wheres), tuple(measures), groups, warnings)
 
 
 def group_of(at: Mapping[str, Any], members: Sequence[Run], measures: Sequence[Measure]) -> Group:

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bncore.comparison.differing import as_text, differences, where
+from bncore.comparison.differing import as_text, names_a_norm, where
+from bncore.comparison.meant import norm_kinds, told_apart
 from bncore.figures.results import Results
 
 Path = tuple[str, ...]
@@ -46,11 +47,10 @@ def arms_of_results(results: Results) -> Arms:
 
 def arms_of(specs: Mapping[str, Mapping[str, Any]], unfinished: Collection[str] = ()) -> Arms:
     """The arms of some experiments, by their ids, which sort by the time they were made; a spec with a seed."""
-    paths = differences(list(specs.values()))
+    wheres = told_apart(list(specs.values())).wheres
     groups: dict[str, dict[str, str]] = {}
     leaves: dict[str, dict[Path, str]] = {}
-    for experiment, spec in specs.items():
-        at = where(spec, paths)
+    for (experiment, spec), at in zip(specs.items(), wheres, strict=True):
         whole = as_text(at)
         of_seeds, seed = groups.setdefault(whole, {}), as_text(where(spec, ["train.seed"]))
         both = (experiment, of_seeds.get(seed, experiment))
@@ -107,13 +107,21 @@ def _telling(specs: Sequence[Mapping[Path, str]]) -> list[Path]:
 def _labelled(telling: Sequence[Path], specs: Sequence[Mapping[Path, str]]) -> tuple[str, list[str]]:
     short = [path[-2] if path[-1] == "kind" and len(path) > 1 else path[-1] for path in telling]
     names = [name if short.count(name) == 1 else ".".join(path) for name, path in zip(short, telling, strict=True)]
-    labels = [", ".join(spec.get(path, "-") for path in telling) for spec in specs]
-    return ", ".join(names), labels
+    plain = [", ".join(spec.get(path, "-") for path in telling) for spec in specs]
+    labels = [", ".join(_said(spec, path, telling) for path in telling) for spec in specs]
+    return ", ".join(names), labels if len(set(labels)) == len(labels) else plain
+
+
+def _said(spec: Mapping[Path, str], path: Path, telling: Sequence[Path]) -> str:
+    """What it has at a path; where others have a norm and it has none there, the first that it has elsewhere."""
+    if path in spec or not names_a_norm(".".join(path)):
+        return spec.get(path, "-")
+    elsewhere = (kind for at, kind in spec.items() if at not in telling and names_a_norm(".".join(at)))
+    return next(elsewhere, "-")
 
 
 def _alone(spec: Mapping[str, Any]) -> str:
     """The one arm there is, in a few words; none where nothing is known of it."""
     network = spec.get("network") or {}
-    norm = network.get("norm") or {}
-    words = [str(part["kind"]) for part in (network, norm) if "kind" in part]
-    return str(spec.get("name") or "") or ", ".join(words)
+    words = [str(network["kind"])] if "kind" in network else []
+    return str(spec.get("name") or "") or ", ".join([*words, *norm_kinds(spec)])

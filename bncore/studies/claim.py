@@ -178,10 +178,16 @@ def seeds_of(batches: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(range(start, start + size)) for start, size in zip(starts, batches, strict=True))
 
 
+def at_setting(spec: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec with other values at some paths."""
+    result: dict[str, Any] = merged(dict(spec), _nested(tuple(setting.items())))
+    return result
+
+
 def _spec(design: Design, place: Place, seed: int) -> dict[str, Any]:
     arm = design.arm(place.arm)
     spec = merged(dict(design.template), arm.patch) if arm.spec is None else dict(arm.spec)
-    spec = merged(spec, _nested(place.setting))
+    spec = at_setting(spec, dict(place.setting))
     result: dict[str, Any] = merged(spec, {"train": {"seed": seed}})
     return result
 

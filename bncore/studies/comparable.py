@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bncore.comparison.differing import differences
+from bncore.comparison.meant import told_apart
 from bncore.spec.data import data_shape
 from bncore.spec.experiment import ExperimentSpec
 from bncore.spec.faults import MAX_FAULTS, Fault, SpecError, pointer_part
@@ -180,7 +181,7 @@ def _measured_apart(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) 
 def _same(asked: FreeComparison, whole: Mapping[str, Mapping[str, Any]]) -> Iterator[Fault]:
     for place, name in enumerate(asked.treatments):
         for other in (BASELINE, *asked.treatments[:place]):
-            paths = differences([whole[other], whole[name]])
+            paths = told_apart([whole[other], whole[name]]).paths
             if all(path.partition(".")[0] in _SAY_NOTHING_OF_RESULTS for path in paths):
                 detail = f"Differs from {other} in nothing that could change a result; change it, or leave it out"
                 yield Fault(_above(name), detail, "same_spec")

@@ -9,7 +9,7 @@ from typing import Any
 
 from bncore.studies.figuring import Draw, course, effects, figure_style, readable, seeds
 from bncore.studies.markup import Markup, element, table
-from bncore.studies.page_details import details, shares
+from bncore.studies.page_details import details, shares, warnings
 from bncore.studies.page_style import STYLE
 from bncore.studies.reporting import STANDINGS
 from bncore.studies.sentences import written
@@ -101,6 +101,7 @@ def _answers(report: Report, draw: Draw, level: str) -> Iterator[Markup]:
     order = sorted(report["verdicts"], key=lambda verdict: STANDINGS.index(verdict["standing"]))
     is_alone = level == "h2"
     yield from (_card(verdict, draw, is_alone=is_alone) for verdict in order)
+    yield warnings(report) or Markup()
     # An article has one picture a claim; the others are those of its own report.
     pictures = (*effects(report, draw), *(course(report, draw) if is_alone else ()))
     yield element("div", *pictures, class_="figures")

@@ -28,6 +28,22 @@ def details(report: Report, level: str) -> Iterator[Markup]:
     yield element("details", element("summary", "Design"), _json(report["design"]))
 
 
+def warnings(report: Report) -> Markup | None:
+    """What speaks against believing what came out, whatever it is; no guard, and no verdict hangs on it."""
+    if not report["warnings"]:
+        return None
+    rows = [(_whose(one), one["pointer"], one["detail"]) for one in report["warnings"]]
+    about = "What speaks against believing it: warnings of the specs, of which no verdict takes notice"
+    return table(about, ("arm", "field", "warning"), rows)
+
+
+def _whose(one: Report) -> str:
+    """The first place that it is of, and of how many."""
+    at = _unbroken(", ".join(f"{path} = {_short(value)}" for path, value in one["setting"].items()))
+    many = f" and {one['places'] - 1} more of {one['of']}" if one["places"] > 1 else ""
+    return f"{one['arm']}{f' at {at}' if at else ''}{many}"
+
+
 def shares(counted: Report) -> Markup:
     """How many networks train at each setting, and what joins them to one verdict."""
     rows = [

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bncore import moments
-from bncore.comparison.differing import differences, where
+from bncore.comparison.meant import told_apart
 from bncore.spec.merging import merged
+from bncore.studies import cautioned
 from bncore.studies.claim import Claim
 from bncore.studies.claims import CLAIMS
 
@@ -66,6 +67,7 @@ def _study(stored: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> Do
         "standing": standing(verdicts),
         "summary": _summary(verdicts),
         "verdicts": verdicts,
+        "warnings": cautioned.documents(_specs(design), runs),
         "looks": dict(stored.get("taken") or {}),
         "places": list(_places(runs)),
         "arms": list(_arms(design)),
@@ -154,10 +156,14 @@ def _arms(design: Mapping[str, Any]) -> Iterator[Document]:
     """Their specs, and where these differ from that of the first."""
     specs = [_spec(design, arm) for arm in design.get("arms") or []]
     for arm, spec in zip(design.get("arms") or [], specs, strict=True):
-        paths = differences([specs[0], spec]) if spec is not specs[0] else []
-        paths = [path for path in paths if path.partition(".")[0] not in _SPARE]
-        changes = {path: [where(one, [path]).get(path) for one in (specs[0], spec)] for path in paths}
+        told = told_apart([specs[0], spec])
+        paths = [path for path in told.paths if path.partition(".")[0] not in _SPARE]
+        changes = {path: [at.get(path) for at in told.wheres] for path in paths}
         yield {"name": arm["name"], "words": arm["words"], "differs": changes, "spec": spec}
+
+
+def _specs(design: Mapping[str, Any]) -> dict[str, Document]:
+    return {arm["name"]: _spec(design, arm) for arm in design.get("arms") or []}
 
 
 def _spec(design: Mapping[str, Any], arm: Mapping[str, Any]) -> Document:

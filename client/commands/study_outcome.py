@@ -74,12 +74,23 @@ def announced(
     as_json: bool,
 ) -> None:
     """Say what was submitted; with `wait`, or where there is a report to be written, see it through."""
+    if not as_json:
+        _warn_of(study)
     if wait or output is not None or opened:
         see_through(client, study, timeout, as_json, output, opened=opened)
     elif as_json:
         emit(study)
     else:
         show(f"{inline(study['id'])} [dim]{inline(study['state'])}[/]")
+
+
+def _warn_of(study: Json) -> None:
+    """What may not be meant so of what was submitted, each with the first arm that it is of."""
+    for one in study.get("warnings") or ():
+        part = f"{one['claim']}, " if study["kind"] == "article" else ""
+        at = ", ".join(f"{path} = {value}" for path, value in one["setting"].items())
+        where = f"{part}{one['arm']}{f' at {at}' if at else ''}, {one['places']:,} of {one['of']:,}"
+        tell(f"Warning: {one_line(str(one['pointer']))}: {one_line(str(one['detail']))} (arm {one_line(where)})")
 
 
 def see_through(

@@ -24,8 +24,7 @@ def validate_sweep(file: SpecFile, assignments: Assignments = None, url: Url = N
         emit(found)
         return
     search = found.get("search")
-    for warning in found["warnings"]:
-        _warn(warning, 1 if search else found["points"])
+    warn_of_points(found, 1 if search else found["points"])
     facts = {
         **(_searching(found, search) if search else {"points": found["points"]}),
         "seeds": len(found["seeds"]),
@@ -75,6 +74,12 @@ def _pruning(found: Json) -> dict[str, str]:
         "points that stay": f"{plan['kept']:,}",
         "steps with pruning": f"{plan['total_steps']:,} ({share:.0f} %)",
     }
+
+
+def warn_of_points(answer: Json, points: int) -> None:
+    """Say what may not be meant so, each with the first of so many points that it is of."""
+    for warning in answer.get("warnings") or ():
+        _warn(warning, points)
 
 
 def _warn(warning: Json, points: int) -> None:

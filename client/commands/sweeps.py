@@ -26,6 +26,7 @@ from client.commands.output import (
     words,
 )
 from client.commands.spec_file import Assignments, SpecFile, faults_located, load
+from client.commands.sweep_validate import warn_of_points
 from client.errors import Json
 from client.http import Client
 from client.printable import one_line
@@ -65,6 +66,8 @@ def submit_sweep(
     with connect(url) as client:
         with faults_located(file, document):
             made = client.submit_sweep(with_dataset_ids(client, document.value), idempotency_key=idempotency_key)
+        if not as_json:
+            warn_of_points(made, made["points"])
         if wait:
             _see_through(client, made, timeout, as_json)
         elif as_json:

@@ -164,6 +164,40 @@ def test_a_free_comparison_is_a_study(api: Any) -> None:
     assert [(one["arm"], one["seed"]) for one in found[:3]] == [("baseline", 0), ("bn", 0), ("baseline", 1)]
 
 
+def test_warnings_of_its_specs_are_said_when_it_is_accepted_and_again_to_a_repeat(api: Any) -> None:
+    held_out = {"data": {"kind": "digits", "validation": {"share": 0.2}}, "train": {"steps": 50}}
+    arms = {name: {**spec, **held_out} for name, spec in COMPARED["compare"].items()}
+    slow = {"kind": "mlp", "hidden": [16], "norm": {"kind": "batch_norm", "momentum": 0.01}}
+    arms["slow"] = {**held_out, "network": slow}
+    tuned = {"claim": None, "scale": None, "compare": arms, "delta": 0.01, "tune": {"optimizer.lr": [0.1, 0.2]}}
+    key = {"Idempotency-Key": "warned"}
+    warnings = submit(api, key, **tuned)["warnings"]
+    (warning,) = [one for one in warnings if one["code"] == "cold_statistics" and one["arm"] == "slow"]
+    alone = api.client.post("/v1/experiments:validate", json=arms["slow"]).json()["warnings"]
+    assert {name: warning[name] for name in ("pointer", "detail", "code")} in alone
+    # Three arms at two settings, of which one arm warns; seeds do not count.
+    assert (warning["setting"], warning["places"], warning["of"]) == ({"optimizer.lr": 0.1}, 2, 6)
+    assert len({(one["pointer"], one["code"]) for one in warnings}) == len(warnings)
+    assert submit(api, key, **tuned)["warnings"] == warnings
+
+
+def test_warnings_stand_in_the_report_and_change_no_verdict(api: Any) -> None:
+    study = submit(api)
+    (cold,) = [one for one in study["warnings"] if one["code"] == "cold_statistics"]
+    assert (cold["claim"], cold["arm"]) == (TINY["claim"], "bn")
+    work_off(api)
+    report = get(api, study, "/report").json()
+    shared = ("pointer", "detail", "code", "arm", "setting")
+    # What a diagnostic costs was said before it ran, and says nothing of what came out.
+    assert [{name: one[name] for name in shared} for one in report["warnings"]] == [
+        {name: cold[name] for name in shared}
+    ]
+    assert report["verdicts"][0]["outcome"] == "holds"
+    page = get(api, study, "/report.html").text
+    assert "What speaks against believing it" in page
+    assert cold["detail"] in page
+
+
 @pytest.mark.parametrize(
     ("said", "pointer", "text"),
     [

@@ -109,6 +109,17 @@ def test_a_sweep_is_tried_out_without_a_row(shared_api: Any) -> None:
     assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/arms/b")
 
 
+def test_what_may_not_be_meant_is_said_when_it_is_accepted_and_again_to_a_repeat(api: Any) -> None:
+    found = api.client.post("/v1/sweeps:validate", json=SWEEP).json()["warnings"]
+    assert "cold_statistics" in {one["code"] for one in found}
+    key = {"Idempotency-Key": "cold"}
+    made = submit(api, key)
+    # One of each kind, with the first of the points that it is of; seeds do not count.
+    assert made["warnings"] == found
+    assert submit(api, key) == made
+    assert "warnings" not in get(api, made).json()
+
+
 def test_what_is_asked_of_all_of_them(api: Any) -> None:
     sweep = submit(api)
     assert ask(api, sweep, "pause").json()["state"] == "paused"
@@ -246,6 +257,11 @@ def test_the_command_line_asks_the_same(sqlite_api: Any, tmp_path: Path, monkeyp
 
     assert "of 4 points" in bnlab("validate", str(file), "--set", "seeds=2")
     assert json.loads(bnlab("validate", str(file), "--set", "seeds=2", "--json"))["experiments"] == 8
+    told = bnlab("submit", str(file), "--set", "seeds=2")
+    assert "Warning: /network/norm/momentum: At the end" in told
+    assert "(at optimizer.lr = 0.1, arm = bn), 2 of 4 points" in " ".join(told.split())
+    bnlab("cancel", "last", "--yes")
+    bnlab("delete", "last", "--yes")
     made = json.loads(bnlab("submit", str(file), "--set", "seeds=2", "--json"))
     assert made["experiments"] == 8
     assert bnlab("show", "rates").split()[:4] == [made["id"], "queued", "8", "queued"]

@@ -132,6 +132,25 @@ def test_what_a_server_says_of_a_study_is_shown_and_never_obeyed(command: list[s
     assert not set(result.output) & set("\x1b\x07\x9b\r\x00\x7f\u202e\u2028")
 
 
+@pytest.mark.usefixtures("files")
+def test_warnings_of_what_was_submitted_are_said_beside_its_id_and_never_obeyed() -> None:
+    warned = {"claim": None, "arm": "bn", "setting": {"optimizer.lr": 0.1}, "places": 2, "of": 6, "code": "c"}
+    warnings = [{**warned, "pointer": "/network/norm", "detail": "Too few"}, {**warned, "arm": EVIL, "detail": EVIL}]
+    warnings[1]["pointer"] = EVIL
+    study = {"id": STUDY, "state": "queued", "kind": "comparison", "warnings": warnings}
+    arguments = ["study", "compare", "--baseline", "plain.yaml", "--treatment", "bn.yaml", "--delta", "0.01"]
+    with answering(lambda *_: (202, study)) as url:
+        told, document = (
+            CliRunner().invoke(app, [*arguments, "--url", url, *more], env={"COLUMNS": "400"})
+            for more in ([], ["--json"])
+        )
+    assert told.exit_code == document.exit_code == 0, told.output
+    assert "Warning: /network/norm: Too few (arm bn at optimizer.lr = 0.1, 2 of 6)" in told.stderr
+    assert told.stdout.split() == [STUDY, "queued"]
+    assert not set(told.output) & set("\x1b\x07\x9b\r\x00\x7f\u202e\u2028")
+    assert json.loads(document.stdout)["warnings"] == warnings
+
+
 @pytest.mark.parametrize("noun", ["study", "sweep"])
 @pytest.mark.parametrize("verb", ["cancel", "delete"])
 def test_without_a_terminal_nothing_happens_to_many_experiments_before_a_yes(noun: str, verb: str) -> None:
