@@ -43,7 +43,7 @@ def faults_of(error: ValidationError, model: Any) -> list[Fault]:
     They are counted first and worded up to `MAX_FAULTS`.
     """
     # Without the input: an error would carry, and its text repeat, what was sent.
-    every = _without_consequences(error.errors(include_url=False, include_input=False))
+    every = _without_consequences(error.errors(include_url=False))
     return list(islice((fault for details in every for fault in _faults(details, model)), MAX_FAULTS))
 
 

@@ -50,7 +50,7 @@ def worded(details: Mapping[str, Any]) -> str:
         return f"Should have at least {_counted(context['min_length'], context)}"
     if kind == "too_long":
         return f"Should have at most {_counted(context['max_length'], context)}"
-    if kind in ("float_type", "int_type") and _has_decimal_comma(details.get("input")):
+    if kind == "float_type" and _has_decimal_comma(details.get("input")):
         return "Should be a number; the decimal mark is a point, as in 1.5"
     if kind in _TYPES:
         return _TYPES[kind]

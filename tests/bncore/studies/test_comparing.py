@@ -164,4 +164,4 @@ def test_names_of_any_script_stand_in_the_sentence() -> None:
     name = "\u65e5\u672c <b> {x} %s \U0001f600"
     claim = compared(load_comparison({"compare": {"baseline": SPEC, name: changed(BN)}, "delta": 0.01, "seeds": 6}))
     report, _ = drive(claim, claim.design("cpu"), lambda *_: {"test/accuracy": 0.9})
-    assert f"with {name} than with baseline" in report.verdicts[0].sentence
+    assert f"with {name} as with baseline" in report.verdicts[0].sentence
