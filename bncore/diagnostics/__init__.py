@@ -10,6 +10,7 @@ All raise ValueError for a model that cannot be copied, has no values yet, or re
 not fit. `norm_health` gives warnings besides; `diagnose` is its table for people.
 """
 
+from bncore.diagnostics._health_warnings import HealthWarning
 from bncore.diagnostics._probe import How, usual_loss
 from bncore.diagnostics.activation_moments import activation_moments
 from bncore.diagnostics.covariate_shift import covariate_shift
@@ -17,7 +18,7 @@ from bncore.diagnostics.gradient_heatmap import gradient_heatmap
 from bncore.diagnostics.gradient_norms import gradient_norms
 from bncore.diagnostics.hessian_top_eigenvalue import hessian_top_eigenvalue
 from bncore.diagnostics.loss_landscape import effective_smoothness, gradient_predictiveness, loss_landscape
-from bncore.diagnostics.norm_health import HealthWarning, NormHealth, norm_health, running_statistics
+from bncore.diagnostics.norm_health import NormHealth, norm_health, running_statistics
 from bncore.diagnostics.normalization import diagnose
 from bncore.diagnostics.report import Diagnosis, Finding, LayerDiagnosis, Worst
 from bncore.diagnostics.scale_invariance import scale_invariance
