@@ -66,7 +66,6 @@ class Scene:
         self.proxy.withhold_answers()
         time.sleep(self.draws.uniform(0.01, 0.3))
         self.proxy.drop()
-        self.proxy.allow_answers()
 
     def away(self) -> None:
         self.proxy.cut()

@@ -1,6 +1,7 @@
 """A TCP port in front of a server, to take the server away and give it back.
 
-Invariant: `cut` leaves no connection and no listener behind, so that clients see what they would see of a dead server.
+Invariant: `cut` leaves no connection and no listener behind, so that clients see what they would see of a dead server;
+and once answers are let through again there is no connection left that lost one, which would wait for it for ever.
 """
 
 import contextlib
@@ -16,14 +17,12 @@ class Proxy:
         self._connect = connect
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._changing = threading.Lock()
-        self._answers = threading.Event()
-        self._answers.set()
+        self._withholds = False
         self.port = 0
         self.mend()
 
     def mend(self) -> None:
         """Let clients in (again)."""
-        self._answers.set()
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
@@ -36,19 +35,18 @@ class Proxy:
         self.drop()
 
     def drop(self) -> None:
-        """Drop every connection; new ones are let in."""
+        """Drop every connection; new ones are let in, and get answers."""
         with self._changing:
             pairs, self._pairs = self._pairs, []
+            self._withholds = False
         for one in (one for pair in pairs for one in pair):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
     def withhold_answers(self) -> None:
-        """From now on requests go through and answers do not, until `mend`, or `drop` and `allow_answers`."""
-        self._answers.clear()
-
-    def allow_answers(self) -> None:
-        self._answers.set()
+        """From now on requests go through and answers do not, until `drop`, or `cut` and `mend`."""
+        with self._changing:
+            self._withholds = True
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -70,9 +68,14 @@ class Proxy:
     def _forward(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if not is_answer or self._answers.is_set():
+                if not (is_answer and self._withheld(target)):
                     target.sendall(data)
         # The other direction closes its own source; each socket is closed by the thread that reads it.
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_RDWR)
         source.close()
+
+    def _withheld(self, client: socket.socket) -> bool:
+        """Whether a client goes without answers: not one that came after the last `drop`."""
+        with self._changing:
+            return self._withholds or all(one is not client for one, _ in self._pairs)

@@ -55,7 +55,6 @@ def connections(scene: Scene, action: Action, ending: threading.Event) -> str:
     else:
         proxy.withhold_answers()
         after(action.lasts_seconds, ending, proxy.drop)
-        proxy.allow_answers()
     return f"{place[0]} to {place[1]}"
 
 

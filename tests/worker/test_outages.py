@@ -108,7 +108,6 @@ def test_an_outage_of_two_leases_restarts_nothing_and_a_commit_without_answer_is
         proxy.withhold_answers()
         _let_pass(stack, dice.uniform(0.05, 0.3))
         proxy.drop()
-        proxy.allow_answers()
         stack.await_step(experiment, step + 1)
 
     # Long enough for the reaper, had it found a reason.
