@@ -21,7 +21,6 @@ from api.shown.waiting import Living
 from bncore.spec import Fault, SpecError
 from bncore.spec.study import ARTICLE, StudySpec
 from bncore.studies.asking import asked_of, checked, claims_of
-from bncore.studies.cautioned import places_tried
 from bncore.studies.claim import Experiment, experiments
 from store import studies, tables
 from store.errors import DatasetUnusable
@@ -65,8 +64,7 @@ def _with_parts(asked: Admitted, study: tables.Study) -> list[tables.Study]:
 
 def _warnings(study: tables.Study, living: Living) -> list[StudyWarning]:
     try:
-        one = asked_of(study.asked)
-        return study_warnings(study.claim, places_tried(one.design, one.first), living)
+        return study_warnings(study.claim, asked_of(study.asked), living)
     except SpecError:
         # A repeat of what another version has accepted.
         return []

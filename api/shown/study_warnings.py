@@ -1,6 +1,5 @@
 """What may not be meant of a study that was accepted."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
@@ -9,7 +8,8 @@ from api.shown.plans import SpecWarning, warnings_of
 from api.shown.studies import StudyNow
 from api.shown.waiting import Living
 from bncore.spec import ExperimentSpec, Fault
-from bncore.studies.cautioned import Tried, cautioned
+from bncore.studies.asking import Asked
+from bncore.studies.cautioned import beside_the_point, cautioned, places_tried
 from store import tables
 from store.studies import StudyStanding
 
@@ -38,8 +38,9 @@ class StudySubmitted(StudyNow):
         return cls(**dict(StudyNow.seen(row, standing, living)), warnings=warnings)
 
 
-def study_warnings(claim: str | None, places: Sequence[Tried], living: Living) -> list[StudyWarning]:
-    """What is worth saying of the places that a study trains first."""
+def study_warnings(claim: str | None, asked: Asked, living: Living) -> list[StudyWarning]:
+    """What is worth saying of the places that a study trains first. Raises `SpecError`."""
+    but = beside_the_point(map(vars, asked.design.measures), asked.design.evaluations)
 
     def say(spec: ExperimentSpec) -> list[Fault]:
         return [Fault(one.pointer, one.detail, one.code) for one in warnings_of(spec, living)]
@@ -55,5 +56,5 @@ def study_warnings(claim: str | None, places: Sequence[Tried], living: Living) -
             places=one.places,
             of=one.of,
         )
-        for one in cautioned(places, say)
+        for one in cautioned(places_tried(asked.design, asked.first), say, but)
     ]

@@ -15,6 +15,10 @@ from bncore.studies.claim import Batch, Design, at_setting, experiments
 
 _OF_COST = frozenset({"costly_diagnostic", "much_memory"})
 """Codes of what a run takes: it says nothing of what comes out."""
+_SHARED = frozenset({"dead_bias"})
+"""Codes of what arms have so that they share every weight: designs say all of a spec, also what nobody asked for."""
+_OF_THE_END = frozenset({"cold_statistics"})
+"""Codes of what a network is like once it is trained, of which a look at its initialization sees nothing."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +47,36 @@ def places_tried(design: Design, batch: Batch) -> list[Tried]:
     return [Tried(one.place.arm, dict(one.place.setting), load_spec(one.spec)) for one in experiments(design, one_seed)]
 
 
-def cautioned(places: Iterable[Tried], say: Callable[[ExperimentSpec], Iterable[Fault]] = cautions) -> list[Cautioned]:
-    """What there is to `say` of the specs, one of each pointer and code."""
+def beside_the_point(measures: Iterable[Mapping[str, Any]], evaluations: Mapping[str, Any]) -> frozenset[str]:
+    """Codes of what has no bearing on a study with these `measures` and `evaluations`, as its design has them."""
+    at = {one.get("step") for one in measures}
+    return _SHARED | _OF_THE_END if at == {0} and not evaluations else _SHARED
+
+
+def cautioned(
+    places: Iterable[Tried],
+    say: Callable[[ExperimentSpec], Iterable[Fault]] = cautions,
+    but: frozenset[str] = frozenset(),
+) -> list[Cautioned]:
+    """What there is to `say` of the specs, one of each pointer and code, and nothing of some codes."""
     tried = list(places)
     found: dict[tuple[str, str], tuple[Fault, Tried, int]] = {}
     for each in tried:
-        for fault in say(each.spec):
+        for fault in (one for one in say(each.spec) if one.code not in but):
             first, at, count = found.get((fault.pointer, fault.code), (fault, each, 0))
             found[fault.pointer, fault.code] = first, at, count + 1
     return [Cautioned(first, at, count, len(tried)) for first, at, count in found.values()]
 
 
-def documents(specs: Mapping[str, Mapping[str, Any]], runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def documents(
+    specs: Mapping[str, Mapping[str, Any]], runs: Iterable[Mapping[str, Any]], but: frozenset[str]
+) -> list[dict[str, Any]]:
     """The same of stored runs, as plain JSON; what is about their cost alone is left out.
 
     Args:
         specs: of each arm, as a setting changes it.
         runs: with `arm` and `setting`; what is no spec any more is left out.
+        but: codes that are left out too.
     """
     return [
         {
@@ -69,8 +86,7 @@ def documents(specs: Mapping[str, Mapping[str, Any]], runs: Iterable[Mapping[str
             "places": one.places,
             "of": one.of,
         }
-        for one in cautioned(_tried(specs, runs))
-        if one.fault.code not in _OF_COST
+        for one in cautioned(_tried(specs, runs), but=_OF_COST | but)
     ]
 
 

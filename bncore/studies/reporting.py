@@ -67,7 +67,7 @@ def _study(stored: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> Do
         "standing": standing(verdicts),
         "summary": _summary(verdicts),
         "verdicts": verdicts,
-        "warnings": cautioned.documents(_specs(design), runs),
+        "warnings": cautioned.documents(_specs(design), runs, _beside_the_point(design)),
         "looks": dict(stored.get("taken") or {}),
         "places": list(_places(runs)),
         "arms": list(_arms(design)),
@@ -160,6 +160,10 @@ def _arms(design: Mapping[str, Any]) -> Iterator[Document]:
         paths = [path for path in told.paths if path.partition(".")[0] not in _SPARE]
         changes = {path: [at.get(path) for at in told.wheres] for path in paths}
         yield {"name": arm["name"], "words": arm["words"], "differs": changes, "spec": spec}
+
+
+def _beside_the_point(design: Mapping[str, Any]) -> frozenset[str]:
+    return cautioned.beside_the_point(design.get("measures") or [], design.get("evaluations") or {})
 
 
 def _specs(design: Mapping[str, Any]) -> dict[str, Document]:

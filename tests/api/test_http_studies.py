@@ -50,7 +50,8 @@ def work_off(api: Any, most: int = 1000) -> int:
         with api.database.write() as session:
             if claim.kind == "experiment":
                 growth = 1.2 + 0.001 * claim.spec["train"]["seed"]
-                block = MetricsBlock(first_step=0, count=1, values={GROWTH: [growth]})
+                values = {GROWTH: [growth], "test/accuracy": [0.9]}
+                block = MetricsBlock(first_step=0, count=1, values=values)
                 results.append(session, claim.lease, [block])
             work.finish(session, claim.lease, ended)
     return most
@@ -182,20 +183,31 @@ def test_warnings_of_its_specs_are_said_when_it_is_accepted_and_again_to_a_repea
 
 
 def test_warnings_stand_in_the_report_and_change_no_verdict(api: Any) -> None:
-    study = submit(api)
-    (cold,) = [one for one in study["warnings"] if one["code"] == "cold_statistics"]
-    assert (cold["claim"], cold["arm"]) == (TINY["claim"], "bn")
+    slow = {"kind": "mlp", "hidden": [16], "norm": {"kind": "batch_norm", "momentum": 0.01}}
+    arms = {"baseline": PLAIN, "slow": {"network": slow, "train": {"steps": 50}}}
+    study = submit(api, claim=None, scale=None, compare=arms, delta=0.01)
+    # None of the bias that both arms have, as they have it alone.
+    (cold,) = study["warnings"]
+    assert (cold["code"], cold["claim"], cold["arm"]) == ("cold_statistics", None, "slow")
     work_off(api)
     report = get(api, study, "/report").json()
     shared = ("pointer", "detail", "code", "arm", "setting")
-    # What a diagnostic costs was said before it ran, and says nothing of what came out.
     assert [{name: one[name] for name in shared} for one in report["warnings"]] == [
         {name: cold[name] for name in shared}
     ]
-    assert report["verdicts"][0]["outcome"] == "holds"
+    assert report["verdicts"][0]["label"] == "equivalent"
     page = get(api, study, "/report.html").text
     assert "What speaks against believing it" in page
     assert cold["detail"] in page
+
+
+def test_what_has_no_bearing_on_a_verdict_is_no_warning_of_it(api: Any) -> None:
+    """Statistics are as cold there; the claim is about gradients at initialization."""
+    study = submit(api)
+    assert {one["code"] for one in study["warnings"]} == {"costly_diagnostic"}
+    work_off(api)
+    # What a diagnostic costs was said before it ran, and says nothing of what came out.
+    assert get(api, study, "/report").json()["warnings"] == []
 
 
 @pytest.mark.parametrize(
