@@ -92,7 +92,7 @@ class Stack:
         for name, (event, count) in wanted.items():
             self.await_log(name, event, count)
 
-    def terminate(self, name: str, seconds: float = 30.0) -> int:
+    def terminate(self, name: str, seconds: float = 60.0) -> int:
         """SIGTERM, and the exit code."""
         self._processes[name].terminate()
         return self._processes[name].wait(seconds)
@@ -100,7 +100,7 @@ class Stack:
     def signal(self, name: str, number: signal.Signals) -> None:
         self._processes[name].send_signal(number)
 
-    def wait(self, name: str, seconds: float = 30.0) -> int:
+    def wait(self, name: str, seconds: float = 60.0) -> int:
         """The exit code, once the process has ended."""
         return self._processes[name].wait(seconds)
 
@@ -109,7 +109,7 @@ class Stack:
         self._processes[name].kill()
         self._processes[name].wait()
 
-    def close_stdin(self, name: str, seconds: float = 30.0) -> int:
+    def close_stdin(self, name: str, seconds: float = 60.0) -> int:
         """What the death of the parent would do; the exit code."""
         stdin = self._processes[name].stdin
         assert stdin is not None

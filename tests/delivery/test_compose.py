@@ -242,22 +242,23 @@ class Stack:
                 process.kill()
 
     def wait_until_healthy(self, name: str) -> None:
-        service = self._services[name]
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while (trouble := self._trouble(self._services[name])) is not None:
+            assert self.processes[name].poll() is None, self.log(name)
+            assert time.monotonic() < deadline, f"{trouble}\n{self.log(name)}"
+
+    def _trouble(self, service: dict[str, Any]) -> str | None:
+        """What the health check says; to Docker, too, one that takes too long has failed, and the next may not."""
         form, *command = service["healthcheck"]["test"]
         assert form == "CMD"
-        deadline = time.monotonic() + STARTUP_SECONDS
-        while True:
-            try:
-                subprocess.run(
-                    self._command(command), env=self._environment(service), cwd=self._directory, capture_output=True,
-                    timeout=seconds(service["healthcheck"]["timeout"]), check=True,
-                )  # fmt: skip
-                return
-            except subprocess.SubprocessError as error:
-                # As for Docker: a check that takes too long has failed, and the next may not.
-                said = (error.stderr or b"").decode()
-                assert time.monotonic() < deadline, f"{error}: {said}\n{self.log(name)}"
-            assert self.processes[name].poll() is None, self.log(name)
+        try:
+            check = subprocess.run(
+                self._command(command), env=self._environment(service), cwd=self._directory, capture_output=True,
+                timeout=seconds(service["healthcheck"]["timeout"]), check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            return str(error)
+        return check.stderr.decode() if check.returncode else None
 
     def log(self, name: str) -> str:
         return self._log_path(name).read_text()

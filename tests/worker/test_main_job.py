@@ -70,9 +70,13 @@ def test_the_worker_says_that_it_lives_and_what_it_does(stack):
 
     def heartbeats():
         with stack.database.read() as session:
-            return {one.kind: one for one in live(session, within_seconds=5.0)}
+            return {one.kind: one for one in live(session, within_seconds=60.0)}
 
-    stack.until("its heartbeat names the experiment", lambda: heartbeats()["worker"].job_id == experiment)
+    def is_at(experiment_id):
+        found = heartbeats().get("worker")
+        return found is not None and found.job_id == experiment_id and "relay" in heartbeats()
+
+    stack.until("its heartbeat names the experiment", lambda: is_at(experiment))
     worker, relay = heartbeats()["worker"], heartbeats()["relay"]
     assert (worker.pid, worker.device, worker.broker_ok) == (stack.pid("worker"), "cpu", True)
     assert set(worker.versions) - {"mlxtend"} == {"python", "bnlab", "torch", "celery", "scipy"}

@@ -80,7 +80,7 @@ def extend(stack: Any, study_id: str) -> None:
 
 def kill_all(stack: Any, study_id: str, at: int) -> None:
     """Once so many of its experiments have ended; what was killed is started again."""
-    stack.until(f"{at} experiments have ended", lambda: ended(stack, study_id) >= at, 120)
+    stack.until(f"{at} experiments have ended", lambda: ended(stack, study_id) >= at, 240)
     for name in ("worker", "relay", "api"):
         stack.kill(name)
     stack.start("api")
