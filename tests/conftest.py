@@ -23,6 +23,7 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from xdist.scheduler import LoadFileScheduling
@@ -32,6 +33,9 @@ from store.database import Database
 
 # About as many workers as cores run the tests: with as many threads in each, they would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# By itself it fails an example that takes a fifth of a second, and one whose data took a machine too long to make.
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 _TESTS = Path(__file__).parent
 # Begun first: the longest, so that no worker is left alone with one of them at the end.
 _LONG = (
@@ -296,9 +300,6 @@ def _starting_or_stopping() -> Iterator[None]:
         yield
 
 
-_HELD: list[socket.socket] = []
-
-
 def free_port() -> int:
     """A loopback port for servers of this process and its children, as often as they listen on it; nobody else gets it.
 
@@ -311,7 +312,7 @@ def free_port() -> int:
     port = int(holder.getsockname()[1])
     if sys.platform == "linux":
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _HELD.append(holder)
+        holder.detach()
     else:
         holder.close()
     return port
