@@ -13,7 +13,7 @@ from bench.chaos.run import Options, run
 from bench.chaos.schedule import KINDS, schedule
 
 # Five processes start, four of them several times.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_the_order_of_actions_depends_on_the_seed_alone():

@@ -170,7 +170,6 @@ def test_the_gpu_worker_is_the_worker_with_a_device(compose: dict[str, Any]) -> 
 
 
 @pytest.mark.system
-@pytest.mark.timeout(400)
 def test_the_services_run_the_main_job(
     compose: dict[str, Any], variables: dict[str, str], tmp_path: Path, postgresql_template: Any
 ) -> None:

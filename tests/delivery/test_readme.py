@@ -89,7 +89,7 @@ def environment(checkout: Path, tmp_path: Path) -> dict[str, str]:
     return kept | {"PATH": path, "HOME": str(tmp_path), "PORT": str(free_port())} | tests
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_every_command_of_the_readme_works_as_it_stands(checkout: Path, environment: dict[str, str]) -> None:
     session = blocks()
     (served,) = [at for at, block in enumerate(session) if block.text.startswith(SERVES)]

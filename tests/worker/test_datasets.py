@@ -20,7 +20,7 @@ from store.jobs import eventlog
 from tests.conftest import free_port
 from tests.stack import Stack
 
-ENDS_SECONDS = 90.0
+ENDS_SECONDS = 180.0
 TRIES = 5
 
 
@@ -28,13 +28,15 @@ TRIES = 5
 def client(small_stack: Stack) -> Iterator[Client]:
     """Of an API over the stack's database."""
     port = free_port()
-    serve(small_stack, port)
-    with small_stack.database.write() as session:
-        key = keys.create(session, "datasets").secret
-    with Client(f"http://127.0.0.1:{port}", key) as found:
-        found.port = port  # type: ignore[attr-defined]
-        yield found
-    small_stack.kill("api")
+    try:
+        serve(small_stack, port)
+        with small_stack.database.write() as session:
+            key = keys.create(session, "datasets").secret
+        with Client(f"http://127.0.0.1:{port}", key) as found:
+            found.port = port  # type: ignore[attr-defined]
+            yield found
+    finally:
+        small_stack.kill("api")
 
 
 def serve(stack: Stack, port: int) -> None:

@@ -118,13 +118,13 @@ def sent_away(stack, experiment):
     return lambda: stack.start_warm("worker")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_paused_in_the_middle_of_a_slow_diagnostic_it_goes_on_as_if_it_had_not_been(make_stack, sqlite_url):
     assert_goes_on(make_stack, sqlite_url, paused)
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("interrupted", [cancelled, sent_away])
 def test_so_it_is_with_other_wishes(make_stack, postgresql_url, interrupted):
     assert_goes_on(make_stack, postgresql_url, interrupted)
@@ -143,7 +143,7 @@ def assert_goes_on(make_stack, database_url, interrupted):
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_deadline_in_the_middle_of_a_slow_diagnostic_leaves_what_was_there(make_stack, sqlite_url):
     stack = make_stack(sqlite_url, **GRACE)
     stack.start_warm("relay", "worker")
@@ -161,7 +161,7 @@ def test_a_deadline_in_the_middle_of_a_slow_diagnostic_leaves_what_was_there(mak
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_an_owner_without_room_in_the_middle_of_a_slow_diagnostic_retries_where_there_is_some(make_stack, sqlite_url):
     stack = make_stack(sqlite_url, **GRACE)
     stack.start_warm("relay", "worker")

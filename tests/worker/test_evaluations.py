@@ -40,7 +40,7 @@ def get(stack, evaluation):
 
 
 def ended(stack, evaluation):
-    stack.until(f"{evaluation} ends", lambda: get(stack, evaluation).finished_at is not None, 60)
+    stack.until(f"{evaluation} ends", lambda: get(stack, evaluation).finished_at is not None)
     row = get(stack, evaluation)
     assert row.state == "succeeded", (row.failure_code, row.failure_message)
     return row

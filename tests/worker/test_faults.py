@@ -92,7 +92,7 @@ def test_a_worker_that_is_told_to_go_while_a_writer_stands_hands_back_without_a_
     stuck.execute("BEGIN IMMEDIATE")
     stack.signal("worker", signal.SIGTERM)
     # Grace and the margin of the hard exit, whatever its threads hang in: the writer stands for ever.
-    stack.wait("worker", seconds=90.0)
+    stack.wait("worker")
     trainer.wait(60)
     stuck.execute("ROLLBACK")
     stuck.close()
@@ -115,7 +115,7 @@ def test_a_trainer_stands_still_once_its_lease_has_lapsed_and_goes_on_when_it_is
     stuck.execute("ROLLBACK")
     stuck.close()
     step = stack.experiment(experiment).step
-    stack.until("it goes on", lambda: stack.experiment(experiment).step > step + 1000, 60.0)
+    stack.until("it goes on", lambda: stack.experiment(experiment).step > step + 1000)
     row = _cancel(stack, experiment)
     assert stack.series(experiment)["train/loss"][0] == list(range(1, row.step + 1))
 
@@ -160,7 +160,7 @@ def test_a_worker_whose_trainers_start_no_more_costs_jobs_no_restart(make_stack,
     stack.until("its heartbeat says why", lambda: "gone" in _trouble(stack))
     shutil.rmtree(broken)
     for job in jobs:
-        row = stack.await_state(job, seconds=90.0)
+        row = stack.await_state(job)
         assert (row.state, row.restarts) == ("succeeded", 0)
 
 

@@ -62,7 +62,7 @@ def bits(stack: Any, experiment_id: str) -> Any:
 
 
 def kill_all(stack: Any, what: str, when: Any) -> None:
-    stack.until(what, when, 200)
+    stack.until(what, when, 400)
     for name in ("worker", "relay", "api"):
         stack.kill(name)
     stack.start("api")
@@ -96,7 +96,7 @@ def test_the_same_points_are_left_with_the_bits_of_runs_that_never_rested(small_
     whole = {place: small_stack.submit(row.spec) for place, row in left.items()}
     expected = {}
     for place, experiment_id in whole.items():
-        assert small_stack.await_state(experiment_id, seconds=200).state == "succeeded"
+        assert small_stack.await_state(experiment_id, seconds=400).state == "succeeded"
         expected[place] = bits(small_stack, experiment_id)
         assert small_stack.experiment(experiment_id).fingerprint == left[place].fingerprint
         assert bits(small_stack, left[place].id) == expected[place] == bits(small_stack, other_left[place].id)
