@@ -81,7 +81,7 @@ def document(number: int, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
 
 
 def train(stack: Stack, sender: Sender, names: Sequence[str]) -> dict[str, Reference]:
-    """Run each spec once, undisturbed, but for what a busy machine does: a lease is short here, and may lapse by itself."""
+    """Run each spec once, undisturbed; only a lease, which is short here, may lapse on a busy machine."""
     specs = {name: {**SPECS[name], "name": f"reference-{name}"} for name in names}
     ids = {name: sender.insist("POST", "/v1/experiments", json=spec).json()["id"] for name, spec in specs.items()}
     return {name: _result(stack, ids[name]) for name in names}
