@@ -41,6 +41,14 @@ def catches(pid: int, number: int) -> bool:
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
+def has_ended(pid: int) -> bool:
+    """Also where nobody buries it: who adopts an orphan need not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 class Stack:
     """Processes by name over one database and one broker; `worker`, `worker-2`, ... are all `python -m worker`."""
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from client import Client
@@ -18,7 +17,7 @@ from client.errors import ApiError
 from store import files, keys
 from store.jobs import eventlog
 from tests.conftest import free_port
-from tests.stack import Stack
+from tests.stack import Stack, has_ended
 
 ENDS_SECONDS = 180.0
 TRIES = 5
@@ -112,14 +111,6 @@ def kill_on_import(stack: Stack, dataset_id: str, victim: str) -> None:
         stack.kill("worker")
         stack.until("its trainer is gone", lambda: has_ended(pid))
         stack.start_warm("worker")
-
-
-def has_ended(pid: int) -> bool:
-    """Also where nobody buries it: who adopts an orphan need not."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 @pytest.mark.parametrize("victim", ["trainer", pytest.param("worker", marks=pytest.mark.system)])

@@ -2,11 +2,11 @@
 
 import hashlib
 
-import psutil
 import pytest
 from safetensors.numpy import load
 
 from store.processes import live
+from tests.stack import has_ended
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_the_worker_says_that_it_lives_and_what_it_does(stack):
 
     trainers = stack.trainers("worker")
     assert stack.close_stdin("worker") == 0
-    assert not [one for one in trainers if psutil.pid_exists(one.pid) and one.status() != psutil.STATUS_ZOMBIE]
+    stack.until("its trainers have ended", lambda: all(has_ended(one.pid) for one in trainers))
     assert mine not in heartbeats()
     row = stack.experiment(experiment)
     assert (row.state, row.restarts) == ("queued", 0)
