@@ -59,7 +59,7 @@ def test_two_trainers_of_one_job_are_seen_unless_one_is_stopped(tmp_path):
 
 
 def _await(true):
-    deadline = time.monotonic() + 60.0
+    deadline = time.monotonic() + 180.0
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)

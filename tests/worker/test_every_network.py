@@ -1,5 +1,6 @@
 """Every network through the real service: its trainer is killed, and the run ends as one that nobody disturbed."""
 
+import contextlib
 import itertools
 import os
 import signal
@@ -29,7 +30,8 @@ def kill_behind_a_checkpoint(stack, spec):
         trainer = await_checkpoint(stack, experiment)
         if trainer is None:
             continue
-        os.kill(trainer, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(trainer, signal.SIGKILL)
         if stack.await_state(experiment).attempt == 2:
             return experiment
     raise AssertionError(f"{TRIES} runs were through before they could be killed")

@@ -18,7 +18,7 @@ from bncore.run_directory import EXIT_ALONE, EXIT_BUSY
 from worker.run_directory import RunDirectory
 from worker.trainers import Trainers
 
-SECONDS = 60.0
+SECONDS = 180.0
 MLP = {"network": {"kind": "mlp", "hidden": [24, 24], "dropout": 0.2}, "optimizer": {"kind": "sgd", "momentum": 0.9}}
 CNN = {"network": {"kind": "cnn", "channels": [4, 6]}, "optimizer": {"kind": "adam"}}
 TINY = {"network": {"kind": "mlp", "hidden": [2]}, "train": {"steps": 1}}
