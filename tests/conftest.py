@@ -9,9 +9,7 @@ import functools
 import os
 import secrets
 import shutil
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -28,6 +26,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from xdist.scheduler import LoadFileScheduling
 
+from client.local.ports import free_port
 from store import migrate
 from store.database import Database
 
@@ -298,21 +297,3 @@ def _starting_or_stopping() -> Iterator[None]:
     with (Path(tempfile.gettempdir()) / "bnlab-postgresql.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def free_port() -> int:
-    """A loopback port for servers of this process and its children, as often as they listen on it; nobody else gets it.
-
-    It stays bound for the life of this process, so that no other test, and no connection that somebody makes meanwhile,
-    is given it. On Linux whoever listens with SO_REUSEADDR, as servers do, may share it with one that does not listen.
-    """
-    holder = socket.socket()
-    # Without SO_REUSEADDR at first: with it two processes could be given one port.
-    holder.bind(("127.0.0.1", 0))
-    port = int(holder.getsockname()[1])
-    if sys.platform == "linux":
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.detach()
-    else:
-        holder.close()
-    return port

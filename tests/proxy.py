@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from tests.conftest import free_port
+from client.local.ports import free_port
 
 
 class Proxy:

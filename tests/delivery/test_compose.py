@@ -29,7 +29,7 @@ import yaml
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from tests.conftest import free_port
+from client.local.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 STARTUP_SECONDS = 120.0

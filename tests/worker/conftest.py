@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import RedisServer, free_port
+from client.local.ports import free_port
+from tests.conftest import RedisServer
 from tests.stack import Stack
 
 LEASE_SECONDS = 5.0

@@ -14,9 +14,9 @@ import pytest
 from client import Client
 from client import datasets as uploading
 from client.errors import ApiError
+from client.local.ports import free_port
 from store import files, keys
 from store.jobs import eventlog
-from tests.conftest import free_port
 from tests.stack import Stack, has_ended
 
 ENDS_SECONDS = 180.0
