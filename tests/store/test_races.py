@@ -125,7 +125,7 @@ def test_eight_writing_processes_on_sqlite_never_meet_a_locked_database(sqlite_u
     writers = [
         subprocess.Popen([sys.executable, str(script), sqlite_url], stderr=subprocess.PIPE, text=True) for _ in range(8)
     ]
-    errors = [writer.communicate(timeout=120)[1] for writer in writers]
+    errors = [writer.communicate(timeout=400)[1] for writer in writers]
     assert errors == [""] * 8
     assert [writer.returncode for writer in writers] == [0] * 8
     database = Database(sqlite_url)
