@@ -120,8 +120,11 @@ def _disturbed_again_and_again(stack, spec):
     ):
         if not _is_seen_at(stack, experiment, attempt, step):
             break
-        gone = disturb(stack, experiment) or gone
-    else:
+        try:
+            gone = disturb(stack, experiment) or gone
+        except psutil.NoSuchProcess:
+            break  # it was through a moment later
+    if stack.await_state(experiment).attempt == 4:
         return experiment
     if gone is not None:
         stack.start(gone)
