@@ -23,13 +23,14 @@ from sqlalchemy.exc import DBAPIError
 
 from bench.chaos.servers import PostgreSql, own_directory
 from bench.study_kills import QUICK, numbers
+from client.local.ports import free_port
 from store import migrate, studies, sweeps
 from store.database import Database
 from store.jobs.states import TERMINAL, State
 from store.jobs.wishes import By
 from store.queueing import Limits
 from store.sweeps import rungs
-from tests.conftest import RedisServer, free_port
+from tests.conftest import RedisServer
 from tests.proxy import Proxy
 from tests.stack import Stack
 from tests.worker.test_pruning import bits

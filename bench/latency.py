@@ -17,9 +17,10 @@ from typing import Any
 
 import httpx
 
+from client.local.ports import free_port
 from store import keys, migrate
 from store.jobs import eventlog
-from tests.conftest import RedisServer, free_port
+from tests.conftest import RedisServer
 from tests.stack import Stack
 
 # Long enough that its end does not help its beginning to be seen.

@@ -17,11 +17,12 @@ from typing import Any
 
 from bncore.spec.study import load_study
 from bncore.studies.asking import checked
+from client.local.ports import free_port
 from store import migrate, studies
 from store.jobs.states import TERMINAL
 from store.queueing import Limits, Submitter
 from store.studies import StudySubmission
-from tests.conftest import RedisServer, free_port
+from tests.conftest import RedisServer
 from tests.stack import Stack
 
 _PROCESSES = ("worker", "relay", "api")

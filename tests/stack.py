@@ -29,6 +29,8 @@ from store.tables import Checkpoint, Experiment
 
 MODULES = {"api": "api", "relay": "worker.relay", "worker": "worker"}
 _POLL_SECONDS = 0.02
+# A process that imports torch is ready within four seconds; on a core that twenty others want, within eighty.
+_ENOUGH_SECONDS = 180.0
 _LOG_TAIL = 4000
 
 
@@ -37,6 +39,14 @@ def catches(pid: int, number: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def has_ended(pid: int) -> bool:
+    """Also where nobody buries it: who adopts an orphan need not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 class Stack:
@@ -92,7 +102,7 @@ class Stack:
         for name, (event, count) in wanted.items():
             self.await_log(name, event, count)
 
-    def terminate(self, name: str, seconds: float = 30.0) -> int:
+    def terminate(self, name: str, seconds: float = _ENOUGH_SECONDS) -> int:
         """SIGTERM, and the exit code."""
         self._processes[name].terminate()
         return self._processes[name].wait(seconds)
@@ -100,7 +110,7 @@ class Stack:
     def signal(self, name: str, number: signal.Signals) -> None:
         self._processes[name].send_signal(number)
 
-    def wait(self, name: str, seconds: float = 30.0) -> int:
+    def wait(self, name: str, seconds: float = _ENOUGH_SECONDS) -> int:
         """The exit code, once the process has ended."""
         return self._processes[name].wait(seconds)
 
@@ -109,7 +119,7 @@ class Stack:
         self._processes[name].kill()
         self._processes[name].wait()
 
-    def close_stdin(self, name: str, seconds: float = 30.0) -> int:
+    def close_stdin(self, name: str, seconds: float = _ENOUGH_SECONDS) -> int:
         """What the death of the parent would do; the exit code."""
         stdin = self._processes[name].stdin
         assert stdin is not None
@@ -170,20 +180,20 @@ class Stack:
     def content(self, checkpoint: Checkpoint, part: checkpoints.Part = "weights") -> bytes:
         return b"".join(checkpoints.read(self.database, checkpoint.id, part))
 
-    def until(self, what: str, true: Callable[[], bool], seconds: float = 60.0) -> None:
+    def until(self, what: str, true: Callable[[], bool], seconds: float = _ENOUGH_SECONDS) -> None:
         """Wait until it is so; fail with the logs when it is not in time."""
         deadline = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{self._log_tails()}"
             time.sleep(_POLL_SECONDS)
 
-    def await_state(self, experiment_id: str, *states: str, seconds: float = 60.0) -> Experiment:
+    def await_state(self, experiment_id: str, *states: str, seconds: float = _ENOUGH_SECONDS) -> Experiment:
         """Wait for one of the states, or for any terminal one when none is named."""
         wanted = states or tuple(TERMINAL)
         self.until(f"{experiment_id} {wanted}", lambda: self.experiment(experiment_id).state in wanted, seconds)
         return self.experiment(experiment_id)
 
-    def await_step(self, experiment_id: str, step: int, *, attempt: int = 1, seconds: float = 60.0) -> None:
+    def await_step(self, experiment_id: str, step: int, *, attempt: int = 1, seconds: float = _ENOUGH_SECONDS) -> None:
         """Wait until an attempt is at work and metrics up to that step are stored."""
 
         def reached() -> bool:
@@ -198,7 +208,7 @@ class Stack:
         lines = self.log_path(name).read_text(errors="replace").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
-    def await_log(self, name: str, event: str, count: int = 1, seconds: float = 60.0) -> None:
+    def await_log(self, name: str, event: str, count: int = 1, seconds: float = _ENOUGH_SECONDS) -> None:
         """Wait until a process has logged an event that many times."""
         self.until(f"{name} logs {event}", lambda: self.logged(name).count(event) >= count, seconds)
 
@@ -210,7 +220,7 @@ class Stack:
 
     def _bury(self, name: str) -> None:
         process = self._processes[name]
-        process.wait()
+        process.wait(_ENOUGH_SECONDS)
         assert process.stdin is not None
         process.stdin.close()
 

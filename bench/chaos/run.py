@@ -32,8 +32,8 @@ Say = Callable[[str], None]
 _LOOK_SECONDS = 0.5
 # Longer than a job waits after its machine's disk was full, and than a trainer waits for the one before it.
 _STANDSTILL_SECONDS = 150.0
-_CLEAN_SECONDS = 60.0
-_NEWBORN_SECONDS = 2.0
+_CLEAN_SECONDS = 150.0
+_NEWBORN_SECONDS = 10.0
 _GIVE_BACK_SECONDS = 150.0
 
 

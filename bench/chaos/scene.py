@@ -17,8 +17,8 @@ from bench.chaos.monitor import Monitor
 from bench.chaos.processes import Processes
 from bench.chaos.schedule import DatabaseKind
 from bench.chaos.servers import PostgreSql, Redis
+from client.local.ports import free_port
 from store import keys, migrate
-from tests.conftest import free_port
 from tests.proxy import Proxy
 from tests.stack import Stack
 

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import sys
 import time
 
 
@@ -10,10 +11,21 @@ class PortTaken(Exception):
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port for children of this process, as often as they listen on it; nobody else is given it.
+
+    On Linux it stays bound for the life of this process, also while a child that listened there starts anew: whoever
+    listens with SO_REUSEADDR, as servers do, may share it with one that does not listen.
+    """
+    holder = socket.socket()
+    # SO_REUSEADDR comes after: with it two processes could be given one port.
+    holder.bind(("127.0.0.1", 0))
+    port = int(holder.getsockname()[1])
+    if sys.platform != "linux":
+        holder.close()
+        return port
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.detach()
+    return port
 
 
 def require_free(host: str, port: int, wait_seconds: float) -> None:

@@ -73,6 +73,18 @@ def test_a_taken_port_is_refused_and_a_free_one_is_not():
         require_free("127.0.0.1", listener.getsockname()[1], 0.2)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a port that is held cannot be listened on")
+def test_a_free_port_is_nobody_elses_before_between_and_after_who_listens_there():
+    port = free_port()
+    for _ in range(2):
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with socket.create_server(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+            pass
+
+
 @pytest.fixture
 def child(tmp_path):
     """Make children that run a line of Python; they end with the test."""

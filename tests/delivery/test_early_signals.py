@@ -22,14 +22,14 @@ def test_a_process_that_is_being_imported_ends_well_on_sigterm(module, tmp_path)
         try:
             _await_handler(process.pid)
             process.terminate()
-            _, said = process.communicate(timeout=30.0)
+            _, said = process.communicate(timeout=180.0)
         finally:
             process.kill()
     assert (process.returncode, said) == (0, b"")
 
 
 def _await_handler(pid):
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + 180.0
     while not catches(pid, signal.SIGTERM):
         late = _has_imported_much(pid) and not catches(pid, signal.SIGTERM)
         assert not late, "a signal now would kill it"

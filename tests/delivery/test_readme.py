@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from client.local.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -82,16 +83,13 @@ def environment(checkout: Path, tmp_path: Path) -> dict[str, str]:
     """A newcomer's: nothing of ours is set, and `python` is the one with the package in it."""
     ours = ("BNLAB_", "MAKE", "MFLAGS", "PYTEST", "PYTHON")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
     path = f"{checkout / '.venv' / 'bin'}:{kept['PATH']}"
     # One file of tests is one worker's; others would only be started.
     tests = {"TESTS": "tests/client/test_series.py", "PYTEST_XDIST_AUTO_NUM_WORKERS": "1"}
-    return kept | {"PATH": path, "HOME": str(tmp_path), "PORT": port} | tests
+    return kept | {"PATH": path, "HOME": str(tmp_path), "PORT": str(free_port())} | tests
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_every_command_of_the_readme_works_as_it_stands(checkout: Path, environment: dict[str, str]) -> None:
     session = blocks()
     (served,) = [at for at, block in enumerate(session) if block.text.startswith(SERVES)]

@@ -58,7 +58,7 @@ def test_migrations_at_the_same_time_do_the_work_once(empty_url: str, empty_data
     environment = {**os.environ, "BNLAB_DATABASE_URL": empty_url, "BNLAB_BOOTSTRAP_API_KEY": "bnl_first"}
     command = [sys.executable, "-m", "store", "migrate"]
     running = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    errors = [process.communicate(timeout=60)[1] for process in running]
+    errors = [process.communicate(timeout=120)[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], errors
     migrate.check(empty_url)
     with empty_database.read() as session:

@@ -28,6 +28,9 @@ from store.queueing import Limits
 from store.tables import Content
 
 CLAIMANTS, ROUNDS = 32, 50
+# In this test's database: the server is that of all who test at the same time.
+SO_MANY = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
+WAITS = "wait_event_type = 'Lock'"
 
 
 def at_once(count: int, act: Callable[[int], Any]) -> list[Any]:
@@ -122,7 +125,7 @@ def test_eight_writing_processes_on_sqlite_never_meet_a_locked_database(sqlite_u
     writers = [
         subprocess.Popen([sys.executable, str(script), sqlite_url], stderr=subprocess.PIPE, text=True) for _ in range(8)
     ]
-    errors = [writer.communicate(timeout=120)[1] for writer in writers]
+    errors = [writer.communicate(timeout=400)[1] for writer in writers]
     assert errors == [""] * 8
     assert [writer.returncode for writer in writers] == [0] * 8
     database = Database(sqlite_url)
@@ -147,6 +150,8 @@ def test_two_who_change_many_jobs_never_wait_for_one_another(postgresql_url: str
         with database.write() as session:
             # In the order of the table, as a planner may always decide to.
             session.execute(text("SET LOCAL enable_indexscan = off"))
+            # Who holds the lock lets it go when it has seen who waits, however long that takes.
+            session.execute(text("SET LOCAL lock_timeout = 0"))
             return experiments.cancel_all(session, Filters(tags={tag: None}), By(None), limit=10)
 
     with (
@@ -164,7 +169,7 @@ def test_two_who_change_many_jobs_never_wait_for_one_another(postgresql_url: str
         await_waiting(postgresql_url, 2)
         other.commit()
         # Those that the first has cancelled cannot be cancelled again.
-        assert [one.result(10) for one in cancelled] == [3, 0]
+        assert [one.result(60) for one in cancelled] == [3, 0]
     with database.read() as session:
         assert {experiments.get(session, one).state for one in (first, second, third)} == {State.CANCELLED}
     database.dispose()
@@ -172,19 +177,18 @@ def test_two_who_change_many_jobs_never_wait_for_one_another(postgresql_url: str
 
 def await_waiting_for(url: str, holder: psycopg.Connection[Any]) -> None:
     """Until somebody waits for a lock of this connection."""
-    blocked = "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
-    _await_one(url, blocked, holder.info.backend_pid)
+    _await_so_many(url, 1, "%s = ANY(pg_blocking_pids(pid))", holder.info.backend_pid)
 
 
 def await_waiting(url: str, count: int) -> None:
     """Until so many wait for locks."""
-    _await_one(url, "SELECT count(*) / %s FROM pg_stat_activity WHERE wait_event_type = 'Lock'", count)
+    _await_so_many(url, count, WAITS)
 
 
-def _await_one(url: str, question: str, value: int) -> None:
-    deadline = time.monotonic() + 10
+def _await_so_many(url: str, count: int, condition: str, *values: int) -> None:
+    deadline = time.monotonic() + 60
     with psycopg.connect(url, autocommit=True) as connection:
-        while connection.execute(question, [value]).fetchone() != (1,):
+        while connection.execute(SO_MANY + condition, values).fetchone() != (count,):
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
@@ -280,8 +284,8 @@ def purge_all(database: Database) -> None:
 
 
 def until_somebody_waits_for_a_lock(database: Database) -> None:
-    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    deadline = time.monotonic() + 30
+    waits = text(SO_MANY + WAITS)
+    deadline = time.monotonic() + 60
     while True:
         with database.read() as session:
             if session.execute(waits).scalar_one():

@@ -29,4 +29,4 @@ def test_a_missing_setting_is_named() -> None:
 def _run(module: str, arguments: list[str], settings: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     others = {name: value for name, value in os.environ.items() if not name.startswith("BNLAB_")}
     command = [sys.executable, "-P", "-m", module, *arguments]
-    return subprocess.run(command, env=others | settings, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=others | settings, capture_output=True, text=True, timeout=180, check=False)

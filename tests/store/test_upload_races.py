@@ -48,7 +48,7 @@ def test_an_upload_that_is_completed_at_its_last_moment_keeps_its_bytes(lab):
             completing.complete(session, upload, whole, whole.sha256, device="cpu", limits=Limits())
             forgotten = threads.submit(purge, lab)
             until_somebody_waits_for_a_lock(lab.database)
-        assert forgotten.result(30) == 1
+        assert forgotten.result(60) == 1
     assert source(lab) == b"ab"
 
 
@@ -66,7 +66,7 @@ def test_of_a_part_that_comes_while_its_upload_is_forgotten_nothing_is_left(lab)
             uploads.finish_part(session, upload.id, part, **ours)
             forgotten = threads.submit(purge, lab)
             until_somebody_waits_for_a_lock(lab.database)
-        assert forgotten.result(30) == 1
+        assert forgotten.result(60) == 1
     with lab.database.read() as session:
         assert len(session.scalars(select(File.id).where(File.dropped_at.is_not(None))).all()) == 2
 
@@ -90,4 +90,4 @@ def test_one_key_begins_an_upload_however_often_that_is_given_up_meanwhile(lab):
                     uploads.begin(session, wanted, owner="own_1", idempotency_key="k")
         finally:
             ended.set()
-        other.result(30)
+        other.result(60)

@@ -58,8 +58,8 @@ def test_a_queue_is_rung_and_its_bells_leave_the_outbox(database, broker, bells)
 
 @pytest.mark.parametrize(("queued", "messages"), [(1, 1), (3, 3), (200, 4)])
 def test_a_queue_is_rung_for_as_many_workers_as_could_help(database, broker, bells, queued, messages):
-    _live_workers(database, 4)
     _submit(database, queued)
+    _live_workers(database, 4)
     while bells.ring():
         continue
     assert broker.waiting("cpu") == messages

@@ -151,7 +151,7 @@ def test_a_worker_that_is_killed_while_it_removes_one_leaves_none_that_passes_fo
         target=evict_and_be_killed, args=(sqlite_url, tmp_path, second)
     )
     killed.start()
-    killed.join(30)
+    killed.join(120)
     assert killed.exitcode == -signal.SIGKILL
     with cache.holding(first, go_on) as folder:
         assert sorted(path.name for path in folder.iterdir()) == ["dataset.json", "train-inputs.npy"]
@@ -175,4 +175,4 @@ def test_many_who_remove_one_anothers_at_once_each_have_what_they_read(database,
 
     with ThreadPoolExecutor(4) as threads:
         for one in [threads.submit(read, shift) for shift in range(4)]:
-            one.result(60)
+            one.result(120)

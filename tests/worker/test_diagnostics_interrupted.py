@@ -16,6 +16,7 @@ from store.jobs import wishes
 from store.jobs.wishes import By
 
 SLOW_AT = 3
+TRIES = 3
 SPEC = {
     "network": {"kind": "mlp", "hidden": [64, 64]},
     "train": {"steps": 6, "seed": 3},
@@ -32,18 +33,32 @@ GRACE = {"BNLAB_GRACE_SECONDS": "0.2"}
 
 
 def begin(stack, **more):
-    """An experiment that is in the middle of the slow diagnostic."""
+    """An experiment that is in the middle of the slow diagnostic; if it was quicker than we looked, another."""
+    for _ in range(TRIES):
+        experiment = begun(stack, **more)
+        if experiment is not None:
+            return experiment
+    raise AssertionError(f"{TRIES} were too quick to be interrupted")
+
+
+def begun(stack, **more):
+    """As `begin`, but None where it has ended."""
     experiment = stack.submit({**SPEC, **more})
-    stack.until("it measures the slow one", lambda: is_inside(stack, experiment), 120.0)
-    return experiment
+    stack.until("it measures the slow one", lambda: is_inside(stack, experiment) or is_over(stack, experiment), 240.0)
+    return None if is_over(stack, experiment) else experiment
 
 
 def is_inside(stack, experiment):
-    """The file before it is there, and it has been announced; of one that was quicker than we looked, never."""
+    """The file before it is there, and it has been announced."""
     names = {name for name, _ in stack.recordings(experiment)}
-    assert f"hessian_top_eigenvalue-{SLOW_AT:09d}.safetensors" not in names, "too quick to be interrupted"
+    if f"hessian_top_eigenvalue-{SLOW_AT:09d}.safetensors" in names:
+        return False
     row = stack.experiment(experiment)
     return row.state == "running" and row.phase == "diagnosing" and row.step == SLOW_AT
+
+
+def is_over(stack, experiment):
+    return stack.experiment(experiment).finished_at is not None
 
 
 def wish(stack, experiment, asked):
@@ -103,13 +118,13 @@ def sent_away(stack, experiment):
     return lambda: stack.start_warm("worker")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_paused_in_the_middle_of_a_slow_diagnostic_it_goes_on_as_if_it_had_not_been(make_stack, sqlite_url):
     assert_goes_on(make_stack, sqlite_url, paused)
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("interrupted", [cancelled, sent_away])
 def test_so_it_is_with_other_wishes(make_stack, postgresql_url, interrupted):
     assert_goes_on(make_stack, postgresql_url, interrupted)
@@ -128,20 +143,25 @@ def assert_goes_on(make_stack, database_url, interrupted):
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_deadline_in_the_middle_of_a_slow_diagnostic_leaves_what_was_there(make_stack, sqlite_url):
     stack = make_stack(sqlite_url, **GRACE)
     stack.start_warm("relay", "worker")
     *quick, slow = SPEC["diagnostics"]
     wide = {"network": {"kind": "mlp", "hidden": [256] * 4}}
-    experiment = begin(stack, **wide, deadline_seconds=6.0, diagnostics=[*quick, {**slow, "iterations": 1000}])
-    row = stack.await_state(experiment)
+    # A machine that has not come to the slow one by its deadline has a later one, and a slower one.
+    for times in (1, 4, 16):
+        slower = [*quick, {**slow, "iterations": 1000 * times}]
+        experiment = begun(stack, **wide, deadline_seconds=6.0 * times, diagnostics=slower)
+        if experiment is not None:
+            break
+    row = stack.await_state(experiment, seconds=150.0)
     assert (row.state, row.failure_code) == ("failed", "deadline")
     assert_left_whole(stack, experiment, undisturbed_of(stack, **wide, diagnostics=[*quick, {**slow, "iterations": 2}]))
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_an_owner_without_room_in_the_middle_of_a_slow_diagnostic_retries_where_there_is_some(make_stack, sqlite_url):
     stack = make_stack(sqlite_url, **GRACE)
     stack.start_warm("relay", "worker")

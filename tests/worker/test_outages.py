@@ -8,8 +8,12 @@ import psycopg
 import pytest
 
 from store.jobs import bells
+from store.tables import Watch
 from tests.proxy import Proxy
-from tests.worker.conftest import LEASE_SECONDS
+from tests.worker.conftest import LEASE_SECONDS, SHORT_LEASE
+
+# The lease is over, and the reaper would have looked.
+OUTAGE_SECONDS = 1.25 * LEASE_SECONDS
 
 
 @pytest.fixture
@@ -84,19 +88,19 @@ def test_relay_and_api_restart_under_a_running_experiment_and_nothing_is_lost(sm
 @pytest.fixture
 def stack(make_stack, proxied_url, postgresql_url):
     """Its processes see the database through the proxy, the test sees it as it is."""
-    stack = make_stack(postgresql_url, BNLAB_DATABASE_URL=proxied_url)
+    stack = make_stack(postgresql_url, **SHORT_LEASE, BNLAB_DATABASE_URL=proxied_url)
     stack.start_warm("relay", "worker")
     return stack
 
 
 @pytest.mark.system
-def test_an_outage_of_two_leases_restarts_nothing_and_a_commit_without_answer_is_stored_once(stack, proxy):
+def test_an_outage_longer_than_a_lease_restarts_nothing_and_a_commit_without_answer_is_stored_once(stack, proxy):
     experiment = stack.submit(_long())
     stack.await_step(experiment, 500)
     proxy.cut()
     stack.await_log("worker", "database_away")
     before = stack.experiment(experiment)
-    _let_pass(stack, 2 * LEASE_SECONDS)
+    _let_pass(stack, OUTAGE_SECONDS)
     proxy.mend()
     stack.await_log("worker", "database_back")
     # The trainer went on meanwhile: what it did is stored, and it still trains.
@@ -110,8 +114,7 @@ def test_an_outage_of_two_leases_restarts_nothing_and_a_commit_without_answer_is
         proxy.drop()
         stack.await_step(experiment, step + 1)
 
-    # Long enough for the reaper, had it found a reason.
-    _let_pass(stack, 2 * LEASE_SECONDS)
+    _await_reaper(stack)
     stack.cancel(experiment)
     row = stack.await_state(experiment)
     assert (row.state, row.attempt, row.restarts) == ("cancelled", 1, 0)
@@ -124,21 +127,32 @@ def test_an_outage_of_two_leases_restarts_nothing_and_a_commit_without_answer_is
 @pytest.mark.system
 def test_a_database_server_stopped_and_started_restarts_nothing(own_postgresql, make_stack):
     server, url = own_postgresql
-    stack = make_stack(url)
+    stack = make_stack(url, **SHORT_LEASE)
     stack.start_warm("relay", "worker")
     experiment = stack.submit(_long())
     stack.await_step(experiment, 500)
     server.stop()
     stack.await_log("worker", "database_away")
-    _let_pass(stack, 2 * LEASE_SECONDS)
+    _let_pass(stack, OUTAGE_SECONDS)
     server.start()
     stack.await_log("worker", "database_back")
     stack.await_step(experiment, stack.experiment(experiment).step + 1)
-    _let_pass(stack, 2 * LEASE_SECONDS)
+    _await_reaper(stack)
     stack.cancel(experiment)
     row = stack.await_state(experiment)
     assert (row.state, row.attempt, row.restarts) == ("cancelled", 1, 0)
     assert stack.series(experiment)["train/loss"][0] == list(range(1, row.step + 1))
+
+
+def _await_reaper(stack):
+    """Until the relay has looked for lost leases, and believed what it saw, since everything is back."""
+
+    def watch():
+        with stack.database.read() as session:
+            return session.get(Watch, "reaper")
+
+    since = watch().looked_at
+    stack.until("the reaper believes its eyes", lambda: since < watch().looked_at >= watch().trusted_from)
 
 
 def _hanging(stack):

@@ -87,7 +87,7 @@ def test_the_same_trials_come_with_the_same_bits_whatever_is_killed(small_stack:
             lambda trials=trials: (
                 is_proposing(small_stack) or count(small_stack, killed, lambda row, _: row.points) >= trials
             ),
-            200,
+            400,
         )
         small_stack.kill("relay")
         small_stack.start("relay")

@@ -42,7 +42,7 @@ def judged(stack: Any, study_id: str) -> Any:
         with stack.database.read() as session:
             return studies.get(session, study_id)
 
-    stack.until(f"{study_id} is judged", lambda: get().state in TERMINAL, 240)
+    stack.until(f"{study_id} is judged", lambda: get().state in TERMINAL, 400)
     row = get()
     assert row.state == "succeeded", (row.failure_code, row.failure_message)
     with stack.database.read() as session:
@@ -56,7 +56,7 @@ def numbers_of(verdict: Any) -> Any:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_study_killed_at_half_time_of_each_stage_ends_as_an_undisturbed_one(small_stack: Any) -> None:
     small_stack.start("api")
     undisturbed = submit(small_stack)
@@ -80,7 +80,7 @@ def extend(stack: Any, study_id: str) -> None:
 
 def kill_all(stack: Any, study_id: str, at: int) -> None:
     """Once so many of its experiments have ended; what was killed is started again."""
-    stack.until(f"{at} experiments have ended", lambda: ended(stack, study_id) >= at, 120)
+    stack.until(f"{at} experiments have ended", lambda: ended(stack, study_id) >= at, 400)
     for name in ("worker", "relay", "api"):
         stack.kill(name)
     stack.start("api")

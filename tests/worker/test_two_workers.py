@@ -5,12 +5,13 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from store.tables import ContentChunk, Experiment, Job, JobEvent, MetricSegment
+from tests.worker.conftest import SHORT_LEASE
 
 
 @pytest.fixture
 def stack(make_stack, postgresql_url):
     """Not on SQLite: a worker that stops in the middle of a transaction there stops everybody."""
-    stack = make_stack(postgresql_url)
+    stack = make_stack(postgresql_url, **SHORT_LEASE)
     stack.start_warm("relay", "worker-1", "worker-2")
     return stack
 
@@ -51,7 +52,7 @@ def test_both_take_from_the_queue_and_a_worker_that_lost_its_lease_changes_nothi
     assert stack.await_state(both[0]).state == "cancelled"
 
     # It was away for longer than its lease. Its trainer did not wait for it to come back, but went by itself.
-    assert trainer.status() == psutil.STATUS_ZOMBIE
+    stack.until("its trainer has ended", lambda: trainer.status() == psutil.STATUS_ZOMBIE)
     before = _everything(stack)
     stack.resume(name)
     stack.await_log(name, "lease_lost")

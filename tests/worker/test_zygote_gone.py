@@ -9,7 +9,7 @@ import pytest
 from worker.trainer_process import Terms
 from worker.zygote import Zygote
 
-_SECONDS = 30.0
+_SECONDS = 180.0
 
 
 @pytest.mark.parametrize("has_a_job", [False, True])
