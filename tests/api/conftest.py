@@ -168,7 +168,7 @@ def serving(database_url: str, **settings: Any) -> Iterator[Api]:
     server = _ReadyServer(app)
     thread = threading.Thread(target=server.run, name="server", daemon=True)
     thread.start()
-    assert server.ready.wait(30), "the server did not start"
+    assert server.ready.wait(120), "the server did not start"
     port = server.servers[0].sockets[0].getsockname()[1]
     database = Database(database_url)
     with database.write() as session:
@@ -176,13 +176,13 @@ def serving(database_url: str, **settings: Any) -> Iterator[Api]:
     client = httpx.Client(
         base_url=f"http://127.0.0.1:{port}",
         headers={"Authorization": f"Bearer {key}"},
-        timeout=30.0,
+        timeout=60.0,
         verify=_NO_AUTHORITIES,
     )
     with client:
         yield Api(str(client.base_url), port, client, database, key, server)
     server.should_exit = True
-    thread.join(30)
+    thread.join(120)
     database.dispose()
     assert not thread.is_alive(), "the server did not end"
 

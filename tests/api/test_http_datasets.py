@@ -22,7 +22,7 @@ def stranger(api):
     with api.database.write() as session:
         owner = owners.create(session, "somebody else")
         secret = keys.create(session, "other", owner=owner, scopes=[keys.KeyScope.SUBMIT]).secret
-    with httpx.Client(base_url=api.url, headers={"Authorization": f"Bearer {secret}"}) as client:
+    with httpx.Client(base_url=api.url, headers={"Authorization": f"Bearer {secret}"}, timeout=60) as client:
         yield client
 
 
@@ -200,7 +200,7 @@ def test_who_waits_is_answered_when_the_import_ends(sqlite_api, by_hand):
     found = []
 
     def wait():
-        with httpx.Client(base_url=sqlite_api.url, headers=sqlite_api.client.headers, timeout=30) as client:
+        with httpx.Client(base_url=sqlite_api.url, headers=sqlite_api.client.headers, timeout=60) as client:
             found.append(client.get(f"/v1/datasets/{dataset_id}", params={"wait": 20}).json())
 
     waiting = threading.Thread(target=wait)

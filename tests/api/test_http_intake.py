@@ -48,7 +48,7 @@ def for_update(session: Any) -> str:
 
 def post_while_held(api: Any, count: int, *, until_answered: bool = False) -> list[httpx.Response]:
     """The answers to so many posts that all came, or were even answered, while nobody could write."""
-    with ThreadPoolExecutor(count) as pool, httpx.Client(base_url=api.url, headers=api.client.headers) as client:
+    with ThreadPoolExecutor(count) as pool, httpx.Client(base_url=api.url, headers=api.client.headers, timeout=60) as client:
         with owner_held(api.database):
             sent = [
                 pool.submit(client.post, "/v1/experiments", json={"name": f"n{n}"}, timeout=30) for n in range(count)

@@ -43,7 +43,7 @@ def test_without_its_database_the_service_says_503_and_recovers(postgresql_url: 
 def all_at_once(api: Any, addresses: list[str]) -> list[httpx.Response]:
     limits = httpx.Limits(max_connections=None)
     with (
-        httpx.Client(base_url=api.url, headers=api.client.headers, timeout=20, limits=limits) as client,
+        httpx.Client(base_url=api.url, headers=api.client.headers, timeout=60, limits=limits) as client,
         concurrent.futures.ThreadPoolExecutor(len(addresses)) as pool,
     ):
         return list(pool.map(client.get, addresses))
@@ -120,7 +120,7 @@ def test_a_request_that_the_end_breaks_off_is_told_so_and_is_no_error(sqlite_url
         headers = {"Authorization": f"Bearer {keys.create(session, 'test').secret}"}
     with (
         api_process(sqlite_url, BNLAB_GRACEFUL_SHUTDOWN_SECONDS="1") as api,
-        httpx.Client(base_url=api.url, headers=headers, timeout=20) as client,
+        httpx.Client(base_url=api.url, headers=headers, timeout=60) as client,
         concurrent.futures.ThreadPoolExecutor(4) as pool,
     ):
         assert client.get("/v1/experiments").status_code == 200
@@ -213,7 +213,7 @@ def test_a_database_that_stands_still_stops_neither_probes_nor_the_end(
     }
     with (
         api_process(url, **limits) as api,
-        httpx.Client(base_url=api.url, headers=headers, timeout=20, limits=httpx.Limits()) as client,
+        httpx.Client(base_url=api.url, headers=headers, timeout=60, limits=httpx.Limits()) as client,
         concurrent.futures.ThreadPoolExecutor(30) as pool,
     ):
         for address in ("/v1/experiments", "/readyz"):
