@@ -14,6 +14,7 @@ import httpx
 import pytest
 import structlog
 
+from api import keyring, readiness
 from api.app import create_app
 from api.server import Server
 from api.settings import ApiSettings
@@ -123,6 +124,17 @@ def _no_logs() -> Iterator[None]:
     )
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient() -> Iterator[None]:
+    # What an answer leaves out when it cannot be told soon, and what the end of a process does not wait for: on a busy
+    # machine that comes later.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readiness, "_PATIENCE_SECONDS", 60.0)
+        patch.setattr(readiness, "_LITTLE_PATIENCE_SECONDS", 60.0)
+        patch.setattr(keyring, "_LAST_NOTE_SECONDS", 60.0)
+        yield
 
 
 @pytest.fixture

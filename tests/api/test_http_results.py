@@ -22,7 +22,9 @@ PATIENCE_SECONDS = 45.0
 
 def results_of(api: Any, experiment_id: str, wait: float = 0, tag: str | None = None) -> httpx.Response:
     headers = {} if tag is None else {"If-None-Match": tag}
-    return api.client.get(f"/v1/experiments/{experiment_id}/results", params={"wait": wait}, headers=headers, timeout=PATIENCE_SECONDS)
+    return api.client.get(
+        f"/v1/experiments/{experiment_id}/results", params={"wait": wait}, headers=headers, timeout=PATIENCE_SECONDS
+    )
 
 
 @pytest.fixture

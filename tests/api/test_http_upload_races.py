@@ -33,7 +33,7 @@ def test_all_who_complete_one_upload_at_once_are_told_what_it_is(api, database_u
         answers = [threads.submit(completed, api, upload, b"same") for _ in range(3)]
         await_waiting(database_url, 3)
         other.rollback()
-        found = [one.result(30) for one in answers]
+        found = [one.result() for one in answers]
     status = 200 if already else 202
     assert {(one.status_code, one.json()["id"]) for one in found} == {(status, known)}
 
@@ -69,5 +69,5 @@ def test_parts_that_are_replaced_while_all_are_read_are_said_to_have_changed(api
         other.execute("DELETE FROM content_chunks")
         other.execute("UPDATE files SET dropped_at = 1")
         other.commit()
-        refused = answer.result(30)
+        refused = answer.result()
     assert (refused.status_code, refused.json()["code"]) == (409, "parts_changed")

@@ -12,7 +12,6 @@ from fastapi import FastAPI
 from api import errors
 from api.lanes import DatabaseSilent, Lane, LaneBusy
 
-
 PATIENCE_SECONDS = 3600.0
 """Nobody waits as long: the clock is put forward."""
 
