@@ -40,8 +40,10 @@ def test_all_who_complete_one_upload_at_once_are_told_what_it_is(api, database_u
 
 def test_a_part_whose_sender_was_told_503_counts_and_is_there_or_does_neither(serve, database_url):
     with serve(database_url, database_seconds=0.5) as api:
-        upload = begin(api.client)["id"]
         # On a busy machine, half a second may be too short without anybody in the way.
+        begun = []
+        until(lambda: begun.append(api.client.post("/v1/datasets", json={"name": "n"})) or begun[-1].status_code == 201)
+        upload = begun[-1].json()["id"]
         until(lambda: put(api.client, upload, 1, b"first").status_code == 204)
         with psycopg.connect(database_url, autocommit=True) as other:
             other.execute("BEGIN")
