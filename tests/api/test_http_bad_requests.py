@@ -266,7 +266,7 @@ PLAIN = [
 def test_a_parameter_where_there_are_none_is_refused(shared_api: Any, method: str, address: str, pointer: str) -> None:
     document = problem_of(shared_api.client.request(method, address), 422)
     assert (document["code"], [fault["pointer"] for fault in document["errors"]]) == ("invalid_parameters", [pointer])
-    assert httpx.request(method, f"{shared_api.url}{address}").status_code == 401
+    assert httpx.request(method, f"{shared_api.url}{address}", timeout=300).status_code == 401
     with holder(shared_api, "reader", "read") as reader:
         expected = 422 if method == "GET" or ":validate" in address else 403
         assert reader.request(method, address).status_code == expected
@@ -365,6 +365,6 @@ def test_a_hostile_megabyte_is_refused_like_any_other_body(shared_api: Any, host
 )
 def test_without_a_key_nothing_else_is_said_of_a_request(shared_api: Any, method: str, path: str) -> None:
     answer = httpx.request(
-        method, f"{shared_api.url}{path}?nonsense=1", content="{", headers={"Content-Type": "text/x"}
+        method, f"{shared_api.url}{path}?nonsense=1", content="{", headers={"Content-Type": "text/x"}, timeout=300
     )
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")

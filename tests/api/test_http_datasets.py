@@ -22,7 +22,7 @@ def stranger(api):
     with api.database.write() as session:
         owner = owners.create(session, "somebody else")
         secret = keys.create(session, "other", owner=owner, scopes=[keys.KeyScope.SUBMIT]).secret
-    with httpx.Client(base_url=api.url, headers={"Authorization": f"Bearer {secret}"}, timeout=60) as client:
+    with httpx.Client(base_url=api.url, headers={"Authorization": f"Bearer {secret}"}, timeout=300) as client:
         yield client
 
 
@@ -200,7 +200,7 @@ def test_who_waits_is_answered_when_the_import_ends(sqlite_api, by_hand):
     found = []
 
     def wait():
-        with httpx.Client(base_url=sqlite_api.url, headers=sqlite_api.client.headers, timeout=60) as client:
+        with httpx.Client(base_url=sqlite_api.url, headers=sqlite_api.client.headers, timeout=300) as client:
             found.append(client.get(f"/v1/datasets/{dataset_id}", params={"wait": 60}).json())
 
     waiting = threading.Thread(target=wait)
@@ -252,7 +252,7 @@ def test_many_parts_at_once_are_all_there_and_others_are_answered_meanwhile(api)
     failed = []
 
     def send(number):
-        with httpx.Client(base_url=api.url, headers=api.client.headers, timeout=60) as client:
+        with httpx.Client(base_url=api.url, headers=api.client.headers, timeout=300) as client:
             answer = put(client, dataset_id, number + 1, pieces[number])
             if answer.status_code != 204:
                 failed.append(answer.text)

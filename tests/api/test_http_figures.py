@@ -268,6 +268,11 @@ def child_of(api: Any) -> psutil.Process:
     return psutil.Process(pid)
 
 
+def questions(api: Any) -> int:
+    """How many the process has been asked."""
+    return int(api.server._service.aside._child._turns)
+
+
 def test_a_process_killed_while_it_draws_costs_one_answer(serve: Any, sqlite_url: str, by_hand: Any) -> None:
     with serve(sqlite_url) as api, ThreadPoolExecutor(8) as pool:
         one = api.submit()
@@ -281,6 +286,7 @@ def test_a_process_killed_while_it_draws_costs_one_answer(serve: Any, sqlite_url
         # A process that stands still is one that draws for long.
         child.send_signal(signal.SIGSTOP)
         answers = [pool.submit(get, api, path) for _ in range(6)]
+        until(lambda: questions(api) == 2)
         assert get(api, f"/v1/experiments/{one}").status_code == 200
         child.kill()
         statuses = sorted(answer.result().status_code for answer in answers)
@@ -330,7 +336,7 @@ def test_who_waits_is_bounded_and_who_leaves_is_dropped(serve: Any, sqlite_url: 
         child = child_of(api)
         child.send_signal(signal.SIGSTOP)
         drawing = pool.submit(get, api, path)
-        until(lambda: api.server._service.aside.is_busy)
+        until(lambda: questions(api) == 2)
         leavers = [_asking(api, path) for _ in range(2)]
         until(lambda: api.server._service.aside.waiting == 2)
         refused = get(api, path)

@@ -52,7 +52,7 @@ def posting(api: Any, count: int) -> Iterator[Callable[[], Future[httpx.Response
     """A way to post up to so many at once, each with a name of its own."""
     numbers = itertools.count()
     with ThreadPoolExecutor(count) as pool, httpx.Client(base_url=api.url, headers=api.client.headers) as client:
-        yield lambda: pool.submit(client.post, "/v1/experiments", json={"name": f"n{next(numbers)}"}, timeout=60)
+        yield lambda: pool.submit(client.post, "/v1/experiments", json={"name": f"n{next(numbers)}"}, timeout=300)
 
 
 def post_while_held(api: Any, count: int) -> list[httpx.Response]:

@@ -146,7 +146,7 @@ def test_lines_of_the_log_name_the_key_and_never_its_secret(sqlite_url: str) -> 
     database.dispose()
     with api_process(sqlite_url) as api:
         headers = {"Authorization": f"Bearer {key.secret}"}
-        with httpx.Client(base_url=api.url, headers=headers, timeout=60) as client:
+        with httpx.Client(base_url=api.url, headers=headers, timeout=300) as client:
             client.post("/v1/experiments", json={})
             client.get("/v1/experiments", headers={"Authorization": "Bearer bnl_wrong"})
             made = make(client).json()

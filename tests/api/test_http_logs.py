@@ -94,7 +94,7 @@ def test_who_follows_does_not_keep_the_service_from_ending(sqlite_url: str, serv
     with ThreadPoolExecutor(1) as pool:
         with serve(sqlite_url) as api:
             made = api.submit()
-            client = httpx.Client(base_url=api.url, headers=api.client.headers, timeout=60)
+            client = httpx.Client(base_url=api.url, headers=api.client.headers, timeout=300)
             client.event_hooks = {"request": [lambda _request: asked.set()]}
             waiting = pool.submit(client.get, f"/v1/experiments/{made}/logs?wait=60")
             assert asked.wait(60)

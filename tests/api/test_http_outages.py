@@ -131,14 +131,14 @@ def test_a_request_that_the_end_breaks_off_is_told_so_and_is_no_error(sqlite_url
     # They would wait for the database for longer than anybody here waits for them.
     limits = {"BNLAB_GRACEFUL_SHUTDOWN_SECONDS": "1", "BNLAB_DATABASE_SECONDS": "600"}
     with api_process(sqlite_url, **limits) as api, contextlib.ExitStack() as stack:
-        assert httpx.get(f"{api.url}/v1/experiments", headers=headers, timeout=60).status_code == 200
+        assert httpx.get(f"{api.url}/v1/experiments", headers=headers, timeout=300).status_code == 200
         with writer_that_stands_still(sqlite_url):
-            stuck = [http.client.HTTPConnection("127.0.0.1", api.port, timeout=60) for _ in range(4)]
+            stuck = [http.client.HTTPConnection("127.0.0.1", api.port, timeout=300) for _ in range(4)]
             for one in stuck:
                 stack.callback(one.close)
                 one.request("POST", "/v1/experiments", "{}", headers)
             # It comes behind them, on a connection of its own: once it is answered, they are in.
-            assert httpx.get(f"{api.url}/v1/experiments", headers=headers, timeout=60).status_code == 200
+            assert httpx.get(f"{api.url}/v1/experiments", headers=headers, timeout=300).status_code == 200
             api.running.send_signal(signal.SIGTERM)
             answers = [one.getresponse() for one in stuck]
             assert {(one.status, json.loads(one.read())["code"]) for one in answers} == {(503, "shutting_down")}
@@ -224,7 +224,7 @@ def test_a_database_that_stands_still_stops_neither_probes_nor_the_end(
     }
     with (
         api_process(url, **limits) as api,
-        httpx.Client(base_url=api.url, headers=headers, timeout=60, limits=httpx.Limits()) as client,
+        httpx.Client(base_url=api.url, headers=headers, timeout=300, limits=httpx.Limits()) as client,
         concurrent.futures.ThreadPoolExecutor(30) as pool,
     ):
         # On a busy machine, half a second may be too short for a first connection.
