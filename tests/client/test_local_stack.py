@@ -114,7 +114,9 @@ def test_secrets_are_in_no_command_line_and_no_readable_file(stack):
         environment = process.environ()
         secrets |= {environment[name] for name in ("BNLAB_REDIS_PASSWORD", "BNLAB_REDIS_URL") if name in environment}
     assert len(secrets) == 3
-    lines = [" ".join(process.cmdline()) for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
+    lines = [
+        " ".join(process.info["cmdline"]) for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]
+    ]
     assert not [line for line in lines for secret in secrets if secret in line]
     data = Path(stack.facts["data_dir"])
     files = existing(data)
