@@ -29,8 +29,7 @@ from store.jobs.states import TERMINAL, State
 from store.jobs.wishes import By
 from store.queueing import Limits
 from store.sweeps import rungs
-from tests.conftest import RedisServer
-from tests.ports import free_port
+from tests.conftest import RedisServer, free_port
 from tests.proxy import Proxy
 from tests.stack import Stack
 from tests.worker.test_pruning import bits

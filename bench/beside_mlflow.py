@@ -30,7 +30,7 @@ from typing import Any
 
 from bench.clients import Question, ask, ask_again_and_again, request
 from bench.service import SPEC, await_lines, running_service
-from tests.ports import free_port
+from tests.conftest import free_port
 
 KINDS = ("get", "list", "create")
 PAGE = 20

@@ -19,8 +19,7 @@ import httpx
 
 from store import keys, migrate
 from store.jobs import eventlog
-from tests.conftest import RedisServer
-from tests.ports import free_port
+from tests.conftest import RedisServer, free_port
 from tests.stack import Stack
 
 # Long enough that its end does not help its beginning to be seen.

@@ -27,7 +27,7 @@ from store import experiments, keys, migrate
 from store.database import Database
 from store.experiments import Submission
 from store.owners import DEFAULT_OWNER
-from tests.ports import free_port
+from tests.conftest import free_port
 
 TARGET_MS = {"healthz": 0.5, "create": 3.0, "get": 1.2, "list": 2.5, "results": 2.5}
 """CPU milliseconds a request, of issue 7; /healthz is what it was before."""

@@ -21,8 +21,7 @@ from store import migrate, studies
 from store.jobs.states import TERMINAL
 from store.queueing import Limits, Submitter
 from store.studies import StudySubmission
-from tests.conftest import RedisServer
-from tests.ports import free_port
+from tests.conftest import RedisServer, free_port
 from tests.stack import Stack
 
 _PROCESSES = ("worker", "relay", "api")

@@ -9,6 +9,7 @@ import functools
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import tempfile
 import warnings
@@ -20,20 +21,15 @@ from typing import Any
 import psycopg
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from xdist.scheduler import LoadFileScheduling
 
 from store import migrate
 from store.database import Database
-from tests.ports import free_port
 
 # About as many workers as cores run the tests: with as many threads in each, they would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# By default one example may take a fifth of a second, and drawing ten of them a whole one: on a busy machine they do.
-settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy machine")
 _TESTS = Path(__file__).parent
 # Begun first: the longest, so that no worker is left alone with one of them at the end.
 _LONG = (
@@ -284,3 +280,10 @@ def _starting_or_stopping() -> Iterator[None]:
     with (Path(tempfile.gettempdir()) / "bnlab-postgresql.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -9,8 +9,6 @@ import socket
 import threading
 from collections.abc import Callable
 
-from tests.ports import free_port
-
 
 class Proxy:
     """Forwards to whatever `connect` connects to; `port` stays the same through every cut."""
@@ -20,12 +18,13 @@ class Proxy:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._changing = threading.Lock()
         self._withholds = False
-        self.port = free_port()
+        self.port = 0
         self.mend()
 
     def mend(self) -> None:
         """Let clients in (again)."""
         self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def cut(self) -> None:

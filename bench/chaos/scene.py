@@ -18,7 +18,7 @@ from bench.chaos.processes import Processes
 from bench.chaos.schedule import DatabaseKind
 from bench.chaos.servers import PostgreSql, Redis
 from store import keys, migrate
-from tests.ports import free_port
+from tests.conftest import free_port
 from tests.proxy import Proxy
 from tests.stack import Stack
 

@@ -22,7 +22,7 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from tests.ports import free_port
+from tests.conftest import free_port
 
 _START_SECONDS = 90.0
 

@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 from client import Client
 from client.cli import app
 
-START_SECONDS = 150.0
-END_SECONDS = 120.0
+START_SECONDS = 60.0
+END_SECONDS = 30.0
 
 
 @dataclass
@@ -149,7 +149,7 @@ def observed(stack: Bnlab) -> list[dict[str, Any]]:
     seen: list[dict[str, Any]] = []
     with stack.client() as client:
         spec = small_spec() | {"name": "finished", "tags": {"suite": "client", "part": "shared"}}
-        client.wait(client.submit(spec)["id"], timeout_seconds=170, on_progress=seen.append)
+        client.wait(client.submit(spec)["id"], timeout_seconds=60, on_progress=seen.append)
     return seen
 
 

@@ -12,7 +12,7 @@ from client.demo import ARMS, read_spec
 @pytest.mark.system
 def test_the_demo_trains_three_networks_and_leaves_nothing(bnlab, tmp_path):
     demo = bnlab("demo", "--json")
-    output, _ = demo.process.communicate(timeout=500)
+    output, _ = demo.process.communicate(timeout=150)
     complaint = (tmp_path / "stderr").read_text()
     assert demo.process.returncode == 0, complaint
     answer = json.loads(output)

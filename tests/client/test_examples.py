@@ -25,7 +25,7 @@ def printed_in(place: Path, stack: Any, *command: str) -> str:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_an_example_runs_as_it_stands(script: Path, stack: Any, client: Client, tmp_path: Path) -> None:
     # The network of 110 layers is measured before training, and takes its time for that.
@@ -48,7 +48,7 @@ def test_the_table_has_every_example_and_nothing_else() -> None:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(600)
 def test_the_tutorial_runs_as_it_stands(stack: Any, client: Client, tmp_path: Path) -> None:
     said = printed_in(tmp_path, stack, "bash", "-c", script_of(blocks_of(TUTORIAL)))
     assert [group["n"] for group in client.compare(tags="question:sigmoid")["groups"]] == [3] * 4

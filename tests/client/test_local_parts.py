@@ -17,8 +17,7 @@ from client.local.environment import child_environment
 from client.local.lock import DirectoryInUse, DirectoryLock, holder_of
 from client.local.packages import require_together
 from client.local.places import Places, data_dir_of
-from client.local.ports import PortTaken, require_free
-from tests.ports import free_port
+from client.local.ports import PortTaken, free_port, require_free
 
 ROOT = Path(client.__file__).resolve().parents[1]
 

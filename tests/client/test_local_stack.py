@@ -12,8 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.client.conftest import END_SECONDS, START_SECONDS
-
 REDIS = ("-m", "client.local.redis_server")
 TRAINER = ("-m", "bncore", "--zygote")
 STOPPING = "Stopping; what trains is saved first. Asked a second time, it stops without saving.\n"
@@ -62,7 +60,7 @@ def test_a_stack_heals_refuses_a_second_and_ends_in_order_when_its_terminal_is_g
     os.close(writer)
     stack.wait_ready()
     second = up()
-    assert second.process.wait(START_SECONDS) == 3
+    assert second.process.wait(30) == 3
     complaint = (tmp_path / "stderr").read_text()
     assert str(stack.process.pid) in complaint
     assert stack.url in complaint
@@ -71,7 +69,7 @@ def test_a_stack_heals_refuses_a_second_and_ends_in_order_when_its_terminal_is_g
     server, port = server_of(redis)
     redis.kill()
     # The kernel kills the server with its wrapper; a new pair listens on the same port.
-    assert psutil.wait_procs([server], timeout=END_SECONDS)[1] == []
+    assert psutil.wait_procs([server], timeout=10)[1] == []
     assert wait_for_new(stack, REDIS, redis.pid, port)
 
     os.close(reader)
@@ -142,7 +140,7 @@ def test_a_taken_port_is_said_before_anything_starts_or_is_written(bnlab, tmp_pa
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         refused = bnlab("up", "--port", str(port), "--data-dir", str(tmp_path / "data"))
-        assert refused.process.wait(START_SECONDS) == 3
+        assert refused.process.wait(30) == 3
     complaint = (tmp_path / "stderr").read_text()
     assert f":{port}: " in complaint
     assert "--port 0, or PORT=0 with make, takes a free port" in complaint
@@ -155,7 +153,7 @@ def test_a_stack_that_cannot_start_says_why(bnlab, tmp_path):
     data.mkdir()
     (data / "bnlab.sqlite3").write_text("this is no database " * 100)
     failed = bnlab("up", "--port", "0", "--data-dir", str(data))
-    assert failed.process.wait(START_SECONDS) == 4
+    assert failed.process.wait(60) == 4
     assert "not a database" in (tmp_path / "stderr").read_text()
     failed.assert_nothing_left()
 
@@ -174,7 +172,7 @@ def hostile(folder: Path) -> Path:
 
 def until_training(client, experiment_id: str, attempt: int = 1) -> None:
     """Return once a step has been taken in that attempt."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + 60.0
     while (found := client.results(experiment_id))["phase"] != "training" or found["attempt"] != attempt:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -186,7 +184,7 @@ def server_of(wrapper: psutil.Process) -> tuple[psutil.Process, int]:
 
 
 def wait_for_new(stack, words, old: int, port: int) -> bool:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + 30.0
     while time.monotonic() < deadline:
         found = stack.child(*words)
         if found.pid != old and server_is_up(port):

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from client import ApiError, Client, Unreachable
-from tests.ports import free_port
+from client.local.ports import free_port
 
 
 class AnswerLoser:

@@ -24,7 +24,7 @@ def test_what_the_page_shows_can_be_asked() -> None:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(400)
 def test_every_command_of_the_page_works_as_it_stands(stack: Any, tmp_path: Path) -> None:
     (tmp_path / "steps.yaml").write_text(STEPS)
     done = run_in(tmp_path, stack, "bash", "-c", script_of(BLOCKS))

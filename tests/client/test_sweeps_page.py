@@ -26,7 +26,7 @@ def test_what_the_page_shows_expands() -> None:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(300)
 def test_every_command_of_the_page_works_as_it_stands(stack: Any, tmp_path: Path) -> None:
     (tmp_path / "rates.yaml").write_text(RATES)
     (tmp_path / "search.yaml").write_text(SEARCH)

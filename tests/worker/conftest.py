@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import RedisServer
-from tests.ports import free_port
+from tests.conftest import RedisServer, free_port
 from tests.stack import Stack
 
 LEASE_SECONDS = 2.0

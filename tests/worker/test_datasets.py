@@ -16,7 +16,7 @@ from client import datasets as uploading
 from client.errors import ApiError
 from store import files, keys
 from store.jobs import eventlog
-from tests.ports import free_port
+from tests.conftest import free_port
 from tests.stack import Stack
 
 ENDS_SECONDS = 90.0
