@@ -31,9 +31,13 @@ def test_a_connection_that_is_in_use_when_all_are_closed_is_closed_when_it_comes
         session.execute(text("SELECT 1"))
         assert is_open(used)
     assert not is_open(used)
-    # Whoever asks again gets another one.
-    with database.read() as session:
-        assert session.execute(text("SELECT 1")).scalar_one() == 1
+    # Whoever asks again gets another one, which is kept.
+    later = []
+    for _ in range(2):
+        with database.read() as session:
+            assert session.execute(text("SELECT 1")).scalar_one() == 1
+            later.append(session.connection().connection.dbapi_connection)
+    assert later[0] is later[1]
 
 
 def test_a_listener_that_is_closed_makes_no_connection_any_more(database: Database) -> None:
