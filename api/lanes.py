@@ -53,8 +53,11 @@ class Lane:
     database that does not answer; and a turn costs a third.
     """
 
-    def __init__(self, name: str, threads: int, wait_seconds: float) -> None:
+    def __init__(
+        self, name: str, threads: int, wait_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._wait_seconds = wait_seconds
+        self._clock = clock
         self._turns: SimpleQueue[_Turn | None] = SimpleQueue()
         self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(threads)]
         self._is_started = False
@@ -69,7 +72,7 @@ class Lane:
         self._start()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        turn = _Turn(call, copy_context(), loop, answer, time.monotonic(), self._answered)
+        turn = _Turn(call, copy_context(), loop, answer, self._clock(), self._answered)
         self._turns.put(turn)
         timer = loop.call_later(self._wait_seconds, self._give_up, turn)
         try:
@@ -97,7 +100,7 @@ class Lane:
         while (turn := self._turns.get()) is not None:
             if turn.answer.done():
                 continue
-            turn.waited_seconds = time.monotonic() - turn.came_at
+            turn.waited_seconds = self._clock() - turn.came_at
             settle: Callable[[asyncio.Future[Any], Any], None] = succeed
             try:
                 result = turn.context.run(turn.call)

@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -102,9 +103,13 @@ class Database:
             yield connection
 
     def dispose(self) -> None:
-        """Close the pooled connections."""
-        self.engine.dispose()
-        self.reading_engine.dispose()
+        """Close the pooled connections, those that somebody has as soon as they are given back."""
+        for engine in (self.engine, self.reading_engine):
+            pool = engine.pool
+            engine.dispose()
+            event.listen(pool, "checkin", _close_for_good)
+            # What was given back between the two.
+            pool.dispose()
 
     def _engine_that_reads(self, connections: int) -> Engine:
         if self.engine.dialect.name == "sqlite":
@@ -152,6 +157,11 @@ def insert_if_absent(session: Session, table: type[Table], values: Mapping[str, 
     kind = postgresql.insert if kind_of(session) == "postgresql" else sqlite.insert
     statement = kind(mine).values(**values).on_conflict_do_nothing().returning(*mine.primary_key)
     return session.execute(statement).first() is not None
+
+
+def _close_for_good(connection: Any, record: ConnectionPoolEntry) -> None:
+    if connection is not None:
+        record.invalidate()
 
 
 def _options(connections: int) -> dict[str, Any]:

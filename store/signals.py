@@ -27,7 +27,7 @@ class Signal(Protocol):
         """Return when something may have changed (True), or at the timeout. Raises what the database raises."""
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection, from any thread; who waits at this moment is not waited for, and makes no other."""
 
 
 def signal_of(database: Database, channel: Channel, stop: threading.Event | None = None) -> Signal:
@@ -46,11 +46,16 @@ class _Watching:
         self._stop = stop
         self._connection: PoolProxiedConnection | None = None
         self._seen: int | None = None
+        self._looking = threading.Lock()
+        self._closed = False
 
     def wait(self, timeout_seconds: float) -> bool:
         deadline = time.monotonic() + timeout_seconds
         while not self._stop.is_set():
-            seen, self._seen = self._seen, self._number()
+            with self._looking:
+                if self._closed:
+                    break
+                seen, self._seen = self._seen, self._number()
             if seen != self._seen:
                 return True
             if time.monotonic() >= deadline:
@@ -59,9 +64,11 @@ class _Watching:
         return False
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        with self._looking:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
     def _number(self) -> int:
         if self._connection is None:
@@ -87,24 +94,37 @@ class _Listening:
         self._channel = channel
         self._stop = stop
         self._connection: psycopg.Connection | None = None
+        self._closed = False
 
     def wait(self, timeout_seconds: float) -> bool:
         deadline = time.monotonic() + timeout_seconds
         try:
-            if self._connection is None:
-                self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
-                self._connection.execute(f"LISTEN {self._channel}")
-                # What changed before somebody listened.
-                return True
+            if (connection := self._connection) is None:
+                return not self._closed and self._connect()
             while not self._stop.is_set() and (left := deadline - time.monotonic()) > 0:
-                for _ in self._connection.notifies(timeout=min(left, self._ROUND_SECONDS), stop_after=1):
+                for _ in connection.notifies(timeout=min(left, self._ROUND_SECONDS), stop_after=1):
                     return True
         except psycopg.Error:
-            self.close()
+            self._let_go()
             self._stop.wait(max(0.0, deadline - time.monotonic()))
         return False
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._closed = True
+        self._let_go()
+
+    def _connect(self) -> bool:
+        """Whether there may be something that changed before anybody listened."""
+        connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+        self._connection = connection
+        if self._closed:
+            # Meanwhile, by somebody who found none to close.
+            self._let_go()
+            return False
+        connection.execute(f"LISTEN {self._channel}")
+        return True
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()

@@ -284,7 +284,7 @@ _QUICK = """
 fsync = off
 synchronous_commit = off
 full_page_writes = off
-max_connections = 200
+max_connections = 500
 shared_buffers = 64MB
 # Statistics of a moment would make plans depend on when a test ran.
 autovacuum = off

@@ -22,11 +22,11 @@ def holder(api: Any, owner: str = "other", *scopes: str, expires_in_seconds: flo
             expires_in_seconds=expires_in_seconds,
         )
     headers = {"Authorization": f"Bearer {made.secret}"}
-    with httpx.Client(base_url=api.url, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=api.url, headers=headers, timeout=300) as client:
         setattr(client, "key", made)  # noqa: B010
         yield client
 
 
 def status_with(api: Any, secret: str, path: str = "/v1/experiments") -> int:
     """What a key is worth."""
-    return httpx.get(f"{api.url}{path}", headers={"Authorization": f"Bearer {secret}"}).status_code
+    return httpx.get(f"{api.url}{path}", headers={"Authorization": f"Bearer {secret}"}, timeout=300).status_code

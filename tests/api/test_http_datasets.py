@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 
 import httpx
 import pytest
@@ -12,6 +11,7 @@ from store import keys, owners, purging, work
 from store.datasets import uploads
 from store.tables import Content, ContentChunk, File, UploadPart
 from tests.api.datasets import PNG, begin, digest, imported, put, sha256, uploaded
+from tests.api.trouble import until
 
 SHA = "0" * 64
 
@@ -22,7 +22,7 @@ def stranger(api):
     with api.database.write() as session:
         owner = owners.create(session, "somebody else")
         secret = keys.create(session, "other", owner=owner, scopes=[keys.KeyScope.SUBMIT]).secret
-    with httpx.Client(base_url=api.url, headers={"Authorization": f"Bearer {secret}"}) as client:
+    with httpx.Client(base_url=api.url, headers={"Authorization": f"Bearer {secret}"}, timeout=300) as client:
         yield client
 
 
@@ -200,13 +200,13 @@ def test_who_waits_is_answered_when_the_import_ends(sqlite_api, by_hand):
     found = []
 
     def wait():
-        with httpx.Client(base_url=sqlite_api.url, headers=sqlite_api.client.headers, timeout=30) as client:
-            found.append(client.get(f"/v1/datasets/{dataset_id}", params={"wait": 20}).json())
+        with httpx.Client(base_url=sqlite_api.url, headers=sqlite_api.client.headers, timeout=300) as client:
+            found.append(client.get(f"/v1/datasets/{dataset_id}", params={"wait": 60}).json())
 
     waiting = threading.Thread(target=wait)
     waiting.start()
     by_hand(sqlite_api.database).finish(work.Failed("invalid_data", "images of two sizes"))
-    waiting.join(20)
+    waiting.join()
     assert (found[0]["state"], found[0]["failure"]["message"]) == ("failed", "images of two sizes")
     assert sqlite_api.client.post(f"/v1/datasets/{dataset_id}/retry").json()["code"] == "source_gone"
     etag = sqlite_api.client.get(f"/v1/datasets/{dataset_id}").headers["ETag"]
@@ -242,9 +242,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(sqlite_api):
     )
     with socket.create_connection(("127.0.0.1", sqlite_api.port)) as connection:
         connection.sendall(head.encode() + b"x" * 2_000_000)
-    deadline = time.monotonic() + 20
-    while rows_left(sqlite_api):
-        assert time.monotonic() < deadline
+    until(lambda: not rows_left(sqlite_api))
     assert sqlite_api.client.get(f"/v1/datasets/{dataset_id}/parts").json()["data"] == []
 
 
@@ -254,7 +252,7 @@ def test_many_parts_at_once_are_all_there_and_others_are_answered_meanwhile(api)
     failed = []
 
     def send(number):
-        with httpx.Client(base_url=api.url, headers=api.client.headers, timeout=60) as client:
+        with httpx.Client(base_url=api.url, headers=api.client.headers, timeout=300) as client:
             answer = put(client, dataset_id, number + 1, pieces[number])
             if answer.status_code != 204:
                 failed.append(answer.text)

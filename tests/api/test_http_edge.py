@@ -17,7 +17,7 @@ def test_the_log_has_the_line_and_the_traceback_of_a_500_and_says_who_did_not_wa
     with database.write() as session:
         key = keys.create(session, "test")
     headers = {"Authorization": f"Bearer {key.secret}"}
-    with api_process(sqlite_url) as api, httpx.Client(base_url=api.url, headers=headers, timeout=30) as client:
+    with api_process(sqlite_url) as api, httpx.Client(base_url=api.url, headers=headers, timeout=300) as client:
         made = client.post("/v1/experiments", json={}).json()["id"]
         with socket.create_connection(("127.0.0.1", api.port)) as connection:
             connection.sendall(waiting_request(made, key.secret))
@@ -78,7 +78,7 @@ def test_what_only_the_holder_of_a_key_may_see_is_kept_nowhere(shared_api: Any) 
 
 
 def test_the_page_of_the_description_works_without_a_network_and_may_load_nothing_else(shared_api: Any) -> None:
-    answer = httpx.get(f"{shared_api.url}/docs")
+    answer = httpx.get(f"{shared_api.url}/docs", timeout=300)
     assert answer.status_code == 200
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
     page = answer.text
@@ -90,7 +90,7 @@ def test_the_page_of_the_description_works_without_a_network_and_may_load_nothin
         address = page.split(tag)[1].split('"')[0]
         assert address.startswith("/docs/")
         assert policy[directive].split()[0] == "'self'"
-        file = httpx.get(f"{shared_api.url}{address}")
+        file = httpx.get(f"{shared_api.url}{address}", timeout=300)
         assert file.headers["content-type"].startswith(kind)
         assert len(file.content) > least
     assert page.count("<script>") == policy["script-src"].count("'sha256-") == 1
@@ -99,12 +99,12 @@ def test_the_page_of_the_description_works_without_a_network_and_may_load_nothin
 
 
 def test_the_root_says_what_this_is_and_leads_on(shared_api: Any) -> None:
-    page = httpx.get(shared_api.url, headers={"Accept": "text/html,*/*"})
+    page = httpx.get(shared_api.url, headers={"Accept": "text/html,*/*"}, timeout=300)
     assert page.headers["content-type"].startswith("text/html")
     assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
     links = re.findall(r'href="([^"]+)"', page.text)
     assert {"/docs", "/openapi.json", "/healthz", "/readyz"} <= set(links)
-    assert all(httpx.get(f"{shared_api.url}{link}").status_code == 200 for link in links)
-    plain = httpx.get(shared_api.url)
+    assert all(httpx.get(f"{shared_api.url}{link}", timeout=300).status_code == 200 for link in links)
+    plain = httpx.get(shared_api.url, timeout=300)
     assert plain.headers["content-type"].startswith("text/plain")
     assert all(link in plain.text for link in links)

@@ -75,7 +75,7 @@ def test_it_is_queued_with_the_checkpoint_run_and_shown_with_its_result(api: Any
     waiting = threading.Thread(target=lambda: waited.append(shown(api, made_now["id"], wait=30)))
     waiting.start()
     finish(api, claim.lease, work.Concluded(RESULT))
-    waiting.join(30)
+    waiting.join()
     (ended,) = waited
     assert (ended["state"], ended["result"]["before"]) == ("succeeded", {"accuracy": 0.5, "loss": "NaN"})
     assert ended["files"] == [], "the checkpoint is not a result"

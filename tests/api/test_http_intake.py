@@ -2,10 +2,11 @@
 
 import asyncio
 import dataclasses
+import itertools
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,17 +47,24 @@ def for_update(session: Any) -> str:
     return " FOR UPDATE" if session.get_bind().dialect.name == "postgresql" else ""
 
 
-def post_while_held(api: Any, count: int, *, until_answered: bool = False) -> list[httpx.Response]:
-    """The answers to so many posts that all came, or were even answered, while nobody could write."""
+@contextmanager
+def posting(api: Any, count: int) -> Iterator[Callable[[], Future[httpx.Response]]]:
+    """A way to post up to so many at once, each with a name of its own."""
+    numbers = itertools.count()
     with ThreadPoolExecutor(count) as pool, httpx.Client(base_url=api.url, headers=api.client.headers) as client:
+        yield lambda: pool.submit(client.post, "/v1/experiments", json={"name": f"n{next(numbers)}"}, timeout=300)
+
+
+def post_while_held(api: Any, count: int) -> list[httpx.Response]:
+    """The answers to so many posts: the first was being stored, and could not be, until all others waited for it."""
+    lines = api.server._service.intake._lines
+    with posting(api, count) as post:
         with owner_held(api.database):
-            sent = [
-                pool.submit(client.post, "/v1/experiments", json={"name": f"n{n}"}, timeout=30) for n in range(count)
-            ]
-            if until_answered:
-                wait(sent)
-            else:
-                until(lambda: len(api.server.server_state.tasks) == count)
+            sent = [post()]
+            # Not in line any more: it has begun.
+            until(lambda: [len(line) for line in lines.values()] == [0])
+            sent += [post() for _ in range(count - 1)]
+            until(lambda: [len(line) for line in lines.values()] == [count - 1])
         return [one.result() for one in sent]
 
 
@@ -102,7 +110,7 @@ def test_those_that_come_while_one_is_stored_are_one_transaction(api: Any) -> No
     answers = post_while_held(api, 12)
     assert [answer.status_code for answer in answers] == [202] * 12
     # A transaction looks at the clock once: the first that came, and all others.
-    assert len({answer.json()["created_at"] for answer in answers}) <= 3
+    assert len({answer.json()["created_at"] for answer in answers[1:]}) == 1
 
 
 def test_the_last_places_go_to_those_who_came_first(database_url: str, serve: Any) -> None:
@@ -115,23 +123,26 @@ def test_the_last_places_go_to_those_who_came_first(database_url: str, serve: An
 
 def test_what_nobody_waits_for_any_more_is_not_begun(sqlite_url: str, serve: Any) -> None:
     with serve(sqlite_url, database_seconds=0.4) as api:
-        answers = post_while_held(api, 6, until_answered=True)
-        assert {answer.status_code for answer in answers} == {503}
+        with posting(api, 6) as post, owner_held(api.database):
+            sent = [post() for _ in range(6)]
+            assert {one.result().status_code for one in sent} == {503}
         # The one that had begun may still happen. After it, the service stores what comes, and nothing else.
         until(lambda: api.client.post("/v1/experiments", json={"name": "after"}).status_code == 202)
-        names = [one["name"] for one in api.client.get("/v1/experiments").json()["data"]]
-        assert names[0] == "after"
-        assert len(names) <= 2
+        with api.database.read() as session:
+            names = Counter(session.scalars(select(core(Experiment).c.name)))
+        # On a busy machine one that says "after" may be told the same, and happen.
+        assert names.pop("after") >= 1
+        assert names.total() <= 1
 
 
 @pytest.mark.parametrize("place", [0, 2, 4])
 def test_what_the_database_has_against_one_costs_no_other(database: Database, place: int) -> None:
     good = Submission.of(load_spec({}))
     wrong = dataclasses.replace(good, tags={"key": None})
-    writes = Lane("writes", 1, 20.0)
+    writes = Lane("writes", 1, 120.0)
 
     async def submit_all() -> list[Any]:
-        intake = Intake(database, writes, Limits(), 20.0)
+        intake = Intake(database, writes, Limits(), 120.0)
         orders = [
             Order(
                 DEFAULT_OWNER,
@@ -154,7 +165,7 @@ def test_what_the_database_has_against_one_costs_no_other(database: Database, pl
 
 
 def test_an_answer_that_cannot_be_made_costs_no_other(database: Database) -> None:
-    writes = Lane("writes", 1, 20.0)
+    writes = Lane("writes", 1, 120.0)
 
     def answer(row: Any) -> Response:
         if row.name == "bad":
@@ -162,7 +173,7 @@ def test_an_answer_that_cannot_be_made_costs_no_other(database: Database) -> Non
         return Response(row.name)
 
     async def submit_all() -> list[Any]:
-        intake = Intake(database, writes, Limits(), 20.0)
+        intake = Intake(database, writes, Limits(), 120.0)
         orders = [
             Order(DEFAULT_OWNER, "key_1", Submission.of(load_spec({"name": name})), lambda _session: "cpu", answer)
             for name in ("a", "bad", "b")

@@ -111,8 +111,13 @@ def test_a_key_is_replaced_and_the_old_one_ends_after_the_overlap(sqlite_url: st
 
 def test_a_key_expires_when_it_says_however_long_keys_are_kept(sqlite_url: str, serve: Callable[..., Any]) -> None:
     with serve(sqlite_url, key_cache_seconds=3600.0) as api:
-        secret = make(api.client, expires_in_seconds=2).json()["secret"]
-        assert status_with(api, secret) == 200
+        # A life long enough for the first look at it: one second, unless this machine is busy.
+        for seconds in (1, 4, 16, 64):
+            secret = make(api.client, expires_in_seconds=seconds).json()["secret"]
+            if status_with(api, secret) == 200:
+                break
+        else:
+            raise AssertionError("it was never good")
         until(lambda: status_with(api, secret) == 401)
 
 
@@ -141,7 +146,7 @@ def test_lines_of_the_log_name_the_key_and_never_its_secret(sqlite_url: str) -> 
     database.dispose()
     with api_process(sqlite_url) as api:
         headers = {"Authorization": f"Bearer {key.secret}"}
-        with httpx.Client(base_url=api.url, headers=headers) as client:
+        with httpx.Client(base_url=api.url, headers=headers, timeout=300) as client:
             client.post("/v1/experiments", json={})
             client.get("/v1/experiments", headers={"Authorization": "Bearer bnl_wrong"})
             made = make(client).json()

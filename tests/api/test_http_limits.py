@@ -1,6 +1,7 @@
 """What one owner may have and do at a time; nobody else notices when that is reached."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -11,36 +12,38 @@ from tests.api.trouble import until
 
 
 def test_an_owner_who_asks_too_often_is_told_when_to_ask_again(sqlite_url: str, serve: Callable[..., Any]) -> None:
-    with serve(sqlite_url, requests_per_second=0.01, request_burst=4) as api, holder(api) as client:
+    with serve(sqlite_url, requests_per_second=0.001, request_burst=4) as api, holder(api) as client:
         answers = [client.get("/v1/experiments") for _ in range(5)]
         assert [answer.status_code for answer in answers] == [200] * 4 + [429]
-        assert answers[0].headers["ratelimit-policy"] == '"owner";q=4;w=400'
-        assert answers[0].headers["ratelimit"] == '"owner";r=3;t=100'
+        assert answers[0].headers["ratelimit-policy"] == '"owner";q=4;w=4000'
+        assert answers[0].headers["ratelimit"] == '"owner";r=3;t=1000'
         refused = answers[-1]
         assert refused.headers["content-type"] == "application/problem+json"
         assert refused.json()["code"] == "too_many_requests"
-        assert 80 <= int(refused.headers["retry-after"]) <= 100
+        assert 800 <= int(refused.headers["retry-after"]) <= 1000
         assert refused.headers["ratelimit"].startswith('"owner";r=0;t=')
         assert api.client.get("/v1/experiments").status_code == 200
-        assert httpx.get(f"{api.url}/healthz").status_code == 200
+        assert httpx.get(f"{api.url}/healthz", timeout=300).status_code == 200
 
 
 def test_who_waits_as_told_is_answered(sqlite_url: str, serve: Callable[..., Any]) -> None:
     with serve(sqlite_url, requests_per_second=1.0, request_burst=1) as api:
-        until(lambda: api.client.get("/v1/experiments").status_code == 429)
+        with ThreadPoolExecutor(16) as pool:
+            asked = [pool.submit(api.client.get, "/v1/experiments") for _ in range(16)]
+            assert {one.result().status_code for one in asked} == {200, 429}
         until(lambda: api.client.get("/v1/experiments").status_code == 200)
 
 
 def test_all_keys_of_an_owner_share_one_limit_and_refusals_say_how_it_stands(
     sqlite_url: str, serve: Callable[..., Any]
 ) -> None:
-    slow = serve(sqlite_url, requests_per_second=0.01, request_burst=2)
+    slow = serve(sqlite_url, requests_per_second=0.001, request_burst=2)
     with slow as api, holder(api, "team") as one, holder(api, "team", "read") as two:
         assert one.get("/v1/experiments").status_code == 200
         forbidden = two.post("/v1/experiments", json={})
         assert forbidden.status_code == 403
         assert forbidden.headers["ratelimit"].startswith('"owner";r=0;t=')
-        assert 80 <= int(one.get("/v1/experiments").headers["retry-after"]) <= 100
+        assert 800 <= int(one.get("/v1/experiments").headers["retry-after"]) <= 1000
 
 
 def test_without_a_limit_no_answer_speaks_of_one(sqlite_url: str, serve: Callable[..., Any]) -> None:
@@ -50,16 +53,17 @@ def test_without_a_limit_no_answer_speaks_of_one(sqlite_url: str, serve: Callabl
 
 
 def test_who_guesses_keys_is_refused_before_the_database_is_asked(sqlite_url: str, serve: Callable[..., Any]) -> None:
-    with serve(sqlite_url, failed_keys_per_minute=3, key_cache_seconds=0.0) as api:
+    # One in a minute, which is longer than this test takes on any machine.
+    with serve(sqlite_url, failed_keys_per_minute=1, key_cache_seconds=0.0) as api:
         assert api.client.get("/v1/experiments").status_code == 200
-        assert [status_with(api, f"bnl_{number}") for number in range(4)] == [401, 401, 401, 429]
+        assert [status_with(api, f"bnl_{number}") for number in range(2)] == [401, 429]
         # Nothing is guessed without a key, nor with one that was good a moment ago.
-        assert httpx.get(f"{api.url}/v1/experiments").status_code == 401
+        assert httpx.get(f"{api.url}/v1/experiments", timeout=300).status_code == 401
         assert api.client.get("/v1/experiments").status_code == 200
-        refused = httpx.get(f"{api.url}/v1/experiments", headers={"Authorization": "Bearer bnl_x"})
+        refused = httpx.get(f"{api.url}/v1/experiments", headers={"Authorization": "Bearer bnl_x"}, timeout=300)
         assert refused.json()["code"] == "too_many_requests"
-        assert 1 <= int(refused.headers["retry-after"]) <= 20
-        assert refused.headers["ratelimit-policy"] == '"failed_keys";q=3;w=60'
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert refused.headers["ratelimit-policy"] == '"failed_keys";q=1;w=60'
 
 
 def test_one_owners_full_queue_is_no_other_owners(database_url: str, serve: Callable[..., Any]) -> None:

@@ -182,7 +182,7 @@ def _run_schemathesis(api: Any, directory: Path, phases: str, examples: int, *on
         [
             sys.executable, "-m", "schemathesis.cli", f"--config-file={settings_file}", "run",
             f"{api.url}/openapi.json", f"--phases={phases}", f"--max-examples={examples}", "--seed=1", "--no-color",
-            "--request-timeout=60",
+            "--request-timeout=300",
             f"--header=Authorization: Bearer {api.key}", "--exclude-checks=positive_data_acceptance", *only,
         ],
         capture_output=True, text=True, cwd=directory,

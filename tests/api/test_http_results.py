@@ -13,11 +13,18 @@ import pytest
 from sqlalchemy import event
 
 from store import work
+from tests.api.trouble import until
+
+LONGEST_SECONDS = 60.0
+"""That a request may ask to wait, and longer than anybody here has the patience to: one that waits for it fails."""
+PATIENCE_SECONDS = 45.0
 
 
 def results_of(api: Any, experiment_id: str, wait: float = 0, tag: str | None = None) -> httpx.Response:
     headers = {} if tag is None else {"If-None-Match": tag}
-    return api.client.get(f"/v1/experiments/{experiment_id}/results", params={"wait": wait}, headers=headers)
+    return api.client.get(
+        f"/v1/experiments/{experiment_id}/results", params={"wait": wait}, headers=headers, timeout=PATIENCE_SECONDS
+    )
 
 
 @pytest.fixture
@@ -85,16 +92,14 @@ def test_an_entity_tag_changes_exactly_when_something_visible_does(running: tupl
 def test_a_wait_for_a_terminal_experiment_ends_at_once(running: tuple[Any, str, Any]) -> None:
     api, made, hand = running
     hand.finish()
-    began = time.monotonic()
-    answer = results_of(api, made, wait=30)
+    answer = results_of(api, made, LONGEST_SECONDS)
     assert answer.json()["is_terminal"]
-    assert results_of(api, made, wait=30, tag=answer.headers["etag"]).status_code == 304
-    assert time.monotonic() - began < 5
+    assert results_of(api, made, LONGEST_SECONDS, answer.headers["etag"]).status_code == 304
 
 
 def test_a_wait_with_an_old_tag_ends_at_once(running: tuple[Any, str, Any]) -> None:
     api, made, _ = running
-    assert results_of(api, made, wait=30, tag='"0"').status_code == 200
+    assert results_of(api, made, LONGEST_SECONDS, '"0"').status_code == 200
 
 
 def test_a_wait_in_vain_ends_at_its_timeout(running: tuple[Any, str, Any]) -> None:
@@ -103,7 +108,7 @@ def test_a_wait_in_vain_ends_at_its_timeout(running: tuple[Any, str, Any]) -> No
     began = time.monotonic()
     assert results_of(api, made, wait=0.3, tag=tag).status_code == 304
     assert results_of(api, made, wait=0.3).status_code == 200
-    assert 0.6 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.6
 
 
 def test_a_wait_with_the_newest_tag_ends_with_the_next_change(api: Any, by_hand: Callable[..., Any]) -> None:
@@ -111,34 +116,34 @@ def test_a_wait_with_the_newest_tag_ends_with_the_next_change(api: Any, by_hand:
     hand = by_hand(api.database)
     tag = results_of(api, made).headers["etag"]
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(results_of, api, made, 30, tag)
+        waiting = pool.submit(results_of, api, made, LONGEST_SECONDS, tag)
         with pytest.raises(TimeoutError):
             waiting.result(0.3)
         hand.metrics(1, train__loss=[1.0])
-        answer = waiting.result(5)
+        answer = waiting.result()
     assert (answer.status_code, answer.json()["progress"]["step"]) == (200, 1)
 
 
 def test_a_wait_without_a_tag_ends_when_the_experiment_does(running: tuple[Any, str, Any]) -> None:
     api, made, hand = running
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(results_of, api, made, 30)
+        waiting = pool.submit(results_of, api, made, LONGEST_SECONDS)
         hand.metrics(1, train__loss=[1.0])
         with pytest.raises(TimeoutError):
             waiting.result(0.3)
         hand.finish()
-        assert waiting.result(5).json()["state"] == "succeeded"
+        assert waiting.result().json()["state"] == "succeeded"
 
 
 def test_a_wait_for_an_experiment_that_is_deleted_ends_with_404(running: tuple[Any, str, Any]) -> None:
     api, made, hand = running
     tag = results_of(api, made).headers["etag"]
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(results_of, api, made, 30, tag)
+        waiting = pool.submit(results_of, api, made, LONGEST_SECONDS, tag)
         hand.finish()
         api.client.delete(f"/v1/experiments/{made}")
-        assert waiting.result(5).status_code in (200, 404)
-    assert results_of(api, made, wait=30).status_code == 404
+        assert waiting.result().status_code in (200, 404)
+    assert results_of(api, made, LONGEST_SECONDS).status_code == 404
 
 
 def test_two_hundred_waiters_starve_nobody(sqlite_api: Any, by_hand: Callable[..., Any]) -> None:
@@ -148,21 +153,20 @@ def test_two_hundred_waiters_starve_nobody(sqlite_api: Any, by_hand: Callable[..
     tag = results_of(api, made).headers["etag"]
     changes = api.server._service.changes
     request = (
-        f"GET /v1/experiments/{made}/results?wait=50 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"GET /v1/experiments/{made}/results?wait={LONGEST_SECONDS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
         f"Authorization: Bearer {api.key}\r\nIf-None-Match: {tag}\r\n\r\n"
     ).encode()
     with contextlib.ExitStack() as stack:
         address = ("127.0.0.1", api.port)
-        waiting = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(200)]
+        waiting = [stack.enter_context(socket.create_connection(address, timeout=90)) for _ in range(200)]
         for connection in waiting:
             connection.sendall(request)
-        # All are in: a request behind them is answered, and quickly, while they wait.
+        # All are in: requests behind them are answered while they wait.
         while len(changes._waiters) < 200:
             assert api.client.get("/healthz").status_code == 200
-        began = time.monotonic()
         for _ in range(10):
             assert api.client.get(f"/v1/experiments/{made}").status_code == 200
-        assert time.monotonic() - began < 5
+        assert len(changes._waiters) == 200
         hand.finish()
         for connection in waiting:
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
@@ -178,18 +182,19 @@ def test_waiters_ask_for_nothing_while_nothing_changes(running: tuple[Any, str, 
     def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
         asked.append(statement)
 
+    began = time.monotonic()
     assert results_of(api, made, wait=0.5).status_code == 200
     # At first, and then once a second to be sure, of the 25 times that it was looked.
-    assert 1 <= sum("jobs" in statement for statement in asked) <= 2
+    assert 1 <= sum("jobs" in statement for statement in asked) <= 2 + int(time.monotonic() - began)
 
 
 def test_waiters_are_woken_when_the_service_ends(sqlite_url: str, serve: Callable[..., Any]) -> None:
     with serve(sqlite_url) as api, ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(results_of, api, api.submit(), 60)
-        with pytest.raises(TimeoutError):
-            waiting.result(0.3)
+        waiting = pool.submit(results_of, api, api.submit(), LONGEST_SECONDS)
+        # It is there: one that comes later finds nobody.
+        until(lambda: len(api.server._service.changes._waiters) == 1)
         api.server.should_exit = True
-        assert waiting.result(5).json()["state"] == "queued"
+        assert waiting.result().json()["state"] == "queued"
 
 
 def test_metrics_are_read_by_key_range_and_number_of_points(api: Any, by_hand: Callable[..., Any]) -> None:

@@ -52,7 +52,7 @@ def remove(api: Any, dataset_id: str) -> None:
 
 def raw(api: Any, request: bytes) -> bytes:
     """What the server says to these bytes, after which nothing more comes."""
-    with socket.create_connection(("127.0.0.1", api.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=60) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         answer = b""

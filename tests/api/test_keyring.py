@@ -14,7 +14,7 @@ class SlowLane(Lane):
     """Its answers are there, and are handed over when `may_go`."""
 
     def __init__(self) -> None:
-        super().__init__("slow", 1, 10.0)
+        super().__init__("slow", 1, 120.0)
         self.has_read = asyncio.Event()
         self.may_go = asyncio.Event()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
@@ -12,44 +12,123 @@ from fastapi import FastAPI
 from api import errors
 from api.lanes import DatabaseSilent, Lane, LaneBusy
 
+PATIENCE_SECONDS = 3600.0
+"""Nobody waits as long: the clock is put forward."""
 
-def outcomes_of(lane: Lane, *calls: Callable[[], Any]) -> list[Any]:
-    """What comes of calls that are made at once, in this order."""
 
-    async def make_all() -> list[Any]:
-        return await asyncio.gather(*map(lane.run, calls), return_exceptions=True)
+class Forward(asyncio.SelectorEventLoop):
+    """A loop whose clock can be put forward."""
 
-    found = asyncio.run(make_all())
+    def __init__(self) -> None:
+        super().__init__()
+        self._ahead_seconds = 0.0
+
+    def time(self) -> float:
+        return super().time() + self._ahead_seconds
+
+    def put_forward(self, share: float) -> None:
+        """By a share of the patience, from within the loop."""
+        self._ahead_seconds += share * PATIENCE_SECONDS
+
+
+class Held:
+    """A call that is not answered before it may go."""
+
+    def __init__(self) -> None:
+        self._began = threading.Event()
+        self.may_go = threading.Event()
+
+    def __call__(self) -> str:
+        self._began.set()
+        self.may_go.wait()
+        return "held"
+
+    async def begun(self) -> None:
+        """Wait until a thread of the lane stands in it."""
+        await asyncio.to_thread(self._began.wait)
+
+
+def in_time(play: Callable[[Lane, Forward], Coroutine[Any, Any, list[Any]]]) -> list[Any]:
+    """What comes of calls in a lane of one thread, on a clock that can be put forward."""
+    with asyncio.Runner(loop_factory=Forward) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, Forward)
+        lane = Lane("one", 1, PATIENCE_SECONDS, loop.time)
+        found = runner.run(play(lane, loop))
     lane.close()
     return found
 
 
+def ask(lane: Lane, *calls: Callable[[], Any]) -> list[asyncio.Future[Any]]:
+    """Calls that are made at once, in this order."""
+    return [asyncio.ensure_future(lane.run(call)) for call in calls]
+
+
+async def given_up(*asked: asyncio.Future[Any]) -> list[type]:
+    return [type(outcome) for outcome in await asyncio.gather(*asked, return_exceptions=True)]
+
+
 def test_a_call_that_did_not_begin_because_others_were_answered_says_so() -> None:
-    given_up = threading.Event()
-    lane = Lane("one", 1, 0.1)
-    first, stuck, behind = outcomes_of(lane, lambda: "first", lambda: given_up.wait(10), lambda: "behind")
-    given_up.set()
-    assert first == "first"
+    stands = Held()
+
+    async def play(lane: Lane, loop: Forward) -> list[Any]:
+        first, stuck, behind = ask(lane, lambda: "first", stands, lambda: "behind")
+        assert await first == "first"
+        await stands.begun()
+        loop.put_forward(1)
+        return await given_up(stuck, behind)
+
     # It is the database, or whatever it stands in, that does not answer; the one behind it never got there.
-    assert type(stuck) is DatabaseSilent
-    assert type(behind) is LaneBusy
+    assert in_time(play) == [DatabaseSilent, LaneBusy]
+    stands.may_go.set()
 
 
 def test_a_call_that_began_too_late_to_end_in_time_says_so() -> None:
-    given_up = threading.Event()
-    lane = Lane("one", 1, 0.5)
-    # It is answered after most of the time that the second has.
-    first, late = outcomes_of(lane, lambda: threading.Event().wait(0.3), lambda: given_up.wait(10))
-    given_up.set()
-    assert (first, type(late)) == (False, LaneBusy)
+    before, stands = Held(), Held()
+
+    async def play(lane: Lane, loop: Forward) -> list[Any]:
+        first, late = ask(lane, before, stands)
+        await before.begun()
+        # It is answered after most of the time that the second has.
+        loop.put_forward(0.6)
+        before.may_go.set()
+        assert await first == "held"
+        await stands.begun()
+        loop.put_forward(0.4)
+        return await given_up(late)
+
+    assert in_time(play) == [LaneBusy]
+    stands.may_go.set()
+
+
+def test_a_call_that_began_soon_and_does_not_end_is_held_up_by_the_database() -> None:
+    before, stands = Held(), Held()
+
+    async def play(lane: Lane, loop: Forward) -> list[Any]:
+        first, stuck = ask(lane, before, stands)
+        await before.begun()
+        loop.put_forward(0.4)
+        before.may_go.set()
+        assert await first == "held"
+        await stands.begun()
+        loop.put_forward(0.6)
+        return await given_up(stuck)
+
+    assert in_time(play) == [DatabaseSilent]
+    stands.may_go.set()
 
 
 def test_where_nobody_is_answered_it_is_the_database() -> None:
-    given_up = threading.Event()
-    lane = Lane("one", 1, 0.1)
-    stuck, behind = outcomes_of(lane, lambda: given_up.wait(10), lambda: "behind")
-    given_up.set()
-    assert (type(stuck), type(behind)) == (DatabaseSilent, DatabaseSilent)
+    stands = Held()
+
+    async def play(lane: Lane, loop: Forward) -> list[Any]:
+        stuck, behind = ask(lane, stands, lambda: "behind")
+        await stands.begun()
+        loop.put_forward(1)
+        return await given_up(stuck, behind)
+
+    assert in_time(play) == [DatabaseSilent, DatabaseSilent]
+    stands.may_go.set()
 
 
 @pytest.mark.parametrize(("error", "code"), [(LaneBusy, "overloaded"), (DatabaseSilent, "database_unavailable")])

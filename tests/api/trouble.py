@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 120.0) -> None:
     """Wait until it is so."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -18,12 +18,12 @@ import os, time
 from bncore.lifeline import exit_on_eof
 exit_on_eof(0, lambda: os._exit(7))
 print(os.getpid(), flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 PARENT = f"""
 import subprocess, sys, time
 subprocess.Popen([sys.executable, "-c", {CHILD!r}], stdin=subprocess.PIPE)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -34,8 +34,8 @@ def test_the_end_of_the_pipe_is_told_once_and_what_is_written_is_ignored() -> No
     os.write(write_end, b"anything")
     assert not ended.wait(0.05)
     os.close(write_end)
-    assert ended.wait(10)
-    thread.join(10)
+    assert ended.wait(60)
+    thread.join(60)
     os.close(read_end)
 
 
@@ -45,14 +45,27 @@ def test_it_lives_by_what_it_is_allowed_and_from_then_on_only_so() -> None:
     ended = threading.Event()
     thread = exit_on_silence(read_end, ended.set)
     assert not ended.wait(0.1)
-    for _ in range(2000):  # more than is read at once, and the last one counts
-        allow(write_end, 0.01)
-    allow(write_end, 0.4)
-    assert not ended.wait(0.2)
-    assert ended.wait(10)
-    thread.join(10)
+    allow(write_end, 0.01)
+    assert ended.wait(60)
+    thread.join(60)
     os.close(read_end)
     allow(write_end, 1.0)  # nobody need read it
+    os.close(write_end)
+
+
+def test_of_several_allowances_the_last_one_counts() -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    for _ in range(2000):  # more than is read at once
+        allow(write_end, 0.0)
+    allow(write_end, 600.0)
+    ended = threading.Event()
+    thread = exit_on_silence(read_end, ended.set)
+    assert not ended.wait(0.2)
+    allow(write_end, 0.01)
+    assert ended.wait(60)
+    thread.join(60)
+    os.close(read_end)
     os.close(write_end)
 
 
@@ -62,9 +75,9 @@ def test_a_child_dies_with_a_parent_that_was_killed() -> None:
         assert parent.stdout is not None
         child = os.pidfd_open(int(parent.stdout.readline()))
         parent.send_signal(signal.SIGKILL)
-        parent.wait(10)
+        parent.wait(60)
         # Readable as soon as the process has ended, be it reaped or not.
-        ended, _, _ = select.select([child], [], [], 10)
+        ended, _, _ = select.select([child], [], [], 60)
         os.close(child)
         assert ended
 
@@ -88,7 +101,7 @@ def test_a_stopped_child_dies_with_a_parent_that_was_killed() -> None:
         while "(stopped)" not in Path(f"/proc/{pid}/status").read_text():
             time.sleep(0.001)
         parent.send_signal(signal.SIGKILL)
-        parent.wait(10)
-        ended, _, _ = select.select([child], [], [], 10)
+        parent.wait(60)
+        ended, _, _ = select.select([child], [], [], 60)
         os.close(child)
         assert ended

@@ -16,7 +16,7 @@ def test_classes_are_shown_by_name_and_an_import_is_asked_like_an_experiment(
     data = {"kind": "dataset", "id": dataset["id"]}
     network = {"kind": "mlp", "hidden": [4], "norm": {"kind": "batch_norm"}}
     made = client.submit({"data": data, "network": network, "train": {"steps": 4, "batch_size": 8}})
-    client.wait(made["id"], timeout_seconds=60)
+    client.wait(made["id"], timeout_seconds=170)
     assert "classes: 0 owl, 1 wren" in cli("show", made["id"]).stdout
     measured = cli("evaluate", made["id"], "--data", dataset["id"], "--wait")
     assert measured.exit_code == 0, measured.stderr

@@ -15,7 +15,7 @@ PAGE = (DOCS / "diagnostics.md").read_text()
 BLOCKS = blocks_of(PAGE)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_every_command_of_the_page_works_as_it_stands(stack: Any, tmp_path: Path) -> None:
     script = script_of(BLOCKS)
     done = run_in(tmp_path, stack, "bash", "-c", script)

@@ -12,7 +12,7 @@ ABSENT = {"device": "cuda"}
 
 def test_one_is_asked_for_waited_for_and_deleted(client: Any, finished: dict[str, Any]) -> None:
     made = client.evaluate(finished["id"], {"kind": "digits"}, {"kind": "tent", "steps": 2}, part="train")
-    found = client.wait_evaluation(made["id"], timeout_seconds=60)
+    found = client.wait_evaluation(made["id"], timeout_seconds=170)
     assert (found["state"], found["id"], found["result"]["before"]["count"]) == ("succeeded", made["id"], 1200)
     assert isinstance(found["result"]["after"]["loss"], float)
     assert client.evaluation(made["id"])["result"] == found["result"]

@@ -110,7 +110,7 @@ def test_a_child_that_dies_is_started_again_and_that_is_told(child):
             twice.set()
 
     child("print('here'); raise SystemExit(7)", notice=notice).start()
-    assert twice.wait(30.0)
+    assert twice.wait(120.0)
     assert "code 7" in told[0]
 
 
@@ -124,7 +124,7 @@ def test_a_child_that_cannot_be_started_says_so_and_is_tried_again(child, tmp_pa
     (tmp_path / "test.log").mkdir()
     never = child("print('here')", notice=notice)
     never.start()
-    assert first.wait(30.0)
+    assert first.wait(120.0)
     assert "could not be started" in told[0]
     assert "Is a directory" in told[0]
     assert never.exit_code is None
@@ -177,6 +177,6 @@ def test_a_log_that_has_grown_large_is_moved_aside_before_a_start(child, tmp_pat
     log.write_text("old " * 10)
     again = child("print('new')", once=True)
     again.start()
-    assert again.join(30.0)
+    assert again.join(120.0)
     assert (tmp_path / "test.log.1").read_text() == "old " * 10
     assert log.read_text() == "new\n"

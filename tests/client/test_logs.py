@@ -90,7 +90,7 @@ def test_following_goes_from_attempt_to_attempt_until_the_end(stack, experiment,
 
     def wait_for(text: str) -> None:
         with news:
-            assert news.wait_for(lambda: text in "".join(followed), timeout=20.0), followed
+            assert news.wait_for(lambda: text in "".join(followed), timeout=120.0), followed
 
     thread = threading.Thread(target=follow)
     thread.start()
@@ -104,6 +104,6 @@ def test_following_goes_from_attempt_to_attempt_until_the_end(stack, experiment,
     second.say(b"second\n")
     wait_for("second\n")
     second.end(work.Failed("trainer_error", "it did not work"))
-    thread.join(20.0)
+    thread.join(120.0)
     assert not thread.is_alive()
     assert "".join(followed) == "first\nhalf a line\nsecond\n"

@@ -10,16 +10,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from client import ApiError, Client, Unreachable
+from client.local.ports import free_port
 
 
 class AnswerLoser:
     """A TCP proxy in front of a real server: of the first answers it passes none on, but cuts the connection."""
 
-    def __init__(self, target_port: int, lost: int, port: int = 0) -> None:
+    def __init__(self, target_port: int, lost: int, port: int | None = None) -> None:
         self._target = ("127.0.0.1", target_port)
         self._left = lost
-        self._listener = socket.create_server(("127.0.0.1", port))
-        self.port = self._listener.getsockname()[1]
+        self.port = port or free_port()
+        self._listener = socket.create_server(("127.0.0.1", self.port))
         self._thread = threading.Thread(target=self._serve)
 
     def __enter__(self) -> "AnswerLoser":
@@ -103,28 +104,35 @@ def test_what_is_not_repeated_is_asked_again_where_nothing_was_done():
     assert len(asked) == 1
 
 
-def test_a_killed_api_comes_back_on_its_port_and_calls_in_between_succeed(stack, client, idle_spec):
+@pytest.fixture
+def patient(stack):
+    """A client that waits for a restart, however long a busy machine takes for it."""
+    with stack.client(retry_seconds=150.0) as client:
+        yield client
+
+
+def test_a_killed_api_comes_back_on_its_port_and_calls_in_between_succeed(stack, patient, idle_spec):
     api = stack.child("-m", "api")
     api.kill()
-    experiment = client.submit(idle_spec)
-    assert client.get(experiment["id"])["state"] == "queued"
+    experiment = patient.submit(idle_spec)
+    assert patient.get(experiment["id"])["state"] == "queued"
     assert stack.child("-m", "api").pid != api.pid
 
 
-def test_waiting_outlives_a_restart_of_the_api(stack, client, idle_spec):
-    experiment, seen = client.submit(idle_spec), threading.Event()
+def test_waiting_outlives_a_restart_of_the_api(stack, patient, idle_spec):
+    experiment, seen = patient.submit(idle_spec), threading.Event()
     results = []
 
     def watch() -> None:
         with stack.client() as watching:
-            results.append(watching.wait(experiment["id"], 60.0, lambda _: seen.set()))
+            results.append(watching.wait(experiment["id"], 150.0, lambda _: seen.set()))
 
     thread = threading.Thread(target=watch)
     thread.start()
-    assert seen.wait(30.0)
+    assert seen.wait(60.0)
     stack.child("-m", "api").kill()
-    client.cancel(experiment["id"])
-    thread.join(60.0)
+    patient.cancel(experiment["id"])
+    thread.join()
     assert [each["state"] for each in results] == ["cancelled"]
 
 
@@ -172,7 +180,8 @@ def test_a_server_that_is_busy_or_away_is_asked_again(status):
 def test_retry_after_is_honoured():
     with refusing([429], Retry_After="1") as (url, asked), Client(url) as client:
         assert list(client.list()) == []
-    assert 1.0 <= asked[1] - asked[0] < 3.0
+    # By itself it would try again after a tenth of that.
+    assert asked[1] - asked[0] >= 1.0
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 500])
@@ -189,16 +198,18 @@ def test_patience_has_an_end():
         pytest.raises(ApiError, match="503"),
     ):
         list(client.list())
-    assert len(asked) > 1
+    # The first is answered in less than half a second, unless this machine is busy; then it is the last.
+    assert 1 <= len(asked) < 100
 
 
 def test_no_server_is_said_in_time():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    began = time.monotonic()
-    with Client(f"http://127.0.0.1:{port}", retry_seconds=0.3) as client, pytest.raises(Unreachable, match=str(port)):
+    port, told = free_port(), []
+    with (
+        Client(f"http://127.0.0.1:{port}", retry_seconds=0.3, notice=told.append) as client,
+        pytest.raises(Unreachable, match=str(port)),
+    ):
         client.results("exp_1")
-    assert time.monotonic() - began < 5.0
+    assert [line.partition("; ")[2] for line in told] == ["trying for up to 0.3 s"]
 
 
 def test_no_answer_is_told_at_once_and_so_is_its_end():
@@ -221,8 +232,7 @@ def test_a_wait_sits_out_what_other_calls_are_told_at_once(stack, client, idle_s
     """A refused connection is final for a command, and the middle of a restart for a wait."""
     experiment = client.submit(idle_spec)
     client.cancel(experiment["id"])
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     away, told = threading.Event(), []
 
     def notice(text: str) -> None:
@@ -234,10 +244,10 @@ def test_a_wait_sits_out_what_other_calls_are_told_at_once(stack, client, idle_s
         with pytest.raises(Unreachable, match="refused"):
             distant.get(experiment["id"])
         assert told == []
-        thread = threading.Thread(target=lambda: results.append(distant.wait(experiment["id"], 60.0)))
+        thread = threading.Thread(target=lambda: results.append(distant.wait(experiment["id"], 150.0)))
         thread.start()
-        assert away.wait(2.0)
+        assert away.wait(60.0)
         with AnswerLoser(int(stack.url.rpartition(":")[2]), 0, port):
-            thread.join(30.0)
+            thread.join()
     assert [each["state"] for each in results] == ["cancelled"]
     assert "refused" in told[0]

@@ -257,7 +257,7 @@ def rank_main(rank: int, world: int, directory: Path) -> None:
     """One process of a group."""
     torch.set_num_threads(1)
     store = f"file://{directory / f'store-{world}'}"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world, timeout=timedelta(seconds=400))
     results = {
         name: {key: value.detach() for key, value in scenario().items()}
         for name, scenario in scenarios(rank, world).items()

@@ -44,7 +44,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Ranks:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=150,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:]

@@ -46,7 +46,7 @@ def _rank_main(rank: int, directory: Path) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     store = f"file://{directory / 'store'}"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD, timeout=timedelta(seconds=400))
     for subject in subjects():
         results = {pair: _observed(subject, pair, rank) for pair in pairs(FEATURES) if "ddp" in pair}
         if rank == 0:

@@ -12,7 +12,11 @@ import pytest
 from bncore.by_hand import Refused, prepare
 from bncore.job import run_job
 
-SPEC = {"network": {"kind": "mlp", "hidden": [8]}, "train": {"steps": 20_000}, "checkpoint": {"every_steps": 100_000}}
+SPEC = {
+    "network": {"kind": "mlp", "hidden": [8]},
+    "train": {"steps": 1_000_000},
+    "checkpoint": {"every_steps": 1_000_000},
+}
 
 
 @pytest.fixture

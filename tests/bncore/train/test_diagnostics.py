@@ -35,7 +35,7 @@ def test_training_is_the_same_with_all_of_them_and_none(runs: Any, name: str) ->
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_so_it_is_with_everything_at_once(runs: Any) -> None:
     """Compiled, in half precision, in micro-batches, with an average, in channels_last."""
     resources = {"channels_last": True, "compile": True}

@@ -16,7 +16,8 @@ from bncore.train.run_directory import RunDirectoryUsed
 MLP = {"kind": "mlp", "hidden": [32, 32], "activation": "sigmoid", "dropout": 0.2}
 CNN = {"kind": "cnn", "channels": [4, 8]}
 LONG = {"network": MLP, "train": {"steps": 1_000_000}, "checkpoint": {"every_steps": 1_000_000}}
-DEADLINE_SECONDS = 120.0
+DEADLINE_SECONDS = 300.0
+ENOUGH_TRIES = 5
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -43,8 +44,12 @@ def start() -> Iterator[Start]:
 def wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     """Look again and again: a file that grows cannot be waited for."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert process.poll() is None, process.communicate()
+    while True:
+        # In this order: what it did last is there once it has ended.
+        over = process.poll() is not None
+        if holds():
+            return
+        assert not over, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -73,10 +78,15 @@ def test_killed_in_mid_epoch_and_resumed_it_ends_bit_identical(
         # No multiple of an epoch's steps, which are 20 and 18.
         "checkpoint": {"every_steps": 47, "keep_best": False},
     }
-    whole, killed = runs.train(spec), runs.prepare(spec)
-    process = start(killed.path)
-    wait_until(has(killed, "checkpoint", 2), process)
-    process.kill()
+    whole = runs.train(spec)
+    # On a busy machine it may be through before it is killed.
+    for _ in range(ENOUGH_TRIES):
+        killed = runs.prepare(spec)
+        process = start(killed.path)
+        wait_until(has(killed, "checkpoint", 2), process)
+        process.kill()
+        if process.wait() != 0:
+            break
     assert process.wait() == -signal.SIGKILL
     saved = [event for event in killed.whole_events() if event.kind == "checkpoint"][-1].step
     assert saved < steps
@@ -91,11 +101,15 @@ def test_asked_to_stop_it_saves_and_can_go_on(runs: Any, start: Start) -> None:
         "train": {"steps": 2000},
         "checkpoint": {"every_steps": 5000},
     }
-    stopped = runs.prepare(spec)
-    process = start(stopped.path)
-    wait_until(has(stopped, "first_step"), process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(DEADLINE_SECONDS) == 0
+    # On a busy machine it may be through before it is asked.
+    for _ in range(ENOUGH_TRIES):
+        stopped = runs.prepare(spec)
+        process = start(stopped.path)
+        wait_until(has(stopped, "first_step"), process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
+        if stopped.events[-1].kind != "finished":
+            break
     saved, last = stopped.events[-2:]
     assert (saved.kind, last.kind) == ("checkpoint", "stopped")
     assert saved.step == last.step < 2000
