@@ -126,7 +126,7 @@ def _no_logs() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _patient() -> Iterator[None]:
     # What an answer leaves out when it cannot be told soon, and what the end of a process does not wait for: on a busy
     # machine that comes later.

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from sqlalchemy import event, text
 
+from api import readiness
 from store import keys
 from store.database import Database
 from store.files import CHUNK_BYTES
@@ -78,7 +79,12 @@ def test_writers_who_wait_in_vain_are_told_and_the_next_is_served(sqlite_url: st
         until(lambda: api.client.post("/v1/experiments", json={}).status_code == 202)
 
 
-def test_long_reads_hold_up_no_short_ones(postgresql_url: str, serve: Callable[..., Any], by_hand: Any) -> None:
+def test_long_reads_hold_up_no_short_ones(
+    postgresql_url: str, serve: Callable[..., Any], by_hand: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Who looks whether workers are there looks at every table, and is not waited for.
+    for name in ("_PATIENCE_SECONDS", "_LITTLE_PATIENCE_SECONDS"):
+        monkeypatch.setattr(readiness, name, 0.05)
     with serve(postgresql_url, database_seconds=300.0) as api, concurrent.futures.ThreadPoolExecutor(20) as pool:
         one = f"/v1/experiments/{api.submit()}"
         hand = by_hand(api.database)
