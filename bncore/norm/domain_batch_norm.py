@@ -50,11 +50,10 @@ class _Rows:
     def _make(self, mean: Tensor, var: Tensor, count: Tensor) -> list[Row]:
         # They hold on to the memory alone: no view of a tensor, which could not be swapped, and autograd asks more of.
         rows = list(zip(*([row.data for row in one.detach().unbind()] for one in (mean, var, count)), strict=True))
-        # Not those of a mode: what sees each operation may have made them something else.
-        lasting = not torch.is_inference_mode_enabled() and dispatch_modes() == 0
-        # Two threads at once: each has its own, and the last one's are kept.
+        # Two threads at once: each has its own, and the last one's are kept. Not those of a mode: what sees each
+        # operation may have made them something else.
         at = mean.data_ptr(), var.data_ptr(), count.data_ptr()
-        self._made = (mean, var, count, *at, rows) if lasting else None
+        self._made = (mean, var, count, *at, rows) if dispatch_modes() == 0 else None
         return rows
 
 
