@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.hooks import unserializable_hook
 
 from bncore.norm._moments import statistics_dtype
-from bncore.norm._torch import autograd_node, cudnn_enabled, output_hook
+from bncore.norm._torch import autograd_node, cudnn_enabled, cudnn_flag, native_batch_norm, output_hook
 
 Gradients = tuple[Tensor | None, ...]
 _WATCHES = ContextVar("_WATCHES", default=True)
@@ -55,6 +55,27 @@ def batch_norm_of_one_type(
     """`batch_norm` of vectors that the kernel `takes`."""
     weight = in_one_piece(scale_beside(bias, weight))
     return right_to_second_order(torch.batch_norm(x, weight, bias, mean, var, True, momentum, eps, cudnn_enabled()))
+
+
+def batch_norm_at_once(
+    x: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """`torch.batch_norm` of a batch (N, C, ...) that is not empty, where nothing is compiled; nothing watches it.
+
+    What torch asks for in between takes as long as all that a layer asks for itself.
+    """
+    channels = x.shape[1]
+    of_one_size = mean.numel() == channels == var.numel() and (weight is None or weight.numel() == channels)
+    if of_one_size and (bias is None or bias.numel() == channels) and x.is_cpu:
+        return native_batch_norm(x, weight, bias, mean, var, training, momentum, eps)[0]
+    return torch.batch_norm(x, weight, bias, mean, var, training, momentum, eps, cudnn_flag())
 
 
 def evaluate_batch_norm(

@@ -53,6 +53,7 @@ __all__ = [
     "is_tracing",
     "is_undisturbed",
     "multiply_all_",
+    "native_batch_norm",
     "output_hook",
     "process_group",
     "saves_elsewhere",
@@ -73,6 +74,9 @@ clamp_max_all_ = torch._foreach_clamp_max_
 clamp_min_all_ = torch._foreach_clamp_min_
 divide_all_ = torch._foreach_div_
 multiply_all_ = torch._foreach_mul_
+native_batch_norm = torch.native_batch_norm
+"""What `torch.batch_norm` calls on CPUs after it has asked for the sizes of the vectors: this does not, and would read
+on behind their ends. It gives three tensors, of which the first is the output."""
 autograd_node = torch._C._current_autograd_node
 """The node of the graph whose backward pass is running; None outside of one."""
 cudnn_flag = torch._C._get_cudnn_enabled

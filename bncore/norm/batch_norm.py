@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from bncore.norm._affine import reset_scale_and_shift, scale_and_shift
+from bncore.norm._at_once import ONE, Held, Kept, Vectors, kept_for, trains_at_once
 from bncore.norm._batches import check_channels, check_more_than_one_value
 from bncore.norm._dispatch import blend, guarded, may_use_native
 from bncore.norm._leaf import as_leaf
@@ -17,6 +18,7 @@ from bncore.norm._moments import along_channels, channel_axes, moments, statisti
 from bncore.norm._native import (
     are_taken_as_they_are,
     batch_norm,
+    batch_norm_at_once,
     batch_norm_of_one_type,
     evaluate_batch_norm,
     takes,
@@ -24,12 +26,7 @@ from bncore.norm._native import (
 )
 from bncore.norm._recompute import recomputing
 from bncore.norm._snapshot import as_of_now
-from bncore.norm._torch import AnyBatchNorm, cudnn_flag, graph_task, is_undisturbed, process_group
-
-Kept = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
-"""Running mean, running variance, the number of batches seen, scale and shift."""
-_ONE = torch.ones((), dtype=torch.long, device="cpu")
-"""Added to a count, a tensor costs half of what a number does, which becomes one each time."""
+from bncore.norm._torch import AnyBatchNorm, graph_task, is_undisturbed, process_group
 
 
 class BatchNorm(AnyBatchNorm):
@@ -73,8 +70,10 @@ class BatchNorm(AnyBatchNorm):
             wrong; under `torch.func` it is right.
     """
 
-    _trains_plainly: ClassVar[bool] = True
-    """Whether training is what this class does, and not a formula of a subclass."""
+    _is_at_once: ClassVar[bool] = True
+    """Whether the methods of this very class give what `_train_at_once` does, wherever that gives something."""
+    _trains_at_once: ClassVar[bool] = True
+    """Whether those do that an object of this class has, of whatever classes they are."""
 
     def __init__(
         self,
@@ -101,7 +100,7 @@ class BatchNorm(AnyBatchNorm):
         reset_scale_and_shift(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._trains_plainly and (y := self._train_at_once(x)) is not None:
+        if (y := self._train_at_once(x)) is not None:
             return y
         if isinstance(x, Proxy):
             return as_leaf(self, x)
@@ -115,40 +114,44 @@ class BatchNorm(AnyBatchNorm):
             check_more_than_one_value(x)
         return self._normalize_with_batch(x)
 
-    def __init_subclass__(cls, **given: Any) -> None:
+    def __init_subclass__(cls, at_once: bool = False, **given: Any) -> None:
+        """`at_once`: `_is_at_once`; then its forward pass may begin with `_train_at_once`."""
         super().__init_subclass__(**given)
-        cls._trains_plainly = cls._normalize_with_batch is BatchNorm._normalize_with_batch
+        cls._is_at_once = at_once
+        cls._trains_at_once = trains_at_once(cls, BatchNorm)
 
     def _train_at_once(self, x: Tensor) -> Tensor | None:
         """What training gives for a plain batch, counted, if there is nothing to it but the kernel; None elsewhere.
 
-        Everything else goes the long way, `_normalize_with_batch`, which gives the same. A small network is made of
-        little else than what is asked here, so that each Python function would be a part of its time.
+        Everything else goes the long way, `_normalize_with_batch`, which gives the same.
         """
-        if not (self.training and self.track_running_stats and is_undisturbed(x)) or self.nan_guard:
+        # The compiler is told by the second question, and never gets to the dictionary.
+        if not self.training or not is_undisturbed(x) or not self._trains_at_once:
             return None
-        momentum, kept = self.momentum, self._kept_for(x)
-        if kept is None or momentum is None or graph_task() != -1 or process_group() is not None:
+        held = self.__dict__
+        momentum, kept = held["momentum"], self._kept_for(x, held)
+        if kept is None or momentum is None or held["nan_guard"] or graph_task() != -1 or process_group() is not None:
             return None
         mean, var, count, weight, bias = kept
-        count.add_(_ONE)
-        return watched(torch.batch_norm(x, weight, bias, mean, var, True, momentum, self.eps, cudnn_flag()))
+        count.add_(ONE)
+        return watched(batch_norm_at_once(x, mean, var, weight, bias, True, momentum, held["eps"]))
 
     def _check_input_dim(self, input: Tensor) -> None:
         check_channels(input, self.num_features)
 
     def _normalize_with_running(self, x: Tensor) -> Tensor:
         """Evaluation, the same for every variant that subclasses this one and keeps statistics."""
-        mean, var, weight, bias = self._vectors()
+        undisturbed = is_undisturbed(x)
+        mean, var, weight, bias = self._vectors(undisturbed)
         assert mean is not None
         assert var is not None
-        if is_undisturbed(x):
+        if undisturbed:
             if torch.is_grad_enabled() and (x.requires_grad or _learns(weight) or _learns(bias)):
                 mean, var = mean.clone(), var.clone()
             dtype, packed = x.dtype, mean.is_contiguous() and var.is_contiguous()
             fit = packed and mean.dtype is dtype and var.dtype is dtype
-            if fit and are_taken_as_they_are(dtype, weight, bias):
-                return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, self.eps, cudnn_flag())
+            if fit and x.numel() > 0 and are_taken_as_they_are(dtype, weight, bias):
+                return batch_norm_at_once(x, mean, var, weight, bias, False, 0.0, self.eps)
         elif not may_use_native(x):
             return standardize(x, mean, var, self.eps, weight, bias)
         elif torch.is_grad_enabled():
@@ -197,9 +200,10 @@ class BatchNorm(AnyBatchNorm):
         self._take_in(mean, var)
         return y
 
-    def _vectors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    def _vectors(self, _undisturbed: bool = False) -> Vectors:
         """Running mean and variance, scale and shift, each (C,), from where a module keeps them.
 
+        Where they are `_undisturbed`, torch and autograd alone see what is done with them: they may be older views.
         An attribute of a module takes ten times as long, and a small layer is made of little else.
         """
         parameters, buffers = self._parameters, self._buffers
@@ -208,23 +212,9 @@ class BatchNorm(AnyBatchNorm):
         # Parametrized, or a plain tensor in the place.
         return self.running_mean, self.running_var, self.weight, self.bias
 
-    def _kept_for(self, x: Tensor) -> Kept | None:
-        """`_vectors` and the number of batches seen (), if the kernel takes them as they are beside `x`.
-
-        None where one is missing or of another type, where there is a shift without a scale, which no kernel takes, and
-        where `x` is not a batch of several values per channel, or has not these channels.
-        """
-        parameters, buffers, shape, dtype = self._parameters, self._buffers, x.shape, x.dtype
-        if len(shape) < 2 or shape[1] != self.num_features or x.numel() <= shape[1]:
-            return None
-        try:
-            mean, var, count = buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]
-            weight, bias = parameters["weight"], parameters["bias"]
-        except KeyError:
-            return None
-        if mean is None or mean.dtype is not dtype or var is None or var.dtype is not dtype or count is None:
-            return None
-        return (mean, var, count, weight, bias) if are_taken_as_they_are(dtype, weight, bias) else None
+    def _kept_for(self, x: Tensor, held: Held) -> Kept | None:
+        """What the kernel takes as it is beside `x`, if it does and there is nothing to training but the kernel."""
+        return kept_for(x, held)
 
     def _pass_empty(self, x: Tensor) -> Tensor:
         if self._updates() and self.momentum is not None:

@@ -13,10 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bncore.norm.batch_norm import BatchNorm, Kept
+from bncore.norm._at_once import Held, Kept, Vectors, kept_for
+from bncore.norm._torch import dispatch_modes
+from bncore.norm.batch_norm import BatchNorm
 
 _AXES_OF_ONE = {"running_mean": 1, "running_var": 1, "num_batches_tracked": 0}
 """The statistics, with the number of axes that one domain's have."""
+Row = tuple[Tensor, Tensor, Tensor]
+"""Mean (C,), variance (C,) and count () of a domain."""
 
 
 class _Rows:
@@ -24,25 +28,36 @@ class _Rows:
     half of the rest of a small layer's pass. Neither copies of a layer nor files have them."""
 
     def __init__(self) -> None:
-        self._made: tuple[tuple[Tensor, ...], list[int], list[tuple[Tensor, Tensor, Tensor]]] | None = None
+        self._made: tuple[Tensor, Tensor, Tensor, int, int, int, list[Row]] | None = None
 
     def __reduce__(self) -> tuple[type["_Rows"], tuple[()]]:
         return _Rows, ()
 
-    def of(self, mean: Tensor, var: Tensor, count: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Mean (C,), variance (C,) and count () of each domain, of those of all: (D, C), (D, C) and (D,)."""
-        made, at = self._made, [mean.data_ptr(), var.data_ptr(), count.data_ptr()]
-        # The memory of views that are kept is no other tensor's, so that a tensor which was given another has moved.
-        if made is not None and made[0][0] is mean and made[0][1] is var and made[0][2] is count and made[1] == at:
-            return made[2]
-        # Detached, they hold on to the memory alone, and the tensors can be swapped.
-        rows = list(zip(*(one.detach().unbind() for one in (mean, var, count)), strict=True))
-        # Two threads at once: each has its own, and the last one's are kept.
-        self._made = None if torch.is_inference_mode_enabled() else ((mean, var, count), at, rows)
+    def of(self, mean: Tensor, var: Tensor, count: Tensor) -> list[Row]:
+        """Those of each domain, of the statistics of all: (D, C), (D, C) and (D,)."""
+        made = self._made
+        if made is not None:
+            of_mean, of_var, of_count, at_mean, at_var, at_count, rows = made
+            # Memory that views keep is no other tensor's, so that a tensor which was given another has moved.
+            if (
+                (of_mean is mean and of_var is var and of_count is count)
+                and (mean.data_ptr() == at_mean and var.data_ptr() == at_var)
+                and count.data_ptr() == at_count
+            ):
+                return rows
+        return self._make(mean, var, count)
+
+    def _make(self, mean: Tensor, var: Tensor, count: Tensor) -> list[Row]:
+        # They hold on to the memory alone: no view of a tensor, which could not be swapped, and autograd asks more of.
+        rows = list(zip(*([row.data for row in one.detach().unbind()] for one in (mean, var, count)), strict=True))
+        # Two threads at once: each has its own, and the last one's are kept. Not those of a mode: what sees each
+        # operation may have made them something else.
+        at = mean.data_ptr(), var.data_ptr(), count.data_ptr()
+        self._made = (mean, var, count, *at, rows) if dispatch_modes() == 0 else None
         return rows
 
 
-class DomainBatchNorm(BatchNorm):
+class DomainBatchNorm(BatchNorm, at_once=True):
     """Batch normalization that keeps running statistics for each of D domains; scale and shift are shared.
 
     Training: as `BatchNorm`, and only the statistics of the chosen domain move. Evaluation: as `BatchNorm` with those
@@ -143,19 +158,23 @@ class DomainBatchNorm(BatchNorm):
             value = whole
         super().__setattr__(name, value)
 
-    def _vectors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        mean, var, weight, bias = super()._vectors()
+    def _vectors(self, undisturbed: bool = False) -> Vectors:
+        mean, var, weight, bias = super()._vectors(undisturbed)
         if mean is None or var is None or mean.dim() == 1:
             return mean, var, weight, bias
-        domain = self._domain
+        domain, count = self._domain, self._buffers.get("num_batches_tracked")
+        if undisturbed and count is not None:
+            mean, var, _ = self._rows.of(mean, var, count)[domain]
+            return mean, var, weight, bias
         return mean[domain], var[domain], weight, bias
 
-    def _kept_for(self, x: Tensor) -> Kept | None:
-        kept = super()._kept_for(x)
+    def _kept_for(self, x: Tensor, held: Held) -> Kept | None:
+        kept = kept_for(x, held)
         if kept is None or self.num_domains == 1:
             return kept
         mean, var, count, weight, bias = kept
-        return *self._rows.of(mean, var, count)[self._domain], weight, bias
+        mean, var, count = self._rows.of(mean, var, count)[self._domain]
+        return mean, var, count, weight, bias
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from bncore.norm._affine import scale_and_shift
+from bncore.norm._at_once import Held, Kept, kept_for
 from bncore.norm._groups import are_few_and_small, is_spelled_out, normalize_few, standardize_groups
 from bncore.norm._moments import number_of_values, statistics_dtype
 from bncore.norm._native import takes
-from bncore.norm._torch import is_tracing, is_undisturbed
+from bncore.norm._torch import is_tracing
 from bncore.norm.batch_norm import BatchNorm
 
 
-class GhostBatchNorm(BatchNorm):
+class GhostBatchNorm(BatchNorm, at_once=True):
     """Standardizes each group of examples with its own mean and variance, as if it were a smaller batch.
 
     Training: the N examples form `G = ceil(N / virtual_batch_size)` groups of neighbours, as `torch.tensor_split` cuts
@@ -76,9 +77,12 @@ class GhostBatchNorm(BatchNorm):
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, virtual_batch_size={self.virtual_batch_size}"
 
+    def _kept_for(self, x: Tensor, held: Held) -> Kept | None:
+        shape = x.shape
+        # More examples are more groups.
+        return None if shape and shape[0] > self.virtual_batch_size else kept_for(x, held)
+
     def _normalize_with_batch(self, x: Tensor) -> Tensor:
-        if is_undisturbed(x) and x.shape[0] <= self.virtual_batch_size and (y := self._train_at_once(x)) is not None:
-            return y
         groups = self._number_of_groups(x)
         if torch.compiler.is_exporting() or is_tracing():
             return self._normalize_any_number(x, groups)

@@ -28,7 +28,7 @@ from bncore.norm.batch_norm import BatchNorm, standardize
 _ALL = Valid()
 
 
-class MaskedBatchNorm(BatchNorm, TakesValid):
+class MaskedBatchNorm(BatchNorm, TakesValid, at_once=True):
     """Batch normalization in which padding does not count.
 
     `y = weight * (x - mean) / sqrt(var + eps) + bias` at valid positions and 0 at all others. In training, mean and
@@ -91,9 +91,12 @@ class MaskedBatchNorm(BatchNorm, TakesValid):
 
         With neither, the positions are valid that `valid_positions` has handed to the layer, or else all of them.
         """
+        plain = mask is None and lengths is None and self._handed is None and not self._was_told
+        if plain and (y := self._train_at_once(x)) is not None:
+            return y
         if isinstance(x, Proxy):
             return as_leaf(self, x, mask, lengths)
-        if mask is None and lengths is None and self._handed is None and not self._was_told:
+        if plain:
             return super().forward(x)
         check_channels(x, self.num_features)
         mask = self.mask_of(x, mask, lengths)

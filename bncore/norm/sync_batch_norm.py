@@ -24,7 +24,7 @@ from bncore.norm._torch import batch_norm_backward
 from bncore.norm.batch_norm import BatchNorm, standardize
 
 
-class SyncBatchNorm(BatchNorm):
+class SyncBatchNorm(BatchNorm, at_once=True):
     """Batch normalization with the statistics of the batches of all processes of a group together.
 
     `y = weight * (x - mean) / sqrt(var + eps) + bias`, where mean and biased variance (C,) are over the examples of all
@@ -76,6 +76,8 @@ class SyncBatchNorm(BatchNorm):
         self.process_group = process_group
 
     def forward(self, x: Tensor) -> Tensor:
+        if (y := self._train_at_once(x)) is not None:
+            return y
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         if not self.training or x.is_meta or group_size(self.process_group) == 1:
@@ -90,8 +92,8 @@ class SyncBatchNorm(BatchNorm):
 
         # Compiled, how many values there are could not be asked, and the backward pass might be cut at other places in
         # other processes, which would then wait for each other.
-        y: Tensor = out_of_graphs(self._normalize_together, x)
-        return y
+        together: Tensor = out_of_graphs(self._normalize_together, x)
+        return together
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SyncBatchNorm":
         """A copy belongs to the same group, which cannot be copied."""

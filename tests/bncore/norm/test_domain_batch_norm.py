@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bncore.norm import BatchNorm
 from bncore.norm.domain_batch_norm import DomainBatchNorm, select_domain
@@ -167,9 +168,16 @@ def replaced(layer: DomainBatchNorm) -> None:
     layer.running_mean = layer.state_dict()["running_mean"].clone()
 
 
-def given_other_memory(layer: DomainBatchNorm) -> None:
-    for name in ("running_mean", "running_var", "num_batches_tracked"):
+def given_other_memory(name: str) -> Callable[[DomainBatchNorm], None]:
+    def happens(layer: DomainBatchNorm) -> None:
         layer._buffers[name].data = layer._buffers[name].clone()
+
+    return happens
+
+
+def laid_out_otherwise(layer: DomainBatchNorm) -> None:
+    """In the same memory. Training by statistics that are no vectors is another way through the kernel."""
+    layer._buffers["running_mean"] = layer._buffers["running_mean"].as_strided((3, 5), (1, 3))
 
 
 def loaded(layer: DomainBatchNorm) -> None:
@@ -191,15 +199,34 @@ def swapped(layer: DomainBatchNorm) -> None:
 
 
 def evaluated_in_inference_mode(layer: DomainBatchNorm) -> None:
+    loaded(layer)
     with torch.inference_mode():
         layer.eval()(next(batches(1)))
         layer.train()(next(batches(1)))
 
 
-@pytest.mark.parametrize(
-    "happens",
-    [replaced, given_other_memory, loaded, there_and_back, shared, swapped, evaluated_in_inference_mode],
-)
+def seen_by_a_mode(layer: DomainBatchNorm) -> None:
+    loaded(layer)
+    (batch,) = batches(1)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        layer(batch)
+        layer.eval()(batch)
+    layer.train()
+
+
+HAPPENS = {
+    "replaced": replaced,
+    **{name: given_other_memory(name) for name in ("running_mean", "running_var", "num_batches_tracked")},
+    "loaded": loaded,
+    "there and back": there_and_back,
+    "shared": shared,
+    "swapped": swapped,
+    "inference mode": evaluated_in_inference_mode,
+    "a mode": seen_by_a_mode,
+}
+
+
+@pytest.mark.parametrize("happens", HAPPENS.values(), ids=HAPPENS)
 def test_whatever_becomes_of_its_statistics_training_moves_those_that_it_has(
     happens: Callable[[DomainBatchNorm], None],
 ) -> None:
@@ -212,6 +239,24 @@ def test_whatever_becomes_of_its_statistics_training_moves_those_that_it_has(
     for name, value in other.state_dict().items():
         assert torch.equal(layer.state_dict()[name], value)
     assert layer.state_dict()["num_batches_tracked"][0] > trained().state_dict()["num_batches_tracked"][0]
+
+
+@pytest.mark.parametrize("happens", [*HAPPENS.values(), laid_out_otherwise], ids=[*HAPPENS, "laid out otherwise"])
+def test_whatever_becomes_of_its_statistics_evaluation_uses_those_that_it_has(
+    happens: Callable[[DomainBatchNorm], None],
+) -> None:
+    layer = trained()
+    (batch,) = batches(1)
+    layer.eval()(batch)
+    happens(layer.train())
+    for domain, name in enumerate(("running_mean", "running_var", "running_mean")):
+        layer._buffers[name][domain].add_(1.0 + domain)
+    for domain in range(3):
+        layer.domain = domain
+        plain = nn.BatchNorm2d(5).eval()
+        plain.load_state_dict(layer.statistics_of(domain))
+        for given in (batch, batch.clone().requires_grad_()):
+            torch.testing.assert_close(layer.eval()(given), plain(given), rtol=0, atol=0)
 
 
 def test_copies_in_threads_choose_and_move_their_own() -> None:

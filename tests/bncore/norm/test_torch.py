@@ -332,6 +332,23 @@ def test_batch_norms_operators_still_take_and_give_the_same() -> None:
     torch.testing.assert_close(into_x[0], expected[0], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_still_calls_that_operator_on_cpus(training: bool) -> None:
+    x, vectors = sample((12, 4, 3)).float(), [sample((4,), seed).float().abs() for seed in range(4)]
+    found = []
+    for kernel, rest in ((torch.batch_norm, (1e-3, True)), (private.native_batch_norm, (1e-3,))):
+        given = [one.clone() for one in (x, *vectors)]
+        for one in given[:3]:
+            one.requires_grad_()
+        y = kernel(*given, training, 0.3, *rest)
+        y = y if isinstance(y, Tensor) else y[0]
+        (first,) = torch.autograd.grad(y.sin().sum(), given[0], create_graph=True)
+        gradients = torch.autograd.grad(first.square().sum(), given[:3])
+        found.append(([y, first, *gradients, *given[3:]], str(y.grad_fn).split()[0]))
+    assert found[0][1] == found[1][1]
+    assert all(torch.equal(*pair) for pair in zip(found[0][0], found[1][0], strict=True))
+
+
 def private_names(tree: ast.AST) -> Iterator[str]:
     """What a module takes from torch by a name that begins with an underscore, or from its namespace of operators."""
     for node in ast.walk(tree):
