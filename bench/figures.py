@@ -1,7 +1,7 @@
 """Figures asked of one API process: `python -m bench.figures`. What they cost those who ask for none, and its memory.
 
-200 PNGs one after another, in both themes. Then, in three rounds, somebody looks at an experiment again and again: as
-nothing else is asked; while 50 figures are; and while a process that has nothing to do with the service draws the same
+200 PNGs one after another, in both themes. Then, in three rounds, somebody looks at an experiment again and again: with
+nothing else asked; while 50 figures are; and while a process that has nothing to do with the service draws the same
 figure (`bench.neighbour`), which is what the machine does to others where cores are few. Wanted: at most 10 MB of
 memory gained, none of the 50 lost, and p99 of looking within 2 times of what it is without (issue 11); medians of the
 rounds. Figures mean something on idle cores only.
