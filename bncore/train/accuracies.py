@@ -92,7 +92,7 @@ class Judging:
         tested = equal_parts(test, -(-test.size // self._spec.evaluation.batch_size))
         try:
             with using(statistics, self._network, batches) as usable:
-                return evaluate(self._network, self._task, tested)["accuracy"] if usable else math.nan
+                return evaluate(self._network, self._task, tested, with_loss=False)["accuracy"] if usable else math.nan
         except ValueError:
             # Too few examples for statistics of their own.
             return math.nan

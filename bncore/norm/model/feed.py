@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
+from bncore.norm.model.parts import modules_of
+
 Forward = Callable[[nn.Module, Any], Any]
 """How a model is run on a batch."""
 
@@ -39,7 +41,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
     The flags are set one by one: `eval()` may be overridden, and would then do more than can be undone.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in modules_of(model)]
     try:
         _set_modes((module, False) for module, _ in modes)
         yield

@@ -5,6 +5,7 @@ Ours are the classes that `build_norm` makes of the members of `NormSpec`: a new
 
 import functools
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
@@ -82,7 +83,7 @@ def check_not_lazy(where: str, layer: nn.Module) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def _is_of_normalizations(cls: type[nn.Module]) -> bool:
+def _is_of_normalizations(cls: type[Any]) -> bool:
     # Asked of every module of a network, several times a look at it.
     return issubclass(cls, (AnyBatchNorm, AnyInstanceNorm, *layer_classes()))
 
