@@ -5,7 +5,6 @@ Ours are the classes that `build_norm` makes of the members of `NormSpec`: a new
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
@@ -26,7 +25,7 @@ _TORCH: tuple[type[nn.Module], ...] = (
 
 def is_normalization(module: nn.Module) -> bool:
     """Whether `module` is a layer that normalizes activations, or of a class derived from one."""
-    return _is_of_normalizations(type(module))
+    return _is_of_normalizations(type(module))  # type: ignore[arg-type]
 
 
 def has_batch_statistics(module: nn.Module) -> bool:
@@ -83,7 +82,7 @@ def check_not_lazy(where: str, layer: nn.Module) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def _is_of_normalizations(cls: type[Any]) -> bool:
+def _is_of_normalizations(cls: type[nn.Module]) -> bool:
     # Asked of every module of a network, several times a look at it.
     return issubclass(cls, (AnyBatchNorm, AnyInstanceNorm, *layer_classes()))
 
