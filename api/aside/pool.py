@@ -178,9 +178,8 @@ class _Child:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env=environment,
-                # Ctrl-C in the terminal is not for it. No session of its own: how nice it is counts among the processes
-                # of one, as Linux shares cores (autogroup).
-                process_group=0,
+                # Ctrl-C in the terminal is not for it.
+                start_new_session=True,
             )
         return cls(process, *await asyncio.open_connection(sock=ours))
 
