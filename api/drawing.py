@@ -24,6 +24,7 @@ from bncore.recording import kind_in
 from bncore.spec import up_to_date
 from bncore.spec.wording import meant_or_all
 from store import experiments, recordings, results, tables
+from store.errors import ExperimentNotFound
 from store.jobs.states import State
 
 MOST_POINTS = 4_000_000
@@ -160,8 +161,10 @@ def _read(asked: Admitted, wanted: Material, look: Look) -> Work:
     series = {}
     if wanted.keys:
         with database.read() as session:
+            there = experiments.visible(session, wanted.specs, owner=asked.sees)
             for one in wanted.specs:
-                experiments.get(session, one, owner=asked.sees)
+                if one not in there:
+                    raise ExperimentNotFound(one)
                 found = results.series(session, one, wanted.keys, max_points=most)
                 series[one] = {key: (points.steps, points.values) for key, points in found.items()}
     kind = str(wanted.figure.recordings)

@@ -7,7 +7,7 @@ holds all but the arrays; what was written is what is read, to the bit.
 import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ class Recording:
             "step": self.step,
             "axes": {name: list(axes) for name, axes in self.axes.items()},
             "units": dict(self.units),
-            "sites": [asdict(site) for site in self.sites],
+            "sites": [vars(site) for site in self.sites],
             # As text: JSON has no NaN.
             "scalars": {name: repr(float(value)) for name, value in self.scalars.items()},
         }

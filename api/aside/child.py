@@ -19,14 +19,14 @@ from api.aside.messages import LENGTH, head_of
 from bncore.lifeline import die_with_parent
 
 Function = Callable[[dict[str, Any], Sequence[bytes]], bytes]
-_NICE = 5
+NICE = 5
 """Requests that wait for no picture go first where there are more processes than cores."""
 
 
 def serve(memory_bytes: int, cpu_seconds: float) -> None:
     """Answer until the other end is closed, each time within so many CPU seconds of all threads together."""
     die_with_parent()
-    os.nice(_NICE)
+    os.nice(NICE)
     # Of what is written to, not of addresses: a JavaScript engine reserves gigabytes of those.
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     # By the kernel, whatever holds Python's lock; whoever began this process may have left the signal ignored.

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from bncore.diagnostics._on_host import on_host
@@ -45,7 +46,7 @@ class Sight:
 
 
 class Said(NamedTuple):
-    """A layer, and a copy of it on the host."""
+    """A layer as it is on the host: itself, or a copy."""
 
     diagnosis: LayerDiagnosis
     layer: nn.Module
@@ -54,6 +55,9 @@ class Said(NamedTuple):
 def said_of(layers: Sequence[tuple[str, nn.Module, Sight]]) -> list[Said]:
     """By layer, in their order."""
     tensors = {id(one): one for _, layer, sight in layers for one in _tensors(layer, sight)}
+    if all(one.is_cpu for one in tensors.values()):
+        with torch.no_grad():
+            return [Said(_said(name, layer, sight), layer) for name, layer, sight in layers]
     here = dict(zip(tensors, on_host([*tensors.values()]), strict=True))
     found = []
     for name, layer, sight in layers:

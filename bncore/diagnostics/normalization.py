@@ -18,7 +18,7 @@ from bncore.norm._moments import Moments, channel_axes, merge, moments
 from bncore.norm._native import batch_norm
 from bncore.norm._valid import TakesValid
 from bncore.norm.model.feed import Forward, evaluating, run
-from bncore.norm.model.found import averages_instances, has_batch_statistics, normalizations
+from bncore.norm.model.found import averages_instances, has_batch_statistics, is_normalization, outermost
 from bncore.norm.model.last_axis import ValidLastAxis
 from bncore.norm.model.observe import observing
 from bncore.norm.model.population import Population, population_of, seen_values
@@ -72,9 +72,10 @@ def read_off(model: nn.Module) -> list[Said]:
 
 def _layers_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Those of each kind in the order of `named_modules`: those that only other layers use, in recurrences, too."""
-    found = dict([*normalizations(model), *normalizations(model, batch_statistics=True)])
+    modules = [*model.named_modules()]
+    found = dict([*outermost(modules, is_normalization), *outermost(modules, has_batch_statistics)])
     inside = tuple(f"{name}." for name in found if name)
-    return [(name, found[name]) for name, _ in model.named_modules() if name in found and not name.startswith(inside)]
+    return [(name, found[name]) for name, _ in modules if name in found and not name.startswith(inside)]
 
 
 class _Look:

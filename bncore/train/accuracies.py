@@ -5,13 +5,13 @@ function of the seed: the first of an order that is drawn once, so that no order
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from bncore.data import DataSet, Part
+from bncore.data import DataSet, Examples, Part
 from bncore.norm.model.found import normalizations
 from bncore.seeds import derive_seed
 from bncore.spec import ExperimentSpec, Plan, Statistics
@@ -88,18 +88,22 @@ class Judging:
         return test.select(drawn.sort().values.to(test.index_device))
 
     def _accuracy(self, statistics: Statistics, test: Part, precise: int) -> float:
-        train, evaluation = self._data.train, self._spec.evaluation
-        drawn = train.select(self._order[:precise].sort().values.to(train.index_device))
-        normalized = min(self._spec.train.micro_batches(self._spec.train.batch_size))
-        together = max(normalized, min(_PRECISE_BATCH, evaluation.batch_size))
-        batches = equal_parts(drawn, max(1, drawn.size // together))
-        tested = equal_parts(test, -(-test.size // evaluation.batch_size))
+        batches = self._drawn_for_statistics(precise) if statistics == "precise" else ()
+        tested = equal_parts(test, -(-test.size // self._spec.evaluation.batch_size))
         try:
             with using(statistics, self._network, batches) as usable:
-                return evaluate(self._network, self._task, tested)["accuracy"] if usable else math.nan
+                return evaluate(self._network, self._task, tested, with_loss=False)["accuracy"] if usable else math.nan
         except ValueError:
             # Too few examples for statistics of their own.
             return math.nan
+
+    def _drawn_for_statistics(self, count: int) -> Iterable[Examples]:
+        """So many training examples, in batches no smaller than in training."""
+        train = self._data.train
+        drawn = train.select(self._order[:count].sort().values.to(train.index_device))
+        normalized = min(self._spec.train.micro_batches(self._spec.train.batch_size))
+        together = max(normalized, min(_PRECISE_BATCH, self._spec.evaluation.batch_size))
+        return equal_parts(drawn, max(1, drawn.size // together))
 
 
 def _said_of(tested: int, size: int) -> tuple[str, ...]:

@@ -28,13 +28,16 @@ def outputs_of(network: Callable[..., Tensor], examples: Examples) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, task: Task, batches: Iterable[Examples]) -> dict[str, float]:
-    """Means over all examples: `loss` (without label smoothing) and the metrics of the task.
+def evaluate(
+    network: nn.Module, task: Task, batches: Iterable[Examples], *, with_loss: bool = True
+) -> dict[str, float]:
+    """Means over all examples: `loss` (without label smoothing), if it is asked for, and the metrics of the task.
 
     In evaluation mode and float32. Each module is left in the mode it came in. The numbers are those a plain model with
     the same weights gives.
     """
-    names = ("loss", *task.metrics)
+    names = ("loss", *task.metrics) if with_loss else task.metrics
+    sums_of = task.totals if with_loss else task.metric_totals
     sums: list[Tensor] = []
     count: int | Tensor = 0
     with evaluation_mode(network):
@@ -42,7 +45,7 @@ def evaluate(network: nn.Module, task: Task, batches: Iterable[Examples]) -> dic
             if not sums:
                 # Losses are summed in double; so are counts, which are exact in it.
                 sums = [torch.zeros((), dtype=torch.float64, device=batch.inputs.device) for _ in names]
-            for total, part in zip(sums, task.totals(outputs_of(network, batch), batch), strict=True):
+            for total, part in zip(sums, sums_of(outputs_of(network, batch), batch), strict=True):
                 total += part
             count += task.weight(batch)
     # One number after another would be waited for.

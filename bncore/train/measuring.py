@@ -17,6 +17,7 @@ from bncore import diagnostics
 from bncore.data import DataSet, Examples
 from bncore.data.sampling import order_of
 from bncore.diagnostics import How
+from bncore.norm.model.feed import evaluation_mode
 from bncore.recording import Recording, from_bytes
 from bncore.seeds import derive_seed
 from bncore.spec import ExperimentSpec, Plan, data_shape, lr_factor
@@ -109,17 +110,19 @@ class Measuring:
         passes = asked.passes_at(step)
         given, how = self._given(asked, step) if passes else ((self._network, None, None), How(step=step))
         judged = Accuracies({}, {})
-        if at_end:
-            judged = self._judging.accuracies(evaluated, step, full=asked.is_full)
-        found = diagnostics.norm_health(
-            *given,
-            earlier=self._earlier_statistics,
-            accuracy=judged.values,
-            examples=judged.examples,
-            depths=self._depths,
-            at_end=at_end,
-            **how,
-        )
+        # Once, where each look would change the mode of every module and change it back.
+        with evaluation_mode(self._network):
+            if at_end:
+                judged = self._judging.accuracies(evaluated, step, full=asked.is_full)
+            found = diagnostics.norm_health(
+                *given,
+                earlier=self._earlier_statistics,
+                accuracy=judged.values,
+                examples=judged.examples,
+                depths=self._depths,
+                at_end=at_end,
+                **how,
+            )
         self._earlier_statistics = diagnostics.running_statistics(self._network)
         warnings = tuple(warning.words for warning in found.warnings)
         # NaN is what no layer has, such as bounds of r.

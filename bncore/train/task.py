@@ -50,8 +50,16 @@ class Task(ABC):
         """Of every metric, the value of each step; waits for the device once."""
 
     @abstractmethod
+    def total_loss(self, outputs: Tensor, examples: Examples) -> Tensor:
+        """The sum over a batch () of the loss as it is measured."""
+
+    def metric_totals(self, outputs: Tensor, examples: Examples) -> tuple[Tensor, ...]:  # noqa: ARG002
+        """Sums over a batch () of each metric; without any, nothing."""
+        return ()
+
     def totals(self, outputs: Tensor, examples: Examples) -> tuple[Tensor, ...]:
-        """Sums over a batch: of the loss as it is measured, and of each metric."""
+        """Both: of the loss, and of each metric."""
+        return (self.total_loss(outputs, examples), *self.metric_totals(outputs, examples))
 
 
 class Classification(Task):
@@ -77,9 +85,11 @@ class Classification(Task):
         hits = _within(torch.cat(predicted) == torch.cat(labels), ends)
         return {"accuracy": [hit / len(batch) for hit, batch in zip(hits, labels, strict=True)]}
 
-    def totals(self, outputs: Tensor, examples: Examples) -> tuple[Tensor, ...]:
-        hits = (outputs.argmax(1) == examples.targets).sum()
-        return F.cross_entropy(outputs, examples.targets, reduction="sum"), hits
+    def total_loss(self, outputs: Tensor, examples: Examples) -> Tensor:
+        return F.cross_entropy(outputs, examples.targets, reduction="sum")
+
+    def metric_totals(self, outputs: Tensor, examples: Examples) -> tuple[Tensor, ...]:
+        return ((outputs.argmax(1) == examples.targets).sum(),)
 
 
 class Tagging(Task):
@@ -112,10 +122,12 @@ class Tagging(Task):
         counted = _within(every != IGNORED, ends)
         return {"accuracy": [hit / count for hit, count in zip(hits, counted, strict=True)]}
 
-    def totals(self, outputs: Tensor, examples: Examples) -> tuple[Tensor, ...]:
-        hits = (outputs.argmax(-1) == examples.targets).sum()
+    def total_loss(self, outputs: Tensor, examples: Examples) -> Tensor:
         logits, labels = outputs.flatten(0, 1), examples.targets.flatten()
-        return F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"), hits
+        return F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+
+    def metric_totals(self, outputs: Tensor, examples: Examples) -> tuple[Tensor, ...]:
+        return ((outputs.argmax(-1) == examples.targets).sum(),)
 
 
 class Regression(Task):
@@ -135,8 +147,8 @@ class Regression(Task):
     def read(self, steps: Sequence[Kept]) -> dict[str, list[float]]:  # noqa: ARG002
         return {}
 
-    def totals(self, outputs: Tensor, examples: Examples) -> tuple[Tensor, ...]:
-        return (F.mse_loss(outputs, examples.targets, reduction="sum") / examples.targets[0].numel(),)
+    def total_loss(self, outputs: Tensor, examples: Examples) -> Tensor:
+        return F.mse_loss(outputs, examples.targets, reduction="sum") / examples.targets[0].numel()
 
 
 def build_task(name: TaskName, loss: LossSpec) -> Task:

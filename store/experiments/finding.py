@@ -83,6 +83,9 @@ _MARKS = select(_JOB.id, _JOB.version, IS_OVER).where(
     one_of(_JOB.id, bindparam("wanted", type_=Words())), *owned_by(None)
 )
 
+_VISIBLE = select(_JOB.id).where(one_of(_JOB.id, bindparam("wanted", type_=Words())), *owned_by(None))
+_VISIBLE_TO_OWNER = _VISIBLE.where(_JOB.owner == bindparam("wanted_owner"))
+
 
 def get(session: Asks, experiment_id: str, *, owner: str | None = None) -> Experiment:
     """The experiment as it is now. Raises `ExperimentNotFound`, for deleted ones and those of others too.
@@ -118,7 +121,8 @@ def marks(session: Session, experiment_ids: Collection[str]) -> dict[str, Mark]:
 
 def visible(session: Session, experiment_ids: Collection[str], *, owner: str | None = None) -> frozenset[str]:
     """Which of these an owner sees."""
-    return frozenset(session.scalars(select(Job.id).where(one_of(Job.id, experiment_ids), *owned_by(owner))))
+    statement = _VISIBLE if owner is None else _VISIBLE_TO_OWNER
+    return frozenset(one for (one,) in session.execute(statement, {"wanted": experiment_ids, "wanted_owner": owner}))
 
 
 def page(session: Asks, filters: Filters, cursor: str | None = None, limit: int = 20) -> Page:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, bindparam, select
 from sqlalchemy.orm import Session
 
 from store.columns import core
@@ -39,9 +39,15 @@ def series(
     More than `max_points` (at least 10) are thinned as `store.results.sampling` says, while they are read: it costs
     segments in proportion to the points that come back. Keys without a series are left out.
     """
-    known = last_values(session, experiment_id)
+    known = {key: count for key, count in session.execute(_COUNTS, {"wanted": experiment_id})}
     wanted = list(known) if keys is None else [key for key in dict.fromkeys(keys) if key in known]
-    return {key: _one_series(_Range(session, experiment_id, key, first_step, last_step), max_points) for key in wanted}
+
+    def points(key: str) -> Series:
+        inside = _Range(session, experiment_id, key, first_step, last_step)
+        # Of so few there is nothing to be left out, however many of them are inside.
+        return _one_series(inside, max_points if max_points is not None and known[key] > max_points else None)
+
+    return {key: points(key) for key in wanted}
 
 
 def last_values(session: Session, experiment_id: str) -> dict[str, float]:
@@ -60,10 +66,20 @@ def summaries(session: Session, experiment_id: str) -> list[MetricSeries]:
     return list(session.scalars(statement))
 
 
+_SERIES = core(MetricSeries)
+_COUNTS = (
+    select(_SERIES.c.key, _SERIES.c.count).where(_SERIES.c.experiment_id == bindparam("wanted")).order_by(_SERIES.c.key)
+)
 _SEGMENT = core(MetricSegment)
 _ORDER = _SEGMENT.c.first_step
 _PACKED = (_SEGMENT.c.first_step, _SEGMENT.c.count, _SEGMENT.c.steps, _SEGMENT.c.points)
 _KNOWN = (_SEGMENT.c.first_step, _SEGMENT.c.last_step, _SEGMENT.c.count)
+_WHOLE = (
+    select(*_PACKED)
+    .where(_SEGMENT.c.experiment_id == bindparam("wanted"), _SEGMENT.c.key == bindparam("wanted_key"))
+    .order_by(_ORDER)
+)
+"""Made once: to make a statement takes as long as SQLite to answer it."""
 _KNOWN_VALUES = (_SEGMENT.c.minimum, _SEGMENT.c.maximum, _SEGMENT.c.nonfinite)
 
 
@@ -93,11 +109,15 @@ class _Range:
 
     def points(self, first_steps: Sequence[int] | None = None) -> Iterator[tuple[Steps, Values]]:
         """The points inside, segment by segment: of all, or of those that begin at some steps."""
-        statement = select(*_PACKED).where(*self.conditions()).order_by(_ORDER)
-        if first_steps is not None:
-            statement = statement.where(_SEGMENT.c.first_step.in_(first_steps))
-        for found in self.session.execute(statement):
-            yield self.cut(*unpack(*found))
+        if first_steps is None and self.first_step is None and self.last_step is None:
+            found = self.session.execute(_WHOLE, {"wanted": self.experiment_id, "wanted_key": self.key})
+        else:
+            statement = select(*_PACKED).where(*self.conditions()).order_by(_ORDER)
+            if first_steps is not None:
+                statement = statement.where(_SEGMENT.c.first_step.in_(first_steps))
+            found = self.session.execute(statement)
+        for packed in found:
+            yield self.cut(*unpack(*packed))
 
 
 def _one_series(points: _Range, max_points: int | None) -> Series:
@@ -135,7 +155,9 @@ def _known(points: _Range) -> tuple[list[int], Parts]:
         nonfinite=np.array([row.nonfinite for row in rows], dtype=np.int64),
     )
     # The first and the last may reach beyond the range: of these the points say what is inside.
-    for place in {0, len(rows) - 1} if rows else ():
+    cut = [] if points.first_step is None else [0]
+    cut += [] if points.last_step is None else [len(rows) - 1]
+    for place in dict.fromkeys(cut) if rows else ():
         for _, values in points.points([known[place]]):
             finite = values[np.isfinite(values)]
             parts.counts[place], parts.nonfinite[place] = len(values), len(values) - len(finite)

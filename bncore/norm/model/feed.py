@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
+from bncore.norm.model.parts import modules_of
+
 Forward = Callable[[nn.Module, Any], Any]
 """How a model is run on a batch."""
 
@@ -39,7 +41,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
     The flags are set one by one: `eval()` may be overridden, and would then do more than can be undone.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in modules_of(model)]
     try:
         _set_modes((module, False) for module, _ in modes)
         yield
@@ -49,8 +51,12 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 def _set_modes(modes: Iterable[tuple[nn.Module, bool]]) -> None:
     for module, training in modes:
-        # To set an attribute of a module takes many times as long as to read it.
-        if module.training is not training:
+        if module.training is training:
+            continue
+        if type(module).__setattr__ is nn.Module.__setattr__ and "training" in vars(module):
+            # torch looks first whether it is a parameter, a buffer or a module: ten times as long.
+            vars(module)["training"] = training
+        else:
             module.training = training
 
 

@@ -4,6 +4,7 @@ Ours are the classes that `build_norm` makes of the members of `NormSpec`: a new
 """
 
 import functools
+from collections.abc import Callable, Iterable
 
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
@@ -24,7 +25,7 @@ _TORCH: tuple[type[nn.Module], ...] = (
 
 def is_normalization(module: nn.Module) -> bool:
     """Whether `module` is a layer that normalizes activations, or of a class derived from one."""
-    return isinstance(module, (AnyBatchNorm, AnyInstanceNorm, *layer_classes()))
+    return _is_of_normalizations(type(module))  # type: ignore[arg-type]
 
 
 def has_batch_statistics(module: nn.Module) -> bool:
@@ -51,10 +52,16 @@ def normalizations(model: nn.Module, *, batch_statistics: bool = False) -> list[
     Layers inside of normalization layers are parts of these. With `batch_statistics`, the layers instead that average
     statistics of batches for their evaluation, those included that only other layers use, as in recurrent cells.
     """
-    wanted = has_batch_statistics if batch_statistics else is_normalization
+    return outermost(model.named_modules(), has_batch_statistics if batch_statistics else is_normalization)
+
+
+def outermost(
+    modules: Iterable[tuple[str, nn.Module]], wanted: Callable[[nn.Module], bool]
+) -> list[tuple[str, nn.Module]]:
+    """Those of `named_modules` that are wanted and are no part of another such."""
     found: list[tuple[str, nn.Module]] = []
     inside: str | None = None
-    for name, module in model.named_modules():
+    for name, module in modules:
         if inside is not None and name.startswith(inside):
             continue
         if wanted(module):
@@ -72,6 +79,12 @@ def check_not_lazy(where: str, layer: nn.Module) -> None:
     """Raise ValueError for a layer that will become one of another class when it first runs, and undo what is done."""
     if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
         raise ValueError(f"{where} is lazy and does not know its channels yet; run the model on a batch first")
+
+
+@functools.lru_cache(maxsize=256)
+def _is_of_normalizations(cls: type[nn.Module]) -> bool:
+    # Asked of every module of a network, several times a look at it.
+    return issubclass(cls, (AnyBatchNorm, AnyInstanceNorm, *layer_classes()))
 
 
 @functools.cache

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from bncore.norm.model.parts import buffers_of
+
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Behind it, buffers and the random streams of all devices are what they were, bit for bit."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    before = [(buffer, buffer.clone()) for buffer in buffers_of(model)]
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     try:
         with torch.random.fork_rng(devices=devices):

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_IS_CPU = torch.Tensor.is_cpu.__get__  # type: ignore[attr-defined]
 _READS = ("tolist", "numpy", "cpu", "__array__")
 _BY_SHAPE = ("unflatten_dense_tensors", "view_as", "reshape_as", "expand_as")
 _WAITS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::bincount")
@@ -39,6 +40,9 @@ class Reads(TorchFunctionMode):
         self._sizes.__exit__(*raised)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func == _IS_CPU:
+            # Whoever spares on a CPU what a device needs does not spare it here.
+            return _is_on_host(args[0])
         kwargs, given = kwargs or {}, list(_tensors((args, kwargs)))
         name = getattr(func, "__name__", "")
         moves = name in ("to", "type_as") and len(given) > 1
