@@ -27,7 +27,7 @@ SETTLED_SECONDS = 30.0
 
 
 class Child:
-    """`python -P -m <arguments>` kept running by a thread of its own."""
+    """`python -P -m <arguments>` kept running by a thread of its own, with some `descriptors` of ours."""
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Child:
         *,
         once: bool = False,
         stop_seconds: float = 10.0,
+        descriptors: Sequence[int] = (),
         notice: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.name = name
@@ -49,6 +50,7 @@ class Child:
         self._environment = dict(environment)
         self._once = once
         self._stop_seconds = stop_seconds
+        self._descriptors = descriptors
         self._notice = notice
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -145,6 +147,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 close_fds=True,
+                pass_fds=self._descriptors,
                 # A session of its own: Ctrl-C in the terminal reaches `bnlab` alone, which stops the rest in order.
                 start_new_session=True,
             )

@@ -1,9 +1,13 @@
-"""Ports to listen on. They are chosen before the children start, so that a restarted child finds its own again."""
+"""Ports to listen on. They are taken before the children start, so that a restarted child finds its own again."""
 
+import contextlib
 import errno
 import socket
 import sys
 import time
+
+_BACKLOG = 2048
+"""Of connections that wait to be accepted; the API asks for as many."""
 
 
 class PortTaken(Exception):
@@ -28,25 +32,58 @@ def free_port() -> int:
     return port
 
 
-def require_free(host: str, port: int, wait_seconds: float) -> None:
-    """Raise `PortTaken` unless one could listen there; waits a little for a stack that is just ending."""
+def listening(host: str, port: int, wait_seconds: float) -> list[socket.socket]:
+    """Sockets that listen on a port of all addresses of a host, for children that accept there; port 0: a free one.
+
+    Nobody else can listen there before they are closed, also while no child lives, and whoever connects meanwhile is
+    answered by the next one. Raises `PortTaken`; waits a little for a stack that is just ending.
+    """
     deadline = time.monotonic() + wait_seconds
-    while (reason := _why_not(host, port)) is not None:
-        # Nothing else changes by waiting: neither whose the address is, nor who may have the port.
-        if reason.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-            another_would_do = reason.errno in (errno.EADDRINUSE, errno.EACCES)
-            advice = "; --port 0, or PORT=0 with make, takes a free port" if another_would_do else ""
-            raise PortTaken(f"cannot listen on {host}:{port}: {reason.strerror or reason}{advice}")
-        time.sleep(0.1)
-
-
-def _why_not(host: str, port: int) -> OSError | None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        # As servers do: connections of an earlier server that linger do not matter.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    while True:
         try:
-            probe.bind((host, port))
+            return _listen(host, port)
         except OSError as error:
-            return error
-    return None
+            # Nothing else changes by waiting: neither whose the address is, nor who may have the port.
+            if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
+            another_would_do = error.errno in (errno.EADDRINUSE, errno.EACCES)
+            advice = "; --port 0, or PORT=0 with make, takes a free port" if another_would_do else ""
+            raise PortTaken(f"cannot listen on {host}:{port}: {error.strerror or error}{advice}") from None
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    # As the API does when nobody has bound anything for it: without a name, on all addresses of this machine.
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with contextlib.ExitStack() as until:
+        listeners: list[socket.socket] = []
+        not_here: OSError | None = None
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            try:
+                listener = _listener(family, kind, protocol, (address[0], port, *address[2:]))
+            except OSError as error:
+                # A name may stand for addresses of both kinds where the machine has one.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                not_here = error
+                continue
+            listeners.append(until.enter_context(listener))
+            port = port or int(listener.getsockname()[1])
+        if not_here is not None and not listeners:
+            raise not_here
+        until.pop_all()
+    return listeners
+
+
+def _listener(family: int, kind: int, protocol: int, address: tuple[str | int, ...]) -> socket.socket:
+    with contextlib.ExitStack() as until:
+        listener = until.enter_context(socket.socket(family, kind, protocol))
+        # As servers do: connections of an earlier server that linger do not matter.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        # Bound alone, others that say the same could bind it too, and one of all would find out by listening.
+        listener.listen(_BACKLOG)
+        until.pop_all()
+    return listener

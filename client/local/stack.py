@@ -7,8 +7,9 @@ on in environments.
 import contextlib
 import os
 import secrets
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from client.local.interrupts import Interrupted, Interrupts
 from client.local.lock import DirectoryLock, holder_of
 from client.local.packages import require_together
 from client.local.places import Places
-from client.local.ports import free_port, require_free
+from client.local.ports import PortTaken, free_port, listening
 
 READY_WORDS = ("database", "broker", "relay", "workers")
 START_SECONDS = 120.0
@@ -55,13 +56,16 @@ def running(settings: StackSettings, interrupts: Interrupts) -> Iterator["Stack"
     Raises `PackagesApart`, `DirectoryUnusable`, `DirectoryInUse`, `PortTaken`, `StackFailed`.
     """
     require_together()
-    # Before anything is written; of a directory in use its lock has more to say than its port.
-    if not holder_of(settings.places.lock_file):
-        require_free(settings.host, settings.port, PORT_WAIT_SECONDS)
-    if settings.places.create():
-        settings.notice(f"{settings.places.data_dir} was open to other users; it is closed to them now.")
-    with _files_for_us_alone(), DirectoryLock(settings.places.lock_file) as lock:
-        stack = Stack(settings)
+    # Before anything is written.
+    with contextlib.ExitStack() as ending:
+        listeners = _listening(settings)
+        for listener in listeners:
+            ending.enter_context(listener)
+        if settings.places.create():
+            settings.notice(f"{settings.places.data_dir} was open to other users; it is closed to them now.")
+        ending.enter_context(_files_for_us_alone())
+        lock = ending.enter_context(DirectoryLock(settings.places.lock_file))
+        stack = Stack(settings, listeners)
         try:
             stack.start()
             lock.describe(url=stack.url)
@@ -74,6 +78,18 @@ def running(settings: StackSettings, interrupts: Interrupts) -> Iterator["Stack"
         finally:
             interrupts.hold()
             stack.stop(interrupts.hurry)
+
+
+def _listening(settings: StackSettings) -> list[socket.socket]:
+    """Raises `PortTaken`, and `DirectoryInUse` where its holder is known: that has more to say than the port."""
+    lock = settings.places.lock_file
+    try:
+        return listening(settings.host, settings.port, 0.0 if holder_of(lock) else PORT_WAIT_SECONDS)
+    except PortTaken:
+        if holder_of(lock):
+            with DirectoryLock(lock):
+                pass
+        raise
 
 
 @contextmanager
@@ -89,10 +105,12 @@ def _files_for_us_alone() -> Iterator[None]:
 class Stack:
     """The processes of one data directory, whose lock the caller holds."""
 
-    def __init__(self, settings: StackSettings) -> None:
+    def __init__(self, settings: StackSettings, listeners: Sequence[socket.socket]) -> None:
+        """`listeners` are those of the API, which accepts there; they are closed at the end."""
         self._settings = settings
         self._places = settings.places
-        self.port = settings.port or free_port()
+        self._listeners = listeners
+        self.port = int(listeners[0].getsockname()[1])
         self.api_key = self._places.api_key()
         self._redis_port = free_port()
         self._redis_password = secrets.token_urlsafe(24)
@@ -113,7 +131,8 @@ class Stack:
             "redis", "client.local.redis_server", redis_password=self._redis_password, redis_port=self._redis_port
         )
         self._migrate(deadline)
-        self._begin("api", "api", host=self._settings.host, port=self.port, requests_per_second=0)
+        accepting = [listener.fileno() for listener in self._listeners]
+        self._begin("api", "api", descriptors=accepting, api_sockets=accepting, requests_per_second=0)
         self._begin("relay", "worker.relay", redis_url=self._redis_url)
         for number in range(1, self._settings.workers + 1):
             self._begin(
@@ -129,6 +148,9 @@ class Stack:
 
     def stop(self, hurry: Callable[[], bool]) -> None:
         """Stop what runs: first who accepts work, then who rings, who works, and the broker under them all."""
+        for listener in self._listeners:
+            # Nobody would come for those who wait there.
+            listener.close()
         for kind in ("api", "relay", "worker", "redis", "migrate"):
             ending = [child for child in self._children if child.name.partition("-")[0] == kind]
             for child in ending:
@@ -141,7 +163,14 @@ class Stack:
         return f"redis://:{self._redis_password}@127.0.0.1:{self._redis_port}/0"
 
     def _begin(
-        self, name: str, module: str, *words: str, once: bool = False, stop_seconds: float = 15.0, **settings: Any
+        self,
+        name: str,
+        module: str,
+        *words: str,
+        once: bool = False,
+        stop_seconds: float = 15.0,
+        descriptors: Sequence[int] = (),
+        **settings: Any,
     ) -> Child:
         environment = child_environment(
             os.environ,
@@ -155,7 +184,14 @@ class Stack:
         )
         log = self._places.logs_dir / f"{name}.log"
         child = Child(
-            name, [module, *words], environment, log, once=once, stop_seconds=stop_seconds, notice=self._settings.notice
+            name,
+            [module, *words],
+            environment,
+            log,
+            once=once,
+            stop_seconds=stop_seconds,
+            descriptors=descriptors,
+            notice=self._settings.notice,
         )
         self._children.append(child)
         child.start()

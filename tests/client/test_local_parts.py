@@ -1,11 +1,13 @@
 """The small parts under the local stack."""
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from client.local.environment import child_environment
 from client.local.lock import DirectoryInUse, DirectoryLock, holder_of
 from client.local.packages import require_together
 from client.local.places import Places, data_dir_of
-from client.local.ports import PortTaken, free_port, require_free
+from client.local.ports import PortTaken, free_port, listening
 
 ROOT = Path(client.__file__).resolve().parents[1]
 
@@ -68,9 +70,57 @@ def test_the_data_directory_can_be_named_in_the_environment(monkeypatch, tmp_pat
 
 
 def test_a_taken_port_is_refused_and_a_free_one_is_not():
-    require_free("127.0.0.1", free_port(), 0.0)
-    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(PortTaken, match="in use"):
-        require_free("127.0.0.1", listener.getsockname()[1], 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(PortTaken, match="in use"):
+        listening("127.0.0.1", other.getsockname()[1], 0.2)
+    (listener,) = listening("127.0.0.1", free_port(), 0.0)
+    listener.close()
+
+
+@pytest.fixture
+def listeners():
+    """What `listening` gives, closed at the end."""
+    with contextlib.ExitStack() as until:
+        yield lambda host, port: [until.enter_context(one) for one in listening(host, port, 0.0)]
+
+
+def test_of_several_that_take_one_port_at_once_one_has_it(listeners):
+    port, barrier = free_port(), threading.Barrier(8)
+
+    def take(_: int) -> bool:
+        barrier.wait()
+        try:
+            return bool(listeners("127.0.0.1", port))
+        except PortTaken:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(take, range(8))) == 1
+
+
+def test_who_connects_before_a_child_accepts_waits_and_the_port_is_free_at_once_after(listeners):
+    (listener,) = listeners("127.0.0.1", 0)
+    address = listener.getsockname()
+    with socket.create_connection(address) as waiting:
+        listener.accept()[0].close()  # by us: what remains of the connection is the port's
+        assert waiting.recv(1) == b""
+    listener.close()
+    assert [one.getsockname() for one in listeners(*address)] == [address]
+
+
+@pytest.mark.parametrize("host", ["", "localhost", "::1"])
+def test_all_addresses_of_a_host_have_one_port(listeners, host):
+    try:
+        found = listeners(host, 0)
+    except PortTaken as error:
+        pytest.skip(str(error))
+    named = {one[4][0] for one in socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)}
+    assert {one.getsockname()[0] for one in found} <= named
+    (port,) = {one.getsockname()[1] for one in found}
+    for one in found:
+        loopback = "::1" if one.family == socket.AF_INET6 else "127.0.0.1"
+        socket.create_connection((loopback, port)).close()
+    with pytest.raises(PortTaken, match="in use"):
+        listeners(host, port)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a port that is held cannot be listened on")

@@ -74,6 +74,13 @@ def test_a_stack_heals_refuses_a_second_and_ends_in_order_when_its_terminal_is_g
     assert psutil.wait_procs([server], timeout=END_SECONDS)[1] == []
     assert wait_for_new(stack, REDIS, redis.pid, port)
 
+    api = stack.child("-m", "api")
+    api.kill()
+    api.wait(END_SECONDS)
+    # Whoever comes while there is no API is not sent away: the next one answers.
+    with stack.client(retry_seconds=0, timeout_seconds=END_SECONDS) as client:
+        assert client.readyz()["database"] == "ok"
+
     os.close(reader)
     assert stack.end(signal.SIGHUP) == 0
     stack.assert_nothing_left()
