@@ -20,8 +20,10 @@ Kept = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
 """Running mean, running variance, the number of batches seen (), scale and shift."""
 ONE = torch.ones((), dtype=torch.long, device="cpu")
 """Added to a count, a tensor costs half of what a number does, which becomes one each time."""
-_READ = frozenset(("training", "nan_guard", "momentum", "eps", "num_features", "track_running_stats"))
-"""Attributes that are read from the dictionary, where what a class makes of these names is not seen."""
+_READ = frozenset(
+    ("training", "nan_guard", "momentum", "eps", "num_features", "track_running_stats", "__getattribute__")
+)
+"""Attributes that are read from the dictionary, where what a class makes of these names, or of all, is not seen."""
 _REPLACED = frozenset(("forward", "_normalize_with_batch", "_kept_for"))
 """Methods of which the short way takes the place."""
 
@@ -38,8 +40,7 @@ def trains_at_once(kind: type, base: type) -> bool:
     return (
         all(one.get("_is_at_once") or not _REPLACED & one.keys() for one in called)
         and sum(bool(one.get("_is_at_once")) for one in kinds) <= 1
-        and not any(_READ & vars(one).keys() for one in kind.__mro__)
-        and kind.__getattribute__ is object.__getattribute__
+        and not any(_READ & vars(one).keys() for one in kind.__mro__[:-1])
     )
 
 
