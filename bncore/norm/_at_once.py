@@ -20,8 +20,10 @@ Kept = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
 """Running mean, running variance, the number of batches seen (), scale and shift."""
 ONE = torch.ones((), dtype=torch.long, device="cpu")
 """Added to a count, a tensor costs half of what a number does, which becomes one each time."""
-_READ = frozenset(("training", "nan_guard", "momentum", "eps", "num_features", "track_running_stats"))
-"""Attributes that are read from the dictionary, where what a class makes of these names is not seen."""
+_READ = frozenset(
+    ("training", "nan_guard", "momentum", "eps", "num_features", "track_running_stats", "__getattribute__")
+)
+"""Attributes that are read from the dictionary, where what a class makes of these names, or of all, is not seen."""
 _REPLACED = frozenset(("forward", "_normalize_with_batch", "_kept_for"))
 """Methods of which the short way takes the place."""
 
@@ -38,26 +40,26 @@ def trains_at_once(kind: type, base: type) -> bool:
     return (
         all(one.get("_is_at_once") or not _REPLACED & one.keys() for one in called)
         and sum(bool(one.get("_is_at_once")) for one in kinds) <= 1
-        and not any(_READ & one.keys() for one in kinds)
+        and not any(_READ & vars(one).keys() for one in kind.__mro__[:-1])
     )
 
 
 def kept_for(x: Tensor, held: Held) -> Kept | None:
     """What a layer holds, if the kernel takes all of it as it is beside `x`; the statistics may have any shape.
 
-    None where one is missing or of another type, where there is a shift without a scale, which no kernel takes, where
+    None where one is None or of another type, where there is a shift without a scale, which no kernel takes, where
     scale or shift are a part of something larger, and where `x` is not a batch of several values per channel, or has
     not these channels.
+
+    Raises:
+        KeyError: where something lies elsewhere, as what is parametrized, or a number that was made a buffer.
     """
     shape, dtype = x.shape, x.dtype
     if len(shape) < 2 or shape[1] != held["num_features"] or x.numel() <= shape[1] or not held["track_running_stats"]:
         return None
     parameters, buffers = held["_parameters"], held["_buffers"]
-    try:
-        mean, var, count = buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]
-        weight, bias = parameters["weight"], parameters["bias"]
-    except KeyError:
-        return None
+    mean, var, count = buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]
+    weight, bias = parameters["weight"], parameters["bias"]
     if mean is None or mean.dtype is not dtype or var is None or var.dtype is not dtype or count is None:
         return None
     if weight is None:

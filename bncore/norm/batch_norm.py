@@ -129,12 +129,15 @@ class BatchNorm(AnyBatchNorm):
         if not self.training or not is_undisturbed(x) or not self._trains_at_once:
             return None
         held = self.__dict__
-        momentum, kept = held["momentum"], self._kept_for(x, held)
-        if kept is None or momentum is None or held["nan_guard"] or graph_task() != -1 or process_group() is not None:
+        try:
+            momentum, eps, guards, kept = held["momentum"], held["eps"], held["nan_guard"], self._kept_for(x, held)
+        except KeyError:
+            return None
+        if kept is None or momentum is None or guards or graph_task() != -1 or process_group() is not None:
             return None
         mean, var, count, weight, bias = kept
         count.add_(ONE)
-        return watched(batch_norm_at_once(x, mean, var, weight, bias, True, momentum, held["eps"]))
+        return watched(batch_norm_at_once(x, mean, var, weight, bias, True, momentum, eps))
 
     def _check_input_dim(self, input: Tensor) -> None:
         check_channels(input, self.num_features)
@@ -213,7 +216,11 @@ class BatchNorm(AnyBatchNorm):
         return self.running_mean, self.running_var, self.weight, self.bias
 
     def _kept_for(self, x: Tensor, held: Held) -> Kept | None:
-        """What the kernel takes as it is beside `x`, if it does and there is nothing to training but the kernel."""
+        """What the kernel takes as it is beside `x`, if it does and there is nothing to training but the kernel.
+
+        Raises:
+            KeyError: as `kept_for`.
+        """
         return kept_for(x, held)
 
     def _pass_empty(self, x: Tensor) -> Tensor:

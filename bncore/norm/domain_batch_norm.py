@@ -28,32 +28,40 @@ class _Rows:
     half of the rest of a small layer's pass. Neither copies of a layer nor files have them."""
 
     def __init__(self) -> None:
-        self._made: tuple[Tensor, Tensor, Tensor, int, int, int, list[Row]] | None = None
+        self._made: tuple[Tensor, Tensor, Tensor, int, int, int, int, list[Row]] | None = None
 
     def __reduce__(self) -> tuple[type["_Rows"], tuple[()]]:
         return _Rows, ()
 
-    def of(self, mean: Tensor, var: Tensor, count: Tensor) -> list[Row]:
-        """Those of each domain, of the statistics of all: (D, C), (D, C) and (D,)."""
+    def of(self, mean: Tensor, var: Tensor, count: Tensor) -> list[Row] | None:
+        """Those of each domain, of the statistics of all: (D, C), (D, C) and (D,).
+
+        None where they are not such, and where gradients are wanted of them, of which these rows know nothing.
+        """
+        if mean.requires_grad or var.requires_grad:
+            return None
         made = self._made
         if made is not None:
-            of_mean, of_var, of_count, at_mean, at_var, at_count, rows = made
-            # Memory that views keep is no other tensor's, so that a tensor which was given another has moved.
+            of_mean, of_var, of_count, at_mean, at_var, at_count, size, rows = made
+            # Memory that views keep is no other tensor's, so that a tensor which was given another has moved, or become
+            # a part of what it was.
             if (
                 (of_mean is mean and of_var is var and of_count is count)
                 and (mean.data_ptr() == at_mean and var.data_ptr() == at_var)
-                and count.data_ptr() == at_count
+                and (count.data_ptr() == at_count and mean.numel() == size == var.numel())
             ):
                 return rows
         return self._make(mean, var, count)
 
-    def _make(self, mean: Tensor, var: Tensor, count: Tensor) -> list[Row]:
+    def _make(self, mean: Tensor, var: Tensor, count: Tensor) -> list[Row] | None:
+        if mean.dim() != 2 or mean.shape != var.shape or count.shape != mean.shape[:1]:
+            return None
         # They hold on to the memory alone: no view of a tensor, which could not be swapped, and autograd asks more of.
         rows = list(zip(*([row.data for row in one.detach().unbind()] for one in (mean, var, count)), strict=True))
         # Two threads at once: each has its own, and the last one's are kept. Not those of a mode: what sees each
         # operation may have made them something else.
         at = mean.data_ptr(), var.data_ptr(), count.data_ptr()
-        self._made = (mean, var, count, *at, rows) if dispatch_modes() == 0 else None
+        self._made = (mean, var, count, *at, mean.numel(), rows) if dispatch_modes() == 0 else None
         return rows
 
 
@@ -163,9 +171,8 @@ class DomainBatchNorm(BatchNorm, at_once=True):
         if mean is None or var is None or mean.dim() == 1:
             return mean, var, weight, bias
         domain, count = self._domain, self._buffers.get("num_batches_tracked")
-        if undisturbed and count is not None:
-            mean, var, _ = self._rows.of(mean, var, count)[domain]
-            return mean, var, weight, bias
+        if undisturbed and count is not None and (rows := self._rows.of(mean, var, count)) is not None:
+            return *rows[domain][:2], weight, bias
         return mean[domain], var[domain], weight, bias
 
     def _kept_for(self, x: Tensor, held: Held) -> Kept | None:
@@ -173,8 +180,8 @@ class DomainBatchNorm(BatchNorm, at_once=True):
         if kept is None or self.num_domains == 1:
             return kept
         mean, var, count, weight, bias = kept
-        mean, var, count = self._rows.of(mean, var, count)[self._domain]
-        return mean, var, count, weight, bias
+        rows = self._rows.of(mean, var, count)
+        return None if rows is None else (*rows[self._domain], weight, bias)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

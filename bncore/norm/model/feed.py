@@ -1,5 +1,6 @@
 """Batches through a model that is only looked at: in evaluation mode, without gradients, and put back as it was."""
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -53,11 +54,18 @@ def _set_modes(modes: Iterable[tuple[nn.Module, bool]]) -> None:
     for module, training in modes:
         if module.training is training:
             continue
-        if type(module).__setattr__ is nn.Module.__setattr__ and "training" in vars(module):
+        kind: Any = type(module)
+        if _keeps_its_mode(kind) and "training" in vars(module):
             # torch looks first whether it is a parameter, a buffer or a module: ten times as long.
             vars(module)["training"] = training
         else:
             module.training = training
+
+
+@functools.lru_cache(maxsize=256)
+def _keeps_its_mode(cls: type[nn.Module]) -> bool:
+    """Whether to set it is to keep it: a class may make more of it, or of every attribute."""
+    return cls.__setattr__ is nn.Module.__setattr__ and not hasattr(cls, "training")
 
 
 def uncompiled() -> AbstractContextManager[object]:

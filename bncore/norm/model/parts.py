@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 def modules_of(model: nn.Module) -> list[nn.Module]:
     """The model and all that is in it."""
-    found: dict[nn.Module, None] = {}
+    # By identity: a class may call two of its objects equal.
+    found: dict[int, nn.Module] = {}
     ahead: list[nn.Module] = [model]
     while ahead:
         module = ahead.pop()
-        if module not in found:
-            found[module] = None
+        if id(module) not in found:
+            found[id(module)] = module
             ahead += [part for part in reversed(module._modules.values()) if part is not None]
-    return [*found]
+    return [*found.values()]
 
 
 def buffers_of(model: nn.Module) -> list[Tensor]:

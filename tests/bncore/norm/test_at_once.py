@@ -161,6 +161,45 @@ def test_what_a_subclass_makes_of_an_attribute_is_seen(name: str) -> None:
     assert torch.equal(layer.running_mean, plain.running_mean)
 
 
+@pytest.mark.parametrize("given", [torch.nn.Buffer, lambda value: nn.Parameter(value, requires_grad=False)])
+@pytest.mark.parametrize("name", ["momentum", "eps", "num_features"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_number_that_became_a_buffer_or_a_parameter_is_that_number(
+    kind: str, name: str, given: Callable[[Tensor], Tensor]
+) -> None:
+    value = {"momentum": 0.5, "eps": 0.25, "num_features": C}[name]
+    layer, plain = KINDS[kind](C), nn.BatchNorm1d(C)
+    delattr(layer, name)
+    setattr(layer, name, given(torch.tensor(value)))
+    setattr(plain, name, value)
+    x = sample((6, C)).float()
+    assert torch.equal(layer(x), plain(x))
+    assert all(torch.equal(shown(layer)[key], moved) for key, moved in plain.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [BatchNorm, SyncBatchNorm, MaskedBatchNorm, GhostBatchNorm, DomainBatchNorm])
+def test_what_a_subclass_answers_for_an_attribute_is_seen_also_from_a_class_behind(kind: type[BatchNorm]) -> None:
+    class Answers(kind):
+        def __getattribute__(self, name: str) -> object:
+            return 0.25 if name == "eps" else super().__getattribute__(name)
+
+    class Quarter:
+        @property
+        def eps(self) -> float:
+            return vars(self)["eps"] and 0.25
+
+        @eps.setter
+        def eps(self, value: float) -> None:
+            vars(self)["eps"] = value
+
+    class Behind(kind, Quarter):
+        pass
+
+    x = sample((6, C)).float()
+    for layer in (Answers(C), Behind(C)):
+        assert torch.equal(layer(x), nn.BatchNorm1d(C, 0.25)(x))
+
+
 def test_a_size_that_changes_and_a_mask_that_is_handed_later_are_seen() -> None:
     x, mask = sample((8, C, 4)).float(), sample((8, 4), 1) < 0.5
     ghost = GhostBatchNorm(C, 8)

@@ -259,6 +259,50 @@ def test_whatever_becomes_of_its_statistics_evaluation_uses_those_that_it_has(
             torch.testing.assert_close(layer.eval()(given), plain(given), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_channels_that_are_cut_off_in_their_memory_are_gone(training: bool) -> None:
+    layer, (batch,) = trained().train(training), batches(1)
+    layer(batch)
+    for name, tensor in [*layer.named_parameters(), *layer.named_buffers()]:
+        if name != "num_batches_tracked":
+            tensor.data = tensor.data[..., :4]
+    layer.num_features = 4
+    for domain in range(3):
+        layer.domain = domain
+        plain = nn.BatchNorm2d(4).train(training)
+        plain.load_state_dict(layer.statistics_of(domain))
+        torch.testing.assert_close(layer(batch[:, :4]), plain(batch[:, :4]), rtol=0, atol=0)
+        assert all(torch.equal(value, plain.state_dict()[name]) for name, value in layer.statistics_of(domain).items())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+def test_gradients_of_statistics_are_refused_as_torch_does(name: str, training: bool) -> None:
+    layer, (batch,) = trained().train(training), batches(1)
+    layer(batch)
+    layer._buffers[name].requires_grad_()
+    with pytest.raises(RuntimeError, match=name):
+        layer(batch)
+    with torch.no_grad():
+        found = layer.eval()(batch)
+    layer._buffers[name].requires_grad_(False)
+    assert torch.equal(found, layer(batch))
+
+
+def test_one_domain_may_keep_its_axis_and_a_count_may_be_of_another_size_in_evaluation() -> None:
+    (batch,) = batches(1)
+    one = DomainBatchNorm(5, 1).eval()
+    plain = nn.BatchNorm2d(5).eval()
+    for name in ("running_mean", "running_var"):
+        one._buffers[name] = torch.full((1, 5), 2.0)
+        plain._buffers[name].fill_(2.0)
+    assert torch.equal(one(batch), plain(batch))
+    layer = trained().eval()
+    plain.load_state_dict(layer.statistics_of(0))
+    layer._buffers["num_batches_tracked"] = torch.tensor(7)
+    assert torch.equal(layer(batch), plain(batch))
+
+
 def test_copies_in_threads_choose_and_move_their_own() -> None:
     first = trained()
     layers = [first, copy.deepcopy(first), copy.copy(pickle.loads(pickle.dumps(first)))]

@@ -46,3 +46,47 @@ def test_modes_are_what_they_were_and_whoever_hears_of_them_does() -> None:
             assert not model.training
     assert [module.training for module in model.modules()] == before
     assert model[3].heard == [False, True]  # type: ignore[index]
+
+
+class Property(nn.Module):
+    """Hears of it by a property, which keeps it where torch does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[bool] = []
+
+    @property
+    def training(self) -> bool:
+        return bool(vars(self)["training"])
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        vars(self)["training"] = mode
+        vars(self).setdefault("heard", []).append(mode)
+
+
+def test_a_property_hears_of_the_mode() -> None:
+    model = nn.Sequential(Property())
+    with evaluation_mode(model):
+        assert not model[0].training
+    assert model[0].training
+    assert model[0].heard == [False, True]
+
+
+class Alike(nn.BatchNorm1d):
+    """Equal to every other of its class."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Alike)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def test_modules_that_call_themselves_equal_are_two() -> None:
+    model = nn.Sequential(Alike(3), Alike(3))
+    assert len(modules_of(model)) == 3
+    assert len(buffers_of(model)) == 6
+    with evaluation_mode(model):
+        assert not any(layer.training for layer in model)
+    assert all(layer.training for layer in model)
