@@ -159,6 +159,11 @@ class FreeComparison(SpecModel):
         description="What is claimed of each arm: better than the baseline by more than delta, worse by less than it, "
         "or within it.",
     )
+    trains_at: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="The accuracy from which on an arm counts as having trained. Unless said it is three times chance, "
+        "or with few classes half-way from there to 1: say it where the data are too noisy for that.",
+    )
     tune: Annotated[dict[Path, Values], Field(max_length=MOST_AXES)] = Field(
         default_factory=dict,
         description="By a dotted path of the specs, the values that each arm is tried at; its best setting on the "

@@ -6,7 +6,7 @@ Invariant: what is not said is found in the file and shown in the report; nothin
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from bncore.spec.data.shape import Task
@@ -45,9 +45,19 @@ Size = Annotated[
     Annotated[Side, Tag("side")] | Annotated[list[Side], Field(min_length=2, max_length=2), Tag("sides")],
     _which((int, "side"), (list, "sides")),
 ]
+
+
+def _fills_in(value: Any) -> Any:
+    """Neither member of the union would say that there is the other."""
+    if value in ("mean", "median") or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise PydanticCustomError("no_such_statistic", "Should be 'mean', 'median' or a number")
+
+
 Impute = Annotated[
     Annotated[Literal["mean", "median"], Tag("statistic")] | Annotated[Number, Tag("number")],
     _which((str, "statistic"), (float, "number"), (int, "number")),
+    BeforeValidator(_fills_in),
 ]
 
 

@@ -33,6 +33,7 @@ ARTICLE = "article"
 OWN_TAGS = ("study", "stage", "arm")
 """That its experiments have besides."""
 MOST_SEEDS = 1000
+_OF_A_COMPARISON = ("estimand", "delta", "margin", "trains_at", "tune", "tuning_seeds")
 
 
 class StudySpec(SpecModel):
@@ -66,6 +67,9 @@ class StudySpec(SpecModel):
     )
     margin: MarginKind | None = Field(
         default=None, description=f"Of `compare`. {FreeComparison.model_fields['margin'].description}"
+    )
+    trains_at: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description=f"Of `compare`. {FreeComparison.model_fields['trains_at'].description}"
     )
     tune: Annotated[dict[Path, Values], Field(max_length=MOST_AXES)] = Field(
         default_factory=dict, description=f"Of `compare`. {FreeComparison.model_fields['tune'].description}"
@@ -118,7 +122,7 @@ class StudySpec(SpecModel):
             # Numbers alone are refused by `studies.asking.checked`, together with what is wrong with the specs.
             yield from faults if any(fault.pointer not in NUMBERS for fault in faults) else ()
         else:
-            yield from self._misplaced("estimand", "delta", "margin", "tune", "tuning_seeds", of="a comparison")
+            yield from self._misplaced(*_OF_A_COMPARISON, of="a comparison")
             if self.claim == ARTICLE:
                 yield from self._misplaced("overrides", "seeds", of="one claim; extend a part of the article instead")
 

@@ -45,7 +45,7 @@ def completed(asked: FreeComparison, complete: Complete = lambda document: docum
     specs = _valid(asked, complete)
     whole = {name: spec.model_dump(mode="json") for name, spec in specs.items()}
     alike = (_unpaired(asked, specs), _untimed(asked, specs), _measured_apart(asked, specs))
-    between = (*alike, _unmeasured(asked, specs), _same(asked, whole))
+    between = (*alike, _unmeasured(asked, specs), _same(asked, whole), _untrainable(asked, specs[BASELINE]))
     _refuse(itertools.chain(*between, _untunable(asked, specs, whole)))
     _refuse(itertools.islice(_invalid_settings(asked, whole), MAX_FAULTS))
     return asked.model_copy(update={"compare": whole})
@@ -54,6 +54,15 @@ def completed(asked: FreeComparison, complete: Complete = lambda document: docum
 def steps_of(spec: ExperimentSpec) -> int:
     """Of its whole budget."""
     return total_steps(spec.train, steps_per_epoch(spec.train, data_shape(spec.data)))
+
+
+def ignorant(spec: ExperimentSpec) -> float | None:
+    """The accuracy of who has learned nothing: chance, or the share of the commonest class; None of a regression."""
+    sizes = data_shape(spec.data)
+    if sizes.task == "regression":
+        return None
+    counts = spec.data.all_class_counts()
+    return max(1.0 / sizes.outputs, max(counts) / sum(counts) if counts and sum(counts) else 0.0)
 
 
 def is_valid(whole: Mapping[str, Any], setting: Mapping[str, Any]) -> bool:
@@ -176,6 +185,19 @@ def _measured_apart(asked: FreeComparison, specs: Mapping[str, ExperimentSpec]) 
         if when[name] and when[BASELINE] and when[name] != when[BASELINE]:
             detail = f"The baseline measures {kind} at other steps; give both the same every_steps, or at"
             yield Fault(f"{_above(name)}/diagnostics", detail, "cadences_differ")
+
+
+def _untrainable(asked: FreeComparison, baseline: ExperimentSpec) -> Iterator[Fault]:
+    """What counts as trained has to be more than what takes no training."""
+    if asked.trains_at is None:
+        return
+    nothing = ignorant(baseline)
+    if nothing is None or asked.estimand.series.startswith(_DIAGNOSTICS):
+        why = "a regression has no accuracy" if nothing is None else "a diagnostic asks for no training"
+        yield Fault("/trains_at", f"Says nothing here: {why}; leave it out", "not_allowed")
+    elif asked.trains_at <= nothing:
+        detail = f"Who has learned nothing has {nothing:.3g}, by chance or by the commonest class; give more than that"
+        yield Fault("/trains_at", detail, "no_training")
 
 
 def _same(asked: FreeComparison, whole: Mapping[str, Mapping[str, Any]]) -> Iterator[Fault]:

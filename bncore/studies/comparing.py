@@ -16,7 +16,7 @@ from bncore.spec.data import data_shape
 from bncore.spec.free_comparison import BASELINE, EstimandSpec, FreeComparison
 from bncore.spec.parse import load_spec
 from bncore.studies.claim import Arm, Batch, Design, Question, Scale, Source
-from bncore.studies.comparable import Complete, completed, is_valid, steps_of
+from bncore.studies.comparable import Complete, completed, ignorant, is_valid, steps_of
 from bncore.studies.estimand import Effects, Estimand, effects
 from bncore.studies.guards import Guard, baseline_trains, target_reached, treatment_trains, winner_inside_grid
 from bncore.studies.margin import Margin
@@ -27,6 +27,7 @@ from bncore.studies.tuning import Axis, Grid, gained, matched
 from bncore.studies.verdict import Evidence, Words
 
 _ACCURACY = Final("test/accuracy")
+_CURE = "Train longer, or ask anew with the accuracy that these data allow as `trains_at`."
 _WHICH = {
     "best_versus_best": "each at its best setting",
     "at_best_of_baseline": "at the setting that is best for the baseline",
@@ -103,11 +104,19 @@ class Comparison:
         accuracy = self._measuring.accuracy
         if accuracy is not None:
             # A baseline that never gets to a target may be what is asked about, and `target_reached` sees to the rest.
+            least = self.asked.trains_at
             if not self.asked.estimand.is_time:
-                yield baseline_trains(at.runs, at.best[pair[1]].place if at.best else places[1], accuracy)
-            yield treatment_trains(at.runs, places[0], accuracy)
+                place = at.best[pair[1]].place if at.best else places[1]
+                yield self._curable(baseline_trains(at.runs, place, accuracy, least))
+            yield self._curable(treatment_trains(at.runs, places[0], accuracy, least))
         if self.asked.estimand.is_time:
             yield target_reached(each)
+
+    def _curable(self, guard: Guard) -> Guard:
+        """Noise may leave any network below a bar that nobody chose for these data."""
+        if guard.passed or self.asked.trains_at is not None:
+            return guard
+        return replace(guard, sentence=f"{guard.sentence} {_CURE}")
 
     def _words(self, treatment: str, which: str) -> Words:
         asked, quantity = self.asked, self._measuring.quantity
@@ -152,8 +161,7 @@ class _Measuring:
         self._budget = steps_of(spec)
         self._every = spec.evaluation.every_steps
         self._chance = None if sizes.task == "regression" else 1.0 / sizes.outputs
-        counts = spec.data.all_class_counts()
-        self._commonest = max(counts) / sum(counts) if counts and sum(counts) else 0.0
+        self._ignorant = ignorant(spec)
         self._measure = _measure(self._asked, self._asked.series)
         self._tuning = self._tuned(bool(asked.tune))
 
@@ -177,7 +185,7 @@ class _Measuring:
         if self._chance is None or self._asked.series.startswith("diagnostics/"):
             return None
         # Who always says the commonest class has learned nothing, however often that is right.
-        return replace(self._metric(_ACCURACY, upwards=True), when_diverged=max(self._chance, self._commonest))
+        return replace(self._metric(_ACCURACY, upwards=True), when_diverged=self._ignorant)
 
     @property
     def tuned_by(self) -> Metric:

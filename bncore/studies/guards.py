@@ -55,14 +55,17 @@ def all_measured(found: Results, place: Place, seeds: int, keys: Sequence[str]) 
     return Guard("all_measured", whole == seeds, f"{whole} of {seeds} runs of {place.arm} have all that was measured.")
 
 
-def baseline_trains(found: Results, place: Place, accuracy: Metric) -> Guard:
-    """g1: the baseline trains, at its own best setting. Not for claims that it cannot train."""
-    return _trains("baseline_trains", found, place, accuracy)
+def baseline_trains(found: Results, place: Place, accuracy: Metric, least: float | None = None) -> Guard:
+    """g1: the baseline trains, at its own best setting. Not for claims that it cannot train.
+
+    `least` is an accuracy in the place of `bar`, and so it is of `treatment_trains`.
+    """
+    return _trains("baseline_trains", found, place, accuracy, least)
 
 
-def treatment_trains(found: Results, place: Place, accuracy: Metric) -> Guard:
+def treatment_trains(found: Results, place: Place, accuracy: Metric, least: float | None = None) -> Guard:
     """g3: the arm that the claim is about trains."""
-    return _trains("treatment_trains", found, place, accuracy)
+    return _trains("treatment_trains", found, place, accuracy, least)
 
 
 def control_trains(found: Results, place: Place, accuracy: Metric) -> Guard:
@@ -111,14 +114,15 @@ def bar(chance: float) -> float:
     return min(3 * chance, (1 + chance) / 2)
 
 
-def _trains(name: GuardName, found: Results, place: Place, accuracy: Metric) -> Guard:
+def _trains(name: GuardName, found: Results, place: Place, accuracy: Metric, asked_for: float | None = None) -> Guard:
     """By the mean over seeds, those that diverged scored as chance."""
     if accuracy.when_diverged is None:
         raise ValueError(f"whether an arm trains cannot be said without chance for {accuracy.key}")
     scores = [score for run in found.at(place).values() if (score := accuracy.of(run)) is not None]
     if not scores:
         return Guard(name, False, f"There is no {accuracy.key} of {place.arm}.")
-    mean, least = math.fsum(scores) / len(scores), bar(accuracy.when_diverged)
+    mean = math.fsum(scores) / len(scores)
+    least = bar(accuracy.when_diverged) if asked_for is None else asked_for
     verb = "trains" if mean >= least else "does not train"
     return Guard(name, mean >= least, f"{place.arm} {verb}: {accuracy.key} {mean:.3f}, {least:.3f} is asked for.")
 

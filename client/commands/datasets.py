@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from client.commands.connection import AsJson, Url, connect
-from client.commands.dataset_names import dataset_id_of
+from client.commands.dataset_names import dataset_id_of, usable_id_of
 from client.commands.outcome import Exit, leave, reported
 from client.commands.output import ask, byte_bar, coloured, emit, inline, message, minute, show, table, tell, words
 from client.commands.target import target_option
@@ -124,7 +124,7 @@ def show_dataset(
     Example: bnlab dataset show cifar --contact-sheet cifar.png
     """
     with connect(url) as client:
-        dataset = client.dataset(dataset_id_of(client, wanted))
+        dataset = client.dataset(usable_id_of(client, wanted))
         if contact_sheet is not None:
             sheets = [file for file in client.dataset_files(dataset["id"]) if file["name"] == _CONTACT_SHEET]
             if not sheets:

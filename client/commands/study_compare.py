@@ -56,6 +56,12 @@ Margin = Annotated[
     Literal["superiority", "non_inferiority", "equality"] | None,
     typer.Option("--margin", help="Better by more than delta, worse by less, or within it."),
 ]
+TrainsAt = Annotated[
+    float | None,
+    typer.Option(
+        "--trains-at", help="The accuracy that shows that an arm trains; say it where data are noisy.", metavar="X"
+    ),
+]
 Tune = Annotated[
     list[str] | None,
     typer.Option(
@@ -71,6 +77,7 @@ _OPTIONS = {
     "/name": "--name",
     "/delta": "--delta",
     "/margin": "--margin",
+    "/trains_at": "--trains-at",
     "/tuning_seeds": "--tuning-seeds",
     "/seeds": "--seeds",
     "/tune": "--tune",
@@ -94,6 +101,7 @@ def compare_study(
     higher: Higher = None,
     delta: Delta = None,
     margin: Margin = None,
+    trains_at: TrainsAt = None,
     tune: Tune = None,
     seeds: Seeds = None,
     tuning_seeds: TuningSeeds = None,
@@ -120,7 +128,7 @@ def compare_study(
     files = _files(file, baseline, treatments, assignments)
     estimand = {"metric": metric, "take": take, "higher_is_better": higher, "target": _target(target)}
     said = {"name": name, "delta": delta, "margin": margin, "seeds": seeds, "tune": _tuned(tune)}
-    said |= {"tuning_seeds": tuning_seeds}
+    said |= {"tuning_seeds": tuning_seeds, "trains_at": trains_at}
     with connect(url) as client:
         document = _document(file, files, {**said, "estimand": _given(estimand)})
         if data is not None:

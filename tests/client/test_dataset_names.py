@@ -70,3 +70,22 @@ def test_last_is_the_newest_data_set() -> None:
     with answering(answer) as url:
         result = CliRunner().invoke(app, ["dataset", "show", "last", "--json", "--url", url])
     assert (result.exit_code, IDS[0] in result.stdout) == (0, True), result.output
+
+
+def test_what_failed_is_not_shown_in_the_place_of_what_did_not_and_is_not_deleted_by_a_guess() -> None:
+    """The first try of an import failed, the second did not: both have one name."""
+    tries = [{**MADE[0], "name": "a.csv"}, {**MADE[1], "name": "a.csv", "state": "failed"}]
+    asked: list[tuple[str, str]] = []
+
+    def both(method: str, path: str) -> tuple[int, Any]:
+        asked.append((method, path))
+        found = next((each for each in tries if path.endswith(str(each["id"]))), None)
+        return 200, found or {"data": [] if "uploading" in path else tries, "next_cursor": None}
+
+    with answering(both) as url:
+        shown = CliRunner().invoke(app, ["dataset", "show", "a.csv", "--json", "--url", url])
+        deleted = CliRunner().invoke(app, ["dataset", "delete", "a.csv", "--url", url])
+    assert (shown.exit_code, json.loads(shown.stdout)["id"]) == (0, IDS[0]), shown.output
+    assert deleted.exit_code == 3
+    assert IDS[1] in deleted.stderr
+    assert {method for method, _ in asked} == {"GET"}

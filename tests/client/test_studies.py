@@ -53,7 +53,7 @@ def test_files_and_options_become_one_comparison() -> None:
     posted: list[Any] = []
     arguments = ["--baseline", "plain.yaml", "--treatment", "bn.yaml", "--treatment", "x=bn.yaml", "--delta", "0.5"]
     arguments += ["--metric", "steps_to_target", "--target", "test/loss=0.5", "--tune", "optimizer.lr=0.1, 1"]
-    arguments += ["--seeds", "7", "--tuning-seeds", "2", "--set", "train.steps=9", "--json"]
+    arguments += ["--seeds", "7", "--tuning-seeds", "2", "--trains-at", "0.4", "--set", "train.steps=9", "--json"]
     with answering(lambda *_: (202, {"id": STUDY, "state": "queued"}), posted) as url:
         result = CliRunner().invoke(app, ["study", "compare", *arguments, "--url", url])
     assert (result.exit_code, json.loads(result.output)["state"]) == (0, "queued")
@@ -66,6 +66,7 @@ def test_files_and_options_become_one_comparison() -> None:
             "delta": 0.5,
             "seeds": 7,
             "tuning_seeds": 2,
+            "trains_at": 0.4,
         }
     ]
 

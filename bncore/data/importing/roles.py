@@ -8,7 +8,7 @@ from bncore.data.dataset import InvalidData
 from bncore.data.importing import bounds
 from bncore.data.importing.draft import PART_NAMES, Draft
 from bncore.data.importing.survey import Column
-from bncore.spec.importing import ImportSpec
+from bncore.spec.importing import ColumnType, ImportSpec
 
 _LABELS = ("label", "labels", "class", "target", "targets", "y", "category", "species")
 _PARTS = ("split", "part", "subset", "partition")
@@ -89,13 +89,20 @@ def _part(by_name: dict[str, Column], left: list[Column], spec: ImportSpec, draf
     return None
 
 
+def _under_columns(column: Column, *types: ColumnType) -> str:
+    """An option as a document and the command line take it: by its path, or whole where a path would part the name."""
+    if re.fullmatch(r"\w+", column.name):
+        return " or ".join(f"columns.{column.name}={kind}" for kind in types)
+    return " or ".join(f"columns={{{column.name!r}: {kind}}}" for kind in types)
+
+
 def _refuse_other_parts(column: Column, values: set[str]) -> NoReturn:
     """Such a column is no feature: what is there to test on would be trained on."""
     others = sorted(values - set(PART_NAMES))
     what = repr(others[0][:40]) if others else f"nothing in {column.missing:,} rows"
     raise InvalidData(
         f"{column.what} says the part of some rows, and has {what} in others; parts are train, validation and test. "
-        "If it is something else, say categorical or ignore of it under columns"
+        f"If it is something else, say {_under_columns(column, 'categorical', 'ignore')}"
     )
 
 
@@ -130,7 +137,7 @@ def _say_what_may_be_indices(inputs: list[Column], draft: Draft) -> None:
         counts, named = column.counting, column.name.lower() in _ROW_NUMBERS
         if counts or (named and column.numbers):
             what = "counts the rows" if counts else "is called as an index is"
-            cure = "say ignore of it under columns" if column.name else "name all others with inputs"
+            cure = f"say {_under_columns(column, 'ignore')}" if column.name else "name all others with inputs"
             draft.note(f"Column {column.name!r} {what}, and is an input; {cure} if it is none.")
 
 
@@ -140,7 +147,7 @@ def _check_inputs(roles: Roles, spec: ImportSpec) -> None:
     for column in roles.inputs:
         if column.other:
             raise InvalidData(
-                f"{column.what} is of the type {column.other}; say columns: {{name: ignore}}, or convert it"
+                f"{column.what} is of the type {column.other}; say {_under_columns(column, 'ignore')}, or convert it"
             )
         told = spec.columns.get(column.name)
         if told == "number" and not column.numbers:
@@ -148,7 +155,7 @@ def _check_inputs(roles: Roles, spec: ImportSpec) -> None:
         if column.categorical and (column.values is None or (told is None and len(column.values) > bounds.CATEGORIES)):
             raise InvalidData(
                 f"{column.what} has texts, more than {bounds.CATEGORIES} different ones or after numbers; "
-                "say ignore of it under columns, or categorical"
+                f"say {_under_columns(column, 'ignore', 'categorical')}"
             )
     kinds = {"lists" if column.depth else "images" if column.image else "numbers" for column in roles.inputs}
     if len(kinds) > 1:

@@ -33,6 +33,7 @@ def test_options_are_kept_as_they_were_said(options: dict) -> None:
         ({"resize": [32]}, "/resize"),
         ({"resize": "32"}, "/resize"),
         ({"impute": "mode"}, "/impute"),
+        ({"impute": True}, "/impute"),
         ({"impute": float("nan")}, "/impute"),
         ({"csv": {"delimiter": "ab"}}, "/csv/delimiter"),
         ({"csv": {}, "format": "npz"}, "/csv"),
@@ -53,3 +54,9 @@ def test_a_fault_names_its_field(options: object, pointer: str) -> None:
     with pytest.raises(SpecError) as error:
         load_import(options)
     assert [fault.pointer for fault in error.value.faults] == [pointer]
+
+
+def test_who_misspells_a_statistic_learns_that_a_number_would_do() -> None:
+    with pytest.raises(SpecError) as error:
+        load_import({"impute": "medain"})
+    assert error.value.faults[0].detail == "Should be 'mean', 'median' or a number"

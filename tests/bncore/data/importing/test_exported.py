@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from bncore.data.dataset import InvalidData
+from client.documents import assign
 from tests.bncore.data.importing.made import as_npz, as_zip, imported
 from tests.bncore.data.importing.test_formats import as_parquet
 
@@ -102,13 +103,23 @@ def test_a_row_number_that_is_asked_for_is_a_feature(tmp_path: Path) -> None:
     assert names(imported(tmp_path, "a.csv", text.encode(), columns={"index": "number"})) == ["index", "a"]
 
 
+@pytest.mark.parametrize("name", ["Datum", "gekauft am", "Nr."])
+def test_what_is_told_of_a_column_can_be_said_as_it_stands(tmp_path: Path, name: str) -> None:
+    """A column of dates: the option that the refusal names is given to the command line as it is printed."""
+    rows = [f"{1 + row % 28:02d}.{1 + row // 28:02d}.2024;{row % 5},5;{'ab'[row % 2]}" for row in range(200)]
+    text = "\n".join([f"{name};Breite;label", *rows]).encode("utf-8-sig")
+    with pytest.raises(InvalidData) as refused:
+        imported(tmp_path / "1", "a.csv", text)
+    ignored, _, _ = str(refused.value).partition("; say ")[2].partition(" or ")
+    options = assign({}, ignored)
+    assert names(imported(tmp_path / "2", "a.csv", text, **options)) == ["Breite"]
+
+
 def test_what_may_only_number_the_rows_is_said(tmp_path: Path) -> None:
     text = "id,a,label\n" + "".join(f"{row + 1},{row % 5}.5,{row % 2}\n" for row in range(12))
     made = imported(tmp_path / "1", "a.csv", text.encode())
     assert names(made) == ["id", "a"]
-    assert "Column 'id' counts the rows, and is an input; say ignore of it under columns if it is none." in (
-        made.report.notes
-    )
+    assert "Column 'id' counts the rows, and is an input; say columns.id=ignore if it is none." in (made.report.notes)
     text = "Unnamed: 0,a,label\n" + "".join(f"{number},{number % 5}.5,{number % 2}\n" for number in SHUFFLED)
     made = imported(tmp_path / "2", "a.csv", text.encode())
     assert any(note.startswith("Column 'Unnamed: 0' is called as an index is, and is an") for note in made.report.notes)
