@@ -214,7 +214,9 @@ def _told(value: Any) -> Any:
     told apart."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {each.name: _told(getattr(value, each.name)) for each in dataclasses.fields(value) if each.compare}
-        return {"is": type(value).__name__, **fields}
+        left_out = {each.name for each in dataclasses.fields(value) if each.metadata.get("told_where_said")}
+        said = {name: inner for name, inner in fields.items() if inner is not None or name not in left_out}
+        return {"is": type(value).__name__, **said}
     if isinstance(value, Mapping):
         return {str(key): _told(inner) for key, inner in value.items()}
     if isinstance(value, tuple | list):

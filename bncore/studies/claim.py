@@ -85,6 +85,9 @@ class Design:
     tuning_seeds: int = 0
     extensions: tuple[int, ...] = ()
     """How many seeds each extension has added."""
+    trains_at: float | None = field(default=None, metadata={"told_where_said": True})
+    """The accuracy from which on an arm counts as having trained; None: `guards.bar`. A design without it is told, and
+    has the fingerprint, as before there was such a field."""
     varied_later: tuple[str, ...] = field(default=(), compare=False)
     """Paths that are no axis of the grid, and are varied where it is judged. It follows from the claim, and makes no
     other design (`asking.fingerprint_of`)."""

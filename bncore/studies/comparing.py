@@ -72,6 +72,7 @@ class Comparison:
             grid=Grid(tuple(_axis(asked, path) for path in asked.tune)),
             tuned_by=self._measuring.tuned_by if asked.tune else None,
             tuning_seeds=asked.tuning_seeds if asked.tune else 0,
+            trains_at=asked.trains_at,
         )
 
     def next_step(self, design: Design, found: Results) -> Batch | tuple[Question, ...]:

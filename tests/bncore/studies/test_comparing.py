@@ -10,6 +10,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 from bncore.spec import load_spec
 from bncore.spec.free_comparison import load_comparison
 from bncore.spec.merging import merged
+from bncore.studies.asking import document_of, fingerprint_of
 from bncore.studies.claim import TUNING_SEEDS_FROM, Batch, Design, experiments
 from bncore.studies.comparing import Comparison, compared
 from bncore.studies.looks import Looks, level
@@ -176,6 +177,14 @@ def test_what_noise_allows_may_count_as_trained(trains_at: float | None, failed:
     assert len(sentences) == failed
     assert verdict.outcome == ("inconclusive" if failed else "holds")
     assert all(("`trains_at`" in sentence) == (trains_at is None) for sentence in sentences)
+
+
+def test_what_counts_as_trained_is_of_the_design_and_changes_none_that_does_not_say_it() -> None:
+    usual, other = (compared(load_comparison(asked(trains_at=bar))).design("cpu") for bar in (None, 0.5))
+    assert fingerprint_of(usual) != fingerprint_of(other)
+    assert document_of(other)["trains_at"] == 0.5
+    # Designs that were stored before there was such a field are those that are made today.
+    assert "trains_at" not in document_of(usual)
 
 
 def test_names_of_any_script_stand_in_the_sentence() -> None:

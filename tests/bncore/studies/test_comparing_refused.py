@@ -41,6 +41,9 @@ ACTIVATIONS = ["relu", "identity"]
 OFTEN = {"diagnostics": [{"kind": "norm_health", "every_steps": 5}]}
 HEALTHY = (("baseline", BN), ("renorm", {"network": {"norm": {"kind": "batch_renorm"}}}))
 
+LINES = {**SPEC, "data": {"kind": "santurkar_linear"}}
+REGRESSION = {"compare": {"baseline": LINES, "bn": merged(LINES, BN)}, "estimand": {"metric": "test/loss"}}
+
 
 def against_deep(patch: dict[str, Any]) -> dict[str, Any]:
     """The same, with a baseline in which gradients are measured."""
@@ -90,6 +93,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "not_allowed",
         "leave it out",
     ),
+    "a regression has no accuracy": ({**REGRESSION, "trains_at": 0.5}, "/trains_at", "not_allowed", "leave it out"),
     "two seeds": ({"seeds": 2}, "/seeds", "too_few_seeds", "6"),
     "invalid arm": (against({"network": {"hidden": [0]}}), "/compare/bn/network/hidden/0", "greater_than_equal", "1"),
     "no such series": ({"estimand": {"metric": "test/loss@batch"}}, "/estimand/metric", "no_such_series", "statistics"),
