@@ -83,38 +83,27 @@ def test_a_call_that_did_not_begin_because_others_were_answered_says_so() -> Non
     stands.may_go.set()
 
 
-def test_a_call_that_began_too_late_to_end_in_time_says_so() -> None:
+@pytest.mark.parametrize(
+    ("waited", "stood", "says"),
+    [(0.6, 0.4, LaneBusy), (0.4, 0.6, DatabaseSilent)],
+    ids=["it began too late to end in time", "it began soon and the database holds it up"],
+)
+def test_a_call_behind_another_says_what_took_most_of_its_time(
+    waited: float, stood: float, says: type[Exception]
+) -> None:
     before, stands = Held(), Held()
 
     async def play(lane: Lane, loop: Forward) -> list[Any]:
         first, late = ask(lane, before, stands)
         await before.begun()
-        # It is answered after most of the time that the second has.
-        loop.put_forward(0.6)
+        loop.put_forward(waited)
         before.may_go.set()
         assert await first == "held"
         await stands.begun()
-        loop.put_forward(0.4)
+        loop.put_forward(stood)
         return await given_up(late)
 
-    assert in_time(play) == [LaneBusy]
-    stands.may_go.set()
-
-
-def test_a_call_that_began_soon_and_does_not_end_is_held_up_by_the_database() -> None:
-    before, stands = Held(), Held()
-
-    async def play(lane: Lane, loop: Forward) -> list[Any]:
-        first, stuck = ask(lane, before, stands)
-        await before.begun()
-        loop.put_forward(0.4)
-        before.may_go.set()
-        assert await first == "held"
-        await stands.begun()
-        loop.put_forward(0.6)
-        return await given_up(stuck)
-
-    assert in_time(play) == [DatabaseSilent]
+    assert in_time(play) == [says]
     stands.may_go.set()
 
 
